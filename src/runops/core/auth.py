@@ -1,0 +1,71 @@
+"""How a request proves who sends it: httpx.Auth classes that hide their secret and never log it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Generator
+from dataclasses import dataclass
+
+import httpx
+
+from runops.core.errors import ConfigurationError
+
+
+@dataclass(frozen=True, slots=True)
+class AuthScheme:
+    """Which header carries the credential, and what stands before it.
+
+    Args:
+        header: The header's name.
+        prefix: What stands before the secret in the header's value, such as ``"Bearer "``.
+    """
+
+    header: str
+    prefix: str = ""
+
+
+BEARER = AuthScheme("Authorization", "Bearer ")
+
+
+class HeaderAuth(httpx.Auth):
+    """Puts a secret into one header of each request, and shows it nowhere else.
+
+    Args:
+        scheme: Where the secret goes.
+        secret: The key or token.
+        origin: Where a person set it, such as ``connection 'nexio_default'``; for messages.
+
+    Raises:
+        ConfigurationError: The secret is empty or cannot stand in a header. The text never holds it.
+    """
+
+    def __init__(self, scheme: AuthScheme, secret: str, *, origin: str = "token") -> None:
+        if not secret or not secret.strip():
+            raise ConfigurationError(f"{origin} holds no API key: set it to the key or token of the service.")
+        secret = secret.strip()
+        if not secret.isascii() or not secret.isprintable():
+            raise ConfigurationError(f"{origin} holds a character that cannot stand in a header; paste it again.")
+        self._scheme = scheme
+        self._secret = secret
+        self.origin = origin
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        """Sign a request; see httpx.Auth."""
+        request.headers[self._scheme.header] = self._scheme.prefix + self._secret
+        yield request
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must be cut out of any text before a person sees it."""
+        return (self._secret,)
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash that tells credentials apart without holding one."""
+        return hashlib.sha256(self._secret.encode()).hexdigest()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._scheme.header}, origin={self.origin!r})"
+
+    def __reduce__(self) -> str:
+        raise TypeError("A credential does not travel between processes; read it again where it is needed.")

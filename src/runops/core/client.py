@@ -1,0 +1,498 @@
+"""The clients for plain Python and for asyncio: they send and sleep, as the flows ask. No decision is made here."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping
+from contextlib import aclosing, contextmanager
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, Self, TypeVar, cast
+
+import httpx
+
+from runops import __version__
+from runops.core import arguments, flows
+from runops.core.auth import HeaderAuth
+from runops.core.cadence import Gate
+from runops.core.errors import AnswerError, ConfigurationError, TransientError
+from runops.core.flows import Flow, Seen, Send, Sleep, Time
+from runops.core.provider import Call, Provider, Request
+from runops.core.retry import Answer, from_answer
+from runops.core.run import RunRef, RunSnapshot
+from runops.core.transport import (
+    ACCEPT_ENCODING,
+    async_transport,
+    send,
+    send_async,
+    sync_transport,
+    timeouts,
+    took_too_long,
+)
+from runops.core.watch import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT, Patience
+
+R = TypeVar("R")
+OnLook = Callable[[RunSnapshot], None]
+
+DEFAULT_REQUEST_TIMEOUT = 30.0
+DEFAULT_MAX_RESPONSE_BYTES = 10_000_000
+
+
+class _Client:
+    """What both clients share: settings, requests and the reading of answers."""
+
+    def __init__(
+        self,
+        provider: Provider,
+        *,
+        token: str,
+        base_url: str | None = None,
+        options: Mapping[str, str | None] | None = None,
+        origin: str | None = None,
+        request_timeout: float | timedelta = DEFAULT_REQUEST_TIMEOUT,
+        max_response_bytes: int = DEFAULT_MAX_RESPONSE_BYTES,
+        requests_per_minute: float | None = None,
+        allow_http: bool = False,
+        user_agent: str = "",
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """
+        Args:
+            provider: The service, from :func:`runops.core.find`.
+            token: The API key or token.
+            base_url: Another root than the public API's.
+            options: The provider's further settings, such as ``{"workspace_id": ...}``; None values are left out.
+            origin: Where the token was set, such as ``connection 'nexio_default'``; for error messages.
+            request_timeout: Seconds (or a timedelta) for one whole request.
+            max_response_bytes: The largest body, decompressed, that is read.
+            requests_per_minute: A limit of ours, spread evenly; None for none.
+            allow_http: Allow plain HTTP to other machines than this one.
+            user_agent: What to say beside ``runops/<version>``.
+            clock: Unix seconds; for tests.
+
+        Raises:
+            ConfigurationError: A setting is wrong; the text names it and never holds the token.
+        """
+        self.provider = provider
+        self.root = provider.root(base_url, allow_http=allow_http)
+        self._auth = HeaderAuth(provider.auth, token, origin=origin or f"the token of {provider.title}")
+        self._timeout = arguments.seconds("request_timeout", request_timeout)
+        self._limit = int(arguments.positive("max_response_bytes", max_response_bytes))
+        self._gate = Gate(requests_per_minute)
+        self._clock = clock
+        self._headers = {
+            "Accept": "application/json",
+            "Accept-Encoding": ACCEPT_ENCODING,
+            "User-Agent": f"runops/{__version__} {user_agent}".strip(),
+            **_option_headers(provider, options or {}),
+        }
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.provider.name!r}, root={self.root!r})"
+
+    def ref(self, run_id: str, parents: Mapping[str, str] | None = None) -> RunRef:
+        """The address of a run; see :meth:`Provider.ref`."""
+        return self.provider.ref(run_id, parents)
+
+    def _patience(self, **settings: Any) -> Patience:
+        return Patience.build(self.provider, now=self._clock(), **settings)
+
+    def _turn(self, effect: Send) -> float:
+        """Seconds until it is this request's turn."""
+        now = self._clock()
+        if effect.by is not None and self._gate.delay(now) > max(effect.by - now, 0.0):
+            raise TransientError("The service asked for a pause that lasts longer than the wait.")
+        return self._gate.reserve(now)
+
+    def _prepare(self, request: Request) -> httpx.Request:
+        content = None if request.json is None else json.dumps(request.json, allow_nan=False).encode()
+        headers = dict(self._headers)
+        if content is not None:
+            headers["Content-Type"] = "application/json"
+        prepared = httpx.Request(
+            request.method,
+            self.root + request.path,
+            params=dict(request.query) or None,
+            headers=headers,
+            content=content,
+            extensions=timeouts(self._timeout),
+        )
+        return next(self._auth.auth_flow(prepared))
+
+    def _judge(self, request: Request, answer: Answer) -> bytes:
+        """The body of a good answer; anything else as an error, and its wish for a pause kept for all."""
+        if answer.ok:
+            return answer.content
+        asked = f"The {request.asked}"
+        error = from_answer(answer, origin=self._auth.origin, asked=asked, secrets=self._auth.secrets)
+        if error.retry_after:
+            self._gate.hold(self._clock() + error.retry_after)
+        raise error
+
+
+class RunClient(_Client):
+    """A provider's runs, for plain Python. A context manager; not for several threads at once.
+
+    ::
+
+        with RunClient(find("nexio"), token=key) as client:
+            last = client.wait(client.ref(run_id), timeout=3600)
+    """
+
+    def __init__(
+        self,
+        provider: Provider,
+        *,
+        token: str,
+        transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+        **settings: Any,
+    ) -> None:
+        """
+        Args:
+            provider: The service.
+            token: The API key or token.
+            transport: Takes the place of real connections, for tests.
+            sleep: For tests.
+            settings: As :class:`AsyncRunClient` takes them: base_url, options, origin, request_timeout (s),
+                max_response_bytes, requests_per_minute, allow_http, user_agent, clock.
+
+        Raises:
+            ConfigurationError: A setting is wrong; the text names it.
+        """
+        super().__init__(provider, token=token, **settings)
+        self._given = transport
+        self._kept: httpx.BaseTransport | None = transport
+        self._sleep = sleep
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections. The client may be used again."""
+        if self._kept is not None and self._given is None:
+            self._kept.close()
+            self._kept = None
+
+    def submit(self, call: Call, *, adopt_uncertain: bool = False) -> RunRef:
+        """Start a run, once; see :func:`runops.core.flows.submit` for what is never repeated.
+
+        Args:
+            call: From ``provider.call(...)``.
+            adopt_uncertain: After a lost answer, take a single new run for ours even where runs may overlap.
+
+        Raises:
+            ConflictError: Something is active there.
+            SubmitUncertainError: The answer is lost; the candidates are in the error.
+            AnswerError: Nothing was started.
+        """
+        known = self._drive(flows.survey(self.provider, call))
+        return self._drive(flows.submit(self.provider, call, known=known, adopt_uncertain=adopt_uncertain))
+
+    def get(self, ref: RunRef) -> RunSnapshot:
+        """One look at a run.
+
+        Raises:
+            AnswerError: The look failed.
+            UnknownStateError: The run is over in a word that is not documented.
+        """
+        return self._drive(flows.get(self.provider, ref))
+
+    def wait(
+        self,
+        ref: RunRef,
+        timeout: float | timedelta = DEFAULT_TIMEOUT,
+        *,
+        error_budget: float | timedelta = DEFAULT_ERROR_BUDGET,
+        max_paused: float | timedelta | None = None,
+        poll_interval: float | timedelta | None = None,
+        patience: Patience | None = None,
+        submitted_at: float | None = None,
+        seen: bool = False,
+        on_look: OnLook | None = None,
+    ) -> RunSnapshot:
+        """Wait until a run is over; its last snapshot, with outcome ``timed_out`` when a clock ended the wait.
+
+        Args:
+            ref: The run.
+            timeout: Seconds (or a timedelta) for the whole wait.
+            error_budget: Seconds of failures in a row before the wait gives up.
+            max_paused: Seconds that the run may stay paused or waiting.
+            poll_interval: The shortest time between two looks, in seconds.
+            patience: Takes the place of the four above.
+            submitted_at: When the run was submitted, in unix seconds, where that is known.
+            seen: Whether an earlier part of this wait has seen the run, so that a 404 is a passing error.
+            on_look: Told of every good look.
+
+        Raises:
+            PollingError: The error budget is used up.
+            FinalError: The run cannot be read: bad key, no such run.
+            UnknownStateError: The run is over in a word that is not documented.
+        """
+        patience = patience or self._patience(
+            timeout=timeout, error_budget=error_budget, max_paused=max_paused, interval=poll_interval
+        )
+        return self._drive(flows.wait(self.provider, ref, patience, submitted_at=submitted_at, seen=seen), on_look)
+
+    def watch(
+        self, ref: RunRef, timeout: float | timedelta = DEFAULT_TIMEOUT, **settings: Any
+    ) -> Iterator[RunSnapshot]:
+        """Every change of a run, as it is seen; the last one has an outcome. Takes what :meth:`wait` takes."""
+        patience = self._patience(timeout=timeout, **settings)
+        last: RunSnapshot | None = None
+        for snapshot in self._steps(flows.wait(self.provider, ref, patience)):
+            if snapshot.changed_from(last) or snapshot.progress != (last and last.progress):
+                last = snapshot
+                yield snapshot
+
+    def cancel(self, ref: RunRef) -> None:
+        """Ask the provider to stop a run; one that is over is left alone.
+
+        Raises:
+            NotSupported: The provider cannot.
+            AnswerError: The request failed, and the run is not known to be over.
+        """
+        self._drive(flows.cancel(self.provider, ref))
+
+    def recent(self, parent: str | Mapping[str, str]) -> list[RunSnapshot]:
+        """The newest runs of a parent, newest first.
+
+        Raises:
+            NotSupported: The provider lists no runs.
+        """
+        return self._drive(flows.recent(self.provider, parent))
+
+    def fetch_result(self, ref: RunRef) -> dict[str, Any]:
+        """The whole payload of a run. It may hold personal data and secrets: no wait calls this, nothing logs it.
+
+        Raises:
+            AnswerError: The read failed.
+        """
+        return self._drive(flows.payload(self.provider, ref))
+
+    def probe(self) -> None:
+        """A harmless read that only a good credential gets through.
+
+        Raises:
+            AuthError: The credential is bad.
+            AnswerError: The service cannot be reached.
+        """
+        self._drive(flows.probe(self.provider))
+
+    def _steps(self, flow: Flow[R]) -> Generator[RunSnapshot, None, R]:
+        """Do what a flow asks for, handing on what it has seen."""
+        reply: Any = None
+        error: AnswerError | None = None
+        while True:
+            try:
+                effect = flow.send(reply) if error is None else flow.throw(error)
+            except StopIteration as stop:
+                return cast("R", stop.value)
+            reply, error = None, None
+            match effect:
+                case Send():
+                    try:
+                        reply = self._send(effect)
+                    except AnswerError as failure:
+                        error = failure
+                case Sleep(seconds):
+                    self._sleep(seconds)
+                case Time():
+                    reply = self._clock()
+                case Seen(snapshot):
+                    yield snapshot
+
+    def _drive(self, flow: Flow[R], on_look: OnLook | None = None) -> R:
+        steps = self._steps(flow)
+        while True:
+            try:
+                snapshot = next(steps)
+            except StopIteration as stop:
+                return cast("R", stop.value)
+            if on_look is not None:
+                on_look(snapshot)
+
+    def _send(self, effect: Send) -> bytes:
+        self._sleep(self._turn(effect))
+        prepared = self._prepare(effect.request)
+        with self._transport(effect.fresh) as transport:
+            answer = send(transport, prepared, limit=self._limit, seconds=self._timeout)
+        return self._judge(effect.request, answer)
+
+    @contextmanager
+    def _transport(self, fresh: bool) -> Generator[httpx.BaseTransport]:
+        if fresh and self._given is None:
+            with sync_transport(self.root, keep=False) as transport:
+                yield transport
+            return
+        if self._kept is None:
+            self._kept = sync_transport(self.root)
+        yield self._kept
+
+
+class AsyncRunClient(_Client):
+    """A provider's runs, for asyncio; the same methods as :class:`RunClient`. An async context manager."""
+
+    def __init__(
+        self,
+        provider: Provider,
+        *,
+        token: str,
+        transport: httpx.AsyncBaseTransport | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        **settings: Any,
+    ) -> None:
+        """
+        Args:
+            provider: The service.
+            token: The API key or token.
+            transport: Takes the place of real connections, for tests.
+            sleep: For tests.
+            settings: base_url, options, origin, request_timeout (s), max_response_bytes, requests_per_minute,
+                allow_http, user_agent, clock.
+
+        Raises:
+            ConfigurationError: A setting is wrong; the text names it.
+        """
+        super().__init__(provider, token=token, **settings)
+        self._given = transport
+        self._kept: httpx.AsyncBaseTransport | None = transport
+        self._sleep = sleep
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close all connections. The client may be used again."""
+        if self._kept is not None and self._given is None:
+            await self._kept.aclose()
+            self._kept = None
+
+    async def submit(self, call: Call, *, adopt_uncertain: bool = False) -> RunRef:
+        """As :meth:`RunClient.submit`."""
+        known = await self._drive(flows.survey(self.provider, call))
+        return await self._drive(flows.submit(self.provider, call, known=known, adopt_uncertain=adopt_uncertain))
+
+    async def get(self, ref: RunRef) -> RunSnapshot:
+        """As :meth:`RunClient.get`."""
+        return await self._drive(flows.get(self.provider, ref))
+
+    async def wait(
+        self,
+        ref: RunRef,
+        timeout: float | timedelta = DEFAULT_TIMEOUT,
+        *,
+        error_budget: float | timedelta = DEFAULT_ERROR_BUDGET,
+        max_paused: float | timedelta | None = None,
+        poll_interval: float | timedelta | None = None,
+        patience: Patience | None = None,
+        submitted_at: float | None = None,
+        seen: bool = False,
+        on_look: OnLook | None = None,
+    ) -> RunSnapshot:
+        """As :meth:`RunClient.wait`."""
+        patience = patience or self._patience(
+            timeout=timeout, error_budget=error_budget, max_paused=max_paused, interval=poll_interval
+        )
+        return await self._drive(
+            flows.wait(self.provider, ref, patience, submitted_at=submitted_at, seen=seen), on_look
+        )
+
+    async def watch(
+        self, ref: RunRef, timeout: float | timedelta = DEFAULT_TIMEOUT, **settings: Any
+    ) -> AsyncIterator[RunSnapshot]:
+        """As :meth:`RunClient.watch`."""
+        patience = self._patience(timeout=timeout, **settings)
+        last: RunSnapshot | None = None
+        async with aclosing(self._steps(flows.wait(self.provider, ref, patience), [])) as steps:
+            async for snapshot in steps:
+                if snapshot.changed_from(last) or snapshot.progress != (last and last.progress):
+                    last = snapshot
+                    yield snapshot
+
+    async def cancel(self, ref: RunRef) -> None:
+        """As :meth:`RunClient.cancel`."""
+        await self._drive(flows.cancel(self.provider, ref))
+
+    async def recent(self, parent: str | Mapping[str, str]) -> list[RunSnapshot]:
+        """As :meth:`RunClient.recent`."""
+        return await self._drive(flows.recent(self.provider, parent))
+
+    async def fetch_result(self, ref: RunRef) -> dict[str, Any]:
+        """As :meth:`RunClient.fetch_result`."""
+        return await self._drive(flows.payload(self.provider, ref))
+
+    async def probe(self) -> None:
+        """As :meth:`RunClient.probe`."""
+        await self._drive(flows.probe(self.provider))
+
+    async def _steps(self, flow: Flow[R], result: list[R]) -> AsyncGenerator[RunSnapshot]:
+        """Do what a flow asks for, handing on what it has seen; its result lands in ``result``."""
+        reply: Any = None
+        error: AnswerError | None = None
+        while True:
+            try:
+                effect = flow.send(reply) if error is None else flow.throw(error)
+            except StopIteration as stop:
+                result.append(cast("R", stop.value))
+                return
+            reply, error = None, None
+            match effect:
+                case Send():
+                    try:
+                        reply = await self._send(effect)
+                    except AnswerError as failure:
+                        error = failure
+                case Sleep(seconds):
+                    await self._sleep(seconds)
+                case Time():
+                    reply = self._clock()
+                case Seen(snapshot):
+                    yield snapshot
+
+    async def _drive(self, flow: Flow[R], on_look: OnLook | None = None) -> R:
+        result: list[R] = []
+        async with aclosing(self._steps(flow, result)) as steps:
+            async for snapshot in steps:
+                if on_look is not None:
+                    on_look(snapshot)
+        return result[0]
+
+    async def _send(self, effect: Send) -> bytes:
+        await self._sleep(self._turn(effect))
+        prepared = self._prepare(effect.request)
+        fresh = effect.fresh and self._given is None
+        if fresh:
+            transport = async_transport(self.root, keep=False)
+        else:
+            transport = self._kept = self._kept or async_transport(self.root)
+        try:
+            async with asyncio.timeout(self._timeout):
+                answer = await send_async(transport, prepared, limit=self._limit)
+        except TimeoutError:
+            raise took_too_long(self._timeout) from None
+        finally:
+            if fresh:
+                await transport.aclose()
+        return self._judge(effect.request, answer)
+
+
+def _option_headers(provider: Provider, options: Mapping[str, str | None]) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for name, value in options.items():
+        if name not in provider.options:
+            known = ", ".join(provider.options) or "none"
+            raise ConfigurationError(f"{provider.title} has no option {name!r}; options: {known}.")
+        if value:
+            headers[provider.options[name]] = arguments.header_value(name, value)
+    return headers

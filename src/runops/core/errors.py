@@ -1,0 +1,159 @@
+"""Everything that runops raises. No text in here ever holds a key or a payload.
+
+::
+
+    RunopsError
+    ├── ConfigurationError (also a ValueError)   bad input, refused before anything is sent
+    │   └── NotSupported                         the provider has no such ability
+    ├── AnswerError                              the provider answered, or failed to
+    │   ├── TransientError                       worth another try
+    │   │   ├── ConnectionFailed                 nothing was sent: no connection, no TLS
+    │   │   ├── AnswerLost                       sent, but the answer never came whole
+    │   │   ├── MalformedAnswer                  HTML, cut-off JSON, no id, no status, too large
+    │   │   └── ServerTrouble                    408, 425, 429, 5xx
+    │   └── FinalError                           another try would end the same way
+    │       ├── AuthError                        401, 403
+    │       ├── RunNotFound                      404
+    │       ├── ConflictError                    409
+    │       └── RequestRefused                   402, 422, 426 and any other 3xx or 4xx
+    ├── UnknownStateError                        the run is over, in a word that nobody documented
+    ├── PollingError                             the error budget is used up
+    └── SubmitUncertainError                     the answer to a submit is lost; nobody may repeat it
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from runops.core.run import RunRef
+
+
+class RunopsError(Exception):
+    """The root of all errors of runops."""
+
+
+class ConfigurationError(RunopsError, ValueError):
+    """Bad input, refused before anything is sent: the text names the field and what to do."""
+
+
+class NotSupported(ConfigurationError):
+    """The provider's API has no such ability."""
+
+
+class AnswerError(RunopsError):
+    """A request that did not lead to a usable answer.
+
+    Args:
+        message: One line for a person.
+        status: The HTTP status, where there was one.
+        code: The provider's own error code, where the body held one.
+        retry_after: Seconds that the provider asked us to wait, or None.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        code: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.retry_after = retry_after
+
+
+class TransientError(AnswerError):
+    """Worth another try: says nothing about the run."""
+
+
+class ConnectionFailed(TransientError):
+    """No connection or no TLS: not a byte of the request was sent."""
+
+
+class AnswerLost(TransientError):
+    """The request may have arrived; its answer never came whole."""
+
+
+class MalformedAnswer(TransientError):
+    """The answer is not what the API documents: HTML, cut-off JSON, no id, no status, too large."""
+
+
+class ServerTrouble(TransientError):
+    """408, 425, 429 or 5xx."""
+
+
+class FinalError(AnswerError):
+    """Another try would end the same way."""
+
+
+class AuthError(FinalError):
+    """401 or 403: the credential is missing, wrong, expired or lacks a right."""
+
+
+class RunNotFound(FinalError):
+    """404: no such run, or not visible with this credential."""
+
+
+class ConflictError(FinalError):
+    """409: something is in the way right now; trying later may work."""
+
+
+class RequestRefused(FinalError):
+    """402, 422, 426 and any other 3xx or 4xx."""
+
+
+class UnknownStateError(RunopsError):
+    """The run is over in a word (or pair of words) that the provider never documented.
+
+    Args:
+        ref: The run.
+        word: What the provider said.
+        known: The documented words.
+    """
+
+    def __init__(self, ref: RunRef, word: str, known: Collection[str]) -> None:
+        super().__init__(
+            f"{ref} is over in a state that is not documented: {word!r}. Known: {', '.join(sorted(known))}. "
+            "Look at the run in the provider's own interface, and check for a newer runops."
+        )
+        self.ref = ref
+        self.word = word
+        self.known = tuple(sorted(known))
+
+
+class PollingError(RunopsError):
+    """The run could not be read for longer than the error budget; how the run stands is not known.
+
+    Args:
+        ref: The run.
+        seconds: How long the reads have failed in a row.
+        last: The last failure.
+    """
+
+    def __init__(self, ref: RunRef, seconds: float, last: AnswerError) -> None:
+        super().__init__(
+            f"{ref} could not be read for {seconds:.0f} s; the last answer was: {last} "
+            "The run itself may well go on: it was neither cancelled nor submitted again."
+        )
+        self.ref = ref
+        self.seconds = seconds
+        self.last = last
+
+
+class SubmitUncertainError(RunopsError):
+    """The answer to a submit is lost, so a run may exist. Nobody may repeat it without a look.
+
+    Args:
+        message: What happened.
+        candidates: Runs that appeared since the submit; one of them may be ours.
+    """
+
+    def __init__(self, message: str, *, candidates: Sequence[RunRef] = ()) -> None:
+        names = ", ".join(ref.run_id for ref in candidates)
+        seen = f"Runs that appeared since: {names}." if names else "No run of it could be found so far."
+        super().__init__(f"{message} {seen} Check at the provider before you submit again.")
+        self.candidates = tuple(candidates)

@@ -1,0 +1,568 @@
+"""What a provider is: one value that declares its words, routes, auth, cadence and links. It opens no connection."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from types import MappingProxyType
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WrapValidator,
+    create_model,
+)
+
+from runops.core.auth import BEARER, AuthScheme
+from runops.core.cadence import Cadence
+from runops.core.errors import ConfigurationError, MalformedAnswer, NotSupported, UnknownStateError
+from runops.core.policy import OutcomePolicy, Verdict
+from runops.core.redaction import LONGEST
+from runops.core.run import Outcome, Phase, Progress, RunRef, RunSnapshot
+from runops.core.states import Reading, StateTable
+
+_EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+
+# --- what comes in ---------------------------------------------------------------------------------------------
+
+
+def _moment(value: object) -> datetime | None:
+    """An aware time, or None: absent, null, empty, zero and unreadable times all mean "not yet"."""
+    if not isinstance(value, str):
+        return None
+    try:
+        moment = datetime.fromisoformat(value.strip())
+    except ValueError:
+        return None
+    if moment.year < 1971:
+        return None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def _or_none(value: object, parse: Callable[[object], Any]) -> Any:
+    """A field of an unexpected type is as good as absent: it must not end a wait."""
+    try:
+        return parse(value)
+    except ValidationError:
+        return None
+
+
+Moment = Annotated[datetime | None, BeforeValidator(_moment)]
+Text = Annotated[str | None, WrapValidator(_or_none)]
+Number = Annotated[float | None, WrapValidator(_or_none)]
+Count = Annotated[int | None, WrapValidator(_or_none)]
+Flag = Annotated[bool | None, WrapValidator(_or_none)]
+T = TypeVar("T", bound=BaseModel)
+Lenient = Annotated[T | None, WrapValidator(_or_none)]
+"""An optional nested object: anything else in its place reads as absent."""
+
+Id = Annotated[str, Field(min_length=1)]
+
+
+class RunBody(BaseModel):
+    """The fields that we read of a provider's run object. Only the id and the status are required.
+
+    A subclass declares its fields under the provider's own names (by ``validation_alias`` where ours differ),
+    and names in ``DETAILS`` those that people may see. Everything else in the payload is never read.
+    """
+
+    model_config = ConfigDict(extra="ignore", coerce_numbers_to_str=True)
+
+    DETAILS: ClassVar[tuple[str, ...]] = ()
+
+    run_id: Id
+    status: Id
+    created_at: Moment = None
+    started_at: Moment = None
+    finished_at: Moment = None
+
+    def qualifier(self) -> str | None:
+        """A second field that decides beside the status, where the provider has one."""
+        return None
+
+    def reason(self) -> str | None:
+        """Why the run ended or stands as it does, already cleaned."""
+        return None
+
+    def progress(self) -> Progress | None:
+        """How far the run is."""
+        return None
+
+    def belongs_to(self, kind: str) -> Sequence[str] | None:
+        """The ids and names by which a parent of this kind is known in this body; None where it carries none."""
+        value = getattr(self, kind, None)
+        return None if value is None else (str(value),)
+
+    def details(self) -> dict[str, Any]:
+        """The fields that people may see, those without a value left out."""
+        values = {name: getattr(self, name) for name in self.DETAILS}
+        return {name: detail(value) for name, value in values.items() if value is not None}
+
+
+def detail(value: Any) -> Any:
+    """A detail as people see it: a text is cut to 200 characters."""
+    return value[:LONGEST] if isinstance(value, str) else value
+
+
+# --- what goes out ---------------------------------------------------------------------------------------------
+
+
+def check_id(name: str, value: object) -> str:
+    """An id that may stand in a path.
+
+    Raises:
+        ConfigurationError: It is empty, no string, or could leave its place in the path.
+    """
+    if not isinstance(value, str) or not value.strip():
+        raise ConfigurationError(f"{name} is empty: give the id as the provider shows it.")
+    plain = value
+    for _ in range(3):
+        plain = unquote(plain)
+    if plain == "." or ".." in plain or any(bad in plain for bad in "/\\") or not plain.isprintable():
+        raise ConfigurationError(
+            f"{name}={value[:80]!r} cannot be an id: it holds '..', a slash or a control character."
+        )
+    return value.strip()
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One documented route.
+
+    Args:
+        method: The HTTP method.
+        path: The path from the root of the API, with ``{holes}`` for ids.
+        query: Query parameters, exactly as they go on the wire.
+        json: The JSON body that always goes with it, or None for no body.
+    """
+
+    method: Literal["GET", "POST"]
+    path: str
+    query: Mapping[str, str] = field(default_factory=dict[str, str])
+    json: Mapping[str, Any] | None = None
+
+    @property
+    def holes(self) -> tuple[str, ...]:
+        """The names that :meth:`fill` needs."""
+        return tuple(re.findall(r"{(\w+)}", self.path))
+
+    def fill(self, ids: Mapping[str, str]) -> str:
+        """The path with every hole filled, each id quoted as one segment.
+
+        Raises:
+            ConfigurationError: An id is missing, empty, or could leave its place in the path.
+        """
+        missing = [name for name in self.holes if name not in ids]
+        if missing:
+            raise ConfigurationError(f"{', '.join(missing)} is missing: this provider's runs need it beside run_id.")
+        quoted = {name: quote(check_id(name, ids[name]), safe="") for name in self.holes}
+        return self.path.format(**quoted)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request as data: what the clients send. It holds no credential."""
+
+    method: str
+    path: str
+    asked: str
+    """The request in words, for messages."""
+    query: Mapping[str, str] = field(default_factory=dict[str, str])
+    json: Any = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A submission, checked and ready to be sent; its body shows in no ``repr``.
+
+    Args:
+        provider: The provider's name.
+        path: The filled path.
+        json: The body.
+        parents: What a :class:`RunRef` of the new run needs beside its id.
+        family: The parent under which the provider lists runs of this kind, by name; empty where it lists none.
+        marks: Details that a run of this call shows, so that a stranger is not taken for ours.
+    """
+
+    provider: str
+    path: str
+    json: Mapping[str, Any] | None = field(default=None, repr=False)
+    parents: Mapping[str, str] = field(default_factory=dict[str, str])
+    family: Mapping[str, str] = field(default_factory=dict[str, str])
+    marks: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """How a run is started.
+
+    Args:
+        build: Typed keyword arguments to a :class:`Call`; checks them and raises ConfigurationError.
+        one_at_a_time: The provider allows one active run per parent, so a single new run after a lost answer
+            is ours. Otherwise it is adopted only when the user says so.
+    """
+
+    build: Callable[..., Call]
+    one_at_a_time: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Where a provider lists runs, newest first.
+
+    Args:
+        route: The route, its holes filled by the parent.
+        items: The keys that lead to the array of runs.
+        kinds: The names by which a parent can be given.
+        latest: A route that answers a parent's newest run alone, where there is one.
+        filtered: Whether the page holds runs of other parents too, which we sort out.
+    """
+
+    route: Route
+    items: tuple[str, ...]
+    kinds: tuple[str, ...]
+    latest: Route | None = None
+    filtered: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """One more read that says why a run failed.
+
+    Args:
+        route: The route; filled like the status route.
+        read: The body to one cleaned line, or None.
+    """
+
+    route: Route
+    read: Callable[[bytes], str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A snapshot, and how its word was read: the wait of this process needs both, others only the snapshot."""
+
+    snapshot: RunSnapshot
+    reading: Reading
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Provider:
+    """One service, declared. A missing ability is a missing declaration.
+
+    Args:
+        name: Lower-case name: connection type, CLI argument, key in results.
+        title: The name that people know.
+        docs: Address of the API's documentation.
+        base_url: Root of the public API, without a version.
+        version_path: What stands before every route, which a user's base URL may repeat.
+        auth: Which header carries the credential.
+        key_variable: Environment variable that the command line reads the credential from.
+        options: Further settings of a connection, each sent as the header it maps to, only when set.
+        body: The model of the run object.
+        envelope: The key under which an answer holds its payload, or None.
+        states: All documented words.
+        status: The cheapest route that shows a run's state.
+        result: The route of the whole payload, where it is not ``status``.
+        submit, cancel, explain, listing: Abilities, as far as the API has them.
+        probe: A harmless route that proves a credential. ``probe_absent`` tells that 404 is its good answer.
+        cadence: When to look again.
+        verdicts: Where this provider departs from the default verdicts.
+        link: Page of the provider's web interface, with holes for ids and details; the best one documented.
+    """
+
+    name: str
+    title: str
+    docs: str
+    base_url: str
+    version_path: str
+    auth: AuthScheme = BEARER
+    key_variable: str
+    options: Mapping[str, str] = field(default_factory=dict[str, str])
+    body: type[RunBody]
+    envelope: Literal["data"] | None = None
+    states: StateTable
+    status: Route
+    result: Route | None = None
+    submit: Submission | None = None
+    cancel: Route | None = None
+    explain: Explanation | None = None
+    listing: Listing | None = None
+    probe: Route
+    probe_absent: bool = False
+    cadence: Cadence
+    verdicts: Mapping[Outcome, Verdict] = field(default_factory=dict[Outcome, Verdict])
+    link: str
+
+    def __repr__(self) -> str:
+        return f"<Provider {self.name}>"
+
+    # --- ids ---
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """What a :class:`RunRef` needs beside the run's id."""
+        return tuple(name for name in self.status.holes if name != "run_id")
+
+    def ref(self, run_id: str, parents: Mapping[str, str] | None = None) -> RunRef:
+        """The address of a run, checked.
+
+        Raises:
+            ConfigurationError: An id is missing, empty or unusable in a path, or a parent is unknown here.
+        """
+        given = dict(parents or {})
+        unknown = sorted(set(given) - set(self.parents))
+        if unknown:
+            expected = ", ".join(self.parents) or "none"
+            raise ConfigurationError(
+                f"{self.title} runs have no parent {', '.join(unknown)}; parents expected: {expected}."
+            )
+        self.status.fill({**given, "run_id": run_id})
+        return RunRef(
+            provider=self.name,
+            run_id=check_id("run_id", run_id),
+            parents={name: check_id(name, value) for name, value in given.items()},
+        )
+
+    def policy(self, on_outcome: Mapping[str, str] | None = None, *, soft_fail: bool = False) -> OutcomePolicy:
+        """The verdicts for this provider's runs; see :meth:`OutcomePolicy.build`."""
+        return OutcomePolicy.build(on_outcome, provider_verdicts=self.verdicts, soft_fail=soft_fail)
+
+    # --- requests ---
+
+    def request(self, route: Route, ref: RunRef, verb: str = "read") -> Request:
+        """The request that asks ``route`` about a run.
+
+        Raises:
+            ConfigurationError: The reference belongs to another provider, or lacks an id.
+        """
+        if ref.provider != self.name:
+            raise ConfigurationError(f"{ref} is not a run of {self.title}.")
+        path = route.fill({**ref.parents, "run_id": ref.run_id})
+        return Request(route.method, path, f"{verb} of {ref}", route.query, route.json)
+
+    def call(self, **arguments: Any) -> Call:
+        """A checked submission.
+
+        Args:
+            arguments: The provider's own submit arguments; the operator of the same name lists them.
+
+        Raises:
+            ConfigurationError: An argument is wrong.
+            NotSupported: The provider has no documented submit.
+        """
+        if self.submit is None:
+            raise NotSupported(f"{self.title} documents no way to start a run: wait for its runs instead.")
+        return self.submit.build(**arguments)
+
+    # --- answers ---
+
+    @cached_property
+    def _answer(self) -> type[BaseModel]:
+        if self.envelope is None:
+            return self.body
+        return create_model(f"{self.body.__name__}Answer", **{self.envelope: (self.body, ...)})  # pyright: ignore[reportCallIssue, reportArgumentType, reportUnknownVariableType]
+
+    def read(self, ref: RunRef, content: bytes) -> Look:
+        """What an answer of the status route says.
+
+        Raises:
+            MalformedAnswer: It is not the documented object.
+            UnknownStateError: The run is over in a word that is not documented.
+        """
+        try:
+            answer = self._answer.model_validate_json(content)
+        except ValidationError as error:
+            raise malformed(f"read of {ref}", error) from None
+        body = answer if self.envelope is None else getattr(answer, self.envelope)
+        return self.look(ref, cast("RunBody", body))
+
+    def look(self, ref: RunRef, body: RunBody) -> Look:
+        """A body as a snapshot.
+
+        Raises:
+            UnknownStateError: The run is over in a word that is not documented.
+        """
+        reading = self.states.read(body.status, body.qualifier(), ended=body.finished_at is not None)
+        if reading.meaning is None:
+            raise UnknownStateError(ref, reading.word, self.states.known)
+        meaning = Phase.RUNNING if reading.settles_after is not None else reading.meaning
+        details = body.details()
+        snapshot = RunSnapshot(
+            ref=ref,
+            state=reading.state,
+            phase=meaning if isinstance(meaning, Phase) else None,
+            outcome=meaning if isinstance(meaning, Outcome) else None,
+            reason=body.reason() or reading.reason,
+            progress=body.progress(),
+            created_at=body.created_at,
+            started_at=body.started_at,
+            finished_at=body.finished_at,
+            url=self.url(ref, details),
+            details=details,
+        )
+        return Look(snapshot, reading)
+
+    def payload(self, content: bytes) -> dict[str, Any]:
+        """The whole payload of an answer, out of its envelope.
+
+        Raises:
+            MalformedAnswer: It is no JSON object.
+        """
+        try:
+            answer = json.loads(content)
+        except (ValueError, RecursionError):
+            raise MalformedAnswer("The answer is not JSON.") from None
+        payload = answer.get(self.envelope) if self.envelope and isinstance(answer, dict) else answer  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        if not isinstance(payload, dict):
+            raise MalformedAnswer("The answer is not a JSON object.")
+        return cast("dict[str, Any]", payload)
+
+    def page(self, content: bytes, parent: Mapping[str, str]) -> list[RunSnapshot]:
+        """The runs of a parent on one page of the listing, as the provider orders them.
+
+        Raises:
+            MalformedAnswer: It is not the documented page.
+            ConfigurationError: The page names no parents of the kind asked for.
+        """
+        if self.listing is None:
+            raise NotSupported(f"{self.title} documents no list of runs.")
+        found: Any = _decoded(content)
+        for key in self.listing.items:
+            found = cast("dict[str, Any]", found).get(key) if isinstance(found, dict) else None
+        if not isinstance(found, list):
+            raise MalformedAnswer(f"The list of runs has no {'.'.join(self.listing.items)} array.")
+        return self._snapshots(cast("list[object]", found), parent)
+
+    def newest(self, content: bytes, parent: Mapping[str, str]) -> list[RunSnapshot]:
+        """The one run that the ``latest`` route of the listing answered."""
+        return self._snapshots([_decoded(content)], parent)
+
+    def _snapshots(self, items: Sequence[object], parent: Mapping[str, str]) -> list[RunSnapshot]:
+        bodies: list[RunBody] = []
+        for item in items:
+            try:
+                bodies.append(self.body.model_validate(item))
+            except ValidationError as error:
+                raise malformed("list of runs", error) from None
+        if self.listing is not None and self.listing.filtered:
+            bodies = _of_parent(bodies, parent)
+        ids = {name: parent[name] for name in self.parents}
+        found: list[RunSnapshot] = []
+        for body in bodies:
+            ref = RunRef(provider=self.name, run_id=body.run_id, parents=ids)
+            try:
+                found.append(self.look(ref, body).snapshot)
+            except UnknownStateError:
+                # A listing only finds runs; what its words mean is judged where the run is waited for.
+                found.append(RunSnapshot(ref=ref, state=body.status, created_at=body.created_at))
+        return found
+
+    def family(self, parent: str | Mapping[str, str]) -> dict[str, str]:
+        """A parent by its kind, checked.
+
+        Args:
+            parent: The parent's id or name, or ``{kind: id}`` where the provider knows several kinds.
+
+        Raises:
+            NotSupported: The provider documents no list of runs.
+            ConfigurationError: The kind is unknown, or none or several are given.
+        """
+        if self.listing is None:
+            raise NotSupported(f"{self.title} documents no list of runs.")
+        kinds = self.listing.kinds
+        given = {kinds[0]: parent} if isinstance(parent, str) else dict(parent)
+        if len(given) != 1 or not set(given) <= set(kinds):
+            raise ConfigurationError(f"A parent of {self.title} runs is one of {', '.join(kinds)}, not {list(given)}.")
+        return {kind: check_id(kind, value) for kind, value in given.items()}
+
+    def url(self, ref: RunRef, details: Mapping[str, Any] = _EMPTY) -> str | None:
+        """The best documented page for a run, or None where an id for it is not known yet."""
+        ids = {**details, **ref.parents, "run_id": ref.run_id}
+        try:
+            return self.link.format(**{name: quote(str(value), safe="") for name, value in ids.items()})
+        except KeyError:
+            return None
+
+    # --- addresses ---
+
+    def root(self, base_url: str | None = None, *, allow_http: bool = False) -> str:
+        """The root under which all routes stand: any of a host, a URL, a path prefix, with or without a version.
+
+        Args:
+            base_url: What the user gave, or None for the public API.
+            allow_http: Allow plain HTTP to other machines too.
+
+        Raises:
+            ConfigurationError: It is no web address, holds credentials, or sends a key in the clear.
+        """
+        given = (base_url or self.base_url).strip()
+        parts = urlsplit(given if "://" in given else f"https://{given}")
+        try:
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            host, port = None, None
+        if parts.scheme not in ("http", "https") or not host or not re.fullmatch(r"[A-Za-z0-9._:%-]+", host):
+            raise ConfigurationError(
+                f"base_url {_without_userinfo(given)!r} is not a web address such as {self.base_url}."
+            )
+        if parts.username or parts.password or parts.query or parts.fragment:
+            raise ConfigurationError(
+                f"base_url for {host} must hold no user, password, query or fragment: the key has a field of its own."
+            )
+        if parts.scheme == "http" and not (allow_http or _is_loopback(host)):
+            raise ConfigurationError(
+                f"base_url http://{host} would send the key in the clear: use https://, or set allow_http if you "
+                "know the network."
+            )
+        path = parts.path.rstrip("/")
+        version = self.version_path
+        endings = (version, f"/{version.rsplit('/', 1)[-1]}", version.rsplit("/", 1)[0])
+        for ending in endings:
+            if ending and path.endswith(ending):
+                path = path.removesuffix(ending)
+                break
+        netloc = f"[{host}]" if ":" in host else host
+        return urlunsplit((parts.scheme, netloc if port is None else f"{netloc}:{port}", path.rstrip("/"), "", ""))
+
+
+def malformed(asked: str, error: ValidationError) -> MalformedAnswer:
+    """What is wrong with an answer, by the names of its fields only: its values are nobody's business."""
+    places = sorted({".".join(str(part) for part in problem["loc"]) or "the body" for problem in error.errors()})
+    return MalformedAnswer(f"The answer to the {asked} is not as documented; unreadable: {', '.join(places[:5])}.")
+
+
+def _decoded(content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        raise MalformedAnswer("The answer is not JSON.") from None
+
+
+def _of_parent(bodies: list[RunBody], parent: Mapping[str, str]) -> list[RunBody]:
+    ((kind, wanted),) = parent.items()
+    names = [body.belongs_to(kind) for body in bodies]
+    if bodies and all(name is None for name in names):
+        raise ConfigurationError(
+            f"The list of runs carries no {kind}, so runs cannot be found by it: this API answers in another shape. "
+            "Name the parent by another kind."
+        )
+    return [body for body, known in zip(bodies, names, strict=True) if known and wanted in known]
+
+
+def _is_loopback(host: str) -> bool:
+    return host == "localhost" or host == "::1" or bool(re.fullmatch(r"127(\.\d{1,3}){3}", host))
+
+
+def _without_userinfo(address: str) -> str:
+    return re.sub(r"//[^/@]*@", "//", address)[:120]

@@ -1,0 +1,183 @@
+"""Which failures deserve another try, and after how long. Pure: it reads answers and exceptions and sends nothing."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Any, cast
+
+import httpx
+
+from runops.core.errors import (
+    AnswerError,
+    AnswerLost,
+    AuthError,
+    ConflictError,
+    ConnectionFailed,
+    FinalError,
+    MalformedAnswer,
+    RequestRefused,
+    RunNotFound,
+    ServerTrouble,
+    TransientError,
+)
+from runops.core.redaction import clean, code
+
+LONGEST_HELD = 900.0
+"""Seconds: an asked-for pause is honoured up to here."""
+
+TRANSIENT_STATUSES = frozenset({408, 425, 429})
+RATE_LIMITED = 429
+AUTH_UNAVAILABLE = "auth_unavailable"
+"""Nexio's 503 that talks about auth and is none (docs.usenexio.com, authentication)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer: status, headers with lower-case names, decoded body."""
+
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
+
+    @property
+    def ok(self) -> bool:
+        """Whether it is a 2xx."""
+        return 200 <= self.status < 300
+
+
+def from_transport(error: httpx.HTTPError) -> TransientError:
+    """What a failure below HTTP means. Only a failed connect proves that nothing was sent."""
+    kind = type(error).__name__
+    if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)):
+        return ConnectionFailed(f"No connection to the service ({kind}).")
+    return AnswerLost(f"The connection broke before the answer was whole ({kind}).")
+
+
+def from_answer(answer: Answer, *, origin: str, asked: str, secrets: tuple[str, ...] = ()) -> AnswerError:
+    """The error that a non-2xx answer means.
+
+    Args:
+        answer: The answer.
+        origin: Where the credential was set, for 401 and 403.
+        asked: The request in words, such as ``GET nexio run 1f...``; no query, no header.
+        secrets: Texts that must not appear in the error.
+    """
+    provider_code, message = _said(answer.content, secrets)
+    status = answer.status
+    parts = [f"{asked} was answered {status}"]
+    if provider_code:
+        parts.append(f"({provider_code})")
+    if message:
+        parts.append(f"- {message}")
+    text = " ".join(parts).rstrip(".") + "."
+    if status in TRANSIENT_STATUSES or status >= 500:
+        return ServerTrouble(text, status=status, code=provider_code, retry_after=asked_pause(answer))
+    kind: type[FinalError] = _FINAL.get(status, RequestRefused)
+    return kind(text + _ADVICE.get(status, "").format(origin=origin), status=status, code=provider_code)
+
+
+_FINAL: Mapping[int, type[FinalError]] = {
+    401: AuthError,
+    403: AuthError,
+    404: RunNotFound,
+    409: ConflictError,
+}
+_ADVICE: Mapping[int, str] = {
+    401: " Check the key in {origin}: it is missing, wrong, revoked or expired.",
+    402: " The account has no balance left for this.",
+    403: " The key in {origin} lacks a right, or belongs to another workspace or organisation.",
+    404: " There is no such run, or the key belongs to another environment or account.",
+    409: " Something else is active there right now; try again later.",
+    426: " The service asks for a newer client: check for a newer runops.",
+}
+
+
+def asked_pause(answer: Answer, *, now: float | None = None) -> float | None:
+    """Seconds that ``Retry-After`` (seconds or a date) or ``X-RateLimit-Reset`` (unix seconds) asks for, capped."""
+    moment = time.time() if now is None else now
+    asked = _retry_after(answer.headers.get("retry-after"), moment)
+    if asked is None:
+        reset = _number(answer.headers.get("x-ratelimit-reset"))
+        asked = None if reset is None else reset - moment if reset > 1e9 else reset
+    return None if asked is None else min(max(asked, 0.0), LONGEST_HELD)
+
+
+def submit_may_repeat(error: AnswerError) -> bool:
+    """Whether a POST that starts a run surely started none: nothing was sent, or it was turned away unread."""
+    if isinstance(error, ConnectionFailed):
+        return True
+    return error.status == RATE_LIMITED or (error.status == 503 and error.code == AUTH_UNAVAILABLE)
+
+
+def submit_is_uncertain(error: AnswerError) -> bool:
+    """Whether a run may exist although the answer to its POST is lost."""
+    return isinstance(error, TransientError) and not submit_may_repeat(error)
+
+
+def may_pass(error: FinalError) -> bool:
+    """Whether a final error can be a passing one in a wait: a run not visible yet, a detour of a gateway."""
+    return isinstance(error, RunNotFound) or (error.status is not None and 300 <= error.status < 400)
+
+
+def too_large(limit: int) -> MalformedAnswer:
+    """The error for a body over the limit of ``limit`` bytes."""
+    return MalformedAnswer(f"The answer is larger than max_response_bytes={limit}.")
+
+
+def _retry_after(value: str | None, now: float) -> float | None:
+    if value is None:
+        return None
+    seconds = _number(value)
+    if seconds is not None:
+        return seconds
+    try:
+        return parsedate_to_datetime(value).timestamp() - now
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def _number(value: str | None) -> float | None:
+    try:
+        number = float(value) if value is not None else None
+    except ValueError:
+        return None
+    return number if number is not None and number == number and abs(number) != float("inf") else None
+
+
+def _said(content: bytes, secrets: tuple[str, ...]) -> tuple[str | None, str | None]:
+    """The code and message of an error body, in any of the shapes that the five APIs use; neither must be there."""
+    try:
+        body: Any = json.loads(content)
+    except (ValueError, RecursionError):
+        return None, None
+    if not isinstance(body, dict):
+        return None, None
+    outer = cast("dict[str, Any]", body)
+    inner: Any = outer.get("error")
+    source = cast("dict[str, Any]", inner) if isinstance(inner, dict) else outer
+    found_code = code(source.get("code"), *secrets) or code(source.get("type"), *secrets)
+    for field in ("message", "error", "detail"):
+        text = clean(source.get(field), *secrets)
+        if text:
+            return found_code, text
+    return found_code, _fields(outer.get("detail") or source.get("details"))
+
+
+def _fields(problems: Any) -> str | None:
+    """The names of the fields that a validation error complains about; never their values."""
+    if not isinstance(problems, list):
+        return None
+    names: list[str] = []
+    for problem in cast("list[Any]", problems)[:5]:
+        if isinstance(problem, dict):
+            found = cast("dict[str, Any]", problem)
+            place = found.get("loc") or found.get("field")
+            name = ".".join(str(part) for part in cast("list[Any]", place)) if isinstance(place, list) else place
+            cleaned = clean(name)
+            if cleaned:
+                names.append(cleaned)
+    return f"fields: {', '.join(names)}" if names else None

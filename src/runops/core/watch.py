@@ -1,0 +1,260 @@
+"""One wait, as a state machine over snapshots and clocks. It is pure: clients, triggers and hosts only feed it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from typing import Any, Self
+
+from runops.core import arguments
+from runops.core.cadence import Cadence, backoff, spread
+from runops.core.errors import AnswerError, FinalError, PollingError
+from runops.core.provider import Look, Provider
+from runops.core.retry import may_pass
+from runops.core.run import PARKED, EndedBy, Outcome, RunRef, RunSnapshot
+
+logger = logging.getLogger("runops")
+
+DEFAULT_TIMEOUT = 604_800.0
+"""Seconds: a week."""
+DEFAULT_ERROR_BUDGET = 900.0
+"""Seconds."""
+NOT_FOUND_GRACE = 30.0
+"""Seconds for which a run may be missing before it was ever seen."""
+LONGEST_BACKOFF = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patience:
+    """How long and how closely to wait. It holds only numbers, so it may travel between processes.
+
+    Args:
+        deadline: When the wait ends at the latest, in unix seconds: a wall clock survives restarts.
+        error_budget: Seconds of failures in a row before the wait gives up.
+        max_paused: Seconds that the run may stay paused or waiting, or None for no such bound.
+        cadence: When to look again.
+    """
+
+    deadline: float
+    error_budget: float
+    max_paused: float | None
+    cadence: Cadence
+
+    @classmethod
+    def build(
+        cls,
+        provider: Provider,
+        *,
+        now: float,
+        timeout: float | timedelta = DEFAULT_TIMEOUT,
+        deadline: float | None = None,
+        error_budget: float | timedelta = DEFAULT_ERROR_BUDGET,
+        max_paused: float | timedelta | None = None,
+        interval: float | timedelta | None = None,
+        factor: float | None = None,
+        ceiling: float | timedelta | None = None,
+    ) -> Self:
+        """From what a user says, checked.
+
+        Args:
+            provider: Its cadence holds where the user says nothing.
+            now: The present, in unix seconds.
+            timeout: The whole wait, in seconds or as a timedelta.
+            deadline: Takes the place of ``now + timeout``.
+            error_budget: Seconds of failures in a row, or a timedelta.
+            max_paused: Seconds in paused or waiting, or a timedelta, or None.
+            interval: The shortest time between two looks, in seconds or as a timedelta.
+            factor: How much longer each interval is than the one before.
+            ceiling: The longest time between two looks.
+
+        Raises:
+            ConfigurationError: A duration is not positive; names it.
+        """
+        whole = arguments.seconds("timeout", timeout)
+        cadence = provider.cadence
+        if interval is not None or factor is not None or ceiling is not None:
+            cadence = cadence.at_least(
+                arguments.optional_seconds("poll_interval", interval),
+                factor=factor,
+                ceiling=arguments.optional_seconds("the longest interval", ceiling),
+            )
+        return cls(
+            deadline=now + whole if deadline is None else deadline,
+            error_budget=arguments.seconds("error_budget", error_budget),
+            max_paused=arguments.optional_seconds("max_paused", max_paused),
+            cadence=cadence,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON primitives that :meth:`from_dict` reads."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Self:
+        """Read what :meth:`to_dict` wrote."""
+        return cls(
+            deadline=value["deadline"],
+            error_budget=value["error_budget"],
+            max_paused=value["max_paused"],
+            cadence=Cadence(**value["cadence"]),
+        )
+
+
+class Watch:
+    """The memory of one wait: what was seen, what failed since when, and when to look again.
+
+    Args:
+        provider: The run's provider.
+        ref: The run.
+        patience: The clocks.
+        began: When the wait began, in unix seconds.
+        submitted_at: When the run was submitted, where that is known; its age counts from there.
+        seen: Whether an earlier part of this wait, in another process, has seen the run.
+    """
+
+    def __init__(
+        self,
+        provider: Provider,
+        ref: RunRef,
+        patience: Patience,
+        *,
+        began: float,
+        submitted_at: float | None = None,
+        seen: bool = False,
+    ) -> None:
+        self.ref = ref
+        self.last: RunSnapshot | None = None
+        self._seen = seen
+        self._provider = provider
+        self._patience = patience
+        self._born = began if submitted_at is None else submitted_at
+        self._failing_since: float | None = None
+        self._failures = 0
+        self._error: AnswerError | None = None
+        self._parked_since: float | None = None
+        self._unsettled_since: float | None = None
+        self._warned: set[str] = set()
+
+    def saw(self, look: Look, now: float) -> RunSnapshot | None:
+        """Take in a good read; the last snapshot of the wait if this one ends it."""
+        self._failing_since, self._failures, self._error = None, 0, None
+        snapshot = self._settled(look, now)
+        self.last, self._seen = snapshot, True
+        if not look.reading.known and look.reading.word not in self._warned:
+            self._warned.add(look.reading.word)
+            logger.warning(
+                "%s reports %r, which is not documented (known: %s); it counts as running until the deadline.",
+                self.ref,
+                look.reading.word,
+                ", ".join(self._provider.states.known),
+            )
+        if snapshot.outcome is not None:
+            return snapshot
+        if snapshot.phase in PARKED:
+            self._parked_since = now if self._parked_since is None else self._parked_since
+        else:
+            self._parked_since = None
+        return None
+
+    def failed(self, error: AnswerError, now: float) -> None:
+        """Take in a failed read.
+
+        Raises:
+            FinalError: Another read would end the same way.
+            PollingError: Reads have failed for longer than the error budget.
+        """
+        if self._failing_since is None:
+            self._failing_since = now
+        self._failures += 1
+        self._error = error
+        if isinstance(error, FinalError):
+            if not may_pass(error):
+                raise error
+            # A run that was never seen may not be visible yet; one that was seen does not vanish.
+            if not self._seen and now - self._born >= NOT_FOUND_GRACE:
+                raise error
+        if now - self._failing_since >= self._patience.error_budget:
+            raise PollingError(self.ref, now - self._failing_since, error) from None
+
+    def expired(self, now: float) -> RunSnapshot | None:
+        """The last snapshot, as ``timed_out``, if a clock has ended the wait.
+
+        Raises:
+            PollingError: The deadline is over and the run was never seen: nothing is known of it.
+        """
+        if now >= self._patience.deadline:
+            if not self._seen and self._error is not None:
+                if isinstance(self._error, FinalError):
+                    raise self._error
+                raise PollingError(self.ref, now - (self._failing_since or now), self._error) from None
+            return self.timed_out("timeout")
+        parked_until = self._parked_until
+        if parked_until is not None and now >= parked_until:
+            return self.timed_out("max_paused")
+        return None
+
+    def timed_out(self, ended_by: EndedBy) -> RunSnapshot:
+        """What was last seen of the run, as the end of a wait that a clock has ended."""
+        last = self.last or RunSnapshot(ref=self.ref, state=None, url=self._provider.url(self.ref))
+        told = f"The wait ended ({ended_by}); the run was last seen {last.state!r} ({last.status})"
+        if self._error is not None:
+            told += "; the last read failed"
+        reason = f"{told}: {last.reason}" if last.reason else f"{told}."
+        return last.model_copy(
+            update={"phase": None, "outcome": Outcome.TIMED_OUT, "ended_by": ended_by, "reason": reason}
+        )
+
+    def pause(self, now: float) -> float:
+        """Seconds until the next look, never past a clock of the wait."""
+        if self._error is not None:
+            waited = backoff(self._failures, ceiling=LONGEST_BACKOFF)
+            if isinstance(self._error, FinalError) and not self._seen:
+                waited = min(waited, NOT_FOUND_GRACE / 6)
+            pause = max(waited, self._error.retry_after or 0.0)
+            pause = min(pause, max((self._failing_since or now) + self._patience.error_budget - now, 0.5))
+        else:
+            pause = self._patience.cadence.delay(now - self._born, jitter=spread())
+            if self._unsettled_since is not None:
+                pause = min(pause, self._provider.cadence.first)
+        ends = [end for end in (self._patience.deadline, self._parked_until) if end is not None]
+        return max(min([now + pause, *ends]) - now, 0.0)
+
+    @property
+    def _parked_until(self) -> float | None:
+        if self._parked_since is None or self._patience.max_paused is None:
+            return None
+        return self._parked_since + self._patience.max_paused
+
+    def _settled(self, look: Look, now: float) -> RunSnapshot:
+        """A word that needs time to settle is believed once it has stood for that long in this wait."""
+        reading = look.reading
+        if reading.settles_after is None:
+            self._unsettled_since = None
+            return look.snapshot
+        if self._unsettled_since is None:
+            self._unsettled_since = now
+        if now - self._unsettled_since < reading.settles_after:
+            return look.snapshot
+        return look.snapshot.model_copy(update={"phase": None, "outcome": reading.meaning, "reason": reading.reason})
+
+
+class News:
+    """Decides which snapshots are worth a log line: changes at once, the rest every few minutes.
+
+    Args:
+        every: Seconds between two lines about a run on which nothing changes.
+    """
+
+    def __init__(self, every: float = 300.0) -> None:
+        self._every = every
+        self._last: RunSnapshot | None = None
+        self._said_at = 0.0
+
+    def worth_saying(self, snapshot: RunSnapshot, now: float) -> bool:
+        """Whether a person who follows the run should read about this snapshot."""
+        if snapshot.changed_from(self._last) or now - self._said_at >= self._every:
+            self._last, self._said_at = snapshot, now
+            return True
+        return False

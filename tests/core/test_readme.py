@@ -1,0 +1,17 @@
+"""The README says what the declarations say."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from runops.core import tables
+
+README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+
+
+def test_every_table_of_the_readme_is_the_one_that_the_declarations_give() -> None:
+    found = re.findall(r"<!-- table: (\w+) -->\n(.*?)\n<!-- end -->", README, re.DOTALL)
+    assert {name for name, _ in found} == {"verdicts", "states", "keys", "abilities"}
+    for name, table in found:
+        assert table == tables.markdown(name), f"run: python scripts/readme_tables.py ({name})"
