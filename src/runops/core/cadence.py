@@ -18,7 +18,7 @@ class Cadence:
     Args:
         first: Seconds between the first looks.
         factor: How much longer each delay is than the one before; 1 keeps it constant.
-        ceiling: The longest delay in seconds.
+        ceiling: The longest delay in seconds, before jitter.
     """
 
     first: float
@@ -37,7 +37,7 @@ class Cadence:
 
         Args:
             age: Seconds since the run was submitted, or since the wait began.
-            jitter: A number from -1 to 1 that moves the delay by up to a tenth. :func:`spread` draws one.
+            jitter: A number from 0 to 1 that lengthens the delay by up to a tenth. :func:`spread` draws one.
         """
         base = min(self.ceiling, self.first + max(age, 0.0) * (self.factor - 1))
         return base * (1 + 0.1 * jitter)
@@ -62,7 +62,7 @@ class Cadence:
 
 def spread() -> float:
     """A jitter for :meth:`Cadence.delay`, so that waits that began together do not stay together."""
-    return random.uniform(-1.0, 1.0)
+    return random.uniform(0.0, 1.0)
 
 
 def backoff(attempt: int, *, first: float = 1.0, ceiling: float = 60.0) -> float:
@@ -91,9 +91,14 @@ class Gate:
             0.0 if requests_per_minute is None else 60.0 / _positive("requests_per_minute", requests_per_minute)
         )
         self._free_at = 0.0
+        self._seen = 0.0
 
     def delay(self, now: float) -> float:
         """In how many seconds the next place comes."""
+        if now < self._seen:
+            # The clock was set back: a pause must not grow by that.
+            self._free_at -= self._seen - now
+        self._seen = now
         return max(self._free_at - now, 0.0)
 
     def reserve(self, now: float) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping
 from contextlib import aclosing, contextmanager
@@ -13,22 +12,17 @@ from typing import Any, Self, TypeVar, cast
 
 import httpx
 
-from runops import __version__
-from runops.core import arguments, flows
-from runops.core.auth import HeaderAuth
-from runops.core.cadence import Gate
-from runops.core.errors import AnswerError, ConfigurationError, TransientError
-from runops.core.flows import Flow, Seen, Send, Sleep, Time
-from runops.core.provider import Call, Provider, Request
-from runops.core.retry import Answer, from_answer
+from runops.core import flows
+from runops.core.channel import Channel
+from runops.core.errors import AnswerError
+from runops.core.flows import Flow, Read, Seen, Send, Sleep, Time
+from runops.core.provider import Call, Look, Provider
 from runops.core.run import RunRef, RunSnapshot
 from runops.core.transport import (
-    ACCEPT_ENCODING,
     async_transport,
     send,
     send_async,
     sync_transport,
-    timeouts,
     took_too_long,
 )
 from runops.core.watch import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT, Patience
@@ -36,58 +30,23 @@ from runops.core.watch import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT, Patience
 R = TypeVar("R")
 OnLook = Callable[[RunSnapshot], None]
 
-DEFAULT_REQUEST_TIMEOUT = 30.0
-DEFAULT_MAX_RESPONSE_BYTES = 10_000_000
-
 
 class _Client:
-    """What both clients share: settings, requests and the reading of answers."""
+    """What both clients share."""
 
-    def __init__(
-        self,
-        provider: Provider,
-        *,
-        token: str,
-        base_url: str | None = None,
-        options: Mapping[str, str | None] | None = None,
-        origin: str | None = None,
-        request_timeout: float | timedelta = DEFAULT_REQUEST_TIMEOUT,
-        max_response_bytes: int = DEFAULT_MAX_RESPONSE_BYTES,
-        requests_per_minute: float | None = None,
-        allow_http: bool = False,
-        user_agent: str = "",
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        """
-        Args:
-            provider: The service, from :func:`runops.core.find`.
-            token: The API key or token.
-            base_url: Another root than the public API's.
-            options: The provider's further settings, such as ``{"workspace_id": ...}``; None values are left out.
-            origin: Where the token was set, such as ``connection 'nexio_default'``; for error messages.
-            request_timeout: Seconds (or a timedelta) for one whole request.
-            max_response_bytes: The largest body, decompressed, that is read.
-            requests_per_minute: A limit of ours, spread evenly; None for none.
-            allow_http: Allow plain HTTP to other machines than this one.
-            user_agent: What to say beside ``runops/<version>``.
-            clock: Unix seconds; for tests.
+    def __init__(self, provider: Provider, *, token: str, **settings: Any) -> None:
+        self._channel = Channel(provider, token=token, **settings)
+        self._clock = self._channel.clock
 
-        Raises:
-            ConfigurationError: A setting is wrong; the text names it and never holds the token.
-        """
-        self.provider = provider
-        self.root = provider.root(base_url, allow_http=allow_http)
-        self._auth = HeaderAuth(provider.auth, token, origin=origin or f"the token of {provider.title}")
-        self._timeout = arguments.seconds("request_timeout", request_timeout)
-        self._limit = int(arguments.positive("max_response_bytes", max_response_bytes))
-        self._gate = Gate(requests_per_minute)
-        self._clock = clock
-        self._headers = {
-            "Accept": "application/json",
-            "Accept-Encoding": ACCEPT_ENCODING,
-            "User-Agent": f"runops/{__version__} {user_agent}".strip(),
-            **_option_headers(provider, options or {}),
-        }
+    @property
+    def provider(self) -> Provider:
+        """The service."""
+        return self._channel.provider
+
+    @property
+    def root(self) -> str:
+        """The address under which all routes stand."""
+        return self._channel.root
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.provider.name!r}, root={self.root!r})"
@@ -98,38 +57,6 @@ class _Client:
 
     def _patience(self, **settings: Any) -> Patience:
         return Patience.build(self.provider, now=self._clock(), **settings)
-
-    def _turn(self, effect: Send) -> float:
-        """Seconds until it is this request's turn."""
-        now = self._clock()
-        if effect.by is not None and self._gate.delay(now) > max(effect.by - now, 0.0):
-            raise TransientError("The service asked for a pause that lasts longer than the wait.")
-        return self._gate.reserve(now)
-
-    def _prepare(self, request: Request) -> httpx.Request:
-        content = None if request.json is None else json.dumps(request.json, allow_nan=False).encode()
-        headers = dict(self._headers)
-        if content is not None:
-            headers["Content-Type"] = "application/json"
-        prepared = httpx.Request(
-            request.method,
-            self.root + request.path,
-            params=dict(request.query) or None,
-            headers=headers,
-            content=content,
-            extensions=timeouts(self._timeout),
-        )
-        return next(self._auth.auth_flow(prepared))
-
-    def _judge(self, request: Request, answer: Answer) -> bytes:
-        """The body of a good answer; anything else as an error, and its wish for a pause kept for all."""
-        if answer.ok:
-            return answer.content
-        asked = f"The {request.asked}"
-        error = from_answer(answer, origin=self._auth.origin, asked=asked, secrets=self._auth.secrets)
-        if error.retry_after:
-            self._gate.hold(self._clock() + error.retry_after)
-        raise error
 
 
 class RunClient(_Client):
@@ -179,12 +106,21 @@ class RunClient(_Client):
             self._kept.close()
             self._kept = None
 
-    def submit(self, call: Call, *, adopt_uncertain: bool = False) -> RunRef:
+    def submit(
+        self,
+        call: Call,
+        *,
+        adopt_uncertain: bool = False,
+        before: Callable[[frozenset[str] | None], None] | None = None,
+    ) -> RunRef:
         """Start a run, once; see :func:`runops.core.flows.submit` for what is never repeated.
 
         Args:
             call: From ``provider.call(...)``.
             adopt_uncertain: After a lost answer, take a single new run for ours even where runs may overlap.
+            before: Told of the ids of the parent's newest runs (None where there is no list) right before the
+                POST, so that a host can record what :meth:`reconcile` needs after a crash. If it raises, nothing
+                is sent.
 
         Raises:
             ConflictError: Something is active there.
@@ -192,7 +128,22 @@ class RunClient(_Client):
             AnswerError: Nothing was started.
         """
         known = self._drive(flows.survey(self.provider, call))
+        if before is not None:
+            before(known)
         return self._drive(flows.submit(self.provider, call, known=known, adopt_uncertain=adopt_uncertain))
+
+    def reconcile(self, call: Call, known: frozenset[str] | None, *, adopt_uncertain: bool = False) -> RunRef:
+        """The run of a submit whose answer never reached us, if it can be told; nothing is sent but reads.
+
+        Args:
+            call: What was submitted.
+            known: The ids that ``before`` of :meth:`submit` was told of.
+            adopt_uncertain: Take a single new run for ours even where runs may overlap.
+
+        Raises:
+            SubmitUncertainError: It cannot be told.
+        """
+        return self._drive(flows.reconcile(self.provider, call, known, adopt_uncertain=adopt_uncertain))
 
     def get(self, ref: RunRef) -> RunSnapshot:
         """One look at a run.
@@ -284,6 +235,13 @@ class RunClient(_Client):
         """
         self._drive(flows.probe(self.provider))
 
+    def drive(self, flow: Flow[R]) -> R:
+        """Do what a flow of :mod:`runops.core.flows` asks for, and give its result.
+
+        For hosts that keep a record between the steps of a submit.
+        """
+        return self._drive(flow)
+
     def _steps(self, flow: Flow[R]) -> Generator[RunSnapshot, None, R]:
         """Do what a flow asks for, handing on what it has seen."""
         reply: Any = None
@@ -295,9 +253,9 @@ class RunClient(_Client):
                 return cast("R", stop.value)
             reply, error = None, None
             match effect:
-                case Send():
+                case Send() | Read():
                     try:
-                        reply = self._send(effect)
+                        reply = self._answer(effect)
                     except AnswerError as failure:
                         error = failure
                 case Sleep(seconds):
@@ -317,12 +275,18 @@ class RunClient(_Client):
             if on_look is not None:
                 on_look(snapshot)
 
+    def _answer(self, effect: Send | Read) -> bytes | Look:
+        if isinstance(effect, Send):
+            return self._send(effect)
+        request = self.provider.request(self.provider.status, effect.ref)
+        return self.provider.read(effect.ref, self._send(Send(request, by=effect.by)))
+
     def _send(self, effect: Send) -> bytes:
-        self._sleep(self._turn(effect))
-        prepared = self._prepare(effect.request)
+        self._sleep(self._channel.turn(effect.by))
+        prepared = self._channel.prepare(effect.request)
         with self._transport(effect.fresh) as transport:
-            answer = send(transport, prepared, limit=self._limit, seconds=self._timeout)
-        return self._judge(effect.request, answer)
+            answer = send(transport, prepared, limit=self._channel.limit, seconds=self._channel.timeout)
+        return self._channel.judge(effect.request.asked, answer)
 
     @contextmanager
     def _transport(self, fresh: bool) -> Generator[httpx.BaseTransport]:
@@ -448,9 +412,9 @@ class AsyncRunClient(_Client):
                 return
             reply, error = None, None
             match effect:
-                case Send():
+                case Send() | Read():
                     try:
-                        reply = await self._send(effect)
+                        reply = await self._answer(effect)
                     except AnswerError as failure:
                         error = failure
                 case Sleep(seconds):
@@ -468,31 +432,26 @@ class AsyncRunClient(_Client):
                     on_look(snapshot)
         return result[0]
 
+    async def _answer(self, effect: Send | Read) -> bytes | Look:
+        if isinstance(effect, Send):
+            return await self._send(effect)
+        request = self.provider.request(self.provider.status, effect.ref)
+        return self.provider.read(effect.ref, await self._send(Send(request, by=effect.by)))
+
     async def _send(self, effect: Send) -> bytes:
-        await self._sleep(self._turn(effect))
-        prepared = self._prepare(effect.request)
+        await self._sleep(self._channel.turn(effect.by))
+        prepared = self._channel.prepare(effect.request)
         fresh = effect.fresh and self._given is None
         if fresh:
             transport = async_transport(self.root, keep=False)
         else:
             transport = self._kept = self._kept or async_transport(self.root)
         try:
-            async with asyncio.timeout(self._timeout):
-                answer = await send_async(transport, prepared, limit=self._limit)
+            async with asyncio.timeout(self._channel.timeout):
+                answer = await send_async(transport, prepared, limit=self._channel.limit)
         except TimeoutError:
-            raise took_too_long(self._timeout) from None
+            raise took_too_long(self._channel.timeout) from None
         finally:
             if fresh:
                 await transport.aclose()
-        return self._judge(effect.request, answer)
-
-
-def _option_headers(provider: Provider, options: Mapping[str, str | None]) -> dict[str, str]:
-    headers: dict[str, str] = {}
-    for name, value in options.items():
-        if name not in provider.options:
-            known = ", ".join(provider.options) or "none"
-            raise ConfigurationError(f"{provider.title} has no option {name!r}; options: {known}.")
-        if value:
-            headers[provider.options[name]] = arguments.header_value(name, value)
-    return headers
+        return self._channel.judge(effect.request.asked, answer)

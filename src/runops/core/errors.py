@@ -24,7 +24,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from runops.core.run import RunRef
@@ -32,6 +32,14 @@ if TYPE_CHECKING:
 
 class RunopsError(Exception):
     """The root of all errors of runops."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Errors cross processes, whatever their constructor asks for."""
+        return _restored, (type(self), self.args), self.__dict__
+
+
+def _restored(kind: type[RunopsError], args: tuple[Any, ...]) -> RunopsError:
+    return kind.__new__(kind, *args)
 
 
 class ConfigurationError(RunopsError, ValueError):

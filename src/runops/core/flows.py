@@ -19,10 +19,11 @@ from runops.core.errors import (
     RunopsError,
     SubmitUncertainError,
     TransientError,
+    UnknownStateError,
 )
 from runops.core.provider import Call, Look, Provider, Request, Route, detail
 from runops.core.retry import submit_is_uncertain, submit_may_repeat
-from runops.core.run import Outcome, RunRef, RunSnapshot
+from runops.core.run import Outcome, Phase, RunRef, RunSnapshot
 from runops.core.watch import Patience, Watch
 
 SUBMIT_PATIENCE = 300.0
@@ -41,6 +42,15 @@ class Send:
     """On a connection of its own, so that a stale kept one cannot swallow a submit."""
     by: float | None = None
     """Unix seconds: fail with a :class:`TransientError` rather than be held back for longer than this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Ask how a run stands, as a :class:`Look`. Where from is the driver's affair: its own route, or a list."""
+
+    ref: RunRef
+    by: float | None = None
+    """As in :class:`Send`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +73,8 @@ class Time:
 
 
 R = TypeVar("R")
-Flow = Generator[Send | Sleep | Seen | Time, Any, R]
+Effect = Send | Read | Sleep | Seen | Time
+Flow = Generator[Effect, Any, R]
 
 
 def get(provider: Provider, ref: RunRef) -> Flow[RunSnapshot]:
@@ -84,7 +95,7 @@ def wait(
     watch = Watch(provider, ref, patience, began=began, submitted_at=submitted_at, seen=seen)
     while True:
         try:
-            look = yield from _look(provider, ref, by=patience.deadline)
+            look = yield from _look(provider, ref, by=watch.latest_look)
         except AnswerError as error:
             now: float = yield Time()
             watch.failed(error, now)
@@ -103,8 +114,7 @@ def wait(
 
 def _look(provider: Provider, ref: RunRef, *, by: float | None = None) -> Flow[Look]:
     """The status, and where a run failed and the provider can say why, the reason."""
-    content: bytes = yield Send(provider.request(provider.status, ref), by=by)
-    look = provider.read(ref, content)
+    look: Look = yield Read(ref, by)
     explain = provider.explain
     if explain is None or look.snapshot.outcome is not Outcome.FAILED or look.snapshot.reason:
         return look
@@ -155,9 +165,11 @@ def cancel(provider: Provider, ref: RunRef) -> Flow[None]:
 def _is_over(provider: Provider, ref: RunRef) -> Flow[bool]:
     try:
         look = yield from _look(provider, ref)
+    except UnknownStateError:
+        return True
     except RunopsError:
         return False
-    return look.snapshot.run_ended
+    return look.snapshot.run_ended or look.snapshot.phase is Phase.STOPPING
 
 
 def probe(provider: Provider) -> Flow[None]:
@@ -169,10 +181,14 @@ def probe(provider: Provider) -> Flow[None]:
     """
     route = provider.probe
     try:
-        yield Send(Request(route.method, route.path, f"connection test of {provider.title}", route.query))
+        content: bytes = yield Send(
+            Request(route.method, route.path, f"connection test of {provider.title}", route.query)
+        )
     except RunNotFound:
         if not provider.probe_absent:
             raise
+    else:
+        provider.check_json(content)
 
 
 # --- submit ----------------------------------------------------------------------------------------------------
@@ -204,6 +220,8 @@ def submit(
     """
     if provider.submit is None:
         raise NotSupported(f"{provider.title} documents no way to start a run.")
+    if call.provider != provider.name:
+        raise ConfigurationError(f"This call is for {call.provider}, not for {provider.title}.")
     request = Request("POST", call.path, f"submit to {provider.title}", json=call.json)
     began: float = yield Time()
     attempt = 0
@@ -224,7 +242,9 @@ def submit(
             yield Sleep(pause)
 
 
-def reconcile(provider: Provider, call: Call, known: frozenset[str], *, adopt_uncertain: bool = False) -> Flow[RunRef]:
+def reconcile(
+    provider: Provider, call: Call, known: frozenset[str] | None, *, adopt_uncertain: bool = False
+) -> Flow[RunRef]:
     """The run of a submit whose answer never reached us, if it can be told.
 
     Raises:
@@ -250,13 +270,19 @@ def _reconcile(
             runs = yield from _family(provider, call)
         except RunopsError:
             continue
-        appeared = [run for run in runs if run.ref.run_id not in known]
+        appeared = _newer(runs, known)
         if appeared:
             break
     ours = [run.ref for run in appeared if _bears_marks(run, call)]
     if len(ours) == 1 and len(appeared) == 1 and (provider.submit.one_at_a_time or adopt_uncertain):
         return ours[0]
     raise SubmitUncertainError(why, candidates=[run.ref for run in appeared]) from None
+
+
+def _newer(runs: list[RunSnapshot], known: frozenset[str]) -> list[RunSnapshot]:
+    """The runs that came after the known ones; an old one may move up on a page when another is deleted."""
+    newest_known = max((_age(run) for run in runs if run.ref.run_id in known), default=0.0)
+    return [run for run in runs if run.ref.run_id not in known and not 0 < _age(run) < newest_known]
 
 
 def _bears_marks(run: RunSnapshot, call: Call) -> bool:

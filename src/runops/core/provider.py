@@ -17,6 +17,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    FiniteFloat,
     ValidationError,
     WrapValidator,
     create_model,
@@ -26,7 +27,7 @@ from runops.core.auth import BEARER, AuthScheme
 from runops.core.cadence import Cadence
 from runops.core.errors import ConfigurationError, MalformedAnswer, NotSupported, UnknownStateError
 from runops.core.policy import OutcomePolicy, Verdict
-from runops.core.redaction import LONGEST
+from runops.core.redaction import without_addresses
 from runops.core.run import Outcome, Phase, Progress, RunRef, RunSnapshot
 from runops.core.states import Reading, StateTable
 
@@ -42,11 +43,10 @@ def _moment(value: object) -> datetime | None:
         return None
     try:
         moment = datetime.fromisoformat(value.strip())
-    except ValueError:
+        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
         return None
-    if moment.year < 1971:
-        return None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    return None if moment.year < 1971 else moment
 
 
 def _or_none(value: object, parse: Callable[[object], Any]) -> Any:
@@ -59,7 +59,7 @@ def _or_none(value: object, parse: Callable[[object], Any]) -> Any:
 
 Moment = Annotated[datetime | None, BeforeValidator(_moment)]
 Text = Annotated[str | None, WrapValidator(_or_none)]
-Number = Annotated[float | None, WrapValidator(_or_none)]
+Number = Annotated[FiniteFloat | None, WrapValidator(_or_none)]
 Count = Annotated[int | None, WrapValidator(_or_none)]
 Flag = Annotated[bool | None, WrapValidator(_or_none)]
 T = TypeVar("T", bound=BaseModel)
@@ -110,8 +110,8 @@ class RunBody(BaseModel):
 
 
 def detail(value: Any) -> Any:
-    """A detail as people see it: a text is cut to 200 characters."""
-    return value[:LONGEST] if isinstance(value, str) else value
+    """A detail as people see it: a text is one line of at most 200 characters without addresses."""
+    return without_addresses(value) if isinstance(value, str) else value
 
 
 # --- what goes out ---------------------------------------------------------------------------------------------
@@ -123,9 +123,11 @@ def check_id(name: str, value: object) -> str:
     Raises:
         ConfigurationError: It is empty, no string, or could leave its place in the path.
     """
-    if not isinstance(value, str) or not value.strip():
+    if not isinstance(value, str):
+        raise ConfigurationError(f"{name} must be a text, not {type(value).__name__}.")
+    if not value.strip():
         raise ConfigurationError(f"{name} is empty: give the id as the provider shows it.")
-    plain = value
+    plain = value.strip()
     for _ in range(3):
         plain = unquote(plain)
     if plain == "." or ".." in plain or any(bad in plain for bad in "/\\") or not plain.isprintable():
@@ -419,14 +421,20 @@ class Provider:
         Raises:
             MalformedAnswer: It is no JSON object.
         """
-        try:
-            answer = json.loads(content)
-        except (ValueError, RecursionError):
-            raise MalformedAnswer("The answer is not JSON.") from None
+        answer = _decoded(content)
         payload = answer.get(self.envelope) if self.envelope and isinstance(answer, dict) else answer  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
         if not isinstance(payload, dict):
             raise MalformedAnswer("The answer is not a JSON object.")
         return cast("dict[str, Any]", payload)
+
+    def check_json(self, content: bytes) -> None:
+        """Tell an API's answer from the page of a proxy or of a wrong address.
+
+        Raises:
+            MalformedAnswer: It is neither empty nor JSON.
+        """
+        if content.strip():
+            _decoded(content)
 
     def page(self, content: bytes, parent: Mapping[str, str]) -> list[RunSnapshot]:
         """The runs of a parent on one page of the listing, as the provider orders them.
@@ -507,11 +515,11 @@ class Provider:
             ConfigurationError: It is no web address, holds credentials, or sends a key in the clear.
         """
         given = (base_url or self.base_url).strip()
-        parts = urlsplit(given if "://" in given else f"https://{given}")
         try:
+            parts = urlsplit(given if "://" in given else f"https://{given}")
             host, port = parts.hostname, parts.port
         except ValueError:
-            host, port = None, None
+            parts, host, port = urlsplit(""), None, None
         if parts.scheme not in ("http", "https") or not host or not re.fullmatch(r"[A-Za-z0-9._:%-]+", host):
             raise ConfigurationError(
                 f"base_url {_without_userinfo(given)!r} is not a web address such as {self.base_url}."
@@ -565,4 +573,4 @@ def _is_loopback(host: str) -> bool:
 
 
 def _without_userinfo(address: str) -> str:
-    return re.sub(r"//[^/@]*@", "//", address)[:120]
+    return re.sub(r"^([a-z]*://)?.*@", r"\1", address, flags=re.IGNORECASE | re.DOTALL)[:120]

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
+from base64 import b64encode
+from urllib.parse import quote
 
 LONGEST = 200
 
 _REMOVED = "[removed]"
-_URL = re.compile(r"\b[a-z][a-z0-9+.-]*://\S+|\bwww\.\S+", re.IGNORECASE)
-_EMAIL = re.compile(r"[^\s@<>\"']+(?:@|%40)[^\s@<>\"']+", re.IGNORECASE)
+# Each pattern starts at the edge of a word only, so that a long body without spaces costs one pass.
+_WORD = r"(?<![^\s\"'<>(),;=])[^\s\"'<>(),;=]*"
+_ADDRESS = re.compile(rf"{_WORD}(?:(?<=[a-z0-9]):(?:\\?/){{2}}|\bwww\.|@|%40)\S*", re.IGNORECASE)
 _LONG_TOKEN = re.compile(r"[A-Za-z0-9_\-+/=.%~]{20,}")
 _KEY = re.compile(
     r"\b(?:nx|nyx|op|b3sk|sk|pk|whsec)_\S+"
-    r"|\bbearer\s+\S+"
-    r"|\b[\w-]*(?:key|token|secret|password|authorization)[\"']?\s*[:=]\s*\S+",
+    r"|\b(?:bearer|basic)\s+\S+"
+    r"|\b[\w-]*(?:key|token|secret|password|authorization)[\"']?\s*[:=]\s*(?:(?:bearer|basic)\s+)?\S+",
     re.IGNORECASE,
 )
 _CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
@@ -30,18 +33,38 @@ def clean(text: object, *secrets: str) -> str | None:
         return None
     line = text[: LONGEST * 50]
     for secret in secrets:
-        if secret:
-            line = line.replace(secret, _REMOVED)
-    line = " ".join("".join(character if character.isprintable() else " " for character in line).split())
-    for pattern in (_URL, _EMAIL, _KEY, _LONG_TOKEN):
+        for spelling in _spellings(secret):
+            line = line.replace(spelling, _REMOVED)
+    line = _one_line(line)
+    # Long tokens go before keys: what is left is short.
+    for pattern in (_ADDRESS, _LONG_TOKEN, _KEY):
         line = pattern.sub(_REMOVED, line)
-    if len(line) > LONGEST:
-        line = line[: LONGEST - 1].rstrip() + "…"
-    return line or None
+    return cut(line) or None
+
+
+def without_addresses(text: str) -> str:
+    """One line of at most 200 characters without URLs and e-mail addresses; ids and names stay as they are."""
+    return cut(_ADDRESS.sub(_REMOVED, _one_line(text[: LONGEST * 50])))
 
 
 def code(value: object, *secrets: str) -> str | None:
-    """A provider's error code, if it looks like one: a short word, never free text and never a secret."""
-    if isinstance(value, str) and _CODE.fullmatch(value) and value not in secrets:
-        return value
-    return None
+    """A provider's error code, if it looks like one: a short word, never free text and never with a secret in it."""
+    if not isinstance(value, str) or not _CODE.fullmatch(value):
+        return None
+    return None if any(secret and secret in value for secret in secrets) else value
+
+
+def _spellings(secret: str) -> set[str]:
+    if not secret:
+        return set()
+    encoded = b64encode(secret.encode()).decode()
+    return {secret, quote(secret, safe=""), encoded, encoded.rstrip("=")}
+
+
+def _one_line(text: str) -> str:
+    return " ".join("".join(character if character.isprintable() else " " for character in text).split())
+
+
+def cut(line: str) -> str:
+    """At most 200 characters of a line."""
+    return line if len(line) <= LONGEST else line[: LONGEST - 1].rstrip() + "…"

@@ -100,7 +100,8 @@ def asked_pause(answer: Answer, *, now: float | None = None) -> float | None:
     """Seconds that ``Retry-After`` (seconds or a date) or ``X-RateLimit-Reset`` (unix seconds) asks for, capped."""
     moment = time.time() if now is None else now
     asked = _retry_after(answer.headers.get("retry-after"), moment)
-    if asked is None:
+    if asked is None and answer.status == RATE_LIMITED:
+        # Some services send the reset time with every answer; only here does it ask for a pause.
         reset = _number(answer.headers.get("x-ratelimit-reset"))
         asked = None if reset is None else reset - moment if reset > 1e9 else reset
     return None if asked is None else min(max(asked, 0.0), LONGEST_HELD)

@@ -97,7 +97,7 @@ class StateTable:
             ended: Whether the answer carries an end time, which an unknown word is judged by.
         """
         key = word.strip().lower()
-        second = qualifier.strip().lower() if qualifier is not None and key in self._qualified else None
+        second = (qualifier or "").strip().lower() or None if key in self._qualified else None
         row = self._cells.get((key, second))
         if row is not None:
             return Reading(word.strip(), _shown(key, second), row.meaning, row.reason, row.settles_after)

@@ -17,7 +17,7 @@ from runops.core.retry import Answer, from_transport, too_large
 CONNECT_SECONDS = 10.0
 KEPT_CONNECTIONS = 100
 
-ACCEPT_ENCODING = "gzip, deflate"
+ACCEPT_ENCODING = "gzip"
 """What :class:`Inflater` can undo within a limit."""
 
 
@@ -31,10 +31,11 @@ def proxy_for(root: str) -> str | None:
     """The proxy that the environment names for an address, or None."""
     parts = urlsplit(root)
     host = parts.hostname or ""
-    if proxy_bypass(host):
+    if host in ("localhost", "::1") or host.startswith("127.") or proxy_bypass(host):
         return None
     proxies = getproxies()
-    return proxies.get(parts.scheme) or proxies.get("all")
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    return proxy if not proxy or "://" in proxy else f"http://{proxy}"
 
 
 def sync_transport(root: str, *, keep: bool = True) -> httpx.BaseTransport:
@@ -49,7 +50,8 @@ def async_transport(root: str, *, keep: bool = True) -> httpx.AsyncBaseTransport
 
 def timeouts(seconds: float) -> dict[str, dict[str, float | None]]:
     """The request extension that bounds each step of one request."""
-    limits = httpx.Timeout(seconds, connect=min(seconds, CONNECT_SECONDS), pool=None)
+    # Connecting and TLS fail well before the whole request does: then nothing was sent, and that is known.
+    limits = httpx.Timeout(seconds, connect=min(seconds * 0.45, CONNECT_SECONDS), pool=None)
     return {"timeout": limits.as_dict()}
 
 
@@ -132,6 +134,8 @@ class Inflater:
             MalformedAnswer: The body is over the limit, or its compression is broken.
         """
         if self._decoder is not None:
+            if self._decoder.eof:
+                return
             try:
                 chunk = self._decoder.decompress(chunk, self._limit - self._size + 1)
             except zlib.error:

@@ -12,6 +12,7 @@ from runops.core import arguments
 from runops.core.cadence import Cadence, backoff, spread
 from runops.core.errors import AnswerError, FinalError, PollingError
 from runops.core.provider import Look, Provider
+from runops.core.redaction import cut
 from runops.core.retry import may_pass
 from runops.core.run import PARKED, EndedBy, Outcome, RunRef, RunSnapshot
 
@@ -201,7 +202,7 @@ class Watch:
         told = f"The wait ended ({ended_by}); the run was last seen {last.state!r} ({last.status})"
         if self._error is not None:
             told += "; the last read failed"
-        reason = f"{told}: {last.reason}" if last.reason else f"{told}."
+        reason = cut(f"{told}: {last.reason}" if last.reason else f"{told}.")
         return last.model_copy(
             update={"phase": None, "outcome": Outcome.TIMED_OUT, "ended_by": ended_by, "reason": reason}
         )
@@ -220,6 +221,13 @@ class Watch:
                 pause = min(pause, self._provider.cadence.first)
         ends = [end for end in (self._patience.deadline, self._parked_until) if end is not None]
         return max(min([now + pause, *ends]) - now, 0.0)
+
+    @property
+    def latest_look(self) -> float:
+        """The moment after which no look may begin, in unix seconds: nothing may hold it back for longer."""
+        if self._failing_since is None:
+            return self._patience.deadline
+        return min(self._patience.deadline, self._failing_since + self._patience.error_budget)
 
     @property
     def _parked_until(self) -> float | None:

@@ -35,7 +35,7 @@ def find(name: str) -> Provider:
         raise ConfigurationError(f"There is no provider {name!r}; use one of {known}, or 'package.module:NAME'.")
     try:
         found = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise ConfigurationError(f"The provider {name!r} cannot be imported: {error}.") from error
     if not isinstance(found, Provider):
         raise ConfigurationError(f"{name!r} is a {type(found).__name__}, not a runops Provider.")

@@ -117,7 +117,7 @@ def submit(*, workflow_id: str, payload: Mapping[str, Any] | None = None) -> Cal
     Raises:
         ConfigurationError: An argument has the wrong type, or ``workflow_id`` is empty.
     """
-    parent = {"workflow_id": required_text("workflow_id", workflow_id)}
+    parent = {"workflow_id": required_text("workflow_id", workflow_id).strip()}
     body = None if payload is None else {"payload": json_object("payload", payload)}
     return Call("b3os", _RUN.fill(parent), body, family=parent)
 

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field
 
 from runops.core.auth import AuthScheme
 from runops.core.cadence import Cadence
-from runops.core.provider import Count, Flag, Listing, Moment, Number, Provider, Route, RunBody, Text
+from runops.core.provider import Count, Flag, Listing, Moment, Number, Provider, Route, RunBody, Text, detail
 from runops.core.run import Outcome, Phase
 from runops.core.states import StateTable
 
@@ -18,7 +18,7 @@ def _names(value: object) -> tuple[str, ...] | None:
     """The id and slug of a relation, which comes as an object, a scalar or null."""
     if isinstance(value, dict):
         relation = cast("dict[str, Any]", value)
-        return tuple(str(relation[key]) for key in ("id", "slug") if relation.get(key) is not None) or None
+        return tuple(str(relation[key]) for key in ("id", "slug") if isinstance(relation.get(key), (int, str))) or None
     return None if value is None or value == "" or isinstance(value, (list, bool)) else (str(value),)
 
 
@@ -60,7 +60,7 @@ class NektRun(RunBody):
 
     def details(self) -> dict[str, Any]:
         named = {kind: getattr(self, kind) for kind in NEKT_PARENTS}
-        return {kind: names[-1] for kind, names in named.items() if names} | super().details()
+        return {kind: detail(names[-1]) for kind, names in named.items() if names} | super().details()
 
 
 NEKT_PARENTS = ("pipeline", "source", "destination", "transformation")

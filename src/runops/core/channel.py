@@ -1,0 +1,146 @@
+"""One credential's way to one service: requests signed, answers judged, pauses kept. It opens no connection."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any
+
+import httpx
+
+from runops import __version__
+from runops.core import arguments
+from runops.core.auth import HeaderAuth
+from runops.core.cadence import Gate
+from runops.core.errors import ConfigurationError, TransientError
+from runops.core.provider import Provider, Request
+from runops.core.retry import Answer, from_answer
+from runops.core.transport import ACCEPT_ENCODING, timeouts
+
+DEFAULT_REQUEST_TIMEOUT = 30.0
+"""Seconds."""
+DEFAULT_MAX_RESPONSE_BYTES = 10_000_000
+
+
+class Channel:
+    """What every request of one credential shares.
+
+    Args:
+        provider: The service, from :func:`runops.core.find`.
+        token: The API key or token.
+        base_url: Another root than the public API's.
+        options: The provider's further settings, such as ``{"workspace_id": ...}``; None values are left out.
+        origin: Where the token was set, such as ``connection 'nexio_default'``; for error messages.
+        request_timeout: Seconds (or a timedelta) for one whole request.
+        max_response_bytes: The largest body, decompressed, that is read.
+        requests_per_minute: A limit of ours, spread evenly; None for none.
+        allow_http: Allow plain HTTP to other machines than this one.
+        user_agent: What to say beside ``runops/<version>``.
+        clock: Unix seconds; for tests.
+
+    Raises:
+        ConfigurationError: A setting is wrong; the text names it and never holds the token.
+    """
+
+    def __init__(
+        self,
+        provider: Provider,
+        *,
+        token: str,
+        base_url: str | None = None,
+        options: Mapping[str, str | None] | None = None,
+        origin: str | None = None,
+        request_timeout: float | timedelta = DEFAULT_REQUEST_TIMEOUT,
+        max_response_bytes: int = DEFAULT_MAX_RESPONSE_BYTES,
+        requests_per_minute: float | None = None,
+        allow_http: bool = False,
+        user_agent: str = "",
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.provider = provider
+        self.root = provider.root(base_url, allow_http=allow_http)
+        self.timeout = arguments.seconds("request_timeout", request_timeout)
+        self.limit = int(arguments.positive("max_response_bytes", max_response_bytes))
+        self.requests_per_minute = requests_per_minute
+        self.gate = Gate(requests_per_minute)
+        self.clock = clock
+        self._auth = HeaderAuth(provider.auth, token, origin=origin or f"the token of {provider.title}")
+        self._headers = {
+            "Accept": "application/json",
+            "Accept-Encoding": ACCEPT_ENCODING,
+            "User-Agent": " ".join((f"runops/{__version__}", *_product(user_agent))),
+            **_option_headers(provider, options or {}),
+        }
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.provider.name!r}, root={self.root!r})"
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What two channels must share for their waits to share connections; the credential only as a hash."""
+        settings = (self.timeout, self.limit, self.requests_per_minute)
+        return (self.provider.name, self.root, self._auth.fingerprint, *sorted(self._headers.items()), *settings)
+
+    def prepare(self, request: Request) -> httpx.Request:
+        """A request, signed."""
+        content = None if request.json is None else json.dumps(request.json, allow_nan=False).encode()
+        headers = dict(self._headers)
+        if content is not None:
+            headers["Content-Type"] = "application/json"
+        prepared = httpx.Request(
+            request.method,
+            self.root + request.path,
+            params=dict(request.query) or None,
+            headers=headers,
+            content=content,
+            extensions=timeouts(self.timeout),
+        )
+        return next(self._auth.auth_flow(prepared))
+
+    def turn(self, by: float | None = None) -> float:
+        """Seconds until the next request may leave.
+
+        Args:
+            by: Unix seconds after which it need not leave any more.
+
+        Raises:
+            TransientError: The service asked for a pause that lasts longer than that.
+        """
+        now = self.clock()
+        if by is not None and self.gate.delay(now) > max(by - now, 0.0):
+            raise TransientError("The service asked for a pause that lasts longer than the wait.")
+        return self.gate.reserve(now)
+
+    def judge(self, asked: str, answer: Answer) -> bytes:
+        """The body of a good answer. The wish of any other one for a pause is kept for all requests.
+
+        Args:
+            asked: The request in words.
+            answer: What came back.
+
+        Raises:
+            AnswerError: It is no 2xx.
+        """
+        if answer.ok:
+            return answer.content
+        error = from_answer(answer, origin=self._auth.origin, asked=f"The {asked}", secrets=self._auth.secrets)
+        if error.retry_after:
+            self.gate.hold(self.clock() + error.retry_after)
+        raise error
+
+
+def _product(user_agent: str) -> list[str]:
+    return [arguments.header_value("user_agent", user_agent)] if user_agent else []
+
+
+def _option_headers(provider: Provider, options: Mapping[str, Any]) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for name, value in options.items():
+        if name not in provider.options:
+            known = ", ".join(provider.options) or "none"
+            raise ConfigurationError(f"{provider.title} has no option {name!r}; options: {known}.")
+        if value:
+            headers[provider.options[name]] = arguments.header_value(name, value)
+    return headers
