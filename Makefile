@@ -1,0 +1,72 @@
+# Needs make and Python 3.11 or newer, and on first use a package index. Everything else goes into .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+WHEEL_VENV := .venv-wheel
+
+# Settings of other projects must not leak into this one, and bytecode makes the hosts start in half the time.
+unexport PYTHONDONTWRITEBYTECODE PYTHONPATH PYTHONHOME VIRTUAL_ENV
+# pyright is in the lock: it must not look for a newer one.
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup test test-fast test-packaging test-wheel check format lock build bench-import demo demo-ui clean
+
+help: ## Show this list.
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-22s %s\n", $$1, $$2 }'
+
+setup: $(READY) ## Make .venv from the lock; instant when nothing has changed.
+
+$(READY): requirements/dev.lock requirements/uv.lock pyproject.toml scripts/setup_environment.py
+	@$(PYTHON) scripts/setup_environment.py $(VENV)
+	@touch $@
+
+test: $(READY) ## Run all tests.
+	@$(BIN)/python -m pytest
+
+test-fast: $(READY) ## Run the tests of the core, the command line and the emulator.
+	@$(BIN)/python -m pytest tests/core tests/emulator -m "not packaging and not slow"
+
+test-packaging: $(READY) ## Build, and install the wheel with each extra into fresh environments.
+	@$(BIN)/python -m pytest -m packaging
+
+test-wheel: $(READY) ## Run the fast tests from the sdist against the installed wheel, without the source tree.
+	@rm -rf build/wheel
+	@mkdir -p build/wheel/tree
+	@$(BIN)/python -m build --no-isolation --outdir build/wheel . > build/wheel/log || { cat build/wheel/log; exit 1; }
+	@$(PYTHON) scripts/setup_environment.py $(WHEEL_VENV) --wheel build/wheel/runops-*.whl
+	@tar -xzf build/wheel/runops-*.tar.gz -C build/wheel/tree --strip-components=1
+	@rm -r build/wheel/tree/src
+	@cd build/wheel/tree && ../../../$(WHEEL_VENV)/bin/python -P -m pytest tests/core tests/emulator \
+	  -m "not packaging and not slow" -p no:cacheprovider
+
+check: $(READY) ## Lint, formatting, types and import rules.
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/pyright
+	@$(BIN)/lint-imports
+
+format: $(READY) ## Format the code and fix what ruff can fix.
+	@$(BIN)/ruff check --fix-only .
+	@$(BIN)/ruff format .
+
+lock: $(READY) ## Renew requirements/*.lock within the bounds of pyproject.toml.
+	@$(BIN)/python scripts/renew_locks.py
+
+build: $(READY) ## Build the sdist and the wheel into dist/.
+	@$(BIN)/python -m build --no-isolation --outdir dist .
+
+bench-import: $(READY) ## Measure what importing the core costs.
+	@$(BIN)/python benchmarks/import_cost.py
+
+demo: $(READY) ## Run every provider and outcome through a real Airflow and Dagster, against the emulator.
+	@$(BIN)/python -m demo
+
+demo-ui: $(READY) ## The same, and keep both web interfaces up.
+	@$(BIN)/python -m demo --ui
+
+clean: ## Remove everything that make has made.
+	@rm -rf $(VENV) $(WHEEL_VENV) build dist .demo .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	@find src tests example_dags demo benchmarks scripts -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

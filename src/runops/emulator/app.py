@@ -1,0 +1,131 @@
+"""The ASGI app: sends each request to its provider's API, writes it down, lets faults befall it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request as PlainRequest
+from starlette.responses import JSONResponse
+from starlette.routing import Mount
+from starlette.routing import Route as PlainRoute
+from starlette.types import Receive, Scope, Send
+
+from runops import __version__
+from runops.emulator.api import FORBIDDEN_KEY, INVALID_KEY, Api, RefusedError, Route
+from runops.emulator.control import control_routes
+from runops.emulator.faults import befall
+from runops.emulator.store import Emulator
+from runops.emulator.wire import Answer, Request, read_request
+
+
+class ProviderApp:
+    """One provider's API as an ASGI app."""
+
+    def __init__(self, emulator: Emulator, api: Api) -> None:
+        self.emulator = emulator
+        self.api = api
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        request = await read_request(scope, receive)
+        route, refusal = self._route(request)
+        entry = self._entry(request, route)
+        self.emulator.record(entry)
+
+        def carry_out() -> Answer:
+            answer = refusal if refusal is not None else self._answer(request, route)
+            entry["created_run_id"] = answer.created_run_id
+            return answer
+
+        def note_status(status: int | None) -> None:
+            entry["status"] = status
+
+        fault = self.emulator.take_fault(
+            provider=self.api.name,
+            action=entry["action"],
+            method=request.method,
+            path=request.path,
+            run_id=entry["run_id"],
+        )
+        if fault is None:
+            answer = carry_out()
+            note_status(answer.status)
+            await answer.send(send)
+            return
+        entry["fault"] = fault.kind
+        await befall(
+            fault,
+            carry_out=carry_out,
+            write_error=self.api.error,
+            note_status=note_status,
+            scope=scope,
+            receive=receive,
+            send=send,
+        )
+
+    def _route(self, request: Request) -> tuple[Route | None, Answer | None]:
+        try:
+            return self.api.find_route(request), None
+        except RefusedError as refused:
+            return None, refused.answer
+
+    def _answer(self, request: Request, route: Route | None) -> Answer:
+        if route is None:
+            return self.api.not_found(request)
+        with self.emulator.lock:
+            try:
+                if not route.public:
+                    self.api.check_key(request)
+                return route.handler(request)
+            except RefusedError as refused:
+                return refused.answer
+
+    def _entry(self, request: Request, route: Route | None) -> dict[str, Any]:
+        return {
+            "time": self.emulator.now(),
+            "provider": self.api.name,
+            "action": route.action if route is not None else "unknown",
+            "method": request.method,
+            "path": request.path,
+            "query": request.query_text,
+            "status": None,
+            "run_id": request.params.get("run_id"),
+            "created_run_id": None,
+            "headers": sorted(request.headers),
+            "user_agent": request.headers.get("user-agent"),
+            "client": request.client,
+            "key": _judged(self.api.read_key(request)),
+            "fault": None,
+        }
+
+
+def _judged(key: str | None) -> str:
+    if key is None:
+        return "missing"
+    if key.startswith(INVALID_KEY):
+        return "invalid"
+    return "forbidden" if key.startswith(FORBIDDEN_KEY) else "accepted"
+
+
+def create_app(seed: int = 0, *, seconds: float = 2.0, now: Callable[[], float] = time.time) -> Starlette:
+    """Build the ASGI app; ``app.state.emulator`` is the :class:`~runops.emulator.store.Emulator`.
+
+    Args:
+        seed: Where ids and random faults start from. The same seed gives the same behaviour.
+        seconds: How long a named script lasts when a run does not say so.
+        now: The clock, in seconds since the epoch.
+    """
+    emulator = Emulator(seed, seconds=seconds, now=now)
+    mounts = [Mount(f"/{name}", app=ProviderApp(emulator, api)) for name, api in emulator.apis.items()]
+
+    async def index(request: PlainRequest) -> JSONResponse:
+        providers = {name: f"{request.base_url}{name}" for name in emulator.apis}
+        return JSONResponse({"runops": __version__, "providers": providers, "control": f"{request.base_url}_control"})
+
+    control = Mount("/_control", routes=control_routes(emulator))
+    app = Starlette(routes=[PlainRoute("/", index), control, *mounts])
+    app.state.emulator = emulator
+    return app

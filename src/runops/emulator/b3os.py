@@ -1,0 +1,239 @@
+"""B3OS's workflow runs as its pages and its official client describe them.
+
+A submitted run goes as ``payload.emulator`` says, an object with any of ``script`` (a name below or
+a list of steps), ``seconds``, ``hidden_seconds``, ``fields`` and ``on_cancel``. Workflows whose id
+starts with ``missing`` do not exist. Runs of one workflow may be active side by side.
+
+``X-Org-ID`` is accepted and ignored. Where the vendor is silent: a cancel answers 200 with an empty
+body, a cancel of a run that is over 409, a ``limit`` above 100 is 400. ``/v1/runs`` ignores a
+``status`` filter, ``/v1/workflows/{id}/runs`` does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from runops.emulator.api import Api, RefusedError, Route, Submission
+from runops.emulator.runs import NOW, Moment, Run, ScriptError, Step, at
+from runops.emulator.wire import Answer, BadJsonError, Request
+
+ZERO_TIME = "0001-01-01T00:00:00Z"
+ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
+HEAVY = frozenset({"executionState", "workflowDefinition"})
+IN_LIST = (
+    "finishedAt", "id", "isDustTest", "isSimulation", "sourceRunId", "startedAt", "status",
+    "totalCu", "triggerSource", "triggeredBy", "workflowId", "workflowVersion",
+)  # fmt: skip
+DEFINITION: dict[str, Any] = {
+    "inputSchema": [{"key": "amount", "type": "number", "required": False, "description": "How much"}],
+    "nodes": {
+        "root": {"type": "manual", "children": ["quote"]},
+        "quote": {"type": "http-request", "children": ["swap"]},
+        "swap": {"type": "send-token", "children": []},
+    },
+}
+
+
+def _node(kind: str, status: str, **fields: Any) -> dict[str, Any]:
+    return {"type": kind, "status": status, "startedAt": NOW, **fields}
+
+
+def _state(quote: dict[str, Any], swap: dict[str, Any] | None = None) -> dict[str, Any]:
+    state = {"root": _node("manual", "success", result={"payload": {}}, finishedAt=NOW), "quote": quote}
+    return state if swap is None else {**state, "swap": swap}
+
+
+QUOTED = _node(
+    "http-request",
+    "success",
+    input={"wallet": "0x52908400098527886E0F"},
+    result={"price": 1.04},
+    finishedAt=NOW,
+)
+STARTED = (
+    at(0, status="running", executionState=_state(_node("http-request", "running"))),
+    at(0.5, status="running", totalCu=1.5, executionState=_state(QUOTED, _node("send-token", "running"))),
+)
+SWAPPED = _state(QUOTED, _node("send-token", "success", result={"hash": "0xabc123"}, finishedAt=NOW))
+WAITING = _state(QUOTED, _node("wait", "waiting"))
+SUCCESS: dict[str, Any] = {"status": "success", "finishedAt": NOW, "totalCu": 3.0, "executionState": SWAPPED}
+
+
+def _failed(result: Any) -> Moment:
+    state = _state(QUOTED, _node("send-token", "failure", input={"memo": "invoice 7"}, result=result, finishedAt=NOW))
+    return at(1, status="failure", finishedAt=NOW, totalCu=2.0, executionState=state)
+
+
+ALL_BUT_ID_AND_STATUS = (
+    *(name for name in IN_LIST if name not in ("id", "status")), "executionState",
+    "workflowDefinition", "organizationId", "propValues", "simulationForks", "simulationMode",
+)  # fmt: skip
+
+SCRIPTS: dict[str, tuple[Moment, ...]] = {
+    "running": (STARTED[0],),
+    "forever": STARTED,
+    "succeeded": (*STARTED, at(1, **SUCCESS)),
+    "failed": (*STARTED, _failed({"error": "insufficient funds for gas"})),
+    "failed_message": (*STARTED, _failed({"message": "the target contract reverted", "code": 3})),
+    "failed_secret": (
+        *STARTED,
+        _failed(
+            {
+                "error": "POST https://hooks.example.com/services/T0/B0/s3cr3t failed "
+                "for jane.doe@example.com with token sk_live_4f9a8b7c6d5e4f3a2b1c0d9e8f7a6b5c4d3e2f1a"
+            }
+        ),
+    ),
+    "failed_odd_result": (*STARTED, _failed(["not", "an", "object"])),
+    "failed_without_state": (*STARTED, at(1, status="failure", finishedAt=NOW, removed=("executionState",))),
+    "cancelled": (*STARTED, at(1, status="cancelled", finishedAt=NOW)),
+    "waiting": (STARTED[0], at(0.5, status="waiting", finishedAt=ZERO_TIME, executionState=WAITING)),
+    "waiting_then_succeeded": (
+        STARTED[0],
+        at(0.3, status="waiting", finishedAt=ZERO_TIME, executionState=WAITING),
+        at(0.7, status="running", executionState=_state(QUOTED, _node("send-token", "running"))),
+        at(1, **SUCCESS),
+    ),
+    "empty_times": (at(0, status="running", startedAt="", finishedAt=""), at(1, **SUCCESS)),
+    "unknown_word": (STARTED[0], at(0.25, status="retrying"), at(1, **SUCCESS)),
+    "unknown_word_forever": (STARTED[0], at(0.25, status="retrying")),
+    "unknown_word_ended": (STARTED[0], at(1, status="archived", finishedAt=NOW)),
+    "bare": (
+        at(0, status="running", removed=ALL_BUT_ID_AND_STATUS),
+        at(1, status="success"),
+    ),
+    "unreadable_times": (
+        at(0, status="running", startedAt="yesterday"),
+        at(1, status="success", finishedAt="soon", totalCu=3.0),
+    ),
+}
+
+
+class B3osApi(Api):
+    """``/v1/runs``, ``/v1/workflows/{id}/runs`` and ``POST /v1/workflows/{id}/run``."""
+
+    name = "b3os"
+    title = "B3OS"
+    over = frozenset({"success", "failure", "cancelled"})
+    scripts = SCRIPTS
+    parent_name = "workflow_id"
+    default_parent = "wf_emulated"
+
+    def declare_routes(self) -> Iterable[Route]:
+        """Return the paths that B3OS's pages document."""
+        yield Route("GET", "/v1/runs", "list", self._list_all)
+        yield Route("GET", "/v1/runs/{run_id}", "get", self._get)
+        yield Route("POST", "/v1/runs/{run_id}/cancel", "cancel", self._cancel)
+        yield Route("POST", "/v1/runs/{run_id}/retry", "retry", self._retry)
+        yield Route("GET", "/v1/workflows/{workflow_id}/runs", "list", self._list_of_workflow)
+        yield Route("POST", "/v1/workflows/{workflow_id}/run", "submit", self._submit)
+
+    def read_key(self, request: Request) -> str | None:
+        """Return the key of ``Authorization: Bearer``."""
+        return self.bearer(request)
+
+    def error(self, status: int, message: str, code: str | None = None) -> Answer:
+        """Write an error in B3OS's body."""
+        if code is not None:
+            return Answer.json(status, {"success": False, "error": {"message": message, "code": code}})
+        return Answer.json(status, {"code": status, "message": message, "requestId": self.request_id("b3-")})
+
+    def new_id(self) -> str:
+        """Make an id of B3OS's form."""
+        return "run_" + "".join(self.random.choices(ALPHABET, k=20))
+
+    def first_fields(self, run_id: str, parents: Mapping[str, str], shape: str | None) -> dict[str, Any]:
+        """Return what B3OS shows of a run just made."""
+        return {
+            "id": run_id,
+            "status": "running",
+            "workflowId": parents["workflow_id"],
+            "workflowVersion": 3,
+            "organizationId": "org_emulated",
+            "startedAt": NOW,
+            "finishedAt": "",
+            "isDustTest": False,
+            "isSimulation": False,
+            "propValues": {"amount": 10},
+            "simulationForks": [{"chainId": 8453, "forkId": "fork-1", "rpcUrl": "https://rpc.example.com/k3y"}],
+            "simulationMode": "",
+            "sourceRunId": "",
+            "totalCu": 0,
+            "triggerSource": "api",
+            "triggeredBy": "user_emulated",
+            "executionState": {},
+            "workflowDefinition": DEFINITION,
+        }
+
+    def cancel_steps(self, run: Run) -> list[Step]:
+        """Return what B3OS does with a run on cancel."""
+        return [Step(0, {"status": "cancelled", "finishedAt": NOW})]
+
+    def _get(self, request: Request) -> Answer:
+        run = self.find_run(request)
+        run.reads += 1
+        if request.query.get("summary") == "true":
+            return self._data({name: value for name, value in run.fields.items() if name not in HEAVY})
+        nodes = request.query.get("nodeIds")
+        state = run.fields.get("executionState")
+        if nodes and isinstance(state, dict):
+            wanted = nodes.split(",")
+            return self._data({**run.fields, "executionState": {name: state[name] for name in wanted if name in state}})
+        return self._data(run.fields)
+
+    def _list_all(self, request: Request) -> Answer:
+        return self._page(request, self.emulator.children(self.name, request.query.get("workflowId")))
+
+    def _list_of_workflow(self, request: Request) -> Answer:
+        runs = self.emulator.children(self.name, self.check_parent(request.params["workflow_id"], "Workflow"))
+        wanted = request.query.get("status")
+        if wanted:
+            runs = [run for run in runs if run.status == wanted]
+        return self._page(request, runs)
+
+    def _submit(self, request: Request) -> Answer:
+        workflow_id = self.check_parent(request.params["workflow_id"], "Workflow")
+        try:
+            body = request.json_object(empty_allowed=True)
+        except BadJsonError as problem:
+            raise RefusedError(self.error(400, str(problem))) from problem
+        payload = body.get("payload") or {}
+        if not isinstance(payload, dict):
+            raise RefusedError(self.error(400, "payload must be an object"))
+        return self._start(Submission({"workflow_id": workflow_id}, body, payload.get("emulator") or {}))
+
+    def _retry(self, request: Request) -> Answer:
+        run = self.find_run(request)
+        if run.status != "failure":
+            raise RefusedError(self.error(409, "only a failed run can be retried"))
+        return self._start(Submission(run.parents, {}, fields={"sourceRunId": run.run_id}))
+
+    def _cancel(self, request: Request) -> Answer:
+        run = self.find_run(request)
+        if run.refuses_cancel or run.status in self.over:
+            raise RefusedError(self.error(409, "only a running or waiting run can be cancelled"))
+        self.emulator.cancel(run)
+        return Answer(200)
+
+    def _start(self, submission: Submission) -> Answer:
+        try:
+            run = self.emulator.submit(self.name, submission)
+        except (ScriptError, TypeError) as problem:
+            raise RefusedError(self.error(400, f"payload.emulator: {problem}")) from problem
+        answer = self._data({"runId": run.run_id})
+        answer.created_run_id = run.run_id
+        return answer
+
+    def _page(self, request: Request, runs: list[Run]) -> Answer:
+        try:
+            limit, offset = self.page_of(request, default=20, maximum=100)
+        except ValueError as problem:
+            raise RefusedError(self.error(400, str(problem))) from problem
+        page = runs[offset : offset + limit]
+        items = [{name: run.fields[name] for name in IN_LIST if name in run.fields} for run in page]
+        more = offset + limit < len(runs)
+        return self._data({"items": items, "limit": limit, "offset": offset, "hasMore": more}, code=0)
+
+    def _data(self, data: Any, code: int = 200) -> Answer:
+        return Answer.json(200, {"code": code, "data": data, "message": "success", "requestId": self.request_id("b3-")})

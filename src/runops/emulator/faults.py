@@ -1,0 +1,336 @@
+"""Faults on demand: what goes wrong, for which requests, and how it looks on the wire.
+
+A fault is described by these keys; the control API and ``Emulator.add_fault`` take the same:
+
+``kind`` (required)
+    ``status``  an error answer: ``status``; optional ``code``, ``message`` (in the provider's own
+    error body), ``body`` (any JSON, or a string sent as it is), ``headers``, ``retry_after``
+    (seconds) or ``retry_after_date`` (seconds from now, written as an HTTP date).
+    ``html``  an HTML error page: ``status`` (default 502).
+    ``json``  a literal JSON ``body`` (``null``, ``[]``, ...): ``status`` (default 200).
+    ``empty``  no body at all: ``status`` (default 200).
+    ``redirect``  ``location``, ``status`` (default 302).
+    ``gzip_bomb``  a small compressed answer that inflates to ``bytes`` (default 100,000,000).
+    ``delay``  the usual answer after ``seconds``.
+    ``drip``  the usual answer at ``bytes_per_second`` (default 10).
+    ``half_body``  the headers and half the body, then the connection is closed.
+    ``reset``  the connection is reset (RST) with no answer.
+``when``
+    ``before``: the request is not carried out. ``after``: it is, a submit does create its run, and
+    the fault replaces or spoils its answer. Default: ``after`` for ``drip`` and ``half_body``.
+``provider, action, method, path_contains, run_id``
+    Which requests; all that are given must match. Actions: ``get submit cancel list explain probe``
+    and what else the providers' modules name.
+``count``
+    How many requests it befalls (default 1); null: all until reset.
+``skip``
+    How many matching requests to let pass first.
+``probability``
+    Befall a matching request by chance (0 to 1), drawn from the seed.
+
+``reset`` and ``half_body`` need a real connection: in-process ASGI clients get a RuntimeError.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import socket
+import struct
+import time
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from typing import Any
+
+from starlette.types import Receive, Scope, Send
+
+from runops.emulator.runs import ScriptError
+from runops.emulator.wire import Answer
+
+KINDS = frozenset({"status", "html", "json", "empty", "redirect", "gzip_bomb", "delay", "drip", "half_body", "reset"})
+SETTINGS = frozenset(
+    {
+        "status", "code", "message", "body", "headers", "retry_after", "retry_after_date",
+        "location", "bytes", "seconds", "bytes_per_second",
+    }
+)  # fmt: skip
+SELECTORS = frozenset(
+    {
+        "kind",
+        "when",
+        "provider",
+        "action",
+        "method",
+        "path_contains",
+        "run_id",
+        "count",
+        "skip",
+        "probability",
+    }
+)
+#: Where the server puts the connection of a request in its ASGI scope's state.
+CONNECTION_KEY = "runops_connection"
+CHUNK = 1_048_576
+HTML_PAGE = b"<!DOCTYPE html><html><head><title>Error</title></head><body><h1>Bad gateway</h1></body></html>"
+
+
+class Connection:
+    """The transport under a request, for faults that no HTTP answer can express."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+
+    def reset(self) -> None:
+        """Drop the connection with an RST instead of a FIN."""
+        sock = self._transport.get_extra_info("socket")
+        if sock is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._transport.abort()
+
+    def close(self) -> None:
+        """Close the connection after what was written has left."""
+        self._transport.close()
+
+
+@dataclass
+class Fault:
+    """One planned fault."""
+
+    fault_id: str
+    kind: str
+    when: str
+    selectors: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    remaining: int | None
+    skip: int
+    probability: float | None
+    hits: int = field(default=0)
+
+    def matches(self, provider: str, action: str, method: str, path: str, run_id: str | None) -> bool:
+        """Tell whether a request is one of those this fault is for."""
+        actual = {"provider": provider, "action": action, "method": method, "run_id": run_id}
+        if any(self.selectors[name] != actual[name] for name in actual if name in self.selectors):
+            return False
+        return self.selectors.get("path_contains", "") in path
+
+    def described(self) -> dict[str, Any]:
+        """Return this fault as the control API lists it."""
+        return {
+            "id": self.fault_id,
+            "kind": self.kind,
+            "when": self.when,
+            **self.selectors,
+            **self.settings,
+            "remaining": self.remaining,
+            "hits": self.hits,
+        }
+
+
+class FaultList:
+    """The planned faults, in the order in which they were planned; the first that matches befalls."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._faults: list[Fault] = []
+        self._random = random.Random(f"{seed}:faults")
+        self._made = 0
+
+    def add(self, description: Mapping[str, Any]) -> str:
+        """Plan a fault.
+
+        Raises:
+            ScriptError: If the description makes no sense.
+        """
+        self._made += 1
+        fault = _read_fault(f"fault-{self._made}", description)
+        self._faults.append(fault)
+        return fault.fault_id
+
+    def take(self, provider: str, action: str, method: str, path: str, run_id: str | None) -> Fault | None:
+        """Return the fault for a request and use one of its counts up."""
+        for fault in self._faults:
+            if fault.remaining == 0 or not fault.matches(provider, action, method, path, run_id):
+                continue
+            if fault.skip > 0:
+                fault.skip -= 1
+                continue
+            if fault.probability is not None and self._random.random() >= fault.probability:
+                continue
+            if fault.remaining is not None:
+                fault.remaining -= 1
+            fault.hits += 1
+            return fault
+        return None
+
+    def described(self) -> list[dict[str, Any]]:
+        """Return the faults as the control API lists them."""
+        return [fault.described() for fault in self._faults]
+
+    def clear(self) -> None:
+        """Forget the faults and start chance over from the seed."""
+        self._faults.clear()
+        self._random = random.Random(f"{self._seed}:faults")
+
+
+def _read_fault(fault_id: str, description: Mapping[str, Any]) -> Fault:
+    unknown = set(description) - SELECTORS - SETTINGS
+    if unknown:
+        raise ScriptError(f"unknown key {sorted(unknown)}; allowed: {sorted(SELECTORS | SETTINGS)}")
+    kind = description.get("kind")
+    if kind not in KINDS:
+        raise ScriptError(f"unknown kind {kind!r}; allowed: {sorted(KINDS)}")
+    when = description.get("when") or ("after" if kind in ("drip", "half_body") else "before")
+    if when not in ("before", "after"):
+        raise ScriptError('when is "before" or "after"')
+    if kind == "status" and not isinstance(description.get("status"), int):
+        raise ScriptError("a status fault needs its status")
+    if kind == "redirect" and not isinstance(description.get("location"), str):
+        raise ScriptError("a redirect fault needs its location")
+    names = ("provider", "action", "method", "path_contains", "run_id")
+    probability = description.get("probability")
+    count = description.get("count", 1 if probability is None else None)
+    return Fault(
+        fault_id=fault_id,
+        kind=str(kind),
+        when=when,
+        selectors={name: description[name] for name in names if description.get(name) is not None},
+        settings={name: description[name] for name in SETTINGS if name in description},
+        remaining=None if count is None else int(count),
+        skip=int(description.get("skip") or 0),
+        probability=None if probability is None else float(probability),
+    )
+
+
+async def befall(
+    fault: Fault,
+    *,
+    carry_out: Callable[[], Answer],
+    write_error: Callable[[int, str, str | None], Answer],
+    note_status: Callable[[int | None], None],
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+) -> None:
+    """Answer a request as its fault demands.
+
+    Args:
+        fault: What goes wrong.
+        carry_out: Does what the request asks for and returns the usual answer.
+        write_error: Writes an error in the provider's own form.
+        note_status: Is told the status, None for a reset, before the client can know it.
+        scope: The ASGI scope of the request.
+        receive: Its ASGI receive.
+        send: Its ASGI send.
+
+    Raises:
+        RuntimeError: If the fault needs a connection and there is none.
+    """
+    connection = _connection_of(scope, fault.kind) if fault.kind in ("reset", "half_body") else None
+    usual = carry_out() if fault.when == "after" else None
+    settings = fault.settings
+    if connection is not None and fault.kind == "reset":
+        note_status(None)
+        connection.reset()
+        await _until_disconnected(receive)
+        return
+    if fault.kind == "gzip_bomb":
+        note_status(200)
+        await _send_bomb(int(settings.get("bytes", 100_000_000)), send)
+        return
+    if fault.kind == "delay":
+        await asyncio.sleep(float(settings.get("seconds", 1.0)))
+    if fault.kind in ("delay", "drip"):
+        answer = usual or carry_out()
+    elif fault.kind == "half_body":
+        answer = usual or Answer(200, b'{"status":"running"}', {"content-type": "application/json"})
+    else:
+        answer = _replacement(fault, write_error)
+    note_status(answer.status)
+    if connection is not None:
+        await _send_half(answer, connection, receive, send)
+    elif fault.kind == "drip":
+        await _drip(answer, float(settings.get("bytes_per_second", 10)), send)
+    else:
+        await answer.send(send)
+
+
+def _replacement(fault: Fault, write_error: Callable[[int, str, str | None], Answer]) -> Answer:
+    settings = fault.settings
+    headers = {str(name): str(value) for name, value in (settings.get("headers") or {}).items()}
+    if fault.kind == "html":
+        return Answer(
+            int(settings.get("status", 502)),
+            HTML_PAGE,
+            {"content-type": "text/html; charset=utf-8", **headers},
+        )
+    if fault.kind == "json":
+        return Answer.json(int(settings.get("status", 200)), settings.get("body"), headers)
+    if fault.kind == "empty":
+        return Answer(int(settings.get("status", 200)), b"", headers)
+    if fault.kind == "redirect":
+        return Answer(int(settings.get("status", 302)), b"", {"location": settings["location"], **headers})
+    status = int(settings["status"])
+    if "retry_after" in settings:
+        headers["retry-after"] = str(settings["retry_after"])
+    if "retry_after_date" in settings:
+        headers["retry-after"] = formatdate(time.time() + float(settings["retry_after_date"]), usegmt=True)
+    if "body" in settings:
+        body = settings["body"]
+        text = body if isinstance(body, str) else json.dumps(body)
+        kind = "text/plain; charset=utf-8" if isinstance(body, str) else "application/json"
+        return Answer(status, text.encode(), {"content-type": kind, **headers})
+    answer = write_error(status, str(settings.get("message", "Planned by the emulator")), settings.get("code"))
+    answer.headers.update(headers)
+    return answer
+
+
+def _connection_of(scope: Scope, kind: str) -> Connection:
+    connection: Connection | None = scope.get("state", {}).get(CONNECTION_KEY)
+    if connection is None:
+        raise RuntimeError(
+            f"the fault {kind!r} needs a real connection: serve the emulator with "
+            "runops.emulator.server.running() instead of calling the ASGI app in process"
+        )
+    return connection
+
+
+async def _until_disconnected(receive: Receive) -> None:
+    message = await receive()
+    while message["type"] != "http.disconnect":
+        message = await receive()
+
+
+async def _send_half(answer: Answer, connection: Connection, receive: Receive, send: Send) -> None:
+    half = answer.body[: len(answer.body) // 2]
+    await send(answer.head(max(len(answer.body), 2)))
+    await send({"type": "http.response.body", "body": half, "more_body": True})
+    connection.close()
+    await _until_disconnected(receive)
+
+
+async def _drip(answer: Answer, bytes_per_second: float, send: Send) -> None:
+    await send(answer.head())
+    size = max(1, round(bytes_per_second / 10))
+    for start in range(0, len(answer.body), size):
+        await send({"type": "http.response.body", "body": answer.body[start : start + size], "more_body": True})
+        await asyncio.sleep(size / bytes_per_second)
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def _send_bomb(size: int, send: Send) -> None:
+    headers = [(b"content-type", b"application/json"), (b"content-encoding", b"gzip")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    compressor = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS | 16)
+    left = size - 2
+    blank = b" " * CHUNK
+    while left > 0:
+        part = compressor.compress(blank[: min(left, CHUNK)])
+        left -= CHUNK
+        if part:
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        await asyncio.sleep(0)
+    last = compressor.compress(b"{}") + compressor.flush()
+    await send({"type": "http.response.body", "body": last})

@@ -1,0 +1,232 @@
+"""Fabraix Nyx's run API as its pages and its command line describe it.
+
+A submitted run goes as entries of ``hints`` say: ``"emulator:script=NAME"``,
+``"emulator:seconds=3"``, ``"emulator:hidden_seconds=1"``. Configs whose name starts with
+``missing`` have no runs and accept none. One run per ``config_name`` may be active (409).
+
+Where the vendor is silent: a submit answers 201, ``limit`` is 1 to 100 (422 otherwise), a cancel of
+a run that is over is 409, and a cancelled run has no ``result``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from runops.emulator.api import Api, RefusedError, Route, Submission, options_from_text
+from runops.emulator.runs import NOW, Moment, Run, ScriptError, Step, at
+from runops.emulator.wire import Answer, BadJsonError, Request
+
+HINT = "emulator:"
+SEVERITIES = ("low", "medium", "high", "critical")
+ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+DETAIL_STATUSES = frozenset({404, 405, 422})
+
+STARTED = (
+    at(0, status="queued"),
+    at(0.2, status="running", spent_usd=0.41, attempts_completed=2),
+    at(0.6, status="running", spent_usd=1.23, attempts_completed=7),
+)
+FOUND: dict[str, Any] = {"spent_usd": 2.87, "attempts_completed": 14, "findings_count": 1}
+SPENT: dict[str, Any] = {"spent_usd": 5.0, "attempts_completed": 31}
+
+
+def _ends(status: str, result: str | None, **fields: Any) -> tuple[Moment, ...]:
+    return (*STARTED, at(1, status=status, result=result, completed_at=NOW, **fields))
+
+
+ALL_BUT_ID_AND_STATUS = (
+    "config_name", "name", "result", "budget_usd", "spent_usd", "attempts_completed",
+    "findings_count", "created_at", "updated_at", "completed_at",
+)  # fmt: skip
+
+SCRIPTS: dict[str, tuple[Moment, ...]] = {
+    "queued": (at(0, status="queued"),),
+    "running": (at(0, status="running", spent_usd=0.41, attempts_completed=2),),
+    "forever": STARTED,
+    "succeeded": _ends("completed", "success", **FOUND),
+    "exhausted": _ends("completed", "exhausted", **SPENT),
+    "exhausted_failed": _ends("failed", "exhausted", **SPENT),
+    "failed": _ends("failed", "error"),
+    "failed_without_result": _ends("failed", None),
+    "failed_success": _ends("failed", "success", **FOUND),
+    "error": _ends("completed", "error"),
+    "late_result": (
+        *STARTED,
+        at(0.7, status="completed", result=None, completed_at=NOW, **FOUND),
+        at(1, result="success"),
+    ),
+    "no_result": _ends("completed", None),
+    "unknown_result": _ends("completed", "inconclusive"),
+    "early_result": (
+        *STARTED,
+        at(0.7, status="running", result="success", findings_count=1),
+        at(1, status="completed", result="exhausted", completed_at=NOW, **SPENT),
+    ),
+    "cancelled": _ends("cancelled", None),
+    "cancelled_success": _ends("cancelled", "success", **FOUND),
+    "unknown_word": (
+        at(0, status="queued"),
+        at(0.25, status="awaiting_operator"),
+        at(1, status="completed", result="success", completed_at=NOW, **FOUND),
+    ),
+    "unknown_word_forever": (at(0, status="queued"), at(0.25, status="awaiting_operator")),
+    "unknown_word_ended": (at(0, status="queued"), at(1, status="archived", completed_at=NOW)),
+    "bare": (
+        at(0, status="running", removed=ALL_BUT_ID_AND_STATUS),
+        at(1, status="completed", result="success"),
+    ),
+    "unreadable_times": (
+        at(0, status="running", created_at="yesterday"),
+        at(1, status="completed", result="success", completed_at="soon", **FOUND),
+    ),
+}
+
+
+class NyxApi(Api):
+    """``/v1/nyx/runs`` and what lies below it."""
+
+    name = "nyx"
+    title = "Nyx"
+    over = frozenset({"completed", "failed", "cancelled"})
+    scripts = SCRIPTS
+    parent_name = "config_name"
+    default_parent = "playground"
+    updated_field = "updated_at"
+
+    def declare_routes(self) -> Iterable[Route]:
+        """Return the paths that Nyx's pages document."""
+        yield Route("GET", "/v1/nyx/runs", "list", self._list_runs)
+        yield Route("POST", "/v1/nyx/runs", "submit", self._submit)
+        yield Route("GET", "/v1/nyx/runs/by-config/{config_name}", "latest", self._latest)
+        yield Route("GET", "/v1/nyx/runs/{run_id}", "get", self._get)
+        yield Route("POST", "/v1/nyx/runs/{run_id}/cancel", "cancel", self._cancel)
+        yield Route("GET", "/v1/nyx/runs/{run_id}/report", "report", self._report)
+        yield Route("GET", "/v1/nyx/targets", "targets", lambda request: Answer.json(200, []))
+        yield Route("GET", "/v1/verify/token-validation", "probe", self._validate_token)
+
+    def read_key(self, request: Request) -> str | None:
+        """Return the token of ``X-Verification-Token``."""
+        return request.headers.get("x-verification-token") or None
+
+    def error(self, status: int, message: str, code: str | None = None) -> Answer:
+        """Write an error; this API is not of one mind: ``detail``, ``message`` or ``error``."""
+        if status in DETAIL_STATUSES:
+            return Answer.json(status, {"detail": message})
+        if status in (409, 425):
+            return Answer.json(status, {"message": message})
+        if code is not None:
+            return Answer.json(status, {"error": {"message": message, "type": "error", "code": code}})
+        return Answer.json(status, {"error": message})
+
+    def new_id(self) -> str:
+        """Make an id of Nyx's form."""
+        return "r_" + "".join(self.random.choices(ALPHABET, k=10))
+
+    def first_fields(self, run_id: str, parents: Mapping[str, str], shape: str | None) -> dict[str, Any]:
+        """Return what Nyx shows of a run just made."""
+        config_name = parents["config_name"]
+        return {
+            "run_id": run_id,
+            "config_name": config_name,
+            "name": f"Audit of {config_name}",
+            "status": "queued",
+            "result": None,
+            "budget_usd": 5.0,
+            "spent_usd": 0.0,
+            "attempts_completed": 0,
+            "findings_count": 0,
+            "created_at": NOW,
+            "updated_at": NOW,
+            "completed_at": None,
+        }
+
+    def cancel_steps(self, run: Run) -> list[Step]:
+        """Return what Nyx does with a run on cancel."""
+        return [Step(0, {"status": "cancelled", "completed_at": NOW})]
+
+    def _validate_token(self, request: Request) -> Answer:
+        return Answer.json(200, {"valid": True})
+
+    def _get(self, request: Request) -> Answer:
+        run = self.find_run(request)
+        run.reads += 1
+        return Answer.json(200, run.fields)
+
+    def _latest(self, request: Request) -> Answer:
+        runs = self.emulator.children(self.name, request.params["config_name"])
+        if not runs:
+            raise RefusedError(self.error(404, "No run for this config"))
+        runs[0].reads += 1
+        return Answer.json(200, runs[0].fields)
+
+    def _list_runs(self, request: Request) -> Answer:
+        try:
+            limit, offset = self.page_of(request, default=10, maximum=100)
+        except ValueError as problem:
+            raise RefusedError(self._invalid("query", str(problem).split(" ", 1)[0], str(problem))) from problem
+        runs = self.emulator.children(self.name)
+        wanted = request.query.get("status")
+        if wanted:
+            runs = [run for run in runs if run.status == wanted]
+        page = runs[offset : offset + limit]
+        items = [run.fields for run in page]
+        return Answer.json(200, {"runs": items, "total": len(runs), "limit": limit, "offset": offset})
+
+    def _cancel(self, request: Request) -> Answer:
+        run = self.find_run(request)
+        if run.refuses_cancel or run.status in self.over:
+            raise RefusedError(self.error(409, "Run is not active"))
+        self.emulator.cancel(run)
+        return Answer.json(200, {"run_id": run.run_id, "status": run.fields.get("status")})
+
+    def _report(self, request: Request) -> Answer:
+        run = self.find_run(request)
+        if run.status not in self.over:
+            raise RefusedError(self.error(425, "Run is still in progress. Report not ready yet."))
+        text = f"# {run.fields.get('name', run.run_id)}\n\nResult: {run.fields.get('result')}\n"
+        return Answer(200, text.encode(), {"content-type": "text/markdown; charset=utf-8"})
+
+    def _submit(self, request: Request) -> Answer:
+        try:
+            body = request.json_object()
+        except BadJsonError as problem:
+            raise RefusedError(self._invalid("body", "body", str(problem))) from problem
+        self._check_body(body)
+        config_name = self.check_parent(body["config_name"], "Config")
+        if self.emulator.active(self.name, config_name) is not None:
+            raise RefusedError(self.error(409, "A run for this config is already in progress"))
+        hints = body.get("hints") or []
+        words = [hint.removeprefix(HINT) for hint in hints if isinstance(hint, str) and hint.startswith(HINT)]
+        fields = {"name": body["name"], "budget_usd": float(body["budget_usd"])}
+        submission = Submission({"config_name": config_name}, body, options_from_text(words), fields)
+        try:
+            run = self.emulator.submit(self.name, submission)
+        except ScriptError as problem:
+            raise RefusedError(self._invalid("body", "hints", str(problem))) from problem
+        shown = {
+            name: run.fields[name] for name in ("run_id", "config_name", "status", "created_at") if name in run.fields
+        }
+        answer = Answer.json(201, shown)
+        answer.created_run_id = run.run_id
+        return answer
+
+    def _check_body(self, body: Mapping[str, Any]) -> None:
+        for name in ("config_name", "name", "objective"):
+            if not isinstance(body.get(name), str) or not body[name]:
+                raise RefusedError(self._invalid("body", name, "Field required"))
+        target = body.get("target")
+        if not isinstance(target, dict) or not (target.get("url") or target.get("endpoint")):
+            raise RefusedError(self._invalid("body", "target", "url or endpoint is required"))
+        budget = body.get("budget_usd")
+        if isinstance(budget, bool) or not isinstance(budget, (int, float)) or budget <= 0:
+            raise RefusedError(self._invalid("body", "budget_usd", "Input should be greater than 0"))
+        if body.get("severity_target") not in SEVERITIES:
+            raise RefusedError(
+                self._invalid("body", "severity_target", f"Input should be one of {', '.join(SEVERITIES)}")
+            )
+        if not isinstance(body.get("hints") or [], Sequence):
+            raise RefusedError(self._invalid("body", "hints", "Input should be a valid list"))
+
+    def _invalid(self, place: str, name: str, message: str) -> Answer:
+        return Answer.json(422, {"detail": [{"loc": [place, name], "msg": message, "type": "value_error"}]})

@@ -1,0 +1,52 @@
+"""What holds for every test: no setting of the machine leaks in, and no connection leaves the machine."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+FOREIGN_PREFIXES = ("AIRFLOW_", "DAGSTER_", "NEXIO_", "NYX_", "ONEPIN_", "B3OS_", "NEKT_")
+FOREIGN_NAMES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "NETRC", "FORCE_COLOR", "NO_COLOR")
+
+
+def _forget_the_machine() -> None:
+    """Runs at import: before a host is imported and reads its settings."""
+    for name in list(os.environ):
+        if name.upper().startswith(FOREIGN_PREFIXES) or name.upper() in FOREIGN_NAMES:
+            del os.environ[name]
+
+
+_forget_the_machine()
+
+
+def _is_here(address: Any) -> bool:
+    if not isinstance(address, tuple):
+        return True
+    host = str(address[0])
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def only_this_machine() -> Iterator[None]:
+    """A test that would reach a real service fails at once, naming the address."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("connect", "connect_ex"):
+            patch.setattr(socket.socket, name, _guarded(getattr(socket.socket, name)))
+        yield
+
+
+def _guarded(connect: Any) -> Any:
+    def guarded(self: socket.socket, address: Any) -> Any:
+        if self.family in (socket.AF_INET, socket.AF_INET6) and not _is_here(address):
+            raise AssertionError(f"a test tried to reach {address!r}: tests stay on this machine")
+        return connect(self, address)
+
+    return guarded

@@ -1,0 +1,153 @@
+"""The emulator as a process and as a background thread."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+import runops
+from runops.emulator import create_app
+from runops.emulator.server import MISSING_EXTRA, main, running
+
+SOURCES = str(Path(runops.__file__).parents[1])
+
+
+@contextmanager
+def process(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    environment = {**os.environ, "PYTHONPATH": SOURCES}
+    command = [sys.executable, "-W", "error", "-m", "runops.emulator", "--port", "0", *arguments]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment) as child:
+        try:
+            yield child
+        finally:
+            child.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_process_says_where_it_listens_and_stops_at_once_when_told(number) -> None:
+    with process("--seed", "5", "--seconds", "1") as child:
+        assert child.stdout is not None
+        line = json.loads(child.stdout.readline())
+        assert line == {
+            "event": "listening",
+            "host": "127.0.0.1",
+            "port": line["port"],
+            "url": f"http://127.0.0.1:{line['port']}",
+        }
+        httpx.post(f"{line['url']}/_control/faults", json={"kind": "delay", "seconds": 60, "count": None})
+        slow = socket.create_connection(("127.0.0.1", line["port"]))
+        with slow:
+            slow.sendall(b"GET /nexio/health HTTP/1.1\r\nHost: emulator\r\n\r\n")
+            while not httpx.get(f"{line['url']}/_control/requests").json()["count"]:
+                pass
+            told = time.monotonic()
+            child.send_signal(number)
+            rest, errors = child.communicate(timeout=10)
+        assert time.monotonic() - told < 1.5
+    assert (child.returncode, rest, errors) == (0, "", "")
+
+
+def test_the_same_seed_gives_two_processes_the_same_ids() -> None:
+    made = []
+    for _ in range(2):
+        with process("--seed", "5") as child:
+            assert child.stdout is not None
+            url = json.loads(child.stdout.readline())["url"]
+            answers = [httpx.post(f"{url}/_control/runs", json={"provider": "nyx"}).json() for _ in range(3)]
+            made.append([answer["run_id"] for answer in answers])
+            child.terminate()
+            child.communicate(timeout=10)
+    assert made[0] == made[1]
+
+
+def test_a_taken_port_is_said_and_not_traced(capsys) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert main(["--port", str(taken.getsockname()[1])]) == 1
+    captured = capsys.readouterr()
+    assert "in use" in captured.err
+    assert captured.out == ""
+
+
+def test_a_missing_extra_is_named(monkeypatch, capsys) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "uvicorn" else found(name))
+    assert main(["--port", "0"]) == 1
+    assert "pip install 'runops[emulator]'" in capsys.readouterr().err
+    with pytest.raises(ImportError, match="emulator"):
+        create_app()
+    with pytest.raises(ImportError, match="emulator"), running():
+        pass
+    assert "starlette" in MISSING_EXTRA
+
+
+def test_the_context_leaves_no_thread_and_no_listener() -> None:
+    before = threading.active_count()
+    with running() as server, httpx.Client() as client:
+        assert client.get(server.url).status_code == 200
+        url = server.url
+    assert threading.active_count() == before
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(url)
+
+
+def test_the_context_ends_fast_while_an_answer_is_still_dripping() -> None:
+    with running() as server, socket.create_connection((server.host, server.port)) as slow:
+        server.emulator.add_fault(kind="drip", bytes_per_second=1)
+        slow.sendall(b"GET /nexio/health HTTP/1.1\r\nHost: emulator\r\n\r\n")
+        assert slow.recv(1)
+        told = time.monotonic()
+    assert time.monotonic() - told < 1.5
+
+
+def test_two_servers_do_not_share_anything() -> None:
+    with running(seed=1) as first, running(seed=1) as second:
+        assert first.port != second.port
+        run_id = first.emulator.create_run("nexio")
+        assert second.emulator.runs() == []
+        assert second.emulator.create_run("nexio") == run_id
+
+
+def test_a_few_hundred_requests_take_a_second_at_most(call, emulator) -> None:
+    run_id = emulator.create_run("nexio", script="running")
+    began = time.monotonic()
+    for _ in range(300):
+        call.read("nexio", run_id)
+    assert time.monotonic() - began < 3
+
+
+def test_the_emulator_imports_nothing_of_what_reads_it() -> None:
+    program = (
+        "import json, sys, runops.emulator.server, runops.emulator.app\n"
+        "roots = ('runops', 'httpx', 'airflow', 'dagster')\n"
+        "print(json.dumps([name for name in sys.modules if name.split('.')[0] in roots]))"
+    )
+    environment = {**os.environ, "PYTHONPATH": SOURCES}
+    output = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment
+    ).stdout
+    modules = json.loads(output)
+    assert {name.split(".")[1] for name in modules if "." in name} == {"emulator"}
+    assert {name.split(".")[0] for name in modules} == {"runops"}
+
+
+def test_the_server_module_needs_neither_starlette_nor_uvicorn_to_be_imported() -> None:
+    program = "import sys, runops.emulator.server; print({'starlette', 'uvicorn'} & set(sys.modules))"
+    environment = {**os.environ, "PYTHONPATH": SOURCES}
+    output = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment
+    ).stdout
+    assert output.strip() == "set()"
