@@ -1,0 +1,60 @@
+"""The Dagster side of runops, by name. Importing it loads no host; asking for a name does."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from runops.dagster.asset import build_run_asset, build_run_op
+    from runops.dagster.b3os import B3osResource
+    from runops.dagster.nekt import NektResource
+    from runops.dagster.nexio import NexioResource
+    from runops.dagster.nyx import NyxResource
+    from runops.dagster.onepin import OnepinResource
+    from runops.dagster.resource import ProviderResource, RunResource
+    from runops.dagster.wait import RunResult, wait_for_run
+
+__all__ = [
+    "B3osResource",
+    "NektResource",
+    "NexioResource",
+    "NyxResource",
+    "OnepinResource",
+    "ProviderResource",
+    "RunResource",
+    "RunResult",
+    "build_run_asset",
+    "build_run_op",
+    "wait_for_run",
+]
+
+_HOMES = {
+    "B3osResource": "b3os",
+    "NektResource": "nekt",
+    "NexioResource": "nexio",
+    "NyxResource": "nyx",
+    "OnepinResource": "onepin",
+    "ProviderResource": "resource",
+    "RunResource": "resource",
+    "RunResult": "wait",
+    "build_run_asset": "asset",
+    "build_run_op": "asset",
+    "wait_for_run": "wait",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        return getattr(import_module(f"{__name__}.{home}"), name)
+    except ModuleNotFoundError as error:
+        if error.name != "dagster":
+            raise
+        raise ImportError(f"{__name__}.{name} needs Dagster: pip install 'runops[dagster]'") from None
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,230 @@
+"""The record of what a step submitted, so that a later try takes the run up again. It sends nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Self, cast
+
+import dagster as dg
+
+from runops.core import Call, Outcome, RunRef, RunSnapshot, Verdict
+from runops.core.policy import retry_may_submit
+from runops.dagster import _compat
+
+RECORD = "runops/record"
+"""The metadata key under which a record stands in an engine event."""
+
+_VERSION = 1
+_DEEPEST = 64
+"""How many re-executions are followed back."""
+_PROCESS = uuid.uuid4().hex[:12]
+_GAVE_UP = "gave_up"
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What the records tell of an earlier submission of the same thing.
+
+    Args:
+        run: The Dagster run that the newest record stands in.
+        ref: The external run, or None when the answer to the submit was never recorded.
+        known: The ids that the parent's list showed before the submit; None where there is no list.
+        deadline: When the wait was to end, in unix seconds.
+        submitted_at: When the run was submitted, in unix seconds, where that is known.
+        stopped: Whether this side asked the service to cancel the run.
+        ended: How the wait ended, if it did.
+        verdict: What was decided then.
+    """
+
+    run: dg.DagsterRun
+    ref: RunRef | None = None
+    known: frozenset[str] | None = None
+    deadline: float | None = None
+    submitted_at: float | None = None
+    stopped: bool = False
+    ended: str | None = None
+    verdict: str | None = None
+
+    @property
+    def rejected(self) -> bool:
+        """Whether the run ended in a way that failed the step for good, as a finding fails a gate."""
+        if self.verdict != Verdict.FAIL or self.ended is None or self.ended == Outcome.TIMED_OUT:
+            return False
+        return not retry_may_submit(Outcome(self.ended))
+
+
+class Records:
+    """The records of one submission of one step.
+
+    Args:
+        context: The step's context.
+        run: Its Dagster run, or None where a function is called directly: then nothing is recorded.
+        call: The submission.
+        root: The address of the API, which is part of what makes two submissions the same.
+    """
+
+    def __init__(self, context: _compat.StepContext, run: dg.DagsterRun | None, *, call: Call, root: str) -> None:
+        self._context = context
+        self._run = run
+        self._marks: dict[str, Any] = {}
+        if run is not None:
+            self._marks = {
+                "version": _VERSION,
+                "provider": call.provider,
+                "partition": _compat.partition_of(context),
+                "submission": fingerprint(call, root),
+            }
+            # The same thing may be submitted several times in one step: the first of a retry is the first again.
+            self._marks["nth"] = self._begun_in_this_attempt(run)
+
+    @classmethod
+    def of(cls, context: _compat.StepContext, *, call: Call, root: str) -> Self:
+        """The records of a submission in the step that runs."""
+        return cls(context, _compat.run_of(context), call=call, root=root)
+
+    def earlier(self) -> Attempt | None:
+        """The newest earlier submission that may still matter: of this run, or of the failed runs it continues."""
+        run = self._run
+        for _ in range(_DEEPEST):
+            if run is None:
+                return None
+            found = self._folded(run)
+            if found is not None:
+                return found
+            parent = run.parent_run_id if _compat.continues_a_failed_run(run) else None
+            run = self._context.instance.get_run_by_id(parent) if parent else None
+        return None
+
+    def submitting(self, provider: str, known: frozenset[str] | None) -> None:
+        """Before the submit. If this cannot be written nothing may be sent, so it raises."""
+        listed = None if known is None else sorted(known)
+        self._write("submitting", f"Submitting a run to {provider}.", known=listed)
+
+    def submitted(self, ref: RunRef, url: str | None, *, deadline: float, at: float | None) -> None:
+        """After the submit."""
+        self._write_if_possible("submitted", f"Submitted {ref}.", ref=ref, url=url, deadline=deadline, at=at)
+
+    def taken_up(self, ref: RunRef, url: str | None, *, deadline: float, at: float | None) -> None:
+        """An earlier run is waited for again."""
+        self._write_if_possible("taken up", f"Took up {ref} again.", ref=ref, url=url, deadline=deadline, at=at)
+
+    def refused(self, provider: str) -> None:
+        """The submit surely started nothing."""
+        self._write_if_possible("refused", f"{provider} started nothing.")
+
+    def stopped(self, ref: RunRef) -> None:
+        """The service took our request to cancel."""
+        self._write_if_possible("stopped", f"Asked for {ref} to be cancelled.", ref=ref)
+
+    def ended(self, snapshot: RunSnapshot, verdict: Verdict) -> None:
+        """The wait ended."""
+        message = f"The wait for {snapshot.ref} ended: {snapshot.status}, {verdict}."
+        self._write_if_possible("ended", message, ended=str(snapshot.status), verdict=str(verdict))
+
+    def gave_up(self, ref: RunRef) -> None:
+        """The run could not be read for too long."""
+        self._write_if_possible("ended", f"Gave up reading {ref}.", ended=_GAVE_UP)
+
+    def here(self, attempt: Attempt) -> bool:
+        """Whether an attempt was made by this very Dagster run."""
+        return self._run is not None and attempt.run.run_id == self._run.run_id
+
+    def asked_anew(self, attempt: Attempt) -> bool:
+        """Whether a person, and no retry, started this run after the attempt."""
+        return not self.here(attempt) and self._run is not None and not _compat.started_by_run_retries(self._run)
+
+    def deadline_of(self, attempt: Attempt) -> float | None:
+        """The deadline that still counts: a retry after the wait was given up gets a fresh one."""
+        over = attempt.stopped or attempt.ended is not None
+        return None if over or not self.here(attempt) else attempt.deadline
+
+    def _folded(self, run: dg.DagsterRun) -> Attempt | None:
+        found: Attempt | None = None
+        for record in self._read(run):
+            if any(record.get(name) != value for name, value in self._marks.items()):
+                continue
+            found = _after(found, record, run)
+        return found
+
+    def _begun_in_this_attempt(self, run: dg.DagsterRun) -> int:
+        now = {**self._marks, "process": _process(), "attempt": self._context.retry_number}
+        return sum(
+            record.get("kind") in ("submitting", "taken up") and all(record.get(k) == v for k, v in now.items())
+            for record in self._read(run)
+        )
+
+    def _read(self, run: dg.DagsterRun) -> Iterator[Mapping[str, Any]]:
+        step_key = _compat.step_key_of(self._context)
+        for metadata in _compat.engine_events(self._context.instance, run.run_id, step_key):
+            value = metadata.get(RECORD)
+            if isinstance(value, dg.JsonMetadataValue) and isinstance(value.data, dict):
+                yield cast("dict[str, Any]", value.data)
+
+    def _write_if_possible(self, kind: str, message: str, **fields: Any) -> None:
+        try:
+            self._write(kind, message, **fields)
+        except Exception as error:  # noqa: BLE001 - a storage raises what it likes
+            # The run exists whether or not the log can be written: waiting for it matters more.
+            self._context.log.warning(
+                "runops could not record that a run was %s (%s); a retry after a crash may not find it.",
+                kind,
+                type(error).__name__,
+            )
+
+    def _write(
+        self, kind: str, message: str, *, ref: RunRef | None = None, url: str | None = None, **fields: Any
+    ) -> None:
+        if self._run is None:
+            return
+        record = {
+            **self._marks,
+            "kind": kind,
+            "process": _process(),
+            "attempt": self._context.retry_number,
+            "ref": ref.model_dump(mode="json") if ref else None,
+            **fields,
+        }
+        metadata: dict[str, dg.MetadataValue[Any]] = {RECORD: dg.MetadataValue.json(record)}
+        if url:
+            metadata["runops/url"] = dg.MetadataValue.url(url)
+        _compat.write_engine_event(self._context, self._run, message, metadata)
+
+
+def fingerprint(call: Call, root: str) -> str:
+    """A hash that is equal for two submissions of the same thing to the same place. It holds no payload."""
+    said = json.dumps([root, call.path, call.json, dict(call.parents)], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(said.encode()).hexdigest()[:32]
+
+
+def _after(found: Attempt | None, record: Mapping[str, Any], run: dg.DagsterRun) -> Attempt | None:
+    """What is known after one more record."""
+    match record["kind"]:
+        case "submitting":
+            known: list[str] | None = record.get("known")
+            return Attempt(run, known=None if known is None else frozenset(known))
+        case "submitted" | "taken up":
+            ref = RunRef.parse(record["ref"])
+            return Attempt(run, ref=ref, deadline=record.get("deadline"), submitted_at=record.get("at"))
+        case "refused":
+            return None
+        case "stopped":
+            return replace(found, stopped=True) if found else None
+        case "ended":
+            return replace(found, ended=_word(record), verdict=record.get("verdict")) if found else None
+        case _:
+            # Written by a newer runops.
+            return found
+
+
+def _word(record: Mapping[str, Any]) -> str | None:
+    word = record.get("ended")
+    return str(word) if word in (*Outcome, _GAVE_UP) else None
+
+
+def _process() -> str:
+    return f"{_PROCESS}-{os.getpid()}"

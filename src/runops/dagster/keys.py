@@ -1,0 +1,55 @@
+"""Keeps API keys out of everything that Dagster shows or stores: a resource field holds a token that stands for one.
+
+Dagster writes the configured values of a resource into the repository snapshot. A variable named by ``dg.EnvVar``
+appears there by its name; a key given as plain text would appear as it is, so its place is taken by a token.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+
+import dagster as dg
+
+from runops.core import ConfigurationError
+
+_PREFIX = "hidden-"
+_held: dict[str, str] = {}
+_variables: set[str] = set()
+
+
+def hide(value: object) -> object:
+    """What may stand in a field in place of a key: variables as they are, a token for anything else."""
+    if isinstance(value, dg.EnvVar):
+        _variables.add(value.env_var_name)
+        return value
+    if not isinstance(value, str) or not value or value.startswith(_PREFIX):
+        return value
+    token = _PREFIX + hashlib.sha256(value.encode()).hexdigest()[:16]
+    _held[token] = value
+    return token
+
+
+def reveal(value: str, *, field: str) -> tuple[str, str]:
+    """The key behind a field, and in words where a person set it.
+
+    Args:
+        value: What the field holds.
+        field: The field in words, such as ``api_key of NexioResource``.
+
+    Raises:
+        ConfigurationError: The variable is not set, or the token was made by another process for another key.
+    """
+    if isinstance(value, dg.EnvVar):
+        name = value.env_var_name
+        key = value.get_value()
+        if not key:
+            raise ConfigurationError(f"The environment variable {name} ({field}) is not set: put the API key there.")
+        return key, f"environment variable {name}"
+    if value.startswith(_PREFIX) and value not in _held:
+        raise ConfigurationError(
+            f"{field} holds a stand-in for a key that this process was never given: use dg.EnvVar for the key."
+        )
+    key = _held.get(value, value)
+    named = [name for name in sorted(_variables) if os.environ.get(name) == key]
+    return key, f"environment variable {named[0]}" if named else field

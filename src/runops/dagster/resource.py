@@ -1,0 +1,291 @@
+"""The resources: settings of one service, and what can be asked of it. The wait of a step is in wait.py."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+import dagster as dg
+from pydantic import ConfigDict, Field, field_validator
+
+from runops.core import Call, Provider, RunClient, RunRef, RunSnapshot, find
+from runops.core.channel import DEFAULT_MAX_RESPONSE_BYTES, DEFAULT_REQUEST_TIMEOUT
+from runops.core.watch import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT
+from runops.dagster import keys
+
+
+class ProviderResource(dg.ConfigurableResource):
+    """The settings that every service has. Use one of its named children, or :class:`RunResource`."""
+
+    # A message of pydantic about one field must not quote its neighbours.
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    api_key: str = Field(description="The API key or token. Use dg.EnvVar, so that it stands in no file.")
+    base_url: str | None = Field(
+        default=None,
+        description="Root of the API, where it is not the public one. A version at its end is fine.",
+    )
+    request_timeout: float = Field(default=DEFAULT_REQUEST_TIMEOUT, description="Seconds for one whole request.")
+    requests_per_minute: float | None = Field(
+        default=None, description="The most requests that one step sends in a minute; none for no limit."
+    )
+    max_response_bytes: int = Field(
+        default=DEFAULT_MAX_RESPONSE_BYTES, description="The largest answer, decompressed, that is read."
+    )
+    allow_http: bool = Field(default=False, description="Allow plain http:// to other machines than this one.")
+
+    @field_validator("api_key", mode="before")
+    @classmethod
+    def _hide_key(cls, value: object) -> object:
+        return keys.hide(value)
+
+    @property
+    @abstractmethod
+    def declaration(self) -> Provider:
+        """The service's declaration."""
+
+    @property
+    def client_options(self) -> dict[str, str | None]:
+        """The service's own settings, by the names of its declaration."""
+        return {}
+
+    def client(self, **settings: Any) -> RunClient:
+        """A client with these settings, for ``with resource.client() as client: ...``.
+
+        Args:
+            settings: Settings of :class:`runops.core.RunClient` that take the place of the resource's.
+
+        Raises:
+            ConfigurationError: A setting is wrong; the text names it and never holds the key.
+        """
+        token, origin = keys.reveal(self.api_key, field=f"api_key of {type(self).__name__}")
+        given: dict[str, Any] = {
+            "base_url": _plain(self.base_url),
+            "options": {name: _plain(value) for name, value in self.client_options.items()},
+            "request_timeout": self.request_timeout,
+            "requests_per_minute": self.requests_per_minute,
+            "max_response_bytes": self.max_response_bytes,
+            "allow_http": self.allow_http,
+            "origin": origin,
+            "user_agent": f"dagster/{dg.__version__}",
+        }
+        return RunClient(self.declaration, token=token, **(given | settings))
+
+    def ref(self, run_id: str | RunRef, parents: Mapping[str, str] | None = None) -> RunRef:
+        """The address of a run, checked.
+
+        Args:
+            run_id: The run's id as the service spells it, or a reference, which is only checked.
+            parents: Further ids that the address needs.
+
+        Raises:
+            ConfigurationError: An id is missing or unusable, or the run belongs to another service.
+        """
+        if isinstance(run_id, RunRef):
+            self.declaration.request(self.declaration.status, run_id)
+            return run_id
+        return self.declaration.ref(run_id, parents)
+
+    def _submit(self, call: Call, adopt_uncertain: bool = False) -> RunRef:
+        with self.client() as client:
+            return client.submit(call, adopt_uncertain=adopt_uncertain)
+
+    def _get(self, ref: RunRef) -> RunSnapshot:
+        with self.client() as client:
+            return client.get(ref)
+
+    def _wait(self, ref: RunRef, settings: Mapping[str, Any]) -> RunSnapshot:
+        with self.client() as client:
+            return client.wait(ref, **settings)
+
+    def _cancel(self, ref: RunRef) -> None:
+        with self.client() as client:
+            client.cancel(ref)
+
+    def _recent(self, parent: str | Mapping[str, str]) -> list[RunSnapshot]:
+        with self.client() as client:
+            return client.recent(parent)
+
+    def _fetch_result(self, ref: RunRef) -> dict[str, Any]:
+        with self.client() as client:
+            return client.fetch_result(ref)
+
+
+class PlainRunsResource(ProviderResource):
+    """What can be asked of a service whose runs are found by their id alone."""
+
+    def get(self, run_id: str | RunRef) -> RunSnapshot:
+        """One look at a run.
+
+        Raises:
+            AnswerError: The look failed.
+            UnknownStateError: The run is over in a word that is not documented.
+        """
+        return self._get(self.ref(run_id))
+
+    def wait(
+        self,
+        run_id: str | RunRef,
+        *,
+        timeout: float | timedelta = DEFAULT_TIMEOUT,
+        error_budget: float | timedelta = DEFAULT_ERROR_BUDGET,
+        poll_interval: float | timedelta | None = None,
+        max_paused: float | timedelta | None = None,
+    ) -> RunSnapshot:
+        """Wait until a run is over. In a step, prefer :func:`runops.dagster.wait_for_run`, which minds Terminate.
+
+        Args:
+            run_id: The run.
+            timeout: Seconds (or a timedelta) for the whole wait.
+            error_budget: Seconds of failures in a row before the wait gives up.
+            poll_interval: The shortest time between two looks, in seconds.
+            max_paused: Seconds that the run may stay paused or waiting.
+
+        Returns:
+            The last snapshot; its outcome is ``timed_out`` when a clock ended the wait.
+
+        Raises:
+            PollingError: The error budget is used up.
+            FinalError: The run cannot be read: bad key, no such run.
+            UnknownStateError: The run is over in a word that is not documented.
+        """
+        settings = {
+            "timeout": timeout,
+            "error_budget": error_budget,
+            "poll_interval": poll_interval,
+            "max_paused": max_paused,
+        }
+        return self._wait(self.ref(run_id), settings)
+
+    def fetch_result(self, run_id: str | RunRef) -> dict[str, Any]:
+        """The whole payload of a run. It may hold personal data and secrets: nothing else reads it.
+
+        Raises:
+            AnswerError: The read failed.
+        """
+        return self._fetch_result(self.ref(run_id))
+
+
+class RunResource(ProviderResource):
+    """Any service that runops has a declaration of, also one of your own.
+
+    Args:
+        provider: A name such as ``"nexio"``, or an import path such as ``"acme_runs:ACME"``.
+        options: The service's own settings, by the names of its declaration.
+
+    An ability that the service lacks raises ``NotSupported``.
+    """
+
+    provider: str = Field(description="Name of the service, or package.module:NAME of a declaration.")
+    options: dict[str, str] = Field(default={}, description="The service's own settings, such as a workspace.")
+
+    @property
+    def declaration(self) -> Provider:
+        """The service's declaration."""
+        return find(self.provider)
+
+    @property
+    def client_options(self) -> dict[str, str | None]:
+        """The service's own settings, by the names of its declaration."""
+        return {**self.options}
+
+    def call(self, **arguments: Any) -> Call:
+        """A submission, checked and not yet sent.
+
+        Args:
+            arguments: What the service's submit takes.
+
+        Raises:
+            ConfigurationError: An argument is wrong.
+            NotSupported: The service documents no submit.
+        """
+        return self.declaration.call(**arguments)
+
+    def submit(self, call: Call, *, adopt_uncertain: bool = False) -> RunRef:
+        """Start a run, once.
+
+        Args:
+            call: From :meth:`call`.
+            adopt_uncertain: After a lost answer, take a single new run for ours even where runs may overlap.
+
+        Raises:
+            ConflictError: Something is active there.
+            SubmitUncertainError: The answer is lost; the candidates are in the error.
+            AnswerError: Nothing was started.
+        """
+        return self._submit(call, adopt_uncertain)
+
+    def get(self, run_id: str | RunRef, parents: Mapping[str, str] | None = None) -> RunSnapshot:
+        """One look at a run.
+
+        Args:
+            run_id: The run.
+            parents: Further ids that its address needs.
+
+        Raises:
+            AnswerError: The look failed.
+            UnknownStateError: The run is over in a word that is not documented.
+        """
+        return self._get(self.ref(run_id, parents))
+
+    def wait(
+        self,
+        run_id: str | RunRef,
+        parents: Mapping[str, str] | None = None,
+        *,
+        timeout: float | timedelta = DEFAULT_TIMEOUT,
+        error_budget: float | timedelta = DEFAULT_ERROR_BUDGET,
+        poll_interval: float | timedelta | None = None,
+        max_paused: float | timedelta | None = None,
+    ) -> RunSnapshot:
+        """Wait until a run is over; see :meth:`PlainRunsResource.wait`.
+
+        Args:
+            run_id: The run.
+            parents: Further ids that its address needs.
+            timeout: Seconds (or a timedelta) for the whole wait.
+            error_budget: Seconds of failures in a row before the wait gives up.
+            poll_interval: The shortest time between two looks, in seconds.
+            max_paused: Seconds that the run may stay paused or waiting.
+        """
+        settings = {
+            "timeout": timeout,
+            "error_budget": error_budget,
+            "poll_interval": poll_interval,
+            "max_paused": max_paused,
+        }
+        return self._wait(self.ref(run_id, parents), settings)
+
+    def cancel(self, run_id: str | RunRef, parents: Mapping[str, str] | None = None) -> None:
+        """Ask the service to stop a run; one that is over is left alone.
+
+        Raises:
+            NotSupported: The service cannot.
+            AnswerError: The request failed, and the run is not known to be over.
+        """
+        self._cancel(self.ref(run_id, parents))
+
+    def recent(self, parent: str | Mapping[str, str]) -> list[RunSnapshot]:
+        """The newest runs of a parent, newest first.
+
+        Args:
+            parent: The parent's id or name, or ``{kind: id}`` where the service knows several kinds.
+
+        Raises:
+            NotSupported: The service lists no runs.
+        """
+        return self._recent(parent)
+
+    def fetch_result(self, run_id: str | RunRef, parents: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """The whole payload of a run. It may hold personal data and secrets: nothing else reads it.
+
+        Raises:
+            AnswerError: The read failed.
+        """
+        return self._fetch_result(self.ref(run_id, parents))
+
+
+def _plain(value: str | None) -> str | None:
+    return value.get_value() if isinstance(value, dg.EnvVar) else value

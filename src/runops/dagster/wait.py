@@ -1,0 +1,415 @@
+"""The wait of a step for one external run: submit, follow, stop, take up again. How it is shown is in settle.py."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import dagster as dg
+
+from runops.core import (
+    AnswerError,
+    Call,
+    ConfigurationError,
+    Outcome,
+    OutcomePolicy,
+    PollingError,
+    Provider,
+    RunClient,
+    RunopsError,
+    RunRef,
+    RunSnapshot,
+    UnknownStateError,
+    Verdict,
+    flows,
+)
+from runops.core.flows import Flow, Send
+from runops.core.retry import submit_may_repeat
+from runops.core.watch import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT, News, Patience
+from runops.dagster import _compat, settle
+from runops.dagster.attach import Attempt, Records
+from runops.dagster.interrupts import INTERRUPTS, HeldInterrupts
+from runops.dagster.resource import ProviderResource
+
+CANCEL_REQUEST_TIMEOUT = 5.0
+"""Seconds for one request of a cancel: whoever pressed Terminate waits for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """How a wait ended, where it did not fail the step.
+
+    Args:
+        snapshot: The last snapshot; it has an outcome.
+        verdict: succeed, warn or skip.
+    """
+
+    snapshot: RunSnapshot
+    verdict: Verdict
+
+
+def wait_for_run(
+    context: _compat.StepContext,
+    resource: ProviderResource,
+    *,
+    call: Call | None = None,
+    ref: RunRef | None = None,
+    timeout: float | timedelta = DEFAULT_TIMEOUT,
+    error_budget: float | timedelta = DEFAULT_ERROR_BUDGET,
+    poll_interval: float | timedelta | None = None,
+    on_outcome: Mapping[str, str] | None = None,
+    max_paused: float | timedelta | None = None,
+    cancel_on_interrupt: bool | None = None,
+    cancel_on_timeout: bool | None = None,
+    adopt_uncertain: bool = False,
+    reattach: bool = True,
+) -> RunResult:
+    """Submit a run, or take one that exists, and wait in this step until it is over.
+
+    A step that is retried or re-executed from failure takes up the run that it submitted before, and submits
+    anew only after a run that failed or that it cancelled itself. A failed read neither cancels nor repeats.
+
+    Call it from a plain function, not from an ``async`` one: Dagster cannot interrupt those cleanly.
+
+    Args:
+        context: The context of the op, asset or asset check.
+        resource: The service.
+        call: What to submit, from ``resource.call(...)``.
+        ref: A run that exists, from ``resource.ref(...)``; give this or ``call``.
+        timeout: Seconds (or a timedelta) for the whole wait.
+        error_budget: Seconds of failed reads in a row before the wait gives up.
+        poll_interval: The shortest time between two looks, in seconds.
+        on_outcome: Outcome to verdict, such as ``{"degraded": "warn"}``.
+        max_paused: Seconds that the run may stay paused or waiting.
+        cancel_on_interrupt: Cancel the run when the Dagster run is terminated. By default only a run that was
+            submitted here: one given by ``ref`` is somebody else's.
+        cancel_on_timeout: Cancel the run when a clock ended the wait. The default is the same.
+        adopt_uncertain: After a lost answer, take a single new run for ours even where runs may overlap.
+        reattach: Take up an earlier run of this step. ``False`` submits anew on every try.
+
+    Returns:
+        The last snapshot and its verdict, for succeed, warn and skip.
+
+    Raises:
+        dagster.Failure: The verdict is fail, the run could not be read or started, or the Dagster run is being
+            terminated. ``allow_retries`` is set where a retry can help without a second run.
+        ConfigurationError: An argument is wrong; nothing was sent.
+    """
+    if (call is None) == (ref is None):
+        raise ConfigurationError("wait_for_run needs either call= (to submit a run) or ref= (to wait for one).")
+    provider = resource.declaration
+    patience = Patience.build(
+        provider,
+        now=time.time(),
+        timeout=timeout,
+        error_budget=error_budget,
+        max_paused=max_paused,
+        interval=poll_interval,
+    )
+    wait = _Wait(
+        context=context,
+        resource=resource,
+        provider=provider,
+        policy=provider.policy(on_outcome),
+        patience=patience,
+        cancel_on_interrupt=ref is None if cancel_on_interrupt is None else cancel_on_interrupt,
+        cancel_on_timeout=ref is None if cancel_on_timeout is None else cancel_on_timeout,
+        adopt_uncertain=adopt_uncertain,
+    )
+    with _core_warnings_in(context):
+        try:
+            last = wait.for_given(resource.ref(ref)) if ref else wait.for_submitted(_checked(call, provider), reattach)
+        except RunopsError as error:
+            raise settle.failure_of(error) from error
+    return wait.decide(last)
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """The run to wait for.
+
+    Args:
+        ref: The run.
+        deadline: When the wait ends, in unix seconds.
+        submitted_at: When the run was submitted, in unix seconds, where that is known.
+        seen: Whether it has been seen, so that a 404 is a passing error.
+        stopped: Whether this step asked the service to cancel it.
+    """
+
+    ref: RunRef
+    deadline: float
+    submitted_at: float | None = None
+    seen: bool = False
+    stopped: bool = False
+
+
+@dataclass(kw_only=True)
+class _Wait:
+    """One call of :func:`wait_for_run`."""
+
+    context: _compat.StepContext
+    resource: ProviderResource
+    provider: Provider
+    policy: OutcomePolicy
+    patience: Patience
+    cancel_on_interrupt: bool
+    cancel_on_timeout: bool
+    adopt_uncertain: bool
+
+    alive: RunRef | None = None
+    """The run that an interrupt would leave behind."""
+    records: Records | None = None
+
+    def for_given(self, ref: RunRef) -> RunSnapshot:
+        """Wait for a run that somebody else started."""
+        self._refuse_after_terminate()
+        self._tag(ref, "awaited")
+        with self._stopping_on_interrupt(), self.resource.client() as client:
+            return self._follow(client, _Start(ref, self.patience.deadline))
+
+    def for_submitted(self, call: Call, reattach: bool) -> RunSnapshot:
+        """Wait for a run that this step submits, or has submitted in an earlier try."""
+        self._refuse_after_terminate()
+        held = HeldInterrupts()
+        with self._stopping_on_interrupt(), self.resource.client(sleep=held.sleep) as client:
+            records = self.records = Records.of(self.context, call=call, root=client.root)
+            earlier = records.earlier() if reattach else None
+            start = self._take_up(client, records, call, earlier) if earlier else None
+            start = start or self._submit(client, records, call, held)
+            last = self._follow(client, start)
+            if start.stopped and last.outcome is Outcome.CANCELLED:
+                self._say(f"{start.ref} is cancelled, as this step had asked; a new run is submitted.")
+                last = self._follow(client, self._submit(client, records, call, held))
+            records.ended(last, self.policy.decide(_outcome(last)))
+            return last
+
+    def decide(self, last: RunSnapshot) -> RunResult:
+        """The verdict.
+
+        Raises:
+            dagster.Failure: It is fail.
+        """
+        verdict = self.policy.decide(_outcome(last))
+        if verdict is Verdict.FAIL:
+            raise settle.failure(last)
+        if verdict is not Verdict.SUCCEED:
+            self._say(f"{last.summary().rstrip('.')}; verdict: {verdict}.", logging.WARNING)
+        return RunResult(last, verdict)
+
+    # --- submit ---
+
+    def _submit(self, client: RunClient, records: Records, call: Call, held: HeldInterrupts) -> _Start:
+        known = client.drive(flows.survey(self.provider, call))
+        self._refuse_after_terminate()
+        with held:
+            self.alive = ref = self._post(client, records, call, known, held)
+            start = _Start(ref, self.patience.deadline, submitted_at=time.time())
+            records.submitted(ref, self.provider.url(ref), deadline=start.deadline, at=start.submitted_at)
+            self._tag(ref, "submitted")
+        self._say(f"Submitted {ref}{self._place(ref)}.")
+        return start
+
+    def _post(
+        self,
+        client: RunClient,
+        records: Records,
+        call: Call,
+        known: frozenset[str] | None,
+        held: HeldInterrupts,
+    ) -> RunRef:
+        held.may_break = True
+        held.let_through()
+        records.submitting(self.provider.title, known)
+        flow = flows.submit(self.provider, call, known=known, adopt_uncertain=self.adopt_uncertain)
+        try:
+            return client.drive(_noting_what_is_sure(flow, held))
+        except (AnswerError, *INTERRUPTS):
+            # A lost answer is another error: these tell that no run was started.
+            records.refused(self.provider.title)
+            raise
+
+    def _refuse_after_terminate(self) -> None:
+        """A retry policy runs a terminated step again: it must find nothing to start and nothing to wait for."""
+        run = _compat.run_of(self.context)
+        now = self.context.instance.get_run_by_id(run.run_id) if run else None
+        if now is not None and now.status in (dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED):
+            raise dg.Failure(
+                description="The Dagster run is being terminated: no run is submitted.", allow_retries=False
+            )
+
+    # --- take up again ---
+
+    def _take_up(self, client: RunClient, records: Records, call: Call, earlier: Attempt) -> _Start | None:
+        """The earlier run, if it is to be waited for again."""
+        if earlier.rejected and records.asked_anew(earlier):
+            self._say(f"The earlier {earlier.ref} ended {earlier.ended}; a new run was asked for.")
+            return None
+        self.alive = earlier.ref
+        now = self._read(client, earlier.ref) if earlier.ref else None
+        if now is not None and self._is_done_with(earlier, now):
+            self._say(f"{now.summary().rstrip('.')}; a new run is submitted.")
+            self.alive = None
+            return None
+        self.alive = ref = earlier.ref or self._found_again(client, call, earlier)
+        deadline = records.deadline_of(earlier) or self.patience.deadline
+        records.taken_up(ref, self.provider.url(ref), deadline=deadline, at=earlier.submitted_at)
+        self._tag(ref, "submitted")
+        self._say(f"Took up {ref} again, which this step had submitted before{self._place(ref)}.")
+        return _Start(ref, deadline, submitted_at=earlier.submitted_at, seen=now is not None, stopped=earlier.stopped)
+
+    def _read(self, client: RunClient, ref: RunRef) -> RunSnapshot | None:
+        """One look; None where it tells nothing, so that the run may be alive and the wait has to tell."""
+        try:
+            return client.get(ref)
+        except (AnswerError, UnknownStateError):
+            return None
+
+    def _is_done_with(self, earlier: Attempt, now: RunSnapshot) -> bool:
+        """Whether the earlier run is over in a way that a retry repeats."""
+        failed = now.outcome is Outcome.FAILED and self.policy.decide(Outcome.FAILED) is Verdict.FAIL
+        return failed or (earlier.stopped and now.outcome is Outcome.CANCELLED)
+
+    def _found_again(self, client: RunClient, call: Call, earlier: Attempt) -> RunRef:
+        """The run of a submit after which the process died before the answer was recorded."""
+        flow = flows.reconcile(self.provider, call, earlier.known, adopt_uncertain=self.adopt_uncertain)
+        return client.drive(flow)
+
+    # --- follow and stop ---
+
+    def _follow(self, client: RunClient, start: _Start) -> RunSnapshot:
+        news = News()
+
+        def say(snapshot: RunSnapshot) -> None:
+            if news.worth_saying(snapshot, time.monotonic()):
+                self._say(snapshot.summary())
+
+        self.alive = start.ref
+        try:
+            last = client.wait(
+                start.ref,
+                patience=replace(self.patience, deadline=start.deadline),
+                submitted_at=start.submitted_at,
+                seen=start.seen,
+                on_look=say,
+            )
+        except PollingError:
+            if self.records is not None:
+                self.records.gave_up(start.ref)
+            raise
+        if last.run_ended:
+            self.alive = None
+        elif self.cancel_on_timeout:
+            self._stop(start.ref)
+        return last
+
+    @contextmanager
+    def _stopping_on_interrupt(self) -> Generator[None]:
+        """Cancel the run that is alive when Terminate comes, wherever it strikes."""
+        try:
+            yield
+        except INTERRUPTS:
+            ref = self.alive
+            with HeldInterrupts(drop=True):
+                if ref is not None and self.cancel_on_interrupt:
+                    self._stop(ref)
+                elif ref is not None:
+                    self._say(f"Interrupted; {ref} goes on: this wait is not to cancel it.", logging.WARNING)
+            raise
+
+    def _stop(self, ref: RunRef) -> None:
+        """Cancel a run. That this fails must not hide why the wait ended."""
+        if self.provider.cancel is None:
+            self._say(f"{self.provider.title} has no way to cancel a run: {ref} goes on.", logging.WARNING)
+            return
+        seconds = min(CANCEL_REQUEST_TIMEOUT, self.resource.request_timeout)
+        try:
+            with self.resource.client(request_timeout=seconds) as client:
+                client.cancel(ref)
+        except RunopsError as error:
+            self._say(f"{ref} could not be cancelled and may go on: {error}", logging.ERROR)
+            return
+        self._say(f"Asked {self.provider.title} to cancel {ref}.")
+        if self.records is not None:
+            self.records.stopped(ref)
+
+    # --- what people see ---
+
+    def _say(self, text: str, level: int = logging.INFO) -> None:
+        self.context.log.log(level, text)
+
+    def _place(self, ref: RunRef) -> str:
+        url = self.provider.url(ref)
+        return f": {url}" if url else ""
+
+    def _tag(self, ref: RunRef, word: str) -> None:
+        """Let people and sensors find the Dagster run by the external one; the wait does not depend on it."""
+        run = _compat.run_of(self.context)
+        if run is None:
+            return
+        try:
+            self.context.instance.add_run_tags(run.run_id, {f"runops.{ref.provider}/{ref.run_id}": word})
+        except Exception as error:  # noqa: BLE001 - a storage raises what it likes
+            self._say(f"The Dagster run could not be tagged with {ref} ({type(error).__name__}).", logging.WARNING)
+
+
+def _noting_what_is_sure(flow: Flow[RunRef], held: HeldInterrupts) -> Flow[RunRef]:
+    """The same flow; an interrupt may break its pauses as long as every answer proves that no run was started."""
+    step = partial(flow.send, None)
+    while True:
+        try:
+            effect = step()
+        except StopIteration as stop:
+            return stop.value
+        try:
+            reply = yield effect
+        except AnswerError as error:
+            held.may_break = held.may_break and submit_may_repeat(error)
+            step = partial(flow.throw, error)
+        else:
+            held.may_break = held.may_break and not isinstance(effect, Send)
+            step = partial(flow.send, reply)
+
+
+@contextmanager
+def _core_warnings_in(context: _compat.StepContext) -> Generator[None]:
+    """Show what the core warns of, such as a word that nobody documented, in the step's log."""
+    handler = _StepLog(context)
+    logger = logging.getLogger("runops")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
+class _StepLog(logging.Handler):
+    """Hands on the records of this thread."""
+
+    def __init__(self, context: _compat.StepContext) -> None:
+        super().__init__(logging.WARNING)
+        self._log = context.log
+        self._thread = threading.get_ident()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.thread == self._thread:
+            self._log.log(record.levelno, record.getMessage())
+
+
+def _outcome(last: RunSnapshot) -> Outcome:
+    return last.outcome or Outcome.TIMED_OUT
+
+
+def _checked(call: Any, provider: Provider) -> Call:
+    if not isinstance(call, Call) or call.provider != provider.name:
+        given = f"a call of {call.provider}" if isinstance(call, Call) else f"a {type(call).__name__}"
+        raise ConfigurationError(
+            f"call is {given}; build it with resource.call(...) of the {provider.title} resource that is used."
+        )
+    return call

@@ -1,0 +1,200 @@
+"""An emulator, one Dagster instance, and resources that share a clock: waits of hours take no time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from runops.core import Provider, RunClient, RunRef, find
+from runops.dagster import (
+    B3osResource,
+    NektResource,
+    NexioResource,
+    NyxResource,
+    OnepinResource,
+    ProviderResource,
+    RunResult,
+    wait_for_run,
+)
+from runops.emulator.server import Server, running
+from runops.emulator.store import Emulator
+
+KEY = "canary-key-5f2b9c7e1d"
+WORKFLOW = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
+RESOURCES: dict[str, type[ProviderResource]] = {
+    "nexio": NexioResource,
+    "nyx": NyxResource,
+    "onepin": OnepinResource,
+    "b3os": B3osResource,
+    "nekt": NektResource,
+}
+
+
+class Clock:
+    """The one clock of a test: sleeping on it moves it on."""
+
+    def __init__(self) -> None:
+        self.began = self.now = time.time()
+        self.on_sleep: Callable[[], None] = lambda: None
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        if seconds > 0:
+            self.on_sleep()
+            self.now += seconds
+
+
+class Ended:
+    """What a Dagster run left behind."""
+
+    def __init__(self, result: Any, instance: dg.DagsterInstance) -> None:
+        self.result = result
+        self.success: bool = result.success
+        self.events: list[dg.DagsterEvent] = list(result.all_events)
+        self._instance = instance
+
+    def of(self, kind: dg.DagsterEventType) -> list[dg.DagsterEvent]:
+        return [event for event in self.events if event.event_type is kind]
+
+    @property
+    def materialized(self) -> list[str]:
+        return [
+            event.asset_key.to_user_string()
+            for event in self.of(dg.DagsterEventType.ASSET_MATERIALIZATION)
+            if event.asset_key
+        ]
+
+    @property
+    def skipped(self) -> list[str | None]:
+        return [event.step_key for event in self.of(dg.DagsterEventType.STEP_SKIPPED)]
+
+    @property
+    def checks_of(self) -> dict[str, tuple[bool, dg.AssetCheckSeverity]]:
+        """Whether the check of each asset passed, and its severity."""
+        found = [e.asset_check_evaluation_data for e in self.of(dg.DagsterEventType.ASSET_CHECK_EVALUATION)]
+        return {data.asset_key.to_user_string(): (data.passed, data.severity) for data in found}
+
+    @property
+    def failures(self) -> dict[str | None, Any]:
+        """The dagster.Failure data of each step that failed."""
+        found = {e.step_key: e.step_failure_data for e in self.of(dg.DagsterEventType.STEP_FAILURE)}
+        return {step: data.user_failure_data for step, data in found.items() if data.user_failure_data}
+
+    @property
+    def failure(self) -> Any:
+        """The dagster.Failure data of the one step that failed."""
+        (failure,) = self.failures.values()
+        return failure
+
+    @property
+    def log(self) -> str:
+        """Everything that the event log holds of the run, as it is stored."""
+        entries = self._instance.all_logs(self.result.run_id)
+        return "\n".join(f"{entry.user_message}\n{dg.serialize_value(entry)}" for entry in entries)
+
+    @property
+    def tags(self) -> dict[str, str]:
+        run = self._instance.get_run_by_id(self.result.run_id)
+        assert run is not None
+        return dict(run.tags)
+
+
+class Service:
+    """One provider of the emulator, as a resource sees it."""
+
+    def __init__(self, provider: Provider, server: Server, instance: dg.DagsterInstance) -> None:
+        self.provider = provider
+        self.emulator = server.emulator
+        self.base_url = server.base_url(provider.name)
+        self.instance = instance
+        self.resource = RESOURCES[provider.name](api_key=KEY, base_url=self.base_url)
+
+    @property
+    def parents(self) -> dict[str, str] | None:
+        return {"workflow_id": WORKFLOW} if self.provider.name == "onepin" else None
+
+    @property
+    def submits(self) -> int:
+        return len(self.emulator.requests(provider=self.provider.name, action="submit"))
+
+    @property
+    def cancels(self) -> int:
+        return len(self.emulator.requests(provider=self.provider.name, action="cancel"))
+
+    def made(self, **options: Any) -> RunRef:
+        """A run that the emulator was told to have."""
+        options.setdefault("seconds", 20)
+        parents = options.pop("parents", self.parents)
+        run_id = self.emulator.create_run(self.provider.name, parents=parents, **options)
+        return self.provider.ref(run_id, self.parents)
+
+    def materialize(self, *assets: Any, **options: Any) -> Ended:
+        resources = {self.provider.name: self.resource, **options.pop("resources", {})}
+        result = dg.materialize(
+            list(assets), instance=self.instance, resources=resources, raise_on_error=False, **options
+        )
+        return Ended(result, self.instance)
+
+    def wait(self, **options: Any) -> RunResult:
+        """``wait_for_run`` in an op that is called directly."""
+        return wait_for_run(dg.build_op_context(instance=self.instance), self.resource, **options)
+
+
+@pytest.fixture(scope="session")
+def served() -> Iterator[Server]:
+    with running(seed=7) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as made:
+        yield made
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock of every client that a resource makes."""
+    clock = Clock()
+    client = ProviderResource.client
+
+    def on_the_clock(self: ProviderResource, **settings: Any) -> RunClient:
+        given = settings.get("sleep", time.sleep)
+
+        def sleep(seconds: float) -> None:
+            clock.sleep(seconds)
+            given(0)
+
+        return client(self, **{**settings, "clock": clock, "sleep": sleep})
+
+    monkeypatch.setattr(ProviderResource, "client", on_the_clock)
+    monkeypatch.setattr("runops.dagster.wait.time", SimpleNamespace(time=clock, monotonic=clock))
+    return clock
+
+
+@pytest.fixture
+def emulator(served: Server, clock: Clock) -> Iterator[Emulator]:
+    """The emulator, empty and on the test's clock."""
+    emulator = served.emulator
+    emulator.reset()
+    real, emulator.now = emulator.now, clock
+    yield emulator
+    emulator.now = real
+    emulator.reset()
+
+
+@pytest.fixture
+def service(served: Server, emulator: Emulator, instance: dg.DagsterInstance) -> Callable[[str], Service]:
+    """``service("nyx")``: a provider of the emulator and a resource for it."""
+
+    def make(name: str) -> Service:
+        return Service(find(name), served, instance)
+
+    return make

@@ -1,0 +1,280 @@
+"""Terminate and sudden death: the run is cancelled or taken up again, and never submitted twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import httpx
+import pytest
+
+from runops.dagster import ProviderResource, build_run_asset
+from runops.dagster.interrupts import HeldInterrupts
+from runops.emulator.server import Server
+
+SCRIPT = Path(__file__).with_name("external_job.py")
+SOURCES = Path(__file__).resolve().parents[2] / "src"
+CALL = {"workflow_id": "wf_1", "payload": {"amount": 3}}
+
+
+def terminate_newest(instance: dg.DagsterInstance) -> None:
+    """What Terminate does: a mark on the run, and a signal."""
+    instance.report_run_canceling(instance.get_runs(limit=1)[0])
+    signal.raise_signal(signal.SIGINT)
+
+
+class Interrupting(httpx.BaseTransport):
+    """Real connections; Terminate comes while the ``nth`` request of a method is under way."""
+
+    def __init__(self, instance: dg.DagsterInstance, method: str, nth: int) -> None:
+        self._instance = instance
+        self._method = method
+        self._left = nth
+        self._real = httpx.HTTPTransport()
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        if request.method == self._method:
+            self._left -= 1
+            if self._left == 0:
+                terminate_newest(self._instance)
+        return self._real.handle_request(request)
+
+    def close(self) -> None:
+        self._real.close()
+
+
+@pytest.fixture
+def terminated(monkeypatch: pytest.MonkeyPatch, instance: dg.DagsterInstance) -> Iterator[Callable[..., None]]:
+    """``terminated("GET", 2)``: Terminate comes during the second GET."""
+    opened: list[Interrupting] = []
+
+    def arrange(method: str, nth: int = 1) -> None:
+        transport = Interrupting(instance, method, nth)
+        opened.append(transport)
+        client = ProviderResource.client
+
+        def through(self: ProviderResource, **settings: Any) -> Any:
+            # The cancel goes over connections of its own, as it does without a test.
+            return client(self, **settings if "request_timeout" in settings else {**settings, "transport": transport})
+
+        monkeypatch.setattr(ProviderResource, "client", through)
+
+    yield arrange
+    for transport in opened:
+        transport.close()
+
+
+def asset_of(**options: Any) -> dg.AssetsDefinition:
+    return build_run_asset(key="external", resource_key="b3os", call=CALL, **options)
+
+
+def ends_of(runs: Any, asset: dg.AssetsDefinition) -> tuple[dg.DagsterRunStatus, str]:
+    """Materialize under an interrupt; the status of the Dagster run, and its log."""
+    ended = runs.materialize(asset)
+    run = runs.instance.get_run_by_id(ended.result.run_id)
+    return run.status, ended.log
+
+
+@pytest.mark.parametrize(("method", "nth"), [("POST", 1), ("GET", 2), ("GET", 4)])
+def test_terminate_cancels_the_run_wherever_it_strikes(
+    service: Callable[[str], Any], terminated: Callable[..., None], method: str, nth: int
+) -> None:
+    runs = service("b3os")
+    runs.emulator.set_defaults("b3os", script="forever")
+    terminated(method, nth)
+    status, log = ends_of(runs, asset_of())
+    assert status is dg.DagsterRunStatus.CANCELED
+    assert (runs.submits, runs.cancels) == (1, 1)
+    assert "Asked B3OS to cancel" in log
+
+
+def test_terminate_before_the_submit_submits_nothing(
+    service: Callable[[str], Any], terminated: Callable[..., None]
+) -> None:
+    runs = service("b3os")
+    terminated("GET", 1)
+    status, _ = ends_of(runs, asset_of())
+    assert status is dg.DagsterRunStatus.CANCELED
+    assert (runs.submits, runs.cancels) == (0, 0)
+
+
+def test_terminate_while_a_refused_submit_waits_for_its_next_try_gives_up_at_once(
+    service: Callable[[str], Any], clock: Any
+) -> None:
+    runs = service("b3os")
+    runs.emulator.add_fault(kind="status", status=429, retry_after=120, provider="b3os", action="submit", count=None)
+    clock.on_sleep = lambda: terminate_newest(runs.instance) if runs.submits else None
+    status, _ = ends_of(runs, asset_of())
+    assert status is dg.DagsterRunStatus.CANCELED
+    assert runs.submits == 1
+    assert runs.emulator.runs(provider="b3os") == []
+
+
+def interrupted_in(held: HeldInterrupts, done: list[str]) -> None:
+    with held:
+        signal.raise_signal(signal.SIGINT)
+        held.sleep(0.01)
+        done.append("answer")
+
+
+@pytest.mark.parametrize(("may_break", "expected"), [(False, ["answer"]), (True, [])])
+def test_an_interrupt_is_held_through_what_it_could_lose(may_break: bool, expected: list[str]) -> None:
+    held, done = HeldInterrupts(), list[str]()
+    held.may_break = may_break
+    with pytest.raises(KeyboardInterrupt):
+        interrupted_in(held, done)
+    assert done == expected
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_interrupt_that_is_on_its_way_already_may_be_dropped() -> None:
+    done: list[str] = []
+    held = HeldInterrupts(drop=True)
+    held.may_break = False
+    interrupted_in(held, done)
+    assert done == ["answer"]
+
+
+def test_a_run_is_left_alone_where_the_step_was_told_so(
+    service: Callable[[str], Any], terminated: Callable[..., None]
+) -> None:
+    runs = service("b3os")
+    runs.emulator.set_defaults("b3os", script="forever")
+    terminated("GET", 3)
+    _, log = ends_of(runs, asset_of(cancel_on_interrupt=False))
+    assert runs.cancels == 0
+    assert "goes on" in log
+
+
+def test_a_run_of_somebody_else_is_left_alone(service: Callable[[str], Any], terminated: Callable[..., None]) -> None:
+    runs = service("b3os")
+    ref = runs.made(script="forever")
+    terminated("GET", 2)
+    ends_of(runs, build_run_asset(key="external", resource_key="b3os", run_id=ref.run_id))
+    assert runs.cancels == 0
+
+
+def test_a_cancel_that_fails_does_not_hide_the_interrupt(
+    service: Callable[[str], Any], terminated: Callable[..., None]
+) -> None:
+    runs = service("b3os")
+    runs.emulator.set_defaults("b3os", script="forever")
+    runs.emulator.add_fault(kind="status", status=403, provider="b3os", action="cancel", count=None)
+    terminated("GET", 3)
+    status, log = ends_of(runs, asset_of())
+    assert status is dg.DagsterRunStatus.CANCELED
+    assert "could not be cancelled and may go on" in log
+
+
+def test_a_service_without_a_cancel_is_said_to_go_on(
+    service: Callable[[str], Any], terminated: Callable[..., None]
+) -> None:
+    runs = service("nexio")
+    runs.emulator.set_defaults("nexio", script="forever")
+    terminated("GET", 2)
+    asset = build_run_asset(key="external", resource_key="nexio", call={"engine_slug": "e", "input": {}})
+    _, log = ends_of(runs, asset)
+    assert "Nexio has no way to cancel a run" in log
+
+
+# --- processes of their own ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    """An instance on disk, shared with child processes."""
+    with dg.instance_for_test(temp_dir=str(tmp_path)) as instance:
+        yield instance
+
+
+@pytest.fixture
+def start(served: Server, home: dg.DagsterInstance) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """``start("run")``: the job in a process of its own, on the real clock."""
+    children: list[subprocess.Popen[bytes]] = []
+    served.emulator.reset()
+
+    def begin(*arguments: str) -> subprocess.Popen[bytes]:
+        environment = {
+            **os.environ,
+            "DAGSTER_HOME": home.root_directory,
+            "EXTERNAL_URL": served.base_url("nyx"),
+            "PYTHONPATH": str(SOURCES),
+        }
+        child = subprocess.Popen(
+            [sys.executable, str(SCRIPT), *arguments],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        children.append(child)
+        return child
+
+    yield begin
+    for child in children:
+        if child.poll() is None:
+            child.kill()
+        child.wait(timeout=30)
+    served.emulator.reset()
+
+
+def until(seen: Callable[[], Any], what: str, seconds: float = 60) -> Any:
+    """What ``seen`` gives as soon as it gives something."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        found = seen()
+        if found:
+            return found
+        time.sleep(0.02)
+    raise AssertionError(f"{what}: not within {seconds} s")
+
+
+@pytest.mark.slow
+def test_a_terminated_process_cancels_within_a_second_and_its_retry_submits_nothing(
+    served: Server, home: dg.DagsterInstance, start: Callable[..., subprocess.Popen[bytes]]
+) -> None:
+    emulator = served.emulator
+    emulator.set_defaults("nyx", script="forever")
+    child = start("run")
+    until(lambda: len(emulator.requests(provider="nyx", action="get")) > 2, "the wait")
+    (run,) = home.get_runs()
+    home.report_run_canceling(run)
+    began = time.time()
+    child.send_signal(signal.SIGINT)
+    (cancel,) = until(lambda: emulator.requests(provider="nyx", action="cancel"), "the cancel")
+    child.wait(timeout=60)
+
+    assert cancel["time"] - began < 1
+    assert len(emulator.requests(provider="nyx", action="submit")) == 1
+    assert [record.status for record in home.get_runs()] == [dg.DagsterRunStatus.CANCELED]
+
+
+@pytest.mark.slow
+def test_a_killed_process_leaves_a_run_that_a_retry_from_failure_takes_up(
+    served: Server, home: dg.DagsterInstance, start: Callable[..., subprocess.Popen[bytes]]
+) -> None:
+    emulator = served.emulator
+    emulator.set_defaults("nyx", script="succeeded", seconds=3600)
+    child = start("run")
+    until(lambda: len(emulator.requests(provider="nyx", action="get")) > 2, "the wait")
+    child.kill()
+    child.wait(timeout=30)
+    (run,) = home.get_runs()
+    home.report_run_failed(run)
+
+    looks = len(emulator.requests(provider="nyx", action="get"))
+    again = start("retry", run.run_id)
+    until(lambda: len(emulator.requests(provider="nyx", action="get")) > looks + 1, "the wait of the retry")
+    emulator.advance(None, provider="nyx")
+    assert again.wait(timeout=60) == 0
+    assert len(emulator.requests(provider="nyx", action="submit")) == 1
+    assert emulator.requests(provider="nyx", action="cancel") == []
+    newest = home.get_runs(limit=1)[0]
+    assert (newest.parent_run_id, newest.status) == (run.run_id, dg.DagsterRunStatus.SUCCESS)
