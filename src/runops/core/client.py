@@ -16,6 +16,7 @@ from runops.core import flows
 from runops.core.channel import Channel
 from runops.core.errors import AnswerError
 from runops.core.flows import Flow, Read, Seen, Send, Sleep, Time
+from runops.core.poller import Poller
 from runops.core.provider import Call, Look, Provider
 from runops.core.run import RunRef, RunSnapshot
 from runops.core.transport import (
@@ -342,10 +343,22 @@ class AsyncRunClient(_Client):
             await self._kept.aclose()
             self._kept = None
 
-    async def submit(self, call: Call, *, adopt_uncertain: bool = False) -> RunRef:
+    async def submit(
+        self,
+        call: Call,
+        *,
+        adopt_uncertain: bool = False,
+        before: Callable[[frozenset[str] | None], None] | None = None,
+    ) -> RunRef:
         """As :meth:`RunClient.submit`."""
         known = await self._drive(flows.survey(self.provider, call))
+        if before is not None:
+            before(known)
         return await self._drive(flows.submit(self.provider, call, known=known, adopt_uncertain=adopt_uncertain))
+
+    async def reconcile(self, call: Call, known: frozenset[str] | None, *, adopt_uncertain: bool = False) -> RunRef:
+        """As :meth:`RunClient.reconcile`."""
+        return await self._drive(flows.reconcile(self.provider, call, known, adopt_uncertain=adopt_uncertain))
 
     async def get(self, ref: RunRef) -> RunSnapshot:
         """As :meth:`RunClient.get`."""
@@ -364,13 +377,19 @@ class AsyncRunClient(_Client):
         seen: bool = False,
         on_look: OnLook | None = None,
     ) -> RunSnapshot:
-        """As :meth:`RunClient.wait`."""
+        """As :meth:`RunClient.wait`. All waits of one loop on one credential share a poller: see :class:`Poller`."""
         patience = patience or self._patience(
             timeout=timeout, error_budget=error_budget, max_paused=max_paused, interval=poll_interval
         )
-        return await self._drive(
-            flows.wait(self.provider, ref, patience, submitted_at=submitted_at, seen=seen), on_look
-        )
+        if self._sleep is not asyncio.sleep:
+            # A poller keeps real time; a test that brings its own gets a wait of its own.
+            flow = flows.wait(self.provider, ref, patience, submitted_at=submitted_at, seen=seen)
+            return await self._drive(flow, on_look)
+        poller = Poller.lease(self._channel, self._given)
+        try:
+            return await poller.wait(ref, patience, submitted_at=submitted_at, seen=seen, on_look=on_look)
+        finally:
+            await poller.release()
 
     async def watch(
         self, ref: RunRef, timeout: float | timedelta = DEFAULT_TIMEOUT, **settings: Any

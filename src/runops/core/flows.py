@@ -196,6 +196,7 @@ def probe(provider: Provider) -> Flow[None]:
 
 def survey(provider: Provider, call: Call) -> Flow[frozenset[str] | None]:
     """The ids of the newest runs of a call's parent, before it is submitted; None where there is no list."""
+    _check_call(provider, call)
     if provider.listing is None or not call.family:
         return None
     runs = yield from _family(provider, call)
@@ -218,10 +219,7 @@ def submit(
         SubmitUncertainError: The answer is lost, and so whether a run exists is not known.
         AnswerError: Nothing was started.
     """
-    if provider.submit is None:
-        raise NotSupported(f"{provider.title} documents no way to start a run.")
-    if call.provider != provider.name:
-        raise ConfigurationError(f"This call is for {call.provider}, not for {provider.title}.")
+    _check_call(provider, call)
     request = Request("POST", call.path, f"submit to {provider.title}", json=call.json)
     began: float = yield Time()
     attempt = 0
@@ -240,6 +238,13 @@ def submit(
             if not submit_may_repeat(error) or now + pause - began > SUBMIT_PATIENCE:
                 raise
             yield Sleep(pause)
+
+
+def _check_call(provider: Provider, call: Call) -> None:
+    if call.provider != provider.name:
+        raise ConfigurationError(f"This call is for {call.provider}, not for {provider.title}.")
+    if provider.submit is None:
+        raise NotSupported(f"{provider.title} documents no way to start a run.")
 
 
 def reconcile(
@@ -322,14 +327,13 @@ def _family(provider: Provider, call: Call) -> Flow[list[RunSnapshot]]:
         content = yield from _patient_read(_parent_request(provider, listing.latest, call.family))
     except RunNotFound:
         return []
-    return provider.newest(content, call.family)
+    return [look.snapshot for look in provider.newest(content, call.family)]
 
 
 def _page(provider: Provider, parent: Mapping[str, str]) -> Flow[list[RunSnapshot]]:
-    if provider.listing is None:
-        raise NotSupported(f"{provider.title} documents no list of runs.")
-    content = yield from _patient_read(_parent_request(provider, provider.listing.route, parent))
-    return sorted(provider.page(content, parent), key=_age, reverse=True)
+    content = yield from _patient_read(provider.page_request(parent))
+    runs = [look.snapshot for look in provider.page(content, parent)]
+    return sorted(runs, key=_age, reverse=True)
 
 
 def _age(run: RunSnapshot) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +28,7 @@ from runops.core.auth import BEARER, AuthScheme
 from runops.core.cadence import Cadence
 from runops.core.errors import ConfigurationError, MalformedAnswer, NotSupported, UnknownStateError
 from runops.core.policy import OutcomePolicy, Verdict
-from runops.core.redaction import without_addresses
+from runops.core.redaction import shown
 from runops.core.run import Outcome, Phase, Progress, RunRef, RunSnapshot
 from runops.core.states import Reading, StateTable
 
@@ -110,8 +111,8 @@ class RunBody(BaseModel):
 
 
 def detail(value: Any) -> Any:
-    """A detail as people see it: a text is one line of at most 200 characters without addresses."""
-    return without_addresses(value) if isinstance(value, str) else value
+    """A detail as people see it: a text is one line of at most 200 characters, cleaned as far as its kind allows."""
+    return shown(value) if isinstance(value, str) else value
 
 
 # --- what goes out ---------------------------------------------------------------------------------------------
@@ -228,6 +229,10 @@ class Listing:
         kinds: The names by which a parent can be given.
         latest: A route that answers a parent's newest run alone, where there is one.
         filtered: Whether the page holds runs of other parents too, which we sort out.
+        page_size: How many runs a full page holds, where that is known.
+        paging: The query parameter that turns the page: by ``offset`` in runs, or by ``page`` from 1.
+        complete: Whether an item says all that we read of a run, its end included.
+        parent_detail: The detail of a run that names its parent, where its address does not.
     """
 
     route: Route
@@ -235,6 +240,17 @@ class Listing:
     kinds: tuple[str, ...]
     latest: Route | None = None
     filtered: bool = False
+    page_size: int | None = None
+    paging: Literal["offset", "page"] | None = None
+    complete: bool = False
+    parent_detail: str | None = None
+
+    def query(self, page: int) -> Mapping[str, str]:
+        """The query parameters that ask for a page; the first is 0."""
+        if page == 0 or self.paging is None:
+            return self.route.query
+        turned = page + 1 if self.paging == "page" else page * (self.page_size or 0)
+        return {**self.route.query, self.paging: str(turned)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,11 +376,18 @@ class Provider:
             arguments: The provider's own submit arguments; the operator of the same name lists them.
 
         Raises:
-            ConfigurationError: An argument is wrong.
+            ConfigurationError: An argument is wrong, missing or unknown.
             NotSupported: The provider has no documented submit.
         """
         if self.submit is None:
             raise NotSupported(f"{self.title} documents no way to start a run: wait for its runs instead.")
+        signature = inspect.signature(self.submit.build)
+        try:
+            signature.bind(**arguments)
+        except TypeError as error:
+            raise ConfigurationError(
+                f"A submit to {self.title}: {error}; arguments: {', '.join(signature.parameters)}."
+            ) from None
         return self.submit.build(**arguments)
 
     # --- answers ---
@@ -398,14 +421,16 @@ class Provider:
         reading = self.states.read(body.status, body.qualifier(), ended=body.finished_at is not None)
         if reading.meaning is None:
             raise UnknownStateError(ref, reading.word, self.states.known)
-        meaning = Phase.RUNNING if reading.settles_after is not None else reading.meaning
+        # A word that has yet to settle is not believed, and neither is what it gives as its reason.
+        unsettled = reading.settles_after is not None
+        meaning = Phase.RUNNING if unsettled else reading.meaning
         details = body.details()
         snapshot = RunSnapshot(
             ref=ref,
             state=reading.state,
             phase=meaning if isinstance(meaning, Phase) else None,
             outcome=meaning if isinstance(meaning, Outcome) else None,
-            reason=body.reason() or reading.reason,
+            reason=body.reason() or (None if unsettled else reading.reason),
             progress=body.progress(),
             created_at=body.created_at,
             started_at=body.started_at,
@@ -436,44 +461,69 @@ class Provider:
         if content.strip():
             _decoded(content)
 
-    def page(self, content: bytes, parent: Mapping[str, str]) -> list[RunSnapshot]:
-        """The runs of a parent on one page of the listing, as the provider orders them.
+    def page_request(self, parent: Mapping[str, str], page: int = 0) -> Request:
+        """The request for a page of the list.
+
+        Args:
+            parent: The parent by its kind; empty for all runs that the credential sees, where the list shows them.
+            page: Which page; the first is 0.
+
+        Raises:
+            NotSupported: The provider documents no list of runs.
+            ConfigurationError: An id cannot stand in a path.
+        """
+        listing = self._listing()
+        query = dict(listing.query(page))
+        named = ", ".join(f"{kind} {value}" for kind, value in parent.items()) or "all parents"
+        return Request(listing.route.method, listing.route.fill(parent), f"list of {self.title} runs of {named}", query)
+
+    def page(self, content: bytes, parent: Mapping[str, str]) -> list[Look]:
+        """The runs on one page of the list, as the provider orders them.
+
+        Args:
+            content: The body.
+            parent: The parent whose runs are wanted; empty for all on the page.
 
         Raises:
             MalformedAnswer: It is not the documented page.
             ConfigurationError: The page names no parents of the kind asked for.
         """
-        if self.listing is None:
-            raise NotSupported(f"{self.title} documents no list of runs.")
+        listing = self._listing()
         found: Any = _decoded(content)
-        for key in self.listing.items:
+        for key in listing.items:
             found = cast("dict[str, Any]", found).get(key) if isinstance(found, dict) else None
         if not isinstance(found, list):
-            raise MalformedAnswer(f"The list of runs has no {'.'.join(self.listing.items)} array.")
-        return self._snapshots(cast("list[object]", found), parent)
+            raise MalformedAnswer(f"The list of runs has no {'.'.join(listing.items)} array.")
+        return self._looks(cast("list[object]", found), parent)
 
-    def newest(self, content: bytes, parent: Mapping[str, str]) -> list[RunSnapshot]:
+    def newest(self, content: bytes, parent: Mapping[str, str]) -> list[Look]:
         """The one run that the ``latest`` route of the listing answered."""
-        return self._snapshots([_decoded(content)], parent)
+        return self._looks([_decoded(content)], parent)
 
-    def _snapshots(self, items: Sequence[object], parent: Mapping[str, str]) -> list[RunSnapshot]:
+    def _listing(self) -> Listing:
+        if self.listing is None:
+            raise NotSupported(f"{self.title} documents no list of runs.")
+        return self.listing
+
+    def _looks(self, items: Sequence[object], parent: Mapping[str, str]) -> list[Look]:
         bodies: list[RunBody] = []
         for item in items:
             try:
                 bodies.append(self.body.model_validate(item))
             except ValidationError as error:
                 raise malformed("list of runs", error) from None
-        if self.listing is not None and self.listing.filtered:
+        if self._listing().filtered and parent:
             bodies = _of_parent(bodies, parent)
         ids = {name: parent[name] for name in self.parents}
-        found: list[RunSnapshot] = []
+        found: list[Look] = []
         for body in bodies:
             ref = RunRef(provider=self.name, run_id=body.run_id, parents=ids)
             try:
-                found.append(self.look(ref, body).snapshot)
-            except UnknownStateError:
-                # A listing only finds runs; what its words mean is judged where the run is waited for.
-                found.append(RunSnapshot(ref=ref, state=body.status, created_at=body.created_at))
+                found.append(self.look(ref, body))
+            except UnknownStateError as error:
+                # A list only finds runs; what an unknown word means is judged where the run is waited for.
+                snapshot = RunSnapshot(ref=ref, state=error.word, created_at=body.created_at)
+                found.append(Look(snapshot, Reading(error.word, error.word, None, known=False)))
         return found
 
     def family(self, parent: str | Mapping[str, str]) -> dict[str, str]:
@@ -486,9 +536,7 @@ class Provider:
             NotSupported: The provider documents no list of runs.
             ConfigurationError: The kind is unknown, or none or several are given.
         """
-        if self.listing is None:
-            raise NotSupported(f"{self.title} documents no list of runs.")
-        kinds = self.listing.kinds
+        kinds = self._listing().kinds
         given = {kinds[0]: parent} if isinstance(parent, str) else dict(parent)
         if len(given) != 1 or not set(given) <= set(kinds):
             raise ConfigurationError(f"A parent of {self.title} runs is one of {', '.join(kinds)}, not {list(given)}.")

@@ -20,6 +20,7 @@ _KEY = re.compile(
     re.IGNORECASE,
 )
 _CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
+_TOKEN_IN_CODE = re.compile(r"(?=[A-Za-z]*\d)[A-Za-z0-9]{12,}")
 
 
 def clean(text: object, *secrets: str) -> str | None:
@@ -42,16 +43,19 @@ def clean(text: object, *secrets: str) -> str | None:
     return cut(line) or None
 
 
-def without_addresses(text: str) -> str:
-    """One line of at most 200 characters without URLs and e-mail addresses; ids and names stay as they are."""
-    return cut(_ADDRESS.sub(_REMOVED, _one_line(text[: LONGEST * 50])))
+def shown(text: str) -> str:
+    """An id or a name, at most 200 characters: without addresses, and cleaned like free text where it has spaces."""
+    line = _one_line(text[: LONGEST * 50])
+    return (clean(line) or "") if " " in line else cut(_ADDRESS.sub(_REMOVED, line))
 
 
 def code(value: object, *secrets: str) -> str | None:
     """A provider's error code, if it looks like one: a short word, never free text and never with a secret in it."""
     if not isinstance(value, str) or not _CODE.fullmatch(value):
         return None
-    return None if any(secret and secret in value for secret in secrets) else value
+    if any(secret and secret in value for secret in secrets) or _TOKEN_IN_CODE.search(value):
+        return None
+    return value
 
 
 def _spellings(secret: str) -> set[str]:

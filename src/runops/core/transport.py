@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 import time
 import zlib
+from collections import deque
+from dataclasses import dataclass, field
 from functools import cache
+from typing import Protocol
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
-from runops.core.errors import AnswerLost, MalformedAnswer
+from runops.core.errors import AnswerLost, ConnectionFailed, MalformedAnswer
 from runops.core.retry import Answer, from_transport, too_large
+
+AsyncTransport = httpx.AsyncBaseTransport
+"""What a user may give in the place of real connections."""
 
 CONNECT_SECONDS = 10.0
 KEPT_CONNECTIONS = 100
@@ -24,7 +31,9 @@ ACCEPT_ENCODING = "gzip"
 @cache
 def ssl_context() -> ssl.SSLContext:
     """One context per process: loading the trust store costs more than a hundred polls."""
-    return httpx.create_ssl_context()
+    context = httpx.create_ssl_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context
 
 
 def proxy_for(root: str) -> str | None:
@@ -102,6 +111,192 @@ async def send_async(transport: httpx.AsyncBaseTransport, request: httpx.Request
 def took_too_long(seconds: float) -> AnswerLost:
     """The error for an answer that is not whole in time."""
     return AnswerLost(f"No whole answer came within request_timeout={seconds:g} s.")
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A request in the form in which a pool sends it, any number of times. Its ``repr`` shows no header."""
+
+    method: str
+    message: bytes | httpx.Request = field(repr=False)
+
+
+class Pool(Protocol):
+    """Connections to one root, for many exchanges in one event loop."""
+
+    @property
+    def max_connections(self) -> int:
+        """The most connections; exchanges over it wait their turn. It may be set at any time."""
+        ...
+
+    @max_connections.setter
+    def max_connections(self, most: int) -> None: ...
+
+    @property
+    def connections(self) -> int:
+        """Open connections, and those being opened; those at work, where no more is known."""
+        ...
+
+    def prepare(self, request: httpx.Request) -> Prepared:
+        """A request made ready once, to be sent any number of times."""
+        ...
+
+    async def exchange(self, prepared: Prepared, *, limit: int, seconds: float) -> Answer:
+        """One request and its whole answer.
+
+        Args:
+            prepared: From :meth:`prepare`.
+            limit: The most bytes of body, decompressed.
+            seconds: For everything: a place in the pool, the connection, header and body.
+
+        Raises:
+            ConnectionFailed: Nothing was sent.
+            AnswerLost: The answer did not come whole, or not in time.
+            MalformedAnswer: The answer is too large, or cannot be decoded.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Close every connection for good; what is on its way fails."""
+        ...
+
+
+def open_pool(
+    root: str, *, max_connections: int, transport: httpx.AsyncBaseTransport | None = None, lean: bool = True
+) -> Pool:
+    """A pool for one root. It opens no connection before the first exchange.
+
+    Args:
+        root: The address of the service.
+        max_connections: The most connections.
+        transport: Takes the place of real connections; the pool does not close it.
+        lean: Use :mod:`runops.core.http1` where it serves: httptools is installed, and no proxy stands between.
+    """
+    if lean and transport is None and proxy_for(root) is None:
+        try:
+            from runops.core.http1 import Http1Pool
+        except ModuleNotFoundError as error:
+            if error.name != "httptools":
+                raise
+        else:
+            return Http1Pool(root, max_connections=max_connections)
+    return HttpxPool(root, max_connections=max_connections, transport=transport)
+
+
+class HttpxPool:
+    """The pool that works everywhere: plain httpx. What is over ``max_connections`` waits here, not in httpx.
+
+    Args:
+        root: The address of the service.
+        max_connections: The most connections.
+        transport: Takes the place of real connections; the pool does not close it.
+    """
+
+    def __init__(self, root: str, *, max_connections: int, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        self._most = max_connections
+        self._owned = transport is None
+        self._transport = transport or httpx.AsyncHTTPTransport(
+            verify=ssl_context(),
+            proxy=proxy_for(root),
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=max_connections, keepalive_expiry=30.0),
+        )
+        self._working = 0
+        self._clocks: set[asyncio.Timeout] = set()
+        self._queue: deque[asyncio.Future[None]] = deque()
+        self._closed = False
+        self._ended = asyncio.Event()
+
+    @property
+    def max_connections(self) -> int:
+        """The most connections."""
+        return self._most
+
+    @max_connections.setter
+    def max_connections(self, most: int) -> None:
+        self._most = most
+        self._call_next()
+
+    @property
+    def connections(self) -> int:
+        """The connections at work; httpx tells of no others."""
+        return self._working
+
+    def prepare(self, request: httpx.Request) -> Prepared:
+        """See :meth:`Pool.prepare`."""
+        request.read()
+        return Prepared(request.method, request)
+
+    async def exchange(self, prepared: Prepared, *, limit: int, seconds: float) -> Answer:
+        """See :meth:`Pool.exchange`."""
+        assert isinstance(prepared.message, httpx.Request)
+        if self._closed:
+            raise pool_closed()
+        placed = False
+        clock = asyncio.timeout(seconds)
+        self._clocks.add(clock)
+        try:
+            async with clock:
+                await self._place()
+                placed = True
+                return await send_async(self._transport, prepared.message, limit=limit)
+        except TimeoutError:
+            if self._closed:
+                raise (closed_on_the_way() if placed else pool_closed()) from None
+            raise (took_too_long(seconds) if placed else no_place()) from None
+        finally:
+            self._clocks.discard(clock)
+            if self._closed and not self._clocks:
+                self._ended.set()
+            if placed:
+                self._working -= 1
+                self._call_next()
+
+    async def close(self) -> None:
+        """See :meth:`Pool.close`."""
+        self._closed = True
+        for clock in self._clocks:
+            clock.reschedule(0)
+        if self._clocks:
+            await self._ended.wait()
+        if self._owned:
+            await self._transport.aclose()
+
+    async def _place(self) -> None:
+        if self._working < self._most:
+            self._working += 1
+            return
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queue.append(waiter)
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled():
+                # Cancelled with the place in hand.
+                self._working -= 1
+                self._call_next()
+            raise
+
+    def _call_next(self) -> None:
+        while self._queue and self._working < self._most:
+            waiter = self._queue.popleft()
+            if not waiter.done():
+                self._working += 1
+                waiter.set_result(None)
+
+
+def no_place() -> ConnectionFailed:
+    """The error for an exchange that got no connection in time."""
+    return ConnectionFailed("No connection to the service became free in time.")
+
+
+def pool_closed() -> ConnectionFailed:
+    """The error for an exchange that a closed pool cannot begin."""
+    return ConnectionFailed("The connections to the service are closed.")
+
+
+def closed_on_the_way() -> AnswerLost:
+    """The error for an exchange whose pool was closed under it."""
+    return AnswerLost("The connections were closed before the answer came.")
 
 
 class Inflater:

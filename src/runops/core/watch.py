@@ -225,9 +225,10 @@ class Watch:
     @property
     def latest_look(self) -> float:
         """The moment after which no look may begin, in unix seconds: nothing may hold it back for longer."""
-        if self._failing_since is None:
-            return self._patience.deadline
-        return min(self._patience.deadline, self._failing_since + self._patience.error_budget)
+        ends = [self._patience.deadline, self._parked_until]
+        if self._failing_since is not None:
+            ends.append(self._failing_since + self._patience.error_budget)
+        return min(end for end in ends if end is not None)
 
     @property
     def _parked_until(self) -> float | None:

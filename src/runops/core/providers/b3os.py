@@ -154,6 +154,10 @@ B3OS = Provider(
         Route("GET", "/v1/workflows/{workflow_id}/runs", query={"limit": "100"}),
         items=("data", "items"),
         kinds=("workflow_id",),
+        page_size=100,
+        paging="offset",
+        complete=True,
+        parent_detail="workflowId",
     ),
     probe=Route("GET", "/v1/runs", query={"limit": "1"}),
     # Nothing is said of polling; the rate limit is per organisation.

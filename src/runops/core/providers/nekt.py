@@ -89,7 +89,16 @@ NEKT = Provider(
     status=Route("GET", "/api/v1/runs/{run_id}/"),
     # How a run is started over the API is documented nowhere.
     cancel=Route("POST", "/api/v1/runs/{run_id}/cancel/", json={}),
-    listing=Listing(Route("GET", "/api/v1/runs/"), items=("results",), kinds=NEKT_PARENTS, filtered=True),
+    listing=Listing(
+        Route("GET", "/api/v1/runs/"),
+        items=("results",),
+        kinds=NEKT_PARENTS,
+        filtered=True,
+        # Pages turn by number; their size is not documented, so any page with runs on it may have a next one.
+        page_size=1,
+        paging="page",
+        complete=True,
+    ),
     probe=Route("GET", "/api/v1/runs/"),
     # Nothing is said of polling; pipelines run for minutes.
     cadence=Cadence(first=5.0, factor=1.25, ceiling=30.0),

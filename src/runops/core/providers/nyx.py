@@ -155,6 +155,10 @@ NYX = Provider(
         kinds=("config_name",),
         latest=Route("GET", "/v1/nyx/runs/by-config/{config_name}"),
         filtered=True,
+        page_size=100,
+        # The answer tells an offset; that a request may is implied, so a page that does not turn is noticed.
+        paging="offset",
+        complete=True,
     ),
     probe=Route("GET", "/v1/verify/token-validation"),
     # "The CLI polls every 5 seconds; client code should respect a similar cadence" (docs.fabraix.com, "Get Run").

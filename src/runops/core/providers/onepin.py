@@ -124,6 +124,8 @@ ONEPIN = Provider(
         ),
         items=("data",),
         kinds=("workflow_id",),
+        page_size=100,
+        paging="offset",
     ),
     probe=Route("GET", "/api/v1/auth/whoami"),
     # The official command line polls every 2 s; nothing says that a long run must be polled as often.

@@ -1,0 +1,410 @@
+"""HTTP/1.1 over asyncio with the parser of httptools: a pool of connections, and nothing that knows of runs.
+
+It does what a poll needs and no more: requests that are bytes already, whole answers, kept connections. Proxies,
+redirects, cookies and HTTP/2 are not its business; where one of them is needed, httpx does the work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import ssl
+from typing import cast
+
+import httptools
+import httpx
+
+from runops.core.errors import AnswerError, AnswerLost, ConnectionFailed, MalformedAnswer
+from runops.core.retry import Answer, too_large
+from runops.core.transport import (
+    CONNECT_SECONDS,
+    Inflater,
+    Prepared,
+    closed_on_the_way,
+    no_place,
+    pool_closed,
+    ssl_context,
+    took_too_long,
+)
+
+IDLE_SECONDS = 30.0
+"""A kept connection is closed after so long without use."""
+LONGEST_HEAD = 65_536
+"""Bytes of header, and of framing between two pieces of a body."""
+NEXT_ADDRESS_AFTER = 0.25
+"""Seconds that one address of a host has before the next is tried beside it (RFC 8305)."""
+
+_REPEATABLE = frozenset({"GET", "HEAD"})
+_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
+
+
+class Http1Pool:
+    """Connections to one root. It belongs to the event loop of its first exchange.
+
+    Args:
+        root: The address of the service: its scheme, host and port.
+        max_connections: The most connections; exchanges over it wait their turn.
+    """
+
+    def __init__(self, root: str, *, max_connections: int) -> None:
+        url = httpx.URL(root)
+        self._host = url.raw_host.decode("ascii")
+        self._tls: ssl.SSLContext | None = ssl_context() if url.scheme == "https" else None
+        self._port = url.port or (443 if self._tls else 80)
+        self._most = max_connections
+        self._open: set[_Connection] = set()
+        self._leaving: set[_Connection] = set()
+        self._idle: list[_Connection] = []
+        self._connecting: set[asyncio.Task[None]] = set()
+        # Who waits for a connection, in order. They do not connect themselves: an exchange may be cancelled at any
+        # moment, and a connect that is cancelled in its last moment can leave a socket behind.
+        self._queue: dict[asyncio.Future[_Connection], None] = {}
+        self._sweep: asyncio.TimerHandle | None = None
+        self._closed = False
+        self._ended = asyncio.Event()
+
+    def __repr__(self) -> str:
+        return f"<Http1Pool {self._host}:{self._port}, {self.connections} connections>"
+
+    @property
+    def connections(self) -> int:
+        """Open connections, and those being opened."""
+        return len(self._open) + len(self._connecting)
+
+    @property
+    def max_connections(self) -> int:
+        """The most connections. When it is lowered, those over it close as they become free."""
+        return self._most
+
+    @max_connections.setter
+    def max_connections(self, most: int) -> None:
+        self._most = most
+        while self._idle and self.connections > most:
+            self._idle[0].abort()
+        self._open_more()
+
+    def prepare(self, request: httpx.Request) -> Prepared:
+        """A request as the bytes that go on the wire, to be sent any number of times."""
+        method = request.method.encode("ascii")
+        lines = [b"%b %b HTTP/1.1" % (method, request.url.raw_path)]
+        lines += [b"%b: %b" % header for header in request.headers.raw]
+        return Prepared(request.method, b"\r\n".join([*lines, b"", request.read()]))
+
+    async def exchange(self, prepared: Prepared, *, limit: int, seconds: float) -> Answer:
+        """One request and its whole answer.
+
+        Args:
+            prepared: From :meth:`prepare`.
+            limit: The most bytes of body, decompressed.
+            seconds: For everything: a place in the pool, the connection, header and body.
+
+        Raises:
+            ConnectionFailed: Nothing was sent.
+            AnswerLost: The answer did not come whole, or not in time.
+            MalformedAnswer: The answer is too large, or is no HTTP/1.1.
+        """
+        ends = asyncio.get_running_loop().time() + seconds
+        connection = self._idle.pop() if self._idle else await self._turn(ends)
+        try:
+            return await connection.ask(prepared, limit, ends, seconds)
+        except AnswerLost:
+            if not connection.went_stale or prepared.method not in _REPEATABLE:
+                raise
+        # What lies idle may have gone stale with it.
+        if self._idle and self.connections >= self._most:
+            self._idle[0].abort()
+        connection = await self._turn(ends)
+        return await connection.ask(prepared, limit, ends, seconds)
+
+    async def close(self) -> None:
+        """Close every connection for good; what is on its way fails."""
+        self._closed = True
+        if self._sweep is not None:
+            self._sweep.cancel()
+        for waiter in tuple(self._queue):
+            _fail(waiter, pool_closed())
+        for task in self._connecting:
+            task.cancel()
+        for connection in tuple(self._open):
+            connection.give_up()
+        self._tell_end()
+        await self._ended.wait()
+
+    # --- places ---
+
+    async def _turn(self, ends: float) -> _Connection:
+        """The next connection that is opened or becomes free."""
+        if self._closed:
+            raise pool_closed()
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[_Connection] = loop.create_future()
+        self._queue[waiter] = None
+        self._open_more()
+        timer = loop.call_at(ends, _fail, waiter, no_place())
+        try:
+            return await waiter
+        except asyncio.CancelledError:
+            if not waiter.cancelled() and waiter.exception() is None:
+                # Cancelled with the connection in hand.
+                self.freed(waiter.result())
+            raise
+        finally:
+            self._queue.pop(waiter, None)
+            timer.cancel()
+
+    def _open_more(self) -> None:
+        while len(self._connecting) < len(self._queue) and self.connections < self._most:
+            # In a context of its own: it serves whoever comes, not the one who happened to ask first.
+            task = asyncio.get_running_loop().create_task(self._connect(), context=contextvars.Context())
+            self._connecting.add(task)
+            task.add_done_callback(self._connected)
+
+    async def _connect(self) -> None:
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(CONNECT_SECONDS):
+            _, connection = await loop.create_connection(
+                lambda: _Connection(self),
+                self._host,
+                self._port,
+                ssl=self._tls,
+                server_hostname=self._host if self._tls else None,
+                happy_eyeballs_delay=NEXT_ADDRESS_AFTER,
+            )
+        self.freed(connection)
+
+    def _connected(self, task: asyncio.Task[None]) -> None:
+        self._connecting.discard(task)
+        error = None if task.cancelled() else task.exception()
+        waiter = self._next() if error is not None else None
+        if waiter is not None:
+            waiter.set_exception(ConnectionFailed(f"No connection to the service ({type(error).__name__})."))
+        self._open_more()
+        self._tell_end()
+
+    def _next(self) -> asyncio.Future[_Connection] | None:
+        while self._queue:
+            waiter = next(iter(self._queue))
+            del self._queue[waiter]
+            if not waiter.done():
+                return waiter
+        return None
+
+    def opened(self, connection: _Connection) -> None:
+        """A connection stands."""
+        self._open.add(connection)
+
+    def freed(self, connection: _Connection) -> None:
+        """A connection can take a request."""
+        if self._closed or len(self._open) > self._most:
+            connection.abort()
+        elif not connection.usable:
+            return
+        elif (waiter := self._next()) is not None:
+            waiter.set_result(connection)
+        else:
+            # The last one used is used next, so that those beyond the need grow old.
+            loop = asyncio.get_running_loop()
+            connection.idle_since = loop.time()
+            self._idle.append(connection)
+            if self._sweep is None:
+                self._sweep = loop.call_later(IDLE_SECONDS, self._close_idle)
+
+    def leaving(self, connection: _Connection) -> None:
+        """A connection takes no more requests."""
+        if connection in self._open:
+            self._open.remove(connection)
+            self._leaving.add(connection)
+            if connection in self._idle:
+                self._idle.remove(connection)
+            self._open_more()
+
+    def gone(self, connection: _Connection) -> None:
+        """A connection is closed: the loop says so in one of its rounds after it was told."""
+        self._leaving.discard(connection)
+        self._tell_end()
+
+    def _tell_end(self) -> None:
+        if self._closed and not (self._open or self._leaving or self._connecting):
+            self._ended.set()
+
+    def _close_idle(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._idle and self._idle[0].idle_since <= loop.time() - IDLE_SECONDS:
+            self._idle[0].abort()
+        oldest = self._idle[0].idle_since if self._idle else None
+        self._sweep = None if oldest is None else loop.call_at(oldest + IDLE_SECONDS, self._close_idle)
+
+
+class _Connection(asyncio.Protocol):
+    """One connection: it sends a request and collects its answer, one at a time."""
+
+    def __init__(self, pool: Http1Pool) -> None:
+        self._pool = pool
+        self._parser = httptools.HttpResponseParser(self)
+        self._transport: asyncio.Transport | None = None
+        self._answer: asyncio.Future[Answer] | None = None
+        self._asked = 0
+        self.idle_since = 0.0
+        self.went_stale = False
+        """It had been kept, and ended before the first byte of this answer."""
+
+    async def ask(self, prepared: Prepared, limit: int, ends: float, seconds: float) -> Answer:
+        """Send a request and wait for its answer. Afterwards the connection is free, or closed."""
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Answer] = loop.create_future()
+        self._answer = answer
+        self._asked += 1
+        self._limit = limit
+        self._bodiless = prepared.method == "HEAD"
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._body: list[bytes] = []
+        self._size = self._unread = 0
+        self._begun = self._headed = self._framed = self._complete = self._spoilt = False
+        timer = loop.call_at(ends, self._too_late, seconds)
+        assert isinstance(prepared.message, bytes)
+        try:
+            if self._transport is None or self._transport.is_closing():
+                self._lost(None)
+            else:
+                self._transport.write(prepared.message)
+            return await answer
+        finally:
+            timer.cancel()
+            if self._answer is answer:
+                # Cancelled on the way: what still comes must not be taken for the next answer.
+                self.abort()
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._answer = None
+        if self._transport is not None:
+            self._transport.abort()
+        self._pool.leaving(self)
+
+    def give_up(self) -> None:
+        """Close at once, and say so to who waits."""
+        self._fail(closed_on_the_way())
+
+    @property
+    def usable(self) -> bool:
+        """Whether the other side has kept it open, as far as this side knows."""
+        return self._transport is not None and not self._transport.is_closing()
+
+    # --- what asyncio tells ---
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._pool.opened(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self._answer is None:
+            # Nobody has asked: this could be taken for the answer to the next request.
+            self.abort()
+            return
+        self._begun = True
+        self._unread += len(data)
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self._spoilt = True
+            if not self._complete:
+                self._fail(MalformedAnswer("The answer is not HTTP/1.1."))
+                return
+        if self._size > self._limit:
+            self._fail(too_large(self._limit))
+        elif self._complete:
+            self._succeed()
+        elif self._unread > LONGEST_HEAD:
+            self._fail(MalformedAnswer(f"The answer's header is larger than {LONGEST_HEAD} bytes."))
+
+    def eof_received(self) -> None:
+        if self._answer is not None and self._headed and not self._framed:
+            # An answer without a length lasts until the connection ends.
+            self._succeed()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lost(exc)
+        self._pool.leaving(self)
+        self._pool.gone(self)
+
+    # --- what the parser tells ---
+
+    def on_message_begin(self) -> None:
+        if self._complete:
+            self._spoilt = True
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._headed:
+            name = name.lower()
+            self._framed = self._framed or name in _FRAMING
+            self._headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        if self._headed or self._parser.get_status_code() < 200:
+            return
+        self._headed = True
+        self._status = self._parser.get_status_code()
+        self._kept = self._parser.should_keep_alive()
+        if self._bodiless:
+            # The parser would wait for the body that the header announces: this connection is not used again.
+            self._complete = self._spoilt = True
+
+    def on_body(self, body: bytes) -> None:
+        if not self._complete:
+            self._body.append(body)
+            self._size += len(body)
+            self._unread = 0
+
+    def on_message_complete(self) -> None:
+        if self._headed:
+            self._complete = True
+        else:
+            # An interim answer (1xx): the one that counts is still to come.
+            self._headers.clear()
+            self._framed = False
+
+    # --- how an exchange ends ---
+
+    def _succeed(self) -> None:
+        try:
+            result = self._collected()
+        except AnswerError as error:
+            self._fail(error)
+            return
+        answer, self._answer = self._answer, None
+        if answer is not None and not answer.done():
+            answer.set_result(result)
+        if self._complete and self._kept and not self._spoilt:
+            self._pool.freed(self)
+        else:
+            self.abort()
+
+    def _collected(self) -> Answer:
+        headers: dict[str, str] = {}
+        for name, value in self._headers:
+            key, text = name.decode("latin-1"), value.decode("latin-1")
+            headers[key] = f"{headers[key]}, {text}" if key in headers else text
+        body = Inflater(headers.get("content-encoding"), self._limit)
+        for piece in self._body:
+            body.feed(piece)
+        return Answer(self._status, headers, body.finish())
+
+    def _fail(self, error: AnswerError) -> None:
+        answer = self._answer
+        self.abort()
+        if answer is not None and not answer.done():
+            answer.set_exception(error)
+
+    def _lost(self, exc: Exception | None) -> None:
+        if self._answer is not None:
+            self.went_stale = self._asked > 1 and not self._begun
+            kind = type(exc).__name__ if exc is not None else "closed by the service"
+            self._fail(AnswerLost(f"The connection broke before the answer was whole ({kind})."))
+
+    def _too_late(self, seconds: float) -> None:
+        self._fail(took_too_long(seconds))
+
+
+def _fail(waiter: asyncio.Future[_Connection], error: ConnectionFailed) -> None:
+    if not waiter.done():
+        waiter.set_exception(error)
