@@ -42,11 +42,13 @@ test-wheel: $(READY) ## Run the fast tests from the sdist against the installed 
 	@cd build/wheel/tree && ../../../$(WHEEL_VENV)/bin/python -P -m pytest tests/core tests/emulator \
 	  -m "not packaging and not slow" -p no:cacheprovider
 
-check: $(READY) ## Lint, formatting, types and import rules.
-	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check .
-	@$(BIN)/pyright
-	@$(BIN)/lint-imports
+check: $(READY) ## Lint, formatting, types and import rules; all four, whichever fails.
+	@failed=; \
+	  $(BIN)/ruff check . || failed="$$failed lint"; \
+	  $(BIN)/ruff format --check . || failed="$$failed formatting"; \
+	  $(BIN)/pyright || failed="$$failed types"; \
+	  $(BIN)/lint-imports --no-logo || failed="$$failed imports"; \
+	  if [ -n "$$failed" ]; then echo "make check failed:$$failed"; exit 1; fi
 
 format: $(READY) ## Format the code and fix what ruff can fix.
 	@$(BIN)/ruff check --fix-only .
