@@ -210,8 +210,8 @@ def test_what_the_asset_decides_itself_is_refused(taken: str) -> None:
 @pytest.mark.parametrize(
     ("call", "told"),
     [
-        ({"engine": "placement", "input": {}}, "Nexio.*unexpected keyword argument 'engine'"),
-        ({"engine_slug": "placement"}, "Nexio.*missing.*'input'"),
+        ({"engine": "placement", "input": {}}, "Nexio.*unknown arguments: engine;"),
+        ({"engine_slug": "placement"}, "Nexio.*missing arguments: input;"),
         ({"engine_slug": "", "input": {}}, "engine_slug"),
         (lambda context: None, "call must give a mapping"),
     ],

@@ -381,13 +381,15 @@ class Provider:
         """
         if self.submit is None:
             raise NotSupported(f"{self.title} documents no way to start a run: wait for its runs instead.")
-        signature = inspect.signature(self.submit.build)
-        try:
-            signature.bind(**arguments)
-        except TypeError as error:
-            raise ConfigurationError(
-                f"A submit to {self.title}: {error}; arguments: {', '.join(signature.parameters)}."
-            ) from None
+        parameters = inspect.signature(self.submit.build).parameters
+        needed = [name for name, parameter in parameters.items() if parameter.default is parameter.empty]
+        for problem, names in (
+            ("unknown", [name for name in arguments if name not in parameters]),
+            ("missing", [name for name in needed if name not in arguments]),
+        ):
+            if names:
+                told = f"A submit to {self.title} has {problem} arguments: {', '.join(names)}"
+                raise ConfigurationError(f"{told}; it takes {', '.join(parameters)}.")
         return self.submit.build(**arguments)
 
     # --- answers ---

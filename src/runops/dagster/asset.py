@@ -269,14 +269,7 @@ class _Plan:
 def _call(resource: ProviderResource, said: object) -> Call:
     if not isinstance(said, Mapping):
         raise ConfigurationError(f"call must give a mapping of arguments, not {type(said).__name__}.")
-    given = _resolved(cast("Mapping[str, Any]", said))
-    provider = resource.declaration
-    try:
-        return provider.call(**given)
-    except TypeError as error:
-        # Python's own words name the argument, after a function that no user knows.
-        problem = str(error).partition("() ")[2] or str(error)
-        raise ConfigurationError(f"The call to {provider.title} {problem}.") from None
+    return resource.declaration.call(**_resolved(cast("Mapping[str, Any]", said)))
 
 
 def _resolved(value: Any) -> Any:

@@ -1,0 +1,119 @@
+"""What Airflow reads of runops at each start, as plain data. It imports nothing: every Airflow process loads it."""
+
+_TITLES = {"nexio": "Nexio", "nyx": "Nyx", "onepin": "OnePin", "b3os": "B3OS", "nekt": "Nekt"}
+_DOCS = {
+    "nexio": "https://docs.usenexio.com",
+    "nyx": "https://docs.fabraix.com",
+    "onepin": "https://docs.onepin.ai",
+    "b3os": "https://docs.b3os.org",
+    "nekt": "https://docs.nekt.com",
+}
+_BASE_URLS = {
+    "nexio": "https://api.usenexio.com",
+    "nyx": "https://api.fabraix.com",
+    "onepin": "https://api.onepin.ai",
+    "b3os": "https://api.b3os.org",
+    "nekt": "https://api.nekt.ai",
+}
+_KEYS = {
+    "nexio": "API key",
+    "nyx": "Verification token",
+    "onepin": "API key",
+    "b3os": "API key",
+    "nekt": "API key",
+}
+_KEY_PLACEHOLDERS = {
+    "nexio": "The key of the environment whose runs you wait for",
+    "nyx": "The token from Fabraix",
+    "onepin": "The key of your workspace",
+    "b3os": "The key of your organisation",
+    "nekt": "The key from your workspace's settings",
+}
+_OPTIONS = {
+    "onepin": {
+        "workspace_id": {
+            "label": "Workspace id",
+            "description": "Only for a key of several workspaces; an id that is not the key's own is refused.",
+            "schema": {"type": ["string", "null"]},
+        }
+    },
+    "b3os": {
+        "org_id": {
+            "label": "Organisation id",
+            "description": "Only for user sessions; an API key carries its organisation.",
+            "schema": {"type": ["string", "null"]},
+        }
+    },
+}
+_COMMON_FIELDS = {
+    "request_timeout": {
+        "label": "Request timeout (s)",
+        "description": "Seconds for one whole request.",
+        "schema": {"type": ["number", "null"], "default": 30, "minimum": 0.1},
+    },
+    "requests_per_minute": {
+        "label": "Requests per minute",
+        "description": "The most requests that one wait sends in a minute; empty for no limit.",
+        "schema": {"type": ["number", "null"], "minimum": 0.1},
+    },
+    "max_response_bytes": {
+        "label": "Largest answer (bytes)",
+        "description": "A larger answer, decompressed, counts as a failed read.",
+        "schema": {"type": ["integer", "null"], "default": 10_000_000, "minimum": 1000},
+    },
+    "allow_http": {
+        "label": "Allow plain HTTP",
+        "description": "Send the key in the clear to a machine other than this one. Only for a network that you know.",
+        "schema": {"type": ["boolean", "null"], "default": False},
+    },
+}
+
+
+def _connection_type(name: str) -> dict:
+    title = _TITLES[name]
+    return {
+        "connection-type": name,
+        "hook-class-name": f"runops.airflow.{name}.{title.capitalize()}Hook",
+        "hook-name": title,
+        "ui-field-behaviour": {
+            "hidden-fields": ["login", "port", "schema", "extra"],
+            "relabeling": {"password": _KEYS[name], "host": "Base URL"},
+            "placeholders": {
+                "password": _KEY_PLACEHOLDERS[name],
+                "host": f"{_BASE_URLS[name]} (leave empty for this one)",
+            },
+        },
+        "conn-fields": {**_OPTIONS.get(name, {}), **_COMMON_FIELDS},
+    }
+
+
+def _modules(*modules: str) -> list:
+    return [{"integration-name": "runops", "python-modules": [f"runops.airflow.{module}" for module in modules]}]
+
+
+def get_provider_info() -> dict:
+    """The provider's metadata, as Airflow's schema asks for it."""
+    submitting = ("nexio", "nyx", "onepin", "b3os")
+    return {
+        "package-name": "runops",
+        "name": "runops",
+        "description": (
+            "Wait for runs at Nexio, Nyx, OnePin, B3OS and Nekt, and turn how they end into the right task result."
+        ),
+        "integrations": [
+            {"integration-name": "runops", "external-doc-url": "https://pypi.org/project/runops/", "tags": ["service"]},
+            *(
+                {"integration-name": title, "external-doc-url": _DOCS[name], "tags": ["service"]}
+                for name, title in _TITLES.items()
+            ),
+        ],
+        "operators": _modules("operator", *submitting),
+        "sensors": _modules("sensor", *_TITLES),
+        "hooks": _modules("hook", *_TITLES),
+        "triggers": _modules("trigger"),
+        "connection-types": [_connection_type(name) for name in _TITLES],
+        "extra-links": [
+            "runops.airflow.link.RunLink",
+            *(f"runops.airflow.link.{title.capitalize()}RunLink" for title in _TITLES.values()),
+        ],
+    }

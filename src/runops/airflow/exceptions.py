@@ -1,0 +1,163 @@
+"""What a task raises when its run does not end well. All are Airflow exceptions; none ever holds a key or a payload.
+
+==========================  =======================================  ===================  =======================
+exception                   raised when                              retried by Airflow   softened by soft_fail
+==========================  =======================================  ===================  =======================
+``RunFailed``               the run failed                           yes; an operator     yes
+                                                                     submits anew
+``RunCancelled``            the run was cancelled                    no                   yes
+``RunTimedOut``             ``timeout`` or ``max_paused`` ended an   yes; an operator     yes, but never when it
+                            operator's wait, or                      re-attaches          was ``execution_timeout``
+                            ``execution_timeout`` any wait
+``SensorTimedOut``          ``timeout`` or ``max_paused`` ended a    no                   yes
+                            sensor's wait (a ``RunTimedOut`` too)
+``RunRejected``             a fail verdict on any other outcome      no                   no
+``PollingError``            reads failed for ``error_budget``        yes; an operator     no
+                                                                     re-attaches
+``ServiceUnavailable``      the service could not be reached, and    yes                  no
+                            nothing was started
+``ConflictError``           something is active where a run should   yes                  no
+                            start
+``TriggerCrashed``          the trigger met an error of its own      yes; an operator     no
+                                                                     re-attaches
+``UnknownStateError``       the run is over in an undocumented word  no                   no
+``AuthError``               the key or the connection is missing,    no                   no
+                            wrong, or lacks a right
+``RunNotFound``             there is no such run                     no                   no
+``SubmitUncertainError``    a run may have been started; nobody      no                   no
+                            knows
+``RequestRefused``          any other refusal (402, 422, 426, ...)   no                   no
+``ConfigurationError``      an argument or a connection field is     no                   no
+                            unusable
+==========================  =======================================  ===================  =======================
+
+"No" in the third column means that the class is an ``AirflowFailException`` or ``AirflowSensorTimeout`` too, both of
+which end a task whatever its ``retries`` are. A ``soft_fail`` verdict is raised as ``AirflowSkipException``, so none
+of these is ever seen where the table says "softened".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from runops.airflow._compat import AirflowException, AirflowFailException, AirflowSensorTimeout
+from runops.core import errors
+from runops.core.run import RunResult
+
+
+class RunEnded(AirflowException):
+    """A fail verdict on how a run ended.
+
+    :param message: One line for a person.
+    :param result: The run's last snapshot as plain data, for callbacks; None after a trip between processes.
+    """
+
+    def __init__(self, message: str, result: RunResult | None = None) -> None:
+        super().__init__(message)
+        self.result = result
+
+
+class RunFailed(RunEnded):
+    """The run failed. A retry of an operator submits anew."""
+
+
+class RunCancelled(RunEnded, AirflowFailException):
+    """The run was cancelled, which was somebody's will: not retried."""
+
+
+class RunTimedOut(RunEnded):
+    """The wait ended, not the run. A retry of an operator re-attaches."""
+
+
+class SensorTimedOut(RunTimedOut, AirflowSensorTimeout):
+    """A sensor's own time is over: as any sensor's timeout, not retried."""
+
+
+class RunRejected(RunEnded, AirflowFailException):
+    """The run ended in a way that the task's policy calls a failure; another run would not change that."""
+
+
+class PollingError(AirflowException):
+    """The run could not be read for longer than the error budget; how it stands is not known."""
+
+
+class ServiceUnavailable(AirflowException):
+    """The service could not be reached, and nothing was started."""
+
+
+class ConflictError(AirflowException):
+    """Something is active where the run should start; a later try may succeed."""
+
+
+class TriggerCrashed(AirflowException):
+    """The trigger met an error that is not the run's; its log in the triggerer says which."""
+
+
+class UnknownStateError(AirflowFailException):
+    """The run is over in a word that the provider never documented."""
+
+
+class AuthError(AirflowFailException):
+    """The connection is missing or has no key, or the service refuses the key."""
+
+
+class RunNotFound(AirflowFailException):
+    """There is no such run, or it is not visible with this key."""
+
+
+class SubmitUncertainError(AirflowFailException):
+    """A run may have been started. Check at the provider before you clear the task."""
+
+
+class RequestRefused(AirflowFailException):
+    """The service refused the request, and would again."""
+
+
+class ConfigurationError(AirflowFailException):
+    """An argument or a field of the connection is unusable; the text names it."""
+
+
+_MEANINGS: tuple[tuple[type[errors.RunopsError], type[AirflowException]], ...] = (
+    (errors.AuthError, AuthError),
+    (errors.RunNotFound, RunNotFound),
+    (errors.ConflictError, ConflictError),
+    (errors.FinalError, RequestRefused),
+    (errors.TransientError, ServiceUnavailable),
+    (errors.PollingError, PollingError),
+    (errors.UnknownStateError, UnknownStateError),
+    (errors.SubmitUncertainError, SubmitUncertainError),
+    (errors.ConfigurationError, ConfigurationError),
+)
+
+_TRAVELLING: dict[str, type[AirflowException]] = {
+    kind.__name__: kind for kind in (*(meaning for _, meaning in _MEANINGS), TriggerCrashed)
+}
+
+
+def as_airflow(error: errors.RunopsError) -> AirflowException:
+    """An error of the core in Airflow's terms; its text is clean already."""
+    for kind, meaning in _MEANINGS:
+        if isinstance(error, kind):
+            return meaning(str(error))
+    return AirflowException(str(error))
+
+
+@contextmanager
+def in_airflow_terms() -> Generator[None]:
+    """Raise errors of the core as Airflow's, without the chain that a log would print."""
+    try:
+        yield
+    except errors.RunopsError as error:
+        raise as_airflow(error) from None
+
+
+def name_of(error: Exception) -> str:
+    """The name under which a trigger's event carries an error."""
+    name = type(error).__name__
+    return name if name in _TRAVELLING else TriggerCrashed.__name__
+
+
+def named(name: str, message: str) -> AirflowException:
+    """The error that a trigger's event carried. A name that this version does not know counts as a crash."""
+    return _TRAVELLING.get(name, TriggerCrashed)(message)

@@ -1,0 +1,163 @@
+"""From an Airflow connection to a client. It reads the connection once, never shows its key, and waits for nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, ClassVar
+
+from airflow import __version__ as airflow_version
+from airflow.sdk import BaseHook
+from airflow.sdk.log import mask_secret
+
+from runops.airflow import exceptions
+from runops.airflow._compat import AirflowNotFoundException, connection_of
+from runops.airflow.exceptions import in_airflow_terms
+from runops.core import AnswerError, AsyncRunClient, AuthError, Provider, RunClient, find
+from runops.core.errors import ConfigurationError
+
+SCHEMES = ("http", "https")
+CLIENT_EXTRAS = ("request_timeout", "requests_per_minute", "max_response_bytes")
+
+
+class RunHook(BaseHook):
+    """The connection to any provider.
+
+    The password is the API key or token. The host is the base URL where it is not the public one: with or without
+    scheme, port, path prefix or version. The extra may hold ``allow_http`` (plain HTTP to other machines),
+    ``request_timeout`` (seconds, 30), ``requests_per_minute`` (none), ``max_response_bytes`` (10,000,000) and the
+    provider's own options, such as ``workspace_id``.
+
+    :param conn_id: The connection; ``<provider>_default`` if not given.
+    :param provider: A shipped provider's name, or ``"package.module:NAME"``.
+    """
+
+    conn_name_attr: ClassVar[str] = "conn_id"
+    default_conn_name: ClassVar[str] = "runops_default"
+    conn_type: ClassVar[str] = "runops"
+    hook_name: ClassVar[str] = "runops"
+
+    def __init__(self, conn_id: str | None = None, *, provider: str, logger_name: str | None = None) -> None:
+        super().__init__(logger_name=logger_name)
+        self.provider = find(provider)
+        self.conn_id = conn_id or f"{self.provider.name}_default"
+
+    def get_conn(self) -> RunClient:
+        """As :meth:`client`."""
+        return self.client()
+
+    def client(self, **settings: Any) -> RunClient:
+        """A client for plain Python; a context manager.
+
+        :param settings: Take the place of what the connection says, such as ``request_timeout`` in seconds.
+        :raises AuthError: The connection is missing or has no key.
+        :raises ConfigurationError: A field of the connection is unusable.
+        """
+        with in_airflow_terms():
+            return RunClient(self.provider, **{**self._settings, **settings})
+
+    async def async_client(self, **settings: Any) -> AsyncRunClient:
+        """A client for the triggerer; an async context manager. Takes and raises what :meth:`client` does."""
+        with in_airflow_terms():
+            try:
+                connection = await connection_of(self.conn_id)
+            except AirflowNotFoundException:
+                raise self._missing() from None
+            return AsyncRunClient(self.provider, **{**client_settings(self.provider, connection), **settings})
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Make a harmless read that only a good key gets through; what Airflow's Test button calls."""
+        title = self.provider.title
+        try:
+            client = self.client()
+        except exceptions.AirflowException as error:
+            return False, str(error)
+        try:
+            with client:
+                client.probe()
+        except AuthError as error:
+            return False, f"{title} can be reached, but refuses the key: {error}"
+        except AnswerError as error:
+            if error.status is None:
+                return False, f"{title} cannot be reached at {client.root}: {error}"
+            return False, f"{title} answered at {client.root}, but not as expected: {error}"
+        return True, f"{title} accepts the key."
+
+    @cached_property
+    def _settings(self) -> dict[str, Any]:
+        try:
+            connection = self.get_connection(self.conn_id)
+        except AirflowNotFoundException:
+            raise self._missing() from None
+        settings = client_settings(self.provider, connection)
+        mask_secret(settings["token"])
+        return settings
+
+    def _missing(self) -> exceptions.AuthError:
+        return exceptions.AuthError(
+            f"There is no connection {self.conn_id!r}: create one of type {self.provider.name} with the API key of "
+            f"{self.provider.title} as its password."
+        )
+
+
+def client_settings(provider: Provider, connection: Any) -> dict[str, Any]:
+    """What a connection says, as a client takes it.
+
+    :raises AuthError: The password is empty.
+    :raises ConfigurationError: A field is unusable; the text names the connection and the field.
+    """
+    origin = f"connection {connection.conn_id!r}"
+    token = (connection.password or "").strip()
+    if not token:
+        raise exceptions.AuthError(f"The {origin} has no password: put the API key or token of {provider.title} there.")
+    extra = _extra(connection, origin)
+    settings: dict[str, Any] = {
+        "token": token,
+        "base_url": base_url(connection),
+        "options": {name: _text(extra.get(name)) for name in provider.options},
+        "origin": origin,
+        "allow_http": _flag(extra.get("allow_http")),
+        "user_agent": f"airflow/{airflow_version}",
+    }
+    return settings | {name: extra[name] for name in CLIENT_EXTRAS if extra.get(name) not in (None, "")}
+
+
+def base_url(connection: Any) -> str | None:
+    """The address that host, port and schema spell together, or None for the public one.
+
+    The schema is the scheme where it is ``http`` or ``https``, and a path otherwise, as in a connection URI.
+    """
+    host = (connection.host or "").strip()
+    if not host:
+        return None
+    schema = (connection.schema or "").strip().strip("/")
+    scheme, separator, rest = host.partition("://")
+    if not separator:
+        scheme, rest = (schema if schema in SCHEMES else "https"), host
+    authority, slash, path = rest.partition("/")
+    if connection.port and not authority.rpartition("]")[2].count(":"):
+        authority = f"{authority}:{connection.port}"
+    if schema and schema not in SCHEMES:
+        path = f"{path.rstrip('/')}/{schema}" if path.strip("/") else schema
+        slash = "/"
+    return f"{scheme}://{authority}{slash}{path}"
+
+
+def _extra(connection: Any, origin: str) -> Mapping[str, Any]:
+    # Airflow's own reader masks each value by a call that is not safe on an event loop; no secret stands here.
+    try:
+        extra = json.loads(connection.extra or "{}")
+    except ValueError:
+        extra = None
+    if not isinstance(extra, dict):
+        raise ConfigurationError(f"The extra of {origin} is no JSON object.")
+    return extra
+
+
+def _text(value: object) -> str | None:
+    return None if value is None or value == "" else str(value)
+
+
+def _flag(value: object) -> bool:
+    return value.strip().lower() in ("1", "true", "yes", "on") if isinstance(value, str) else bool(value)

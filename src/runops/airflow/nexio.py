@@ -1,0 +1,79 @@
+"""Nexio in Airflow: names and signatures. What Nexio's words mean stands in ``runops.core.providers.nexio``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from runops.airflow.hook import RunHook
+from runops.airflow.link import NexioRunLink
+from runops.airflow.operator import RunOperator
+from runops.airflow.sensor import RunSensor
+
+
+class NexioHook(RunHook):
+    """The connection to Nexio.
+
+    :param nexio_conn_id: The connection, of type ``nexio``; its password is the API key.
+    """
+
+    conn_name_attr: ClassVar[str] = "nexio_conn_id"
+    default_conn_name: ClassVar[str] = "nexio_default"
+    conn_type: ClassVar[str] = "nexio"
+    hook_name: ClassVar[str] = "Nexio"
+
+    def __init__(self, nexio_conn_id: str = default_conn_name, **kwargs: Any) -> None:
+        super().__init__(nexio_conn_id, provider="nexio", **kwargs)
+
+
+class NexioRunSensor(RunSensor):
+    """Wait for a Nexio run that something else submitted. See :class:`~runops.airflow.sensor.RunSensor`.
+
+    :param run_id: The run's id (templated).
+    :param nexio_conn_id: The connection (templated).
+    """
+
+    template_fields: Sequence[str] = ("run_id", "nexio_conn_id")
+    operator_extra_links = (NexioRunLink(),)
+    conn_id_field: ClassVar[str] = "nexio_conn_id"
+
+    def __init__(self, *, run_id: str, nexio_conn_id: str = NexioHook.default_conn_name, **kwargs: Any) -> None:
+        super().__init__(provider="nexio", run_id=run_id, conn_id=nexio_conn_id, **kwargs)
+        self.nexio_conn_id = nexio_conn_id
+
+
+class NexioRunOperator(RunOperator):
+    """Submit a run of a Nexio engine and wait for it. See :class:`~runops.airflow.operator.RunOperator`.
+
+    Nexio has no way to cancel a run and lists none, so a submit whose answer is lost ends in
+    ``SubmitUncertainError``.
+
+    :param engine_slug: The engine (templated).
+    :param input: The engine's input, a JSON object (templated).
+    :param offerings: JSON objects, for placement engines only (templated).
+    :param engine_version: ``"1.3"`` or ``"1.x"``; without it the engine's current configuration runs (templated).
+    :param nexio_conn_id: The connection (templated).
+    """
+
+    template_fields: Sequence[str] = ("engine_slug", "input", "offerings", "engine_version", "nexio_conn_id")
+    template_fields_renderers: ClassVar[dict[str, str]] = {"input": "json", "offerings": "json"}
+    operator_extra_links = (NexioRunLink(),)
+    conn_id_field: ClassVar[str] = "nexio_conn_id"
+    call_fields: ClassVar[tuple[str, ...]] = ("engine_slug", "input", "offerings", "engine_version")
+
+    def __init__(
+        self,
+        *,
+        engine_slug: str,
+        input: Mapping[str, Any] | str,
+        offerings: Sequence[Mapping[str, Any]] | str | None = None,
+        engine_version: str | None = None,
+        nexio_conn_id: str = NexioHook.default_conn_name,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(provider="nexio", conn_id=nexio_conn_id, **kwargs)
+        self.engine_slug = engine_slug
+        self.input = input
+        self.offerings = offerings
+        self.engine_version = engine_version
+        self.nexio_conn_id = nexio_conn_id

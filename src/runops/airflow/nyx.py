@@ -1,0 +1,111 @@
+"""Nyx in Airflow: names and signatures. What Nyx's words mean stands in ``runops.core.providers.nyx``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from runops.airflow.hook import RunHook
+from runops.airflow.link import NyxRunLink
+from runops.airflow.operator import RunOperator
+from runops.airflow.sensor import RunSensor
+
+
+class NyxHook(RunHook):
+    """The connection to Nyx.
+
+    :param nyx_conn_id: The connection, of type ``nyx``; its password is the verification token.
+    """
+
+    conn_name_attr: ClassVar[str] = "nyx_conn_id"
+    default_conn_name: ClassVar[str] = "nyx_default"
+    conn_type: ClassVar[str] = "nyx"
+    hook_name: ClassVar[str] = "Nyx"
+
+    def __init__(self, nyx_conn_id: str = default_conn_name, **kwargs: Any) -> None:
+        super().__init__(nyx_conn_id, provider="nyx", **kwargs)
+
+
+class NyxRunSensor(RunSensor):
+    """Wait for a Nyx run that something else submitted. See :class:`~runops.airflow.sensor.RunSensor`.
+
+    :param run_id: The run's id (templated).
+    :param nyx_conn_id: The connection (templated).
+    """
+
+    template_fields: Sequence[str] = ("run_id", "nyx_conn_id")
+    operator_extra_links = (NyxRunLink(),)
+    conn_id_field: ClassVar[str] = "nyx_conn_id"
+
+    def __init__(self, *, run_id: str, nyx_conn_id: str = NyxHook.default_conn_name, **kwargs: Any) -> None:
+        super().__init__(provider="nyx", run_id=run_id, conn_id=nyx_conn_id, **kwargs)
+        self.nyx_conn_id = nyx_conn_id
+
+
+class NyxRunOperator(RunOperator):
+    """Submit a Nyx audit and wait for it. See :class:`~runops.airflow.operator.RunOperator`.
+
+    ``runops.core.NYX_GATE`` as ``on_outcome`` lets a vulnerability that was found stop what follows;
+    ``runops.core.NYX_AUDIT`` takes a finding for what was sought.
+
+    :param config_name: Stable name of the audit; one run of it may be active (templated).
+    :param name: What people call this run (templated).
+    :param target: ``{"url": ..., "endpoint": ..., "credentials": ...}``, with one of url and endpoint at least
+        (templated). Airflow shows rendered fields to its users: take credentials from a secret Variable or connection.
+    :param objective: What the audit should try to make the target do (templated).
+    :param budget_usd: The most that it may spend, in USD (templated).
+    :param severity_target: One of low, medium, high, critical (templated).
+    :param hints: Free texts for the audit (templated).
+    :param extra: Further fields of the request (templated).
+    :param nyx_conn_id: The connection (templated).
+    """
+
+    template_fields: Sequence[str] = (
+        "config_name",
+        "name",
+        "target",
+        "objective",
+        "budget_usd",
+        "severity_target",
+        "hints",
+        "extra",
+        "nyx_conn_id",
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = {"target": "json", "extra": "json"}
+    operator_extra_links = (NyxRunLink(),)
+    conn_id_field: ClassVar[str] = "nyx_conn_id"
+    call_fields: ClassVar[tuple[str, ...]] = (
+        "config_name",
+        "name",
+        "target",
+        "objective",
+        "budget_usd",
+        "severity_target",
+        "hints",
+        "extra",
+    )
+
+    def __init__(
+        self,
+        *,
+        config_name: str,
+        name: str,
+        target: Mapping[str, Any] | str,
+        objective: str,
+        budget_usd: float | str,
+        severity_target: str,
+        hints: Sequence[str] | str | None = None,
+        extra: Mapping[str, Any] | str | None = None,
+        nyx_conn_id: str = NyxHook.default_conn_name,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(provider="nyx", conn_id=nyx_conn_id, **kwargs)
+        self.config_name = config_name
+        self.name = name
+        self.target = target
+        self.objective = objective
+        self.budget_usd = budget_usd
+        self.severity_target = severity_target
+        self.hints = hints
+        self.extra = extra
+        self.nyx_conn_id = nyx_conn_id

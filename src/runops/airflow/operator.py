@@ -1,0 +1,319 @@
+"""The operator that starts a run and waits for it: at most one run at a time, whatever dies in between."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, ClassVar, Literal
+
+from runops.airflow._compat import AirflowException, conf
+from runops.airflow.exceptions import in_airflow_terms
+from runops.airflow.link import RunLink
+from runops.airflow.memory import Memory
+from runops.airflow.settle import RUN_ID, publish
+from runops.airflow.trigger import ALIVE, OVER, state_in
+from runops.airflow.waiting import RunWaiting
+from runops.core import (
+    AnswerError,
+    NotSupported,
+    Outcome,
+    Phase,
+    RunClient,
+    RunopsError,
+    RunRef,
+    RunResult,
+    RunSnapshot,
+    SubmitUncertainError,
+    Verdict,
+    find,
+)
+from runops.core.arguments import one_of, seconds
+from runops.core.policy import retry_may_submit
+from runops.core.provider import Call
+from runops.core.watch import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT, Patience
+
+logger = logging.getLogger(__name__)
+
+KILL_SECONDS = 3.0
+"""Between the signal that asks a task to end and the one that ends it lie 5 s."""
+STATE_SECONDS = 1.5
+
+SUBMITTING, SUBMITTED = "submitting", "submitted"
+
+
+class RunOperator(RunWaiting):
+    """Start a run of any provider, once, and wait for its end.
+
+    A try that follows a crash re-attaches to the run that the earlier one started. A new run is started only when the
+    earlier one failed and the verdict on that is fail, when a person cleared the task (``on_clear="submit"``), or
+    when the task itself had cancelled it. This needs Airflow's task state store (3.3 or newer); below, each try
+    submits.
+
+    :param provider: A shipped provider's name (``"nexio"``), or ``"package.module:NAME"`` for one of your own.
+    :param arguments: What the provider's submit takes, by name (templated).
+    :param conn_id: The connection (templated); ``<provider>_default`` if not given.
+    :param wait: Wait for the end. Otherwise the task succeeds once the run is submitted, and the result's ``outcome``
+        and ``verdict`` are null.
+    :param timeout: Seconds (or a timedelta) for the whole wait of one try.
+    :param error_budget: Seconds (or a timedelta) of failed reads in a row before ``PollingError``.
+    :param poll_interval: The shortest time between two looks, in seconds (or as a timedelta).
+    :param on_outcome: Outcome to verdict, such as ``{"degraded": "warn"}``. Outcomes: succeeded, degraded, exhausted,
+        failed, cancelled, timed_out. Verdicts: succeed, warn, skip, fail.
+    :param max_paused: Seconds (or a timedelta) that the run may stay paused or waiting before it counts as timed_out.
+    :param adopt_uncertain: After a lost answer to the submit, take a single new run for ours even where the provider
+        lets runs overlap.
+    :param cancel_on_kill: Cancel the run when a person kills the task, where the provider can.
+    :param cancel_on_timeout: Cancel the run when the wait timed out, where the provider can.
+    :param durable: Remember the run over tries.
+    :param on_clear: What a person's clear means: ``"submit"`` a new run, or ``"reattach"`` to the earlier one.
+    :param deferrable: Wait in the triggerer. Default: Airflow's ``operators.default_deferrable``.
+    """
+
+    template_fields: Sequence[str] = ("arguments", "conn_id")  # pyright: ignore[reportIncompatibleVariableOverride]
+    template_fields_renderers: ClassVar[dict[str, str]] = {"arguments": "json"}
+    operator_extra_links = (RunLink(),)
+    call_fields: ClassVar[tuple[str, ...]] = ()
+    """Attributes that hold the submit's arguments, where they are arguments of their own."""
+
+    def __init__(
+        self,
+        *,
+        provider: str,
+        arguments: Mapping[str, Any] | None = None,
+        conn_id: str | None = None,
+        wait: bool = True,
+        timeout: float | timedelta = DEFAULT_TIMEOUT,
+        error_budget: float | timedelta = DEFAULT_ERROR_BUDGET,
+        poll_interval: float | timedelta | None = None,
+        on_outcome: Mapping[str, str] | None = None,
+        max_paused: float | timedelta | None = None,
+        adopt_uncertain: bool = False,
+        cancel_on_kill: bool = True,
+        cancel_on_timeout: bool = True,
+        durable: bool = True,
+        on_clear: Literal["submit", "reattach"] = "submit",
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.provider = provider
+        self.arguments = arguments
+        setattr(self, self.conn_id_field, conn_id)
+        self.wait = wait
+        self.timeout = timeout
+        self.error_budget = error_budget
+        self.poll_interval = poll_interval
+        self.on_outcome = on_outcome
+        self.max_paused = max_paused
+        self.adopt_uncertain = adopt_uncertain
+        self.cancel_on_kill = cancel_on_kill
+        self.cancel_on_timeout = cancel_on_timeout
+        self.durable = durable
+        self.on_clear = on_clear
+        self.deferrable = deferrable
+        self._running: tuple[Any, RunRef] | None = None
+        service = find(provider)
+        if service.submit is None:
+            raise NotSupported(f"{service.title} documents no way to start a run: wait for its runs with a sensor.")
+        service.policy(on_outcome)
+        one_of("on_clear", on_clear, ("submit", "reattach"))
+        self._clocks(deadline=0.0)
+
+    def execute(self, context: Any) -> RunResult:
+        """Start the run, or find the one that an earlier try started, and wait.
+
+        :param context: The task's context.
+        """
+        with in_airflow_terms():
+            call = self._call()
+            with self._hook().client() as client:
+                ref, submitted_at = self._start(context, client, call)
+        self._running = context, ref
+        url = self.service.url(ref)
+        publish(context, ref, url)
+        if not self.wait:
+            return RunSnapshot(ref=ref, state=None, phase=Phase.QUEUED, url=url).to_result()
+        patience = self._clocks(deadline=self._deadline(context))
+        return self._settle(context, self._await_run(context, ref, patience, submitted_at=submitted_at))
+
+    def on_kill(self) -> None:
+        """Cancel the run if a person killed the task; leave it if the worker is only being shut down."""
+        if self._running is None or not self._can_cancel(self.cancel_on_kill):
+            return
+        context, ref = self._running
+        killed = _within(STATE_SECONDS, lambda: self._killed_by_person(context))
+        if not killed:
+            self.log.info("%s is left alone: nobody is known to have killed its task.", ref)
+            return
+        # A clear of a running task cannot be told from a retry afterwards, so the kill leaves its own record.
+        _within(STATE_SECONDS, lambda: self._memory(context).update(given_up=True))
+        cancelled = _within(KILL_SECONDS, lambda: self._cancel(ref, request_timeout=KILL_SECONDS))
+        if not cancelled:
+            self.log.warning("Whether %s is cancelled is not known: there was no answer in time.", ref)
+
+    # --- what the wait asks ---
+
+    def _deadline(self, context: Any) -> float:
+        return context["ti"].start_date.timestamp() + seconds("timeout", self.timeout)
+
+    def _waited_for(self, context: Any) -> RunRef:
+        ti = context["ti"]
+        run_id = ti.xcom_pull(task_ids=ti.task_id, key=RUN_ID, map_indexes=ti.map_index)
+        return self.service.ref(run_id, self._call().parents)
+
+    def _trigger_settings(self) -> dict[str, Any]:
+        return {"cancel_on_kill": self._can_cancel(self.cancel_on_kill), "on_clear": self.on_clear}
+
+    def _settle(self, context: Any, snapshot: RunSnapshot) -> RunResult:
+        if snapshot.outcome is Outcome.TIMED_OUT and self._can_cancel(self.cancel_on_timeout):
+            try:
+                self._cancel(snapshot.ref)
+            except (RunopsError, AirflowException) as error:
+                self.log.warning("%s could not be cancelled and may go on: %s", snapshot.ref, error)
+            else:
+                self._memory(context).update(given_up=True)
+        return super()._settle(context, snapshot)
+
+    def _after_crash(self, context: Any, error: AirflowException) -> RunResult:
+        """A run that is over has ended, whatever became of the trigger; else the next try re-attaches."""
+        ref = self._waited_for(context)
+        self.log.warning("The trigger broke (%s); looking at %s once more.", error, ref)
+        snapshot = self._last_look(ref, None, "timeout")
+        if not snapshot.run_ended:
+            raise error
+        return self._settle(context, snapshot)
+
+    # --- start ---
+
+    def _start(self, context: Any, client: RunClient, call: Call) -> tuple[RunRef, float | None]:
+        """The run to wait for, and when it was submitted, where that is known."""
+        memory = self._memory(context)
+        if self.durable and not memory.exists:
+            self.log.warning(
+                "durable needs the task state store of Airflow 3.3 or newer: here a retry after a crash submits anew."
+            )
+        record = memory.load()
+        if record is None:
+            self._leave(client, memory.load_any())
+        elif record.get("state") == SUBMITTING:
+            known = record.get("known")
+            self.log.info("An earlier try may have submitted; looking for its run.")
+            ref = client.reconcile(
+                call, None if known is None else frozenset(known), adopt_uncertain=self.adopt_uncertain
+            )
+            return self._remember(memory, ref), record.get("submitted_at")
+        elif record.get("state") == SUBMITTED:
+            ref = RunRef.parse(record["ref"])
+            if not self._may_submit_after(client, ref, given_up=bool(record.get("given_up"))):
+                self.log.info("Re-attached to %s, which an earlier try submitted.", ref)
+                return ref, record.get("submitted_at")
+        return self._submit(client, call, memory)
+
+    def _submit(self, client: RunClient, call: Call, memory: Memory) -> tuple[RunRef, float]:
+        submitted_at = time.time()
+
+        def before(known: frozenset[str] | None) -> None:
+            listed = None if known is None else sorted(known)
+            memory.save(state=SUBMITTING, known=listed, submitted_at=submitted_at)
+
+        try:
+            ref = client.submit(call, adopt_uncertain=self.adopt_uncertain, before=before)
+        except SubmitUncertainError:
+            raise
+        except RunopsError:
+            memory.forget()
+            raise
+        self.log.info("Submitted %s.", ref)
+        return self._remember(memory, ref, submitted_at=submitted_at), submitted_at
+
+    def _remember(self, memory: Memory, ref: RunRef, **more: Any) -> RunRef:
+        memory.save(state=SUBMITTED, ref=ref.model_dump(mode="json"), **more)
+        return ref
+
+    def _may_submit_after(self, client: RunClient, ref: RunRef, *, given_up: bool) -> bool:
+        """Whether the run of an earlier try leaves room for a new one."""
+        if not self.wait:
+            return False
+        try:
+            earlier = client.get(ref)
+        except AnswerError as error:
+            self.log.warning("%s could not be read at once: %s", ref, error)
+            return False
+        if earlier.outcome is None:
+            return False
+        if given_up and earlier.outcome is Outcome.CANCELLED:
+            return True
+        return retry_may_submit(earlier.outcome) and self._policy().decide(earlier.outcome) is Verdict.FAIL
+
+    def _leave(self, client: RunClient, record: Mapping[str, Any] | None) -> None:
+        """A person cleared the task: see that the run of before does not go on beside the new one."""
+        if record is None or record.get("state") != SUBMITTED or not self._can_cancel(self.cancel_on_kill):
+            return
+        ref = RunRef.parse(record["ref"])
+        try:
+            if client.get(ref).run_ended:
+                return
+            self.log.info("The task was cleared: cancelling %s of before.", ref)
+            client.cancel(ref)
+        except RunopsError as error:
+            self.log.warning("%s of before could not be cancelled and may go on: %s", ref, error)
+
+    def _call(self) -> Call:
+        named = {name: getattr(self, name) for name in self.call_fields}
+        return self.service.call(**{**(self.arguments or {}), **named})
+
+    def _clocks(self, *, deadline: float) -> Patience:
+        return Patience.build(
+            self.service,
+            now=0.0,
+            timeout=self.timeout,
+            deadline=deadline,
+            error_budget=self.error_budget,
+            max_paused=self.max_paused,
+            interval=self.poll_interval,
+        )
+
+    def _memory(self, context: Any) -> Memory:
+        return Memory(context if self.durable else {"ti": context["ti"]}, everlasting=self.on_clear == "reattach")
+
+    # --- kill ---
+
+    def _can_cancel(self, wanted: bool) -> bool:
+        return wanted and self.service.cancel is not None
+
+    def _cancel(self, ref: RunRef, **settings: Any) -> bool:
+        with self._hook().client(**settings) as client:
+            client.cancel(ref)
+        self.log.info("Cancelled %s.", ref)
+        return True
+
+    def _killed_by_person(self, context: Any) -> bool:
+        ti = context["ti"]
+        mapped = ti.map_index is not None and ti.map_index >= 0
+        states = ti.get_task_states(
+            dag_id=ti.dag_id,
+            task_ids=[ti.task_id],
+            run_ids=[ti.run_id],
+            map_index=ti.map_index if mapped else None,
+        )
+        state = state_in(states, ti)
+        return state in OVER or (state not in ALIVE and self.on_clear == "submit")
+
+
+def _within(limit: float, work: Callable[[], Any]) -> Any:
+    """What ``work`` gives within ``limit`` seconds, or None: in a signal handler nothing may block for longer."""
+    given: list[Any] = []
+
+    def attempt() -> None:
+        try:
+            given.append(work())
+        except Exception:  # the caller sees that nothing came; the log says why
+            logger.warning("An attempt while the task is being killed failed.", exc_info=True)
+
+    thread = threading.Thread(target=attempt, daemon=True)
+    thread.start()
+    thread.join(limit)
+    return given[0] if given else None

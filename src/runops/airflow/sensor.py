@@ -1,0 +1,266 @@
+"""The sensor that waits for a run that something else started. It never cancels: it did not submit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, ClassVar, cast
+
+from airflow.sdk import BaseSensorOperator, PokeReturnValue
+
+from runops.airflow._compat import AirflowRescheduleException, AirflowSkipException, conf
+from runops.airflow.exceptions import SensorTimedOut, as_airflow, in_airflow_terms
+from runops.airflow.link import RunLink
+from runops.airflow.memory import Memory
+from runops.airflow.settle import publish
+from runops.airflow.trigger import timed_out
+from runops.airflow.waiting import Follower, RunWaiting
+from runops.core import OutcomePolicy, PollingError, RunNotFound, RunopsError, RunRef, RunResult, RunSnapshot, find
+from runops.core.cadence import spread
+from runops.core.run import PARKED
+from runops.core.watch import DEFAULT_ERROR_BUDGET, Patience
+
+RESCHEDULE_SECONDS = 60.0
+"""The shortest time between two pokes in reschedule mode, unless the user gives a ``poke_interval``."""
+POKE_SECONDS = 90.0
+"""For so long one poke in reschedule mode looks again: at a result that is still to come, and over a short failure."""
+LONGEST_BACKOFF = 3600.0
+"""The longest time between two looks under ``exponential_backoff`` without a ``max_wait``."""
+
+
+class _NotOver(Exception):
+    """Ends a poke: the run was seen, and it goes on."""
+
+    def __init__(self, snapshot: RunSnapshot) -> None:
+        super().__init__()
+        self.snapshot = snapshot
+
+
+class _OneLook(Follower):
+    """Ends a wait at its first good look, unless the word that it saw needs time to settle."""
+
+    def __init__(self, context: Mapping[str, Any], sensor: RunSensor, url: str | None) -> None:
+        super().__init__(context, sensor.log, url=url)
+        self._states = sensor.service.states
+
+    def __call__(self, snapshot: RunSnapshot) -> None:
+        super().__call__(snapshot)
+        if snapshot.phase is None or snapshot.state is None:
+            return
+        if self._states.read(snapshot.state).settles_after is None:
+            raise _NotOver(snapshot)
+
+
+class RunSensor(RunWaiting, BaseSensorOperator):
+    """Wait until a run of any provider ends, and turn how it ended into the task's own end.
+
+    ``poke``, ``reschedule`` and deferrable give the same result, XComs, exceptions and skips. A failed read does not
+    end the wait; a wrong key, a missing connection or an unknown run does, at once, and is never softened by
+    ``soft_fail``. Everything of ``BaseSensorOperator`` keeps its meaning:
+
+    - ``poke_interval``, if given, is the shortest time between two looks; otherwise the provider's own cadence
+      holds, and in reschedule mode at least 60 s.
+    - ``exponential_backoff`` doubles the time between two looks, up to ``max_wait``.
+    - ``timeout`` counts from the first try; its end is ``SensorTimedOut``, which is not retried.
+    - ``soft_fail`` turns failed, cancelled and timed_out into a skip; an entry in ``on_outcome`` wins over it.
+    - ``never_fail`` turns every failure into a skip, a wrong key too.
+    - ``silent_fail`` lets reads fail until ``timeout``, whatever ``error_budget`` says; it hides no final error.
+
+    :param provider: A shipped provider's name (``"nexio"``), or ``"package.module:NAME"`` for one of your own.
+    :param run_id: The run's id (templated).
+    :param parents: Further ids that the run's address needs, by name (templated); OnePin: ``{"workflow_id": ...}``.
+    :param conn_id: The connection (templated); ``<provider>_default`` if not given.
+    :param on_outcome: Outcome to verdict, such as ``{"degraded": "warn"}``. Outcomes: succeeded, degraded, exhausted,
+        failed, cancelled, timed_out. Verdicts: succeed, warn, skip, fail.
+    :param error_budget: Seconds (or a timedelta) of failed reads in a row before ``PollingError``.
+    :param max_paused: Seconds (or a timedelta) that the run may stay paused or waiting before it counts as timed_out.
+        In reschedule mode this needs Airflow 3.3 or newer.
+    :param deferrable: Wait in the triggerer. Default: Airflow's ``operators.default_deferrable``.
+    :param poke_interval: Seconds (or a timedelta), see above.
+    """
+
+    template_fields: Sequence[str] = ("run_id", "parents", "conn_id")  # pyright: ignore[reportIncompatibleVariableOverride]
+    operator_extra_links = (RunLink(),)
+    timed_out_error = SensorTimedOut
+    parent_fields: ClassVar[tuple[str, ...]] = ()
+    """Attributes that hold the parents, where they are arguments of their own."""
+
+    def __init__(
+        self,
+        *,
+        provider: str,
+        run_id: str,
+        parents: Mapping[str, str] | None = None,
+        conn_id: str | None = None,
+        on_outcome: Mapping[str, str] | None = None,
+        error_budget: float | timedelta = DEFAULT_ERROR_BUDGET,
+        max_paused: float | timedelta | None = None,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        poke_interval: float | timedelta | None = None,
+        **kwargs: Any,
+    ) -> None:
+        # The base class cannot tell its default of 60 s from a user's wish.
+        given = {} if poke_interval is None else {"poke_interval": poke_interval}
+        super().__init__(**given, **kwargs)
+        self.provider = provider
+        self.run_id = run_id
+        self.parents = parents
+        setattr(self, self.conn_id_field, conn_id)
+        self.on_outcome = on_outcome
+        self.error_budget = error_budget
+        self.max_paused = max_paused
+        self.deferrable = deferrable
+        self.interval = self.poke_interval if given and self.poke_interval else None
+        find(provider).policy(on_outcome, soft_fail=self.soft_fail)
+        self._clocks(deadline=0.0)
+
+    def execute(self, context: Any) -> RunResult:
+        """Wait for the run, in the way that ``mode`` and ``deferrable`` say.
+
+        :param context: The task's context.
+        """
+        with self._never_failing():
+            if not self.deferrable and self.reschedule:
+                return self._poke_or_reschedule(context)
+            with in_airflow_terms():
+                ref = self._waited_for(context)
+            publish(context, ref, self.service.url(ref))
+            patience = self._clocks(deadline=self._deadline(context))
+            return self._settle(context, self._await_run(context, ref, patience))
+
+    def poke(self, context: Any) -> PokeReturnValue:
+        """One look, as reschedule mode takes it: done, with the run's result, or not done.
+
+        :param context: The task's context.
+        """
+        with in_airflow_terms():
+            ref = self._waited_for(context)
+        snapshot = self._look(context, ref)
+        if snapshot is None:
+            return PokeReturnValue(is_done=False)
+        return PokeReturnValue(is_done=True, xcom_value=self._settle(context, snapshot))
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Any) -> Any:
+        """As the base class's, but a skip comes only from a verdict or from ``never_fail``."""
+        with self._never_failing():
+            return super().resume_execution(next_method, next_kwargs, context)
+
+    # --- what the wait asks ---
+
+    def _waited_for(self, context: Any) -> RunRef:
+        named = {name: getattr(self, name) for name in self.parent_fields}
+        return self.service.ref(self.run_id, {**(self.parents or {}), **named})
+
+    def _policy(self) -> OutcomePolicy:
+        return self.service.policy(self.on_outcome, soft_fail=self.soft_fail)
+
+    def _deadline(self, context: Any) -> float:
+        return self._began(context) + self.timeout
+
+    def _began(self, context: Any) -> float:
+        """When the first try of this generation began."""
+        memory = Memory(context)
+        record = memory.load()
+        if record is not None and "began" in record:
+            return record["began"]
+        ti = context["ti"]
+        first = ti.get_first_reschedule_date(context) if self.reschedule and not self.deferrable else None
+        began = (first or ti.start_date).timestamp()
+        memory.save(began=began)
+        return began
+
+    def _clocks(self, *, deadline: float) -> Patience:
+        interval = self.interval
+        if interval is None and self.reschedule and not self.deferrable:
+            interval = RESCHEDULE_SECONDS
+        ceiling = None if self.max_wait is None else self.max_wait.total_seconds()
+        if self.exponential_backoff and ceiling is None:
+            ceiling = LONGEST_BACKOFF
+        patience = Patience.build(
+            self.service,
+            now=0.0,
+            deadline=deadline,
+            error_budget=self.error_budget,
+            max_paused=self.max_paused,
+            interval=interval,
+            factor=2.0 if self.exponential_backoff else None,
+            ceiling=ceiling,
+        )
+        if self.silent_fail:
+            return replace(patience, error_budget=max(patience.error_budget, float(self.timeout)))
+        return patience
+
+    # --- reschedule mode ---
+
+    def _poke_or_reschedule(self, context: Any) -> RunResult:
+        poked = self.poke(context)
+        if poked.is_done:
+            return cast("RunResult", poked.xcom_value)
+        now, began = time.time(), self._began(context)
+        patience = self._clocks(deadline=began + self.timeout)
+        pause = patience.cadence.delay(now - began, jitter=max(spread(), 0.0))
+        again = min(now + pause, max(patience.deadline, now))
+        raise AirflowRescheduleException(datetime.fromtimestamp(again, UTC))
+
+    def _look(self, context: Any, ref: RunRef) -> RunSnapshot | None:
+        """The last snapshot if the wait ends at this poke. What outlives the poke is kept in the task's memory."""
+        patience = self._clocks(deadline=self._deadline(context))
+        memory = Memory(context)
+        past = memory.load() or {}
+        url = self.service.url(ref)
+        follower = _OneLook(context, self, url)
+        # Airflow removes a task's XComs before each poke.
+        publish(context, ref, url)
+        began = time.time()
+        here = replace(patience, deadline=min(max(patience.deadline, began), began + POKE_SECONDS), max_paused=None)
+        try:
+            with self._hook().client() as client:
+                snapshot = client.wait(ref, patience=here, submitted_at=past.get("began"), on_look=follower)
+        except _NotOver as news:
+            return self._still_open(memory, past, patience, ref, news.snapshot)
+        except (PollingError, RunNotFound) as error:
+            now = time.time()
+            failing_since = past.get("failing_since") or began
+            never_seen = not past.get("seen")
+            over = never_seen and (isinstance(error, RunNotFound) or now >= patience.deadline)
+            if over or now - failing_since >= patience.error_budget:
+                raise as_airflow(error) from None
+            self.log.warning("%s", error)
+            if now >= patience.deadline:
+                return timed_out(self._hook(), ref, None, "timeout")
+            memory.update(failing_since=failing_since)
+            return None
+        except RunopsError as error:
+            raise as_airflow(error) from None
+        if snapshot.ended_by and time.time() < patience.deadline:
+            return None
+        return snapshot
+
+    def _still_open(
+        self, memory: Memory, past: Mapping[str, Any], patience: Patience, ref: RunRef, snapshot: RunSnapshot
+    ) -> RunSnapshot | None:
+        now = time.time()
+        parked_since = (past.get("parked_since") or now) if snapshot.phase in PARKED else None
+        memory.update(seen=True, failing_since=None, parked_since=parked_since)
+        if now >= patience.deadline:
+            return timed_out(self._hook(), ref, snapshot, "timeout")
+        if parked_since is not None and patience.max_paused is not None:
+            if not memory.exists:
+                self.log.warning("max_paused needs Airflow 3.3 or newer in reschedule mode: it is not applied.")
+            elif now - parked_since >= patience.max_paused:
+                return timed_out(self._hook(), ref, snapshot, "max_paused")
+        return None
+
+    @contextmanager
+    def _never_failing(self) -> Generator[None]:
+        try:
+            yield
+        except (AirflowSkipException, AirflowRescheduleException):
+            raise
+        except Exception as error:
+            if self.never_fail:
+                raise AirflowSkipException(f"Skipped, because never_fail is set: {error}") from None
+            raise

@@ -1,0 +1,242 @@
+"""The one trigger: it waits for a run of any provider in the triggerer. It decides nothing about how the run ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
+from typing import Any, ClassVar, Literal
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from runops.airflow._compat import AirflowException
+from runops.airflow.exceptions import TriggerCrashed, as_airflow, name_of, named
+from runops.airflow.hook import RunHook
+from runops.core import Outcome, RunopsError, RunRef, RunSnapshot
+from runops.core.run import EndedBy
+from runops.core.watch import News, Patience, Watch
+
+VERSION = 1
+STATE_SECONDS = 2.0
+CANCEL_SECONDS = 15.0
+
+ALIVE = frozenset({"running", "deferred"})
+"""States in which a person has not killed the task: it is only being moved."""
+OVER = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
+
+
+class End(BaseModel):
+    """The event of a trigger: how the run ended, or why that is not known."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    version: int
+    kind: Literal["ended", "error"]
+    snapshot: RunSnapshot | None = None
+    error: str | None = None
+    message: str | None = None
+
+
+class RunTrigger(BaseTrigger):
+    """Wait until a run is over or a clock ends the wait; then fire one event, whatever happens.
+
+    All arguments are JSON primitives without any secret: Airflow keeps them in its database as they are. Rows outlive
+    deploys, so arguments that this version does not know are ignored, and new ones have defaults.
+
+    :param version: Of these arguments.
+    :param provider: A shipped provider's name, or ``"package.module:NAME"``.
+    :param conn_id: The connection.
+    :param ref: The run's address.
+    :param patience: The clocks of the wait.
+    :param not_before: Unix seconds before which no event is fired.
+    :param submitted_at: Unix seconds, where the submit is known.
+    :param execution_ends: Unix seconds at which the task's ``execution_timeout`` is over, or None.
+    :param cancel_on_kill: Cancel the run when a person kills the task.
+    :param on_clear: ``"reattach"`` lets the run live when a person clears the task.
+    """
+
+    _channel: ClassVar[Any] = None
+    """The connection to Airflow over which a state was asked for already."""
+
+    def __init__(
+        self,
+        *,
+        version: int = VERSION,
+        provider: str,
+        conn_id: str,
+        ref: Mapping[str, Any],
+        patience: Mapping[str, Any],
+        not_before: float = 0.0,
+        submitted_at: float | None = None,
+        execution_ends: float | None = None,
+        cancel_on_kill: bool = False,
+        on_clear: str = "submit",
+        **unknown: Any,
+    ) -> None:
+        super().__init__()
+        self.version = version
+        self.provider = provider
+        self.conn_id = conn_id
+        self.ref = dict(ref)
+        self.patience = dict(patience)
+        self.not_before = not_before
+        self.submitted_at = submitted_at
+        self.execution_ends = execution_ends
+        self.cancel_on_kill = cancel_on_kill
+        self.on_clear = on_clear
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """The path of this class, which is frozen, and its arguments."""
+        return "runops.airflow.trigger.RunTrigger", {
+            "version": self.version,
+            "provider": self.provider,
+            "conn_id": self.conn_id,
+            "ref": self.ref,
+            "patience": self.patience,
+            "not_before": self.not_before,
+            "submitted_at": self.submitted_at,
+            "execution_ends": self.execution_ends,
+            "cancel_on_kill": self.cancel_on_kill,
+            "on_clear": self.on_clear,
+        }
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Wait, and fire one event: never earlier than ``not_before``, never an exception."""
+        opening = self._open_channel()
+        event = await self._end()
+        await asyncio.gather(*opening, return_exceptions=True)
+        await asyncio.sleep(max(self.not_before - time.time(), 0.0))
+        yield TriggerEvent(event)
+
+    async def on_kill(self) -> None:
+        """Cancel the run if a person killed the task; leave it if the task is only being moved.
+
+        Airflow 3.3 calls this on a reassignment to another triggerer too, so the task's state is asked first.
+        """
+        if not self.cancel_on_kill:
+            return
+        ref = RunRef.parse(self.ref)
+        try:
+            async with asyncio.timeout(STATE_SECONDS):
+                state = await self._task_state()
+        except Exception:  # whatever the reason, without the state nobody knows that a person wants the run gone
+            self.log.warning("%s is left alone: the state of its task could not be read.", ref, exc_info=True)
+            return
+        if state in ALIVE or (self.on_clear == "reattach" and state not in OVER):
+            self.log.info("%s is left alone: the state of its task is %s.", ref, state)
+            return
+        self.log.info("Cancelling %s: the state of its task is %s.", ref, state)
+        async with asyncio.timeout(CANCEL_SECONDS):
+            async with await self._hook().async_client() as client:
+                await client.cancel(ref)
+        self.log.info("Cancelled %s.", ref)
+
+    def _open_channel(self) -> list[asyncio.Task[Any]]:
+        """Ask a first time for a task's state where nobody in this process has: building the answer takes seconds.
+
+        A kill has no such seconds, and where connections come from the environment it would be the first to ask.
+        """
+        from airflow.sdk.execution_time import task_runner
+
+        channel: Any = getattr(task_runner, "SUPERVISOR_COMMS", None)
+        if not self.cancel_on_kill or self.task_instance is None or channel is None or channel is RunTrigger._channel:
+            return []
+        RunTrigger._channel = channel
+        return [asyncio.create_task(self._task_state(), context=contextvars.Context())]
+
+    async def _end(self) -> dict[str, Any]:
+        try:
+            snapshot = await self._wait()
+        except RunopsError as error:
+            return self._error(as_airflow(error))
+        except AirflowException as error:
+            return self._error(error)
+        except Exception as error:
+            self.log.exception("The trigger met an error that is not the run's.")
+            told = f"The trigger met an error that is not the run's: {type(error).__name__}."
+            return self._error(TriggerCrashed(told))
+        return {"version": VERSION, "kind": "ended", "snapshot": snapshot.model_dump(mode="json")}
+
+    def _error(self, error: Exception) -> dict[str, Any]:
+        self.log.error("%s", error)
+        return {"version": VERSION, "kind": "error", "error": name_of(error), "message": str(error)}
+
+    async def _wait(self) -> RunSnapshot:
+        ref = RunRef.parse(self.ref)
+        patience = Patience.from_dict(self.patience)
+        hook = self._hook()
+        news = News()
+        last: RunSnapshot | None = None
+
+        def told(snapshot: RunSnapshot) -> None:
+            nonlocal last
+            if not snapshot.ended_by:
+                last = snapshot
+            if news.worth_saying(snapshot, time.time()):
+                self.log.info("%s", snapshot.summary())
+
+        by_airflow = self.execution_ends is not None and self.execution_ends < patience.deadline
+        clocks = replace(patience, deadline=self.execution_ends) if by_airflow and self.execution_ends else patience
+        async with await hook.async_client() as client:
+            snapshot = await client.wait(ref, patience=clocks, submitted_at=self.submitted_at, on_look=told)
+        if by_airflow and snapshot.ended_by == "timeout":
+            return timed_out(hook, ref, last, "execution_timeout")
+        return snapshot
+
+    async def _task_state(self) -> str | None:
+        from airflow.sdk.execution_time import task_runner
+        from airflow.sdk.execution_time.comms import GetTaskStates
+
+        ti: Any = self.task_instance
+        mapped = ti.map_index is not None and ti.map_index >= 0
+        answer: Any = await task_runner.SUPERVISOR_COMMS.asend(
+            GetTaskStates(
+                dag_id=ti.dag_id,
+                task_ids=[ti.task_id],
+                run_ids=[ti.run_id],
+                map_index=ti.map_index if mapped else None,
+            )
+        )
+        return state_in(answer.task_states, ti)
+
+    def _hook(self) -> RunHook:
+        return RunHook(self.conn_id, provider=self.provider)
+
+
+def state_in(task_states: Mapping[str, Mapping[str, Any]], ti: Any) -> str | None:
+    """The state of a task instance in Airflow's answer about the states of tasks."""
+    mapped = ti.map_index is not None and ti.map_index >= 0
+    state = task_states[ti.run_id][f"{ti.task_id}_{ti.map_index}" if mapped else ti.task_id]
+    return None if state is None else str(getattr(state, "value", state))
+
+
+def timed_out(hook: RunHook, ref: RunRef, last: RunSnapshot | None, ended_by: EndedBy) -> RunSnapshot:
+    """What was last seen of a run, as the end of a wait by a clock."""
+    clocks = Patience.build(hook.provider, now=0.0)
+    watch = Watch(hook.provider, ref, clocks, began=0.0)
+    watch.last = last
+    return watch.timed_out(ended_by)
+
+
+def read_end(event: object) -> RunSnapshot:
+    """The last snapshot that an event carries.
+
+    :raises AirflowException: What the event says instead, or TriggerCrashed where it cannot be read.
+    """
+    try:
+        end = End.model_validate(event)
+    except ValidationError as error:
+        fields = ", ".join(sorted({".".join(map(str, detail["loc"])) or "event" for detail in error.errors()}))
+        raise TriggerCrashed(f"The trigger's event cannot be read: {fields}.") from None
+    if end.kind == "error":
+        raise named(end.error or "", end.message or "The trigger reports an error without a text.")
+    if (
+        end.snapshot is None
+        or end.snapshot.outcome is None
+        or (end.snapshot.outcome is Outcome.TIMED_OUT and end.snapshot.ended_by is None)
+    ):
+        raise TriggerCrashed("The trigger's event says that the run ended, but not how.")
+    return end.snapshot

@@ -1,0 +1,98 @@
+"""What the command line accepts. It imports nothing of the core, so that ``--help`` is quick."""
+
+from __future__ import annotations
+
+import argparse
+
+from runops import __version__
+
+PROVIDER = "nexio, nyx, onepin, b3os, nekt, or 'package.module:NAME' of one of your own"
+
+ENVIRONMENT = """\
+environment:
+  NEXIO_API_KEY NYX_TOKEN ONEPIN_API_KEY B3OS_API_KEY NEKT_API_KEY   keys
+  NEXIO_BASE_URL NYX_BASE_URL ...                                    another root than the public API's
+  ONEPIN_WORKSPACE_ID B3OS_ORG_ID                                    further settings
+
+exit codes:
+  0 succeed or warn, or not over yet   1 fail   2 usage   3 skip
+  4 could not tell (key, network, no such run, uncertain submit)   130 interrupted
+  several runs: the first present of 4, 1, 3, 0
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands; ``submit`` and ``emulate`` have parsers of their own and are only listed."""
+    whole = argparse.ArgumentParser(
+        prog="runops",
+        description="Runs at Nexio, Nyx, OnePin, B3OS and Nekt: how they stand, and how they end.",
+        epilog=ENVIRONMENT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    whole.add_argument("--version", action="version", version=f"runops {__version__}")
+    commands = whole.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    get = commands.add_parser("get", help="look at a run once")
+    add_run(get)
+    add_verdicts(get)
+    add_json(get)
+
+    watch = commands.add_parser("watch", help="wait until runs are over; interrupting it cancels nothing")
+    add_run(watch, several=True)
+    add_patience(watch)
+    add_verdicts(watch)
+    add_json(watch)
+
+    cancel = commands.add_parser("cancel", help="ask the provider to stop a run")
+    add_run(cancel)
+    add_json(cancel)
+
+    commands.add_parser("submit", help="start a run (runops submit PROVIDER --help)", add_help=False)
+
+    states = commands.add_parser("states", help="every word of a provider, its meaning and its verdict by default")
+    states.add_argument("provider", nargs="?", metavar="PROVIDER", help=f"{PROVIDER}; all shipped ones if left out")
+    add_json(states)
+
+    commands.add_parser("emulate", help="serve the five APIs on this machine", add_help=False)
+    return whole
+
+
+def add_run(command: argparse.ArgumentParser, *, several: bool = False) -> None:
+    """The address of one run, or of several under one parent."""
+    command.add_argument("provider", metavar="PROVIDER", help=PROVIDER)
+    if several:
+        command.add_argument("run_ids", metavar="RUN_ID", nargs="+", help="ids as the provider shows them")
+    else:
+        command.add_argument("run_id", metavar="RUN_ID", help="the id as the provider shows it")
+    command.add_argument("--workflow-id", metavar="ID", help="the workflow of a OnePin run")
+    command.add_argument(
+        "--parent",
+        metavar="NAME=ID",
+        action="append",
+        default=[],
+        help="any other id that the address of a run needs, for a provider of your own",
+    )
+
+
+def add_patience(command: argparse.ArgumentParser) -> None:
+    """The clocks of a wait."""
+    command.add_argument("--timeout", metavar="S", default=604_800.0, help="seconds for the whole wait (a week)")
+    command.add_argument("--error-budget", metavar="S", default=900.0, help="seconds of failures in a row (900)")
+    command.add_argument("--max-paused", metavar="S", help="seconds that a run may stay paused or waiting (no bound)")
+    command.add_argument("--poll-interval", metavar="S", help="shortest time between two looks, in seconds")
+
+
+def add_verdicts(command: argparse.ArgumentParser) -> None:
+    """What an outcome is worth."""
+    command.add_argument(
+        "--on-outcome",
+        metavar="OUTCOME=VERDICT",
+        action="append",
+        default=[],
+        help="such as degraded=warn; verdicts are succeed, warn, skip, fail; may be repeated",
+    )
+
+
+def add_json(command: argparse.ArgumentParser) -> None:
+    """Output for programs."""
+    command.add_argument("--json", action="store_true", help="print JSON, one line for each run, and nothing else")

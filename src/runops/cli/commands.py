@@ -1,0 +1,114 @@
+"""The commands, and how their ends become exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterable
+
+from runops.cli import settings
+from runops.cli.display import complain, display_for, print_json, print_run, printable
+from runops.cli.watching import watch_runs
+from runops.core import (
+    ConfigurationError,
+    NotSupported,
+    Provider,
+    RunopsError,
+    RunRef,
+    RunSnapshot,
+    Verdict,
+    find,
+    tables,
+)
+
+USAGE = 2
+COULD_NOT_TELL = 4
+CODES = {Verdict.SUCCEED: 0, Verdict.WARN: 0, Verdict.FAIL: 1, Verdict.SKIP: 3}
+WORST_FIRST = (COULD_NOT_TELL, CODES[Verdict.FAIL], CODES[Verdict.SKIP])
+
+
+def run(options: argparse.Namespace) -> int:
+    """Do what a parsed command line says; its exit code."""
+    commands = {"get": get, "watch": watch, "cancel": cancel, "states": states}
+    return guarded(commands[options.command], options)
+
+
+def guarded(command: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
+    """Run a command; errors become one line and an exit code."""
+    try:
+        return command(options)
+    except ConfigurationError as error:
+        complain(error)
+        return USAGE
+    except RunopsError as error:
+        complain(error)
+        return COULD_NOT_TELL
+
+
+def worst(codes: Iterable[int]) -> int:
+    """The exit code of several runs: the first present of 4, 1, 3, 0."""
+    present = set(codes)
+    return next((code for code in WORST_FIRST if code in present), 0)
+
+
+def get(options: argparse.Namespace) -> int:
+    """Look at a run once."""
+    provider = find(options.provider)
+    policy = settings.policy(provider, options)
+    ref = settings.address(provider, options, options.run_id)
+    with settings.connect(provider) as client:
+        snapshot = client.get(ref)
+    verdict = policy.decide(snapshot.outcome) if snapshot.outcome else None
+    if options.json:
+        print_json(snapshot, verdict)
+    else:
+        print_run(snapshot, verdict)
+    return 0 if verdict is None else CODES[verdict]
+
+
+def watch(options: argparse.Namespace) -> int:
+    """Wait until runs are over."""
+    provider = find(options.provider)
+    refs = [settings.address(provider, options, run_id) for run_id in dict.fromkeys(options.run_ids)]
+    return wait_for(provider, refs, options)
+
+
+def wait_for(provider: Provider, refs: list[RunRef], options: argparse.Namespace) -> int:
+    """Wait for runs and report each; the exit code of all."""
+    policy = settings.policy(provider, options)
+    client = settings.connect_async(provider)
+    ends = watch_runs(client, refs, settings.clocks(options), display_for(refs, policy, as_json=options.json))
+    return worst(COULD_NOT_TELL if end is None else CODES[policy.decide(end)] for end in ends)
+
+
+def cancel(options: argparse.Namespace) -> int:
+    """Ask the provider to stop a run."""
+    provider = find(options.provider)
+    ref = settings.address(provider, options, options.run_id)
+    if provider.cancel is None:
+        raise NotSupported(f"{provider.title} documents no way to cancel a run.")
+    with settings.connect(provider) as client:
+        client.cancel(ref)
+    announce(provider, ref, "the provider was asked to stop it", as_json=options.json)
+    return 0
+
+
+def states(options: argparse.Namespace) -> int:
+    """Every documented word of one provider or all."""
+    shown = tables.all_states() if options.provider is None else tables.all_states([find(options.provider)])
+    header = ("provider", "word", "meaning", "verdict")
+    if options.json:
+        print(json.dumps([dict(zip(header, row, strict=True)) for row in shown]))
+        return 0
+    widths = [max(len(row[column]) for row in (header, *shown)) for column in range(len(header))]
+    for row in (header, *shown):
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    return 0
+
+
+def announce(provider: Provider, ref: RunRef, what: str, *, as_json: bool) -> None:
+    """A run that was acted on but not looked at."""
+    if as_json:
+        print_json(RunSnapshot(ref=ref, state=None, url=provider.url(ref)), None)
+    else:
+        print(printable(f"{ref}: {what}"), flush=True)

@@ -1,0 +1,96 @@
+"""From the environment and the command line to clients, addresses and policies. It sends nothing."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterable
+from typing import Any
+
+from runops.core import AsyncRunClient, AuthError, ConfigurationError, OutcomePolicy, Provider, RunClient, RunRef
+from runops.core.arguments import optional_seconds, seconds
+
+
+def connect(provider: Provider) -> RunClient:
+    """A client for one request after the other.
+
+    Raises:
+        AuthError: The environment holds no key.
+        ConfigurationError: A setting in the environment is wrong.
+    """
+    return RunClient(provider, **_from_environment(provider))
+
+
+def connect_async(provider: Provider) -> AsyncRunClient:
+    """A client for many waits at once; raises what :func:`connect` raises."""
+    return AsyncRunClient(provider, **_from_environment(provider))
+
+
+def address(provider: Provider, options: argparse.Namespace, run_id: str) -> RunRef:
+    """The run that the command line names.
+
+    Raises:
+        ConfigurationError: An id is missing, unusable, or none of this provider's.
+    """
+    parents = pairs("--parent", options.parent)
+    if options.workflow_id is not None:
+        parents["workflow_id"] = options.workflow_id
+    missing = [name for name in provider.parents if name not in parents]
+    if missing:
+        flags = " ".join("--workflow-id ID" if name == "workflow_id" else f"--parent {name}=ID" for name in missing)
+        raise ConfigurationError(f"{provider.title} runs are addressed by more than their id: add {flags}.")
+    return provider.ref(run_id, parents)
+
+
+def policy(provider: Provider, options: argparse.Namespace) -> OutcomePolicy:
+    """The verdicts that the command line asks for.
+
+    Raises:
+        ConfigurationError: An outcome or a verdict is unknown.
+    """
+    return provider.policy(pairs("--on-outcome", options.on_outcome))
+
+
+def clocks(options: argparse.Namespace) -> dict[str, float | None]:
+    """What a wait takes: timeout, error_budget, max_paused, poll_interval, in seconds.
+
+    Raises:
+        ConfigurationError: One is no number above 0.
+    """
+    return {
+        "timeout": seconds("--timeout", options.timeout),
+        "error_budget": seconds("--error-budget", options.error_budget),
+        "max_paused": optional_seconds("--max-paused", options.max_paused),
+        "poll_interval": optional_seconds("--poll-interval", options.poll_interval),
+    }
+
+
+def pairs(flag: str, given: Iterable[str]) -> dict[str, str]:
+    """``["a=b"]`` as ``{"a": "b"}``.
+
+    Raises:
+        ConfigurationError: One has no equals sign.
+    """
+    found: dict[str, str] = {}
+    for pair in given:
+        name, equals, value = pair.partition("=")
+        if not equals or not name or not value:
+            raise ConfigurationError(f"{flag} takes NAME=VALUE, not {pair[:80]!r}.")
+        found[name.strip()] = value.strip()
+    return found
+
+
+def _from_environment(provider: Provider) -> dict[str, Any]:
+    token = os.environ.get(provider.key_variable, "").strip()
+    if not token:
+        raise AuthError(
+            f"The environment variable {provider.key_variable} is not set: it holds the key for {provider.title}."
+        )
+    prefix = provider.name.upper()
+    return {
+        "token": token,
+        "base_url": os.environ.get(f"{prefix}_BASE_URL") or None,
+        "options": {name: os.environ.get(f"{prefix}_{name.upper()}") or None for name in provider.options},
+        "origin": f"the environment variable {provider.key_variable}",
+        "user_agent": "cli",
+    }

@@ -1,0 +1,147 @@
+"""``runops submit PROVIDER``: its options are the provider's own submit arguments, read from their signature."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import json
+import re
+import sys
+import types
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from runops.cli import arguments, settings
+from runops.cli.commands import announce, guarded, wait_for
+from runops.cli.display import printable
+from runops.core import Call, ConfigurationError, NotSupported, Provider, find
+
+JSON_HELP = "JSON, or @file.json, or @- for standard input"
+
+
+def submit(argv: list[str]) -> int:
+    """Start a run, and with ``--wait`` stay until it is over; the exit code."""
+    first = argparse.Namespace(argv=argv)
+    return guarded(_submit, first)
+
+
+def _submit(given: argparse.Namespace) -> int:
+    argv: list[str] = given.argv
+    if not argv or argv[0].startswith("-"):
+        _stub().parse_args(argv)
+    provider = find(argv[0])
+    if provider.submit is None:
+        raise NotSupported(f"{provider.title} documents no way to start a run: watch its runs instead.")
+    build = provider.submit.build
+    options = _parser(provider, build).parse_args(argv[1:])
+    # A wrong word must be found before there is a run.
+    settings.policy(provider, options)
+    settings.clocks(options)
+    call = provider.call(**_call_arguments(build, options))
+    with settings.connect(provider) as client:
+        ref = client.submit(call, adopt_uncertain=options.adopt_uncertain)
+    if not options.wait:
+        announce(provider, ref, "submitted", as_json=options.json)
+        return 0
+    # Told at once, whatever becomes of the wait; with --json, standard output is for its end alone.
+    print(printable(f"{ref}: submitted"), file=sys.stderr if options.json else sys.stdout, flush=True)
+    return wait_for(provider, [ref], options)
+
+
+def _stub() -> argparse.ArgumentParser:
+    """Only knows that a provider is missing; its options are not known before."""
+    parser = argparse.ArgumentParser(
+        prog="runops submit",
+        description="Start a run. The options depend on the provider: runops submit PROVIDER --help.",
+    )
+    parser.add_argument("provider", metavar="PROVIDER", help=arguments.PROVIDER)
+    return parser
+
+
+def _parser(provider: Provider, build: Callable[..., Call]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=f"runops submit {provider.name}",
+        description=f"Start a run at {provider.title}; see {provider.docs}.",
+    )
+    told = _documented(build)
+    for name, parameter in _parameters(build).items():
+        note = told.get(name, "")
+        parser.add_argument(
+            _flag(name),
+            dest=_destination(name),
+            metavar="JSON" if _is_json(parameter.annotation) else "VALUE",
+            required=parameter.default is parameter.empty,
+            help=(f"{note} ({JSON_HELP})" if _is_json(parameter.annotation) else note).replace("%", "%%"),
+        )
+    parser.add_argument(
+        "--adopt-uncertain",
+        action="store_true",
+        help="after a lost answer, take a single new run for this one even where runs may overlap",
+    )
+    parser.add_argument("--wait", action="store_true", help="stay until the run is over")
+    arguments.add_patience(parser)
+    arguments.add_verdicts(parser)
+    arguments.add_json(parser)
+    return parser
+
+
+def _call_arguments(build: Callable[..., Call], options: argparse.Namespace) -> dict[str, Any]:
+    given: dict[str, Any] = {}
+    for name, parameter in _parameters(build).items():
+        value = getattr(options, _destination(name))
+        if value is not None:
+            given[name] = _json(_flag(name), value) if _is_json(parameter.annotation) else value
+    return given
+
+
+def _parameters(build: Callable[..., Call]) -> dict[str, inspect.Parameter]:
+    return dict(inspect.signature(build, eval_str=True).parameters)
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _destination(name: str) -> str:
+    """A place of its own: a provider may have an argument that is called like one of ours."""
+    return f"call_{name}"
+
+
+def _is_json(annotation: Any) -> bool:
+    """Whether a value of this type cannot be spelled as a plain text."""
+    kinds = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
+    return any(typing.get_origin(kind) is not None or kind in (dict, list) for kind in kinds)
+
+
+def _json(flag: str, text: str) -> Any:
+    source = "its value"
+    if text.startswith("@"):
+        source = "standard input" if text == "@-" else text[1:]
+        try:
+            text = sys.stdin.read() if text == "@-" else Path(text[1:]).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigurationError(f"{flag}: {source} cannot be read: {error}.") from None
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        # The place only: the text may hold credentials.
+        where = f", line {error.lineno} column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
+        raise ConfigurationError(f"{flag}: {source} is not JSON{where}.") from None
+
+
+def _documented(build: Callable[..., Call]) -> dict[str, str]:
+    """What the ``Args:`` of a docstring say of each argument."""
+    _, _, section = (inspect.getdoc(build) or "").partition("Args:\n")
+    section = section.partition("\n\n")[0]
+    found: dict[str, str] = {}
+    name = ""
+    for line in section.splitlines():
+        entry = re.match(r" {4}(\w+): (.*)", line)
+        if entry:
+            name = entry[1]
+            found[name] = entry[2]
+        elif name:
+            found[name] += " " + line.strip()
+    return {name: text.replace("``", "").rstrip(".") for name, text in found.items()}
