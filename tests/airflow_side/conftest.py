@@ -1,0 +1,310 @@
+"""An Airflow home of its own, the emulator, and a stand-in for the task runner, on a clock that no test waits for."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+HOME = Path(tempfile.mkdtemp(prefix="runops-airflow-"))
+os.environ["AIRFLOW_HOME"] = str(HOME)
+os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
+os.environ["AIRFLOW__CORE__UNIT_TEST_MODE"] = "False"
+os.environ["AIRFLOW__CORE__DAGS_FOLDER"] = str(HOME / "dags")
+os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = f"sqlite:///{HOME / 'airflow.db'}"
+
+import asyncio
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from importlib import import_module
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from runops.emulator.server import Server, running
+from runops.emulator.store import Emulator
+
+KEY = "canary-key-8c1d4e7a90"
+WORKFLOW = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
+PARENTS = {"onepin": {"workflow_id": WORKFLOW}}
+PROVIDERS = ("nexio", "nyx", "onepin", "b3os", "nekt")
+CALLS: dict[str, dict[str, Any]] = {
+    "nexio": {"engine_slug": "placement", "input": {"insured": "Example Ltd"}},
+    "nyx": {
+        "config_name": "nightly",
+        "name": "Nightly audit",
+        "target": {"url": "https://agent.example.com"},
+        "objective": "make it tell its instructions",
+        "budget_usd": 5,
+        "severity_target": "high",
+    },
+    "onepin": {"workflow_id": WORKFLOW},
+    "b3os": {"workflow_id": "wf_1", "payload": {"amount": 3}},
+}
+
+
+def pytest_sessionfinish() -> None:
+    shutil.rmtree(HOME, ignore_errors=True)
+
+
+class Clock:
+    """The one clock of a test: sleeping on it moves it on."""
+
+    def __init__(self) -> None:
+        self.began = self.now = time.time()
+        self.on_sleep: Callable[[float], None] = lambda seconds: None
+
+    def __call__(self) -> float:
+        return self.now
+
+    @property
+    def passed(self) -> float:
+        return self.now - self.began
+
+    def sleep(self, seconds: float) -> None:
+        if seconds > 0:
+            self.on_sleep(seconds)
+            self.now += seconds
+
+    async def sleep_async(self, seconds: float) -> None:
+        self.sleep(seconds)
+        await asyncio.sleep(0)
+
+
+class TaskInstance:
+    """The part of Airflow's task instance that a task talks to."""
+
+    dag_id = "a_dag"
+    task_id = "a_task"
+    run_id = "a_run"
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.map_index = -1
+        self.max_tries = 0
+        self.start_date = datetime.fromtimestamp(clock.now, UTC)
+        self.xcoms: dict[str, Any] = {}
+        self.state: str | None = "running"
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.xcoms[key] = json.loads(json.dumps(value, allow_nan=False))
+
+    def xcom_pull(self, task_ids: str, key: str, map_indexes: int) -> Any:
+        assert (task_ids, map_indexes) == (self.task_id, self.map_index)
+        return self.xcoms.get(key)
+
+    def get_first_reschedule_date(self, context: Any) -> None:
+        return None
+
+    def get_task_states(self, **asked: Any) -> dict[str, dict[str, Any]]:
+        assert asked == {
+            "dag_id": self.dag_id,
+            "task_ids": [self.task_id],
+            "run_ids": [self.run_id],
+            "map_index": None,
+        }
+        return {self.run_id: {self.task_id: self.state}}
+
+    def next_try(self) -> None:
+        """What Airflow does before a retry."""
+        self.xcoms.clear()
+        self.start_date = datetime.fromtimestamp(self._clock.now, UTC)
+
+    def clear(self) -> None:
+        """What a person's clear of a finished or deferred task does."""
+        self.max_tries += 1
+        self.next_try()
+
+
+class Store:
+    """Airflow's task state store."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, str] = {}
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return json.loads(self.values[key]) if key in self.values else default
+
+    def set(self, key: str, value: Any) -> None:
+        self.values[key] = json.dumps(value, allow_nan=False)
+
+    def delete(self, key: str) -> None:
+        self.values.pop(key, None)
+
+
+@dataclass
+class Ended:
+    """How a task ended, and what happened on the way."""
+
+    result: Any = None
+    error: BaseException | None = None
+    xcoms: dict[str, Any] = field(default_factory=dict)
+    deferrals: list[Any] = field(default_factory=list)
+    events: list[Any] = field(default_factory=list)
+    pokes: int = 0
+
+
+class Host:
+    """Runs a task as Airflow would: executes, defers and resumes, or reschedules, until it ends."""
+
+    def __init__(self, emulator: Emulator, clock: Clock) -> None:
+        self.emulator = emulator
+        self.clock = clock
+
+    def context(self, *, store: bool = True) -> dict[str, Any]:
+        context: dict[str, Any] = {"ti": TaskInstance(self.clock)}
+        if store:
+            context["task_state_store"] = Store()
+        return context
+
+    def made(self, provider: str, **options: Any) -> dict[str, str]:
+        """The sensor's arguments for a run that the emulator was told to have."""
+        options.setdefault("seconds", 20)
+        parents = options.pop("parents", PARENTS.get(provider))
+        return {**PARENTS.get(provider, {}), "run_id": self.emulator.create_run(provider, parents=parents, **options)}
+
+    def run(self, task: Any, context: dict[str, Any] | None = None) -> Ended:
+        context = self.context() if context is None else context
+        ended = Ended(xcoms=context["ti"].xcoms)
+        step: Callable[[], Any] = partial(task.execute, context)
+        from airflow.sdk.exceptions import AirflowRescheduleException, TaskDeferred
+
+        while True:
+            ended.pokes += 1
+            try:
+                ended.result = step()
+            except TaskDeferred as deferred:
+                ended.deferrals.append(deferred)
+                event = self.fired(deferred)
+                ended.events.append(event)
+                step = partial(task.resume_execution, deferred.method_name, {"event": event}, context)
+            except AirflowRescheduleException as again:
+                assert again.reschedule_date.timestamp() >= self.clock.now
+                self.clock.sleep(again.reschedule_date.timestamp() - self.clock.now)
+                context["ti"].xcoms.clear()
+            except Exception as error:
+                ended.error = error
+                return ended
+            else:
+                return ended
+
+    def fired(self, deferred: Any) -> Any:
+        """The event of a trigger that went through Airflow's database, and the event too."""
+        trigger = stored(deferred.trigger)
+        return json.loads(json.dumps(asyncio.run(only_event(trigger)), allow_nan=False))
+
+
+def stored(trigger: Any) -> Any:
+    path, arguments = trigger.serialize()
+    module, _, name = path.rpartition(".")
+    return getattr(import_module(module), name)(**json.loads(json.dumps(arguments, allow_nan=False)))
+
+
+async def only_event(trigger: Any) -> Any:
+    events = [event async for event in trigger.run()]
+    await trigger.cleanup()
+    assert len(events) == 1
+    return events[0].payload
+
+
+@pytest.fixture(scope="session")
+def served() -> Iterator[Server]:
+    with running(seed=11) as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def connections(served: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    for provider in PROVIDERS:
+        set_connection(monkeypatch, f"{provider}_default", provider, host=served.base_url(provider))
+
+
+def set_connection(monkeypatch: pytest.MonkeyPatch, conn_id: str, conn_type: str, **fields: Any) -> None:
+    spelled = {"conn_type": conn_type, "password": KEY, **fields}
+    monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(spelled))
+
+
+@pytest.fixture
+def connect(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """``connect("nexio_other", "nexio", password=...)`` sets a connection."""
+    return partial(set_connection, monkeypatch)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def emulator(served: Server, clock: Clock) -> Iterator[Emulator]:
+    """The emulator, empty and on the test's clock."""
+    emulator = served.emulator
+    emulator.reset()
+    real, emulator.now = emulator.now, clock
+    yield emulator
+    emulator.now = real
+    emulator.reset()
+
+
+@pytest.fixture
+def host(emulator: Emulator, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Host:
+    """Airflow's side of a task, with everything of ours on the test's clock."""
+    from runops.airflow import operator, sensor, trigger, waiting
+    from runops.airflow.hook import RunHook
+
+    for module in (operator, sensor, trigger, waiting):
+        monkeypatch.setattr(module, "time", SimpleNamespace(time=clock))
+    sleeping = SimpleNamespace(
+        sleep=clock.sleep_async, timeout=asyncio.timeout, gather=asyncio.gather, create_task=asyncio.create_task
+    )
+    monkeypatch.setattr(trigger, "asyncio", sleeping)
+    client, async_client = RunHook.client, RunHook.async_client
+
+    def on_the_clock(self: RunHook, **settings: Any) -> Any:
+        return client(self, **{"clock": clock, "sleep": clock.sleep, **settings})
+
+    async def on_the_clock_async(self: RunHook, **settings: Any) -> Any:
+        return await async_client(self, **{"clock": clock, "sleep": clock.sleep_async, **settings})
+
+    monkeypatch.setattr(RunHook, "client", on_the_clock)
+    monkeypatch.setattr(RunHook, "async_client", on_the_clock_async)
+    return Host(emulator, clock)
+
+
+@pytest.fixture(params=["poke", "reschedule", "deferrable"])
+def mode(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """The arguments that choose one of the three ways to wait."""
+    return {"deferrable": True} if request.param == "deferrable" else {"deferrable": False, "mode": request.param}
+
+
+@pytest.fixture(scope="session")
+def sensors() -> dict[str, Any]:
+    import runops.airflow
+
+    names = {"nexio": "Nexio", "nyx": "Nyx", "onepin": "Onepin", "b3os": "B3os", "nekt": "Nekt"}
+    return {provider: getattr(runops.airflow, f"{name}RunSensor") for provider, name in names.items()}
+
+
+@pytest.fixture(scope="session")
+def operators() -> dict[str, Any]:
+    import runops.airflow
+
+    names = {"nexio": "Nexio", "nyx": "Nyx", "onepin": "Onepin", "b3os": "B3os"}
+    return {provider: getattr(runops.airflow, f"{name}RunOperator") for provider, name in names.items()}
+
+
+@pytest.fixture(scope="session")
+def calls() -> dict[str, dict[str, Any]]:
+    """Good submit arguments of each provider."""
+    return CALLS
+
+
+@pytest.fixture(scope="session")
+def key() -> str:
+    return KEY

@@ -1,0 +1,179 @@
+"""Real DAGs through Airflow's own task runner, trigger runner and database, in one process."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+import sqlite3
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+DAGS = """
+from airflow.sdk import DAG, task
+
+from runops.airflow import (
+    B3osRunOperator, NektRunSensor, NexioRunOperator, NexioRunSensor, NyxRunOperator, OnepinRunOperator, RunSensor
+)
+from runops.core import NYX_GATE
+
+with DAG("modes", schedule=None) as modes:
+    arguments = {"run_id": "{{ params.run_id }}"}
+    NexioRunSensor(task_id="poke", poke_interval=0.1, **arguments)
+    NexioRunSensor(task_id="deferrable", deferrable=True, poke_interval=0.1, **arguments)
+    NexioRunSensor(task_id="generic_reschedule", mode="reschedule", poke_interval=0.5, **arguments)
+    modes.params = {"run_id": ""}
+
+with DAG("submits", schedule=None) as submits:
+    common = {"poll_interval": 0.1, "deferrable": True}
+    run = NexioRunOperator(
+        task_id="nexio", engine_slug="placement", input={"note": "{{ params.canary }}"}, **common
+    )
+    NyxRunOperator(
+        task_id="nyx_gate", config_name="nightly", name="Nightly", objective="o", budget_usd=5,
+        target={"url": "https://agent.example.com"}, severity_target="high", on_outcome=NYX_GATE,
+        hints=["emulator:script=exhausted", "emulator:seconds=0.3"], **common
+    )
+    OnepinRunOperator(task_id="onepin", workflow_id="7c9e6679-7425-40de-944b-e07fc1f90ae7", **common)
+    B3osRunOperator(
+        task_id="b3os_fails", workflow_id="wf_1",
+        payload={"emulator": {"script": "failed_secret", "seconds": 0.3}}, **common
+    )
+    NexioRunSensor(task_id="waits_again", run_id=run.output["run_id"], poke_interval=0.1)
+    submits.params = {"canary": ""}
+
+with DAG("mapped", schedule=None) as mapped:
+    @task
+    def ids(**context):
+        return context["params"]["run_ids"]
+
+    NektRunSensor.partial(task_id="wait", poke_interval=0.1).expand(run_id=ids())
+    mapped.params = {"run_ids": []}
+
+with DAG("soft", schedule=None) as soft:
+    NexioRunSensor(task_id="skips", run_id="{{ params.failed }}", soft_fail=True, poke_interval=0.1, deferrable=True)
+    NexioRunSensor(task_id="fails", run_id="{{ params.failed }}", nexio_conn_id="nexio_wrong", soft_fail=True)
+    soft.params = {"failed": ""}
+"""
+
+
+@pytest.fixture(scope="module")
+def dags() -> Mapping[str, Any]:
+    """The DAGs above, in Airflow's own folder and database."""
+    from airflow.configuration import conf
+    from airflow.utils.db import initdb
+
+    folder = Path(conf.get("core", "dags_folder"))
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "stories.py").write_text(DAGS)
+    initdb()
+    with warnings.catch_warnings():
+        # Airflow imports a test client of starlette that deprecates itself.
+        warnings.simplefilter("ignore")
+        importlib.import_module("airflow.api_fastapi.execution_api.app")
+    from airflow.dag_processing.dagbag import DagBag
+
+    bag = DagBag(folder)
+    assert not bag.import_errors
+    return bag.dags
+
+
+@pytest.fixture
+def run_dag(
+    dags: Mapping[str, Any], served: Any, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., dict[str, Any]]]:
+    """``run_dag("modes", {...})`` runs a DAG; its task instances by task id (and map index)."""
+    from runops.airflow import waiting
+
+    monkeypatch.setattr(waiting, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(waiting, "EARLIEST_SECONDS", 0.0)
+    monkeypatch.setattr(waiting, "heartbeat_seconds", lambda: 0.0)
+    served.emulator.reset()
+
+    def run(dag_id: str, params: dict[str, Any]) -> dict[str, Any]:
+        dag_run = dags[dag_id].test(run_conf=params)
+        return {
+            ti.task_id if ti.map_index < 0 else f"{ti.task_id}[{ti.map_index}]": ti
+            for ti in dag_run.get_task_instances()
+        }
+
+    yield run
+    served.emulator.reset()
+
+
+def xcom(ti: Any, key: str = "return_value") -> Any:
+    from airflow.models.xcom import XComModel
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        row = (
+            session.query(XComModel)
+            .filter_by(dag_id=ti.dag_id, run_id=ti.run_id, task_id=ti.task_id, map_index=ti.map_index, key=key)
+            .one()
+        )
+        return XComModel.deserialize_value(row)
+
+
+def test_all_modes_give_the_same_xcom(run_dag: Any, served: Any) -> None:
+    run_id = served.emulator.create_run("nexio", script="succeeded", seconds=1)
+    tasks = run_dag("modes", {"run_id": run_id})
+    assert {ti.state for ti in tasks.values()} == {"success"}
+    results = [xcom(ti) for ti in tasks.values()]
+    assert results[0]["outcome"] == "succeeded"
+    assert all(result == results[0] for result in results)
+    for ti in tasks.values():
+        assert xcom(ti, "run") == results[0]
+        assert xcom(ti, "_link_NexioRunLink") == results[0]["url"]
+
+
+def test_operators_submit_once_and_end_as_their_runs_do(
+    run_dag: Any, served: Any, key: str, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    served.emulator.set_defaults(script="succeeded", seconds=0.3)
+    canary = "canary-of-an-input-77"
+    tasks = run_dag("submits", {"canary": canary})
+    states = {name: str(ti.state) for name, ti in tasks.items()}
+    assert states == {
+        "nexio": "success", "nyx_gate": "success", "onepin": "success", "b3os_fails": "failed", "waits_again": "success"
+    }  # fmt: skip
+    assert xcom(tasks["nyx_gate"])["outcome"] == "exhausted"
+    assert xcom(tasks["waits_again"]) == xcom(tasks["nexio"])
+    assert xcom(tasks["b3os_fails"], "run")["outcome"] == "failed"
+    assert len(served.emulator.requests(action="submit")) == 4
+
+    written = capsys.readouterr()
+    assert key not in written.out + written.err + caplog.text
+    xcoms = json.dumps([xcom(ti, "run") for ti in tasks.values()])
+    assert canary not in xcoms + written.out
+    assert served.url not in xcoms
+
+
+def test_a_sensor_maps_over_run_ids(run_dag: Any, served: Any) -> None:
+    run_ids = [served.emulator.create_run("nekt", script=script, seconds=0.2) for script in ("succeeded", "failed")]
+    tasks = run_dag("mapped", {"run_ids": run_ids})
+    assert (str(tasks["wait[0]"].state), str(tasks["wait[1]"].state)) == ("success", "failed")
+
+
+def test_soft_fail_skips_on_a_failed_run_and_never_on_a_wrong_key(run_dag: Any, served: Any, connect: Any) -> None:
+    connect("nexio_wrong", "nexio", host=served.base_url("nexio"), password="invalid-key-1234")
+    tasks = run_dag("soft", {"failed": served.emulator.create_run("nexio", script="failed", seconds=0.5)})
+    assert {name: str(ti.state) for name, ti in tasks.items()} == {"skips": "skipped", "fails": "failed"}
+
+
+def test_airflows_database_holds_no_key(run_dag: Any, served: Any, key: str) -> None:
+    run_dag("modes", {"run_id": served.emulator.create_run("nexio", script="succeeded", seconds=0.3)})
+    from airflow.configuration import conf
+
+    path = conf.get("database", "sql_alchemy_conn").removeprefix("sqlite:///")
+    with closing(sqlite3.connect(path)) as database:
+        dump = "\n".join(database.iterdump())
+    assert "succeeded" in dump
+    assert key not in dump

@@ -1,0 +1,86 @@
+"""What Airflow reads of us at each start: cheap, complete, and in step with the declarations."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import airflow
+import jsonschema
+import pytest
+
+from runops.airflow._provider_info import get_provider_info
+from runops.core import PROVIDERS
+
+TYPES = {kind["connection-type"]: kind for kind in get_provider_info()["connection-types"]}
+
+
+def imported(path: str) -> Any:
+    module, _, name = path.rpartition(".")
+    return getattr(import_module(module), name)
+
+
+def test_it_is_valid_by_airflows_own_schemas() -> None:
+    folder = Path(airflow.__file__).parent
+    jsonschema.validate(get_provider_info(), json.loads((folder / "provider_info.schema.json").read_text()))
+    strict = json.loads((folder / "provider.yaml.schema.json").read_text())
+    # The strict schema is that of Airflow's repository; these belong to its releases, not to a package.
+    released = {"state": "ready", "source-date-epoch": 1, "versions": ["0.1.0"]}
+    jsonschema.validate({**get_provider_info(), **released}, strict)
+
+
+def test_importing_it_loads_nothing_outside_runops_and_the_standard_library() -> None:
+    code = (
+        "import sys; before = set(sys.modules); import runops.airflow._provider_info as info; info.get_provider_info();"
+        "print(' '.join(sorted(name.partition('.')[0] for name in set(sys.modules) - before)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) <= {"runops"} | set(sys.stdlib_module_names)
+
+
+def test_every_provider_has_its_connection_type() -> None:
+    assert set(TYPES) == set(PROVIDERS)
+
+
+@pytest.mark.parametrize("name", PROVIDERS)
+def test_a_connection_type_says_what_the_declaration_says(name: str) -> None:
+    kind, provider = TYPES[name], PROVIDERS[name]
+    hook = imported(kind["hook-class-name"])
+    assert kind["hook-name"] == hook.hook_name == provider.title
+    assert hook.conn_type == name
+    assert hook.default_conn_name == f"{name}_default"
+    assert hook.conn_name_attr in inspect.signature(hook).parameters
+    fields = kind["conn-fields"]
+    assert set(provider.options) | {
+        "allow_http", "request_timeout", "requests_per_minute", "max_response_bytes"
+    } == set(fields)  # fmt: skip
+    assert all(field["label"] and field["description"] for field in fields.values())
+    form = kind["ui-field-behaviour"]
+    assert set(form["relabeling"]) == {"password", "host"}
+    assert provider.base_url in form["placeholders"]["host"]
+    assert "password" not in form["hidden-fields"]
+
+
+def test_every_named_module_and_link_exists() -> None:
+    info = get_provider_info()
+    for kind in ("operators", "sensors", "hooks", "triggers"):
+        for group in info[kind]:
+            for module in group["python-modules"]:
+                import_module(module)
+    titles = {imported(path)().name for path in info["extra-links"]}
+    assert titles == {"Open run", *(f"Open in {provider.title}" for provider in PROVIDERS.values())}
+
+
+def test_every_task_has_the_link_of_its_provider() -> None:
+    import runops.airflow
+
+    for name in runops.airflow.__all__:
+        found = getattr(runops.airflow, name)
+        if name.endswith(("RunSensor", "RunOperator")) and name not in ("RunSensor", "RunOperator"):
+            (link,) = found.operator_extra_links
+            assert link.name == f"Open in {found.conn_id_field and PROVIDERS[found.conn_id_field[:-8]].title}"
