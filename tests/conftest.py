@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -50,3 +52,13 @@ def _guarded(connect: Any) -> Any:
         return connect(self, address)
 
     return guarded
+
+
+@pytest.fixture(scope="session")
+def readme_examples() -> list[str]:
+    """The Python examples of the README that can be pasted as they stand."""
+    text = (Path(__file__).resolve().parents[1] / "README.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    return [
+        block for block in blocks if block.lstrip().startswith(("from", "import")) and "..., on_outcome" not in block
+    ]

@@ -54,7 +54,7 @@ def build_run_asset(
     In a backfill of partitions, Dagster counts a skipped partition as failed: prefer ``"warn"`` there.
 
     Args:
-        key: The asset's key.
+        key: The asset's key; a text is split at its slashes, as Dagster's pages show keys.
         resource_key: The key of the runops resource.
         call: What to submit: the arguments of the resource's ``call``, or a function of the context.
         run_id: A run to wait for that something else starts: an id, or a function of the context.
@@ -74,7 +74,7 @@ def build_run_asset(
     Raises:
         ConfigurationError: An argument is wrong.
     """
-    asset_key = dg.AssetKey.from_coercible(key)
+    asset_key = dg.AssetKey.from_user_string(key) if isinstance(key, str) else dg.AssetKey.from_coercible(key)
     name = f"build_run_asset({asset_key.to_user_string()!r})"
     clash = sorted(_OURS & set(asset_kwargs))
     if clash:

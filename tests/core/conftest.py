@@ -1,0 +1,183 @@
+"""An emulator and clients that share one clock: waits of hours take no time, over real connections."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+from runops.core import AsyncRunClient, Provider, RunClient, RunRef, find
+from runops.emulator.server import Server, running
+from runops.emulator.store import Emulator
+
+settings.register_profile("core", deadline=None, derandomize=True, database=None, max_examples=60)
+settings.load_profile("core")
+
+TESTS = Path(__file__).resolve().parents[1]
+KEY = "canary-key-5f2b9c7e1d"
+PARENTS = {"onepin": {"workflow_id": "7c9e6679-7425-40de-944b-e07fc1f90ae7"}}
+CALLS: dict[str, dict[str, Any]] = {
+    "nexio": {"engine_slug": "placement", "input": {"insured": "Example Ltd"}},
+    "nyx": {
+        "config_name": "nightly",
+        "name": "Nightly audit",
+        "target": {"url": "https://agent.example.com"},
+        "objective": "make it tell its instructions",
+        "budget_usd": 5,
+        "severity_target": "high",
+    },
+    "onepin": {"workflow_id": "7c9e6679-7425-40de-944b-e07fc1f90ae7"},
+    "b3os": {"workflow_id": "wf_1", "payload": {"amount": 3}},
+}
+
+
+class Clock:
+    """The one clock of a test: sleeping on it moves it on."""
+
+    def __init__(self) -> None:
+        self.began = self.now = time.time()
+        self.sleeps: list[float] = []
+        self.on_sleep: Callable[[float], None] = lambda seconds: None
+
+    def __call__(self) -> float:
+        return self.now
+
+    @property
+    def passed(self) -> float:
+        return self.now - self.began
+
+    def sleep(self, seconds: float) -> None:
+        if seconds > 0:
+            self.sleeps.append(seconds)
+            self.on_sleep(seconds)
+            self.now += seconds
+
+    async def sleep_async(self, seconds: float) -> None:
+        self.sleep(seconds)
+        await asyncio.sleep(0)
+
+
+class Runs:
+    """A provider's runs through one of the two clients; a new client for each call unless in one ``session``."""
+
+    def __init__(self, kind: str, provider: Provider, server: Server, clock: Clock, settings: dict[str, Any]) -> None:
+        self.kind = kind
+        self.provider = provider
+        self.emulator = server.emulator
+        self.clock = clock
+        self._settings: dict[str, Any] = {
+            "token": KEY,
+            "base_url": server.base_url(provider.name),
+            "origin": "connection 'test'",
+            "clock": clock,
+            "request_timeout": 5,
+            **settings,
+        }
+
+    def new(self) -> RunClient:
+        return RunClient(self.provider, sleep=self.clock.sleep, **self._settings)
+
+    def new_async(self) -> AsyncRunClient:
+        return AsyncRunClient(self.provider, sleep=self.clock.sleep_async, **self._settings)
+
+    def ref(self, run_id: str) -> RunRef:
+        return self.provider.ref(run_id, PARENTS.get(self.provider.name))
+
+    def made(self, **options: Any) -> RunRef:
+        """A run that the emulator was told to have."""
+        options.setdefault("seconds", 20)
+        parents = options.pop("parents", PARENTS.get(self.provider.name))
+        return self.ref(self.emulator.create_run(self.provider.name, parents=parents, **options))
+
+    def requests(self, **filters: Any) -> list[dict[str, Any]]:
+        return self.emulator.requests(provider=self.provider.name, **filters)
+
+    def __call__(self, action: str, *args: Any, **options: Any) -> Any:
+        """Call a method of the client; what it yields comes as a list."""
+        if self.kind == "sync":
+            with self.new() as client:
+                answer = getattr(client, action)(*args, **options)
+                return list(answer) if action == "watch" else answer
+        return asyncio.run(self._async(action, *args, **options))
+
+    async def _async(self, action: str, *args: Any, **options: Any) -> Any:
+        async with self.new_async() as client:
+            if action == "watch":
+                return [snapshot async for snapshot in client.watch(*args, **options)]
+            return await getattr(client, action)(*args, **options)
+
+
+@pytest.fixture(scope="session")
+def served() -> Iterator[Server]:
+    with running(seed=7) as server:
+        yield server
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def emulator(served: Server, clock: Clock) -> Iterator[Emulator]:
+    """The emulator, empty and on the test's clock."""
+    emulator = served.emulator
+    emulator.reset()
+    real, emulator.now = emulator.now, clock
+    yield emulator
+    emulator.now = real
+    emulator.reset()
+
+
+@pytest.fixture(params=["sync", "async"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def runs_of(kind: str, served: Server, emulator: Emulator, clock: Clock) -> Callable[..., Runs]:
+    """``runs_of("nyx")``: the runs of a provider, once through each client."""
+
+    def make(provider: str, **settings: Any) -> Runs:
+        return Runs(kind, find(provider), served, clock, settings)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def calls() -> Mapping[str, dict[str, Any]]:
+    """Good submit arguments of each provider."""
+    return CALLS
+
+
+@pytest.fixture(scope="session")
+def payload() -> Callable[[str, str], Any]:
+    """``payload("nexio", "queued")``: a documented answer, or a variant of one."""
+
+    def read(provider: str, name: str) -> Any:
+        return json.loads((TESTS / "payloads" / provider / f"{name}.json").read_text())
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def leaks() -> Callable[[Mapping[str, str], Any], list[str]]:
+    """``leaks(canaries, texts)``: which canaries stand in which text, in any spelling."""
+    spec = importlib.util.spec_from_file_location("canary_search", TESTS / "canaries" / "search.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.find_leaks
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
