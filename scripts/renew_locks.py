@@ -21,11 +21,12 @@ OPTIONS = (
 
 
 def main() -> None:
-    """Write dev.lock, then uv.lock with the same uv."""
+    """Write dev.lock, then uv.lock with the same uv, and the lock of the benchmarks."""
     lock = ROOT / "requirements" / "dev.lock"
     compile_pins("pyproject.toml", "--all-extras", "--group=dev", output=lock)
     pins = (line.split()[0] for line in lock.read_text(encoding="utf-8").splitlines() if line.startswith("uv=="))
     compile_pins("-", output=ROOT / "requirements" / "uv.lock", given=next(pins))
+    compile_pins("requirements/bench.in", output=ROOT / "requirements" / "bench.lock")
 
 
 def compile_pins(source: str, *more: str, output: Path, given: str | None = None) -> None:

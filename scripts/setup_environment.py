@@ -6,6 +6,7 @@ Called by make; runs under whatever ``python3`` is there, so it checks that one 
 import argparse
 import os
 import shutil
+import ssl
 import subprocess
 import sys
 import venv
@@ -35,6 +36,9 @@ def main() -> None:
     parser.add_argument("--wheel", type=Path, help="install this wheel instead of the source tree")
     arguments = parser.parse_args()
     environment = {name: value for name, value in os.environ.items() if name not in MISLEADING}
+    if ssl.create_default_context().cert_store_stats()["x509_ca"]:
+        # A machine may trust more than uv's own list: a company's proxy, a mirror.
+        environment.setdefault("UV_SYSTEM_CERTS", "1")
     try:
         prepare(arguments.environment, arguments.wheel, environment)
     except subprocess.CalledProcessError as error:

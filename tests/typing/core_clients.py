@@ -1,0 +1,68 @@
+"""How users type against the core: checked by pyright in ``make check``, never run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any, assert_type
+
+from runops.core import (
+    NYX_GATE,
+    AsyncRunClient,
+    Call,
+    Outcome,
+    OutcomePolicy,
+    Phase,
+    Provider,
+    RunClient,
+    RunRef,
+    RunResult,
+    RunSnapshot,
+    Verdict,
+    find,
+)
+
+
+def submit_and_wait(key: str) -> Verdict:
+    provider = find("nexio")
+    assert_type(provider, Provider)
+    call = provider.call(engine_slug="credit", input={"applicant": 1})
+    assert_type(call, Call)
+    with RunClient(provider, token=key, request_timeout=timedelta(seconds=10)) as client:
+        assert_type(client, RunClient)
+        ref = client.submit(call)
+        assert_type(ref, RunRef)
+        last = client.wait(ref, timeout=timedelta(hours=1), max_paused=None)
+        assert_type(last, RunSnapshot)
+        assert_type(client.watch(ref), Iterator[RunSnapshot])
+        assert_type(client.recent({"workflow_id": "w"}), list[RunSnapshot])
+        assert_type(client.fetch_result(ref), dict[str, Any])
+    assert_type(last.outcome, Outcome | None)
+    assert_type(last.phase, Phase | None)
+    assert last.outcome is not None
+    return provider.policy({"degraded": "warn"}).decide(last.outcome)
+
+
+async def wait_in_asyncio(key: str) -> RunResult:
+    async with AsyncRunClient(find("nyx"), token=key) as client:
+        assert_type(client, AsyncRunClient)
+        ref = client.ref("r_1")
+        async for snapshot in client.watch(ref, timeout=60):
+            assert_type(snapshot, RunSnapshot)
+        last = await client.wait(ref)
+    policy = OutcomePolicy.build(NYX_GATE)
+    assert_type(policy.decide(Outcome.SUCCEEDED), Verdict)
+    return last.to_result("succeed")
+
+
+def read_a_result(result: RunResult) -> str | None:
+    assert_type(result["run_ended"], bool)
+    assert_type(result["parents"], dict[str, str])
+    return result["reason"]
+
+
+def mistakes_are_found(client: RunClient, ref: RunRef) -> None:
+    client.get("r_1")  # pyright: ignore[reportArgumentType]
+    client.wait(ref, patience_seconds=3)  # pyright: ignore[reportCallIssue]
+    client.submit({"engine_slug": "credit"})  # pyright: ignore[reportArgumentType]
+    RunClient(find("nexio"))  # pyright: ignore[reportCallIssue]
