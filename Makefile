@@ -12,7 +12,7 @@ unexport PYTHONDONTWRITEBYTECODE PYTHONPATH PYTHONHOME VIRTUAL_ENV
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-fast test-packaging test-wheel check format lock build bench-import demo demo-ui clean
+.PHONY: help setup test test-unit test-fast test-packaging test-wheel check format lock build bench bench-triggerer bench-import demo demo-ui clean
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-22s %s\n", $$1, $$2 }'
@@ -25,6 +25,9 @@ $(READY): requirements/dev.lock requirements/uv.lock pyproject.toml scripts/setu
 
 test: $(READY) ## Run all tests.
 	@$(BIN)/python -m pytest
+
+test-unit: $(READY) ## Run the pure tests of the core.
+	@$(BIN)/python -m pytest tests/core -m "not http and not packaging and not slow"
 
 test-fast: $(READY) ## Run the tests of the core, the command line and the emulator.
 	@$(BIN)/python -m pytest tests/core tests/emulator -m "not packaging and not slow"
@@ -60,6 +63,12 @@ lock: $(READY) ## Renew requirements/*.lock within the bounds of pyproject.toml.
 build: $(READY) ## Build the sdist and the wheel into dist/.
 	@$(BIN)/python -m build --no-isolation --outdir dist .
 
+bench: $(READY) ## Measure what waiting costs, beside official triggers of Airflow; under 15 minutes.
+	@$(BIN)/python -m benchmarks
+
+bench-triggerer: $(READY) ## The same inside Airflow's own trigger runner and supervisor.
+	@$(BIN)/python -m benchmarks.triggerer
+
 bench-import: $(READY) ## Measure what importing the core costs.
 	@$(BIN)/python benchmarks/import_cost.py
 
@@ -70,5 +79,5 @@ demo-ui: $(READY) ## The same, and keep both web interfaces up.
 	@$(BIN)/python -m demo --ui
 
 clean: ## Remove everything that make has made.
-	@rm -rf $(VENV) $(WHEEL_VENV) build dist .demo .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) $(WHEEL_VENV) .venv-bench build dist .demo .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	@find src tests example_dags demo benchmarks scripts -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

@@ -114,6 +114,13 @@ class Runs:
             return await getattr(client, action)(*args, **options)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what talks to the emulator, so that the pure tests can be run alone."""
+    for item in items:
+        if isinstance(item, pytest.Function) and "served" in item.fixturenames:
+            item.add_marker(pytest.mark.http)
+
+
 @pytest.fixture(scope="session")
 def served() -> Iterator[Server]:
     with running(seed=7) as server:

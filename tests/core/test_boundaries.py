@@ -13,7 +13,7 @@ from runops.core import PROVIDERS
 
 PACKAGE = Path(runops.__file__).parent
 GENERIC = {
-    "airflow": {f"runops.airflow.{name}" for name in ("hook", "link", "operator", "sensor")},
+    "airflow": {f"runops.airflow.{name}" for name in ("discovery", "hook", "link", "operator", "sensor")},
     "dagster": {"runops.dagster.resource"},
 }
 WORDS = frozenset(word for provider in PROVIDERS.values() for word, _, _ in provider.states)

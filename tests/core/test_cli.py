@@ -19,6 +19,8 @@ import pytest
 from runops.cli import main
 from runops.emulator.server import Server, running
 
+pytestmark = pytest.mark.http
+
 KEY = "key-canary-5b1e77"
 VARIABLES = ("NEXIO_API_KEY", "NYX_TOKEN", "ONEPIN_API_KEY", "B3OS_API_KEY", "NEKT_API_KEY")
 PROVIDERS = ("nexio", "nyx", "onepin", "b3os", "nekt")
