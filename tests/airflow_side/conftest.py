@@ -158,7 +158,8 @@ class Host:
         self.clock = clock
 
     def context(self, *, store: bool = True) -> dict[str, Any]:
-        context: dict[str, Any] = {"ti": TaskInstance(self.clock)}
+        run_after = datetime.fromtimestamp(self.clock.now, UTC)
+        context: dict[str, Any] = {"ti": TaskInstance(self.clock), "dag_run": SimpleNamespace(run_after=run_after)}
         if store:
             context["task_state_store"] = Store()
         return context
@@ -173,7 +174,7 @@ class Host:
         context = self.context() if context is None else context
         ended = Ended(xcoms=context["ti"].xcoms)
         step: Callable[[], Any] = partial(task.execute, context)
-        from airflow.sdk.exceptions import AirflowRescheduleException, TaskDeferred
+        from runops.airflow._compat import AirflowRescheduleException, TaskDeferred
 
         while True:
             ended.pokes += 1
@@ -255,10 +256,10 @@ def emulator(served: Server, clock: Clock) -> Iterator[Emulator]:
 @pytest.fixture
 def host(emulator: Emulator, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Host:
     """Airflow's side of a task, with everything of ours on the test's clock."""
-    from runops.airflow import operator, sensor, trigger, waiting
+    from runops.airflow import discovery, operator, sensor, trigger, waiting
     from runops.airflow.hook import RunHook
 
-    for module in (operator, sensor, trigger, waiting):
+    for module in (discovery, operator, sensor, trigger, waiting):
         monkeypatch.setattr(module, "time", SimpleNamespace(time=clock))
     sleeping = SimpleNamespace(
         sleep=clock.sleep_async, timeout=asyncio.timeout, gather=asyncio.gather, create_task=asyncio.create_task

@@ -7,15 +7,17 @@ import sys
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSensorTimeout
 
 import runops.airflow
 from runops.airflow import exceptions
+from runops.airflow._compat import AirflowException, AirflowFailException, AirflowSensorTimeout
 
 NAMES = {
     "NexioHook", "NyxHook", "OnepinHook", "B3osHook", "NektHook", "RunHook",
     "NexioRunSensor", "NyxRunSensor", "OnepinRunSensor", "B3osRunSensor", "NektRunSensor", "RunSensor",
     "NexioRunOperator", "NyxRunOperator", "OnepinRunOperator", "B3osRunOperator", "RunOperator", "RunTrigger",
+    "NyxConfigSensor", "OnepinWorkflowSensor", "B3osWorkflowSensor", "NektPipelineSensor", "RunDiscoverySensor",
+    "RunFinishedTrigger", "runops_retry_policy",
 }  # fmt: skip
 
 

@@ -6,9 +6,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, AirflowTaskTimeout, TaskDeferred
 
 from runops.airflow import NexioRunOperator, NyxRunOperator, RunOperator
+from runops.airflow._compat import AirflowFailException, AirflowSkipException, AirflowTaskTimeout, TaskDeferred
 from runops.airflow.exceptions import (
     AuthError,
     ConfigurationError,
@@ -20,6 +20,7 @@ from runops.airflow.exceptions import (
     RunTimedOut,
     ServiceUnavailable,
     SubmitUncertainError,
+    TriggerCrashed,
 )
 from runops.airflow.memory import Memory
 from runops.core import NYX_GATE
@@ -275,6 +276,34 @@ def test_a_crashed_trigger_does_not_hide_that_the_run_is_over(host: Any, made: A
     host.clock.sleep(60)
     result = task.resume_execution("__fail__", {"error": "Trigger failure"}, context)
     assert result["outcome"] == "succeeded"
+
+
+def test_a_crashed_trigger_is_followed_by_another_a_few_times_and_never_by_a_second_run(host: Any, made: Any) -> None:
+    task, context = made("nexio", script="forever", deferrable=True), host.context()
+    with pytest.raises(TaskDeferred):
+        task.execute(context)
+    for _ in range(3):
+        with pytest.raises(TaskDeferred) as deferred:
+            task.resume_execution("__fail__", {"error": "Trigger failure"}, context)
+        assert deferred.value.trigger.serialize()[1]["ref"]["run_id"] == context["ti"].xcoms["run_id"]
+    with pytest.raises(TriggerCrashed, match="another try of the task looks at it again") as crashed:
+        task.resume_execution("__fail__", {"error": "Trigger failure"}, context)
+    assert not isinstance(crashed.value, AirflowFailException)
+    context["ti"].next_try()
+    with pytest.raises(TaskDeferred):
+        task.execute(context)
+    with pytest.raises(TaskDeferred):
+        task.resume_execution("__fail__", {"error": "Trigger failure"}, context)
+    assert (submits(host), cancels(host)) == (1, 0)
+
+
+def test_without_a_memory_a_crashed_trigger_fails_the_try(host: Any, made: Any) -> None:
+    task, context = made("nexio", script="forever", deferrable=True), host.context(store=False)
+    with pytest.raises(TaskDeferred):
+        task.execute(context)
+    with pytest.raises(TriggerCrashed):
+        task.resume_execution("__fail__", {"error": "Trigger failure"}, context)
+    assert submits(host) == 1
 
 
 def test_a_conflict_is_retryable_and_names_what_is_active(host: Any, made: Any) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
 
+from runops.airflow._compat import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
 from runops.airflow.exceptions import RunCancelled, RunFailed, RunRejected, RunTimedOut, UnknownStateError
 from runops.core import NYX_GATE, Verdict
 

@@ -6,17 +6,16 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import (
+
+from runops.airflow import NexioRunSensor, OnepinRunSensor, RunSensor
+from runops.airflow._compat import (
     AirflowFailException,
     AirflowRescheduleException,
     AirflowSensorTimeout,
     AirflowSkipException,
     AirflowTaskTimeout,
-    TaskDeferralError,
     TaskDeferred,
 )
-
-from runops.airflow import NexioRunSensor, OnepinRunSensor, RunSensor
 from runops.airflow.exceptions import AuthError, ConfigurationError, PollingError, RunNotFound, RunTimedOut
 from runops.core.errors import ConfigurationError as RefusedInDag
 
@@ -183,9 +182,11 @@ def test_no_event_in_time_and_a_run_that_goes_on_is_a_timeout(
     assert context["ti"].xcoms["run"]["ended_by"] == "timeout"
 
 
-def test_a_crashed_trigger_fails_under_soft_fail(host: Any, sensors: Any) -> None:
+def test_a_crashed_trigger_fails_under_soft_fail_and_says_what_happened(host: Any, sensors: Any) -> None:
+    from runops.airflow.exceptions import TriggerCrashed
+
     task = sensors["nexio"](task_id="w", **host.made("nexio", script="succeeded"), deferrable=True, soft_fail=True)
-    with pytest.raises(TaskDeferralError):
+    with pytest.raises(TriggerCrashed, match=r"broke before it could tell .* \(Trigger failure\).*triggerer's log"):
         task.resume_execution("__fail__", {"error": "Trigger failure"}, host.context())
 
 

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import TaskDeferred
 from airflow.triggers.base import TriggerEvent
 
+from runops.airflow._compat import TaskDeferred
 from runops.airflow.exceptions import AuthError, PollingError, RunNotFound, TriggerCrashed, UnknownStateError
 from runops.airflow.trigger import RunTrigger, read_end
 from runops.core import RunSnapshot

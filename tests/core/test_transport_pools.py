@@ -272,7 +272,7 @@ def test_an_answer_that_is_cut_off_is_lost(make: Callable[..., Pool], part: byte
             await writer.drain()
             await asyncio.sleep(0.01)
             if reset:
-                abort_with_reset(writer)
+                hang_up_hard(writer)
             return False
 
         async with serving(reply) as service:
@@ -285,7 +285,7 @@ def test_an_answer_that_is_cut_off_is_lost(make: Callable[..., Pool], part: byte
     run(story)
 
 
-def abort_with_reset(writer: asyncio.StreamWriter) -> None:
+def hang_up_hard(writer: asyncio.StreamWriter) -> None:
     writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
 
@@ -841,3 +841,26 @@ def test_without_httptools_httpx_does_the_work(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.delitem(sys.modules, "runops.core.http1")
     monkeypatch.setitem(sys.modules, "httptools", None)
     assert isinstance(open_pool("https://api.example.com", max_connections=4), HttpxPool)
+
+
+def test_a_service_that_hangs_up_at_once_is_not_called_again_and_again() -> None:
+    async def story() -> None:
+        calls = 0
+
+        async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal calls
+            calls += 1
+            hang_up_hard(writer)
+
+        server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        pool = Http1Pool(url, max_connections=3)
+        for _ in range(5):
+            with pytest.raises((AnswerLost, ConnectionFailed)):
+                await asks(pool, url)
+        assert calls == 5
+        assert pool.connections == 0
+        await pool.close()
+        server.close()
+
+    run(story)

@@ -6,56 +6,73 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from runops.airflow.b3os import B3osHook, B3osRunOperator, B3osRunSensor
+    from runops.airflow.b3os import B3osHook, B3osRunOperator, B3osRunSensor, B3osWorkflowSensor
+    from runops.airflow.discovery import RunDiscoverySensor
     from runops.airflow.hook import RunHook
-    from runops.airflow.nekt import NektHook, NektRunSensor
+    from runops.airflow.nekt import NektHook, NektPipelineSensor, NektRunSensor
     from runops.airflow.nexio import NexioHook, NexioRunOperator, NexioRunSensor
-    from runops.airflow.nyx import NyxHook, NyxRunOperator, NyxRunSensor
-    from runops.airflow.onepin import OnepinHook, OnepinRunOperator, OnepinRunSensor
+    from runops.airflow.nyx import NyxConfigSensor, NyxHook, NyxRunOperator, NyxRunSensor
+    from runops.airflow.onepin import OnepinHook, OnepinRunOperator, OnepinRunSensor, OnepinWorkflowSensor
     from runops.airflow.operator import RunOperator
+    from runops.airflow.retry import runops_retry_policy
     from runops.airflow.sensor import RunSensor
     from runops.airflow.trigger import RunTrigger
+    from runops.airflow.watcher import RunFinishedTrigger
 
 _HOMES = {
     "B3osHook": "b3os",
     "B3osRunOperator": "b3os",
     "B3osRunSensor": "b3os",
+    "B3osWorkflowSensor": "b3os",
     "NektHook": "nekt",
+    "NektPipelineSensor": "nekt",
     "NektRunSensor": "nekt",
     "NexioHook": "nexio",
     "NexioRunOperator": "nexio",
     "NexioRunSensor": "nexio",
+    "NyxConfigSensor": "nyx",
     "NyxHook": "nyx",
     "NyxRunOperator": "nyx",
     "NyxRunSensor": "nyx",
     "OnepinHook": "onepin",
     "OnepinRunOperator": "onepin",
     "OnepinRunSensor": "onepin",
+    "OnepinWorkflowSensor": "onepin",
+    "RunDiscoverySensor": "discovery",
+    "RunFinishedTrigger": "watcher",
     "RunHook": "hook",
     "RunOperator": "operator",
     "RunSensor": "sensor",
     "RunTrigger": "trigger",
+    "runops_retry_policy": "retry",
 }
 
 __all__ = [
     "B3osHook",
     "B3osRunOperator",
     "B3osRunSensor",
+    "B3osWorkflowSensor",
     "NektHook",
+    "NektPipelineSensor",
     "NektRunSensor",
     "NexioHook",
     "NexioRunOperator",
     "NexioRunSensor",
+    "NyxConfigSensor",
     "NyxHook",
     "NyxRunOperator",
     "NyxRunSensor",
     "OnepinHook",
     "OnepinRunOperator",
     "OnepinRunSensor",
+    "OnepinWorkflowSensor",
+    "RunDiscoverySensor",
+    "RunFinishedTrigger",
     "RunHook",
     "RunOperator",
     "RunSensor",
     "RunTrigger",
+    "runops_retry_policy",
 ]
 
 

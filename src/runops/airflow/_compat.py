@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         AirflowTaskTimeout,
         TaskDeferralError,
         TaskDeferralTimeout,
+        TaskDeferred,
     )
 else:
     try:
@@ -34,6 +35,7 @@ else:
             AirflowTaskTimeout,
             TaskDeferralError,
             TaskDeferralTimeout,
+            TaskDeferred,
         )
     except ImportError:  # Airflow 3.1 has them in its core
         from airflow.configuration import conf
@@ -47,6 +49,7 @@ else:
             AirflowTaskTimeout,
             TaskDeferralError,
             TaskDeferralTimeout,
+            TaskDeferred,
         )
 
 __all__ = [
@@ -60,9 +63,12 @@ __all__ = [
     "StateStore",
     "TaskDeferralError",
     "TaskDeferralTimeout",
+    "TaskDeferred",
+    "asset_state_stores",
     "conf",
     "connection_of",
     "heartbeat_seconds",
+    "stats",
     "task_state_store",
 ]
 
@@ -85,6 +91,16 @@ def task_state_store(context: Mapping[str, Any]) -> StateStore | None:
     return context.get("task_state_store")
 
 
+def asset_state_stores(trigger: Any) -> list[Any]:
+    """The memory of each asset that a trigger watches; none on Airflow below 3.3, or outside of a triggerer."""
+    accessors = getattr(trigger, "asset_state_store", None)
+    if accessors is None:
+        return []
+    # A trigger is told of its assets by this value only, which gives them out by name only, and refuses if several.
+    several = [*getattr(accessors, "_by_name", {}).values(), *getattr(accessors, "_by_uri", {}).values()]
+    return several or [accessors]
+
+
 async def connection_of(conn_id: str) -> Any:
     """A connection, read without holding up the event loop.
 
@@ -99,3 +115,14 @@ async def connection_of(conn_id: str) -> Any:
 def heartbeat_seconds() -> float:
     """Seconds after which a supervisor is sure to have noticed that its task's process has ended."""
     return conf.getfloat("workers", "min_heartbeat_interval", fallback=5.0)
+
+
+def stats() -> Any:
+    """Airflow's metrics: something with ``incr`` and ``timing``, configured for this process or silent."""
+    try:
+        from airflow.sdk.observability import stats as current
+    except ImportError:  # Airflow 3.1 has them in its core
+        from airflow.stats import Stats
+
+        return Stats
+    return current

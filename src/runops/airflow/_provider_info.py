@@ -53,7 +53,7 @@ _COMMON_FIELDS = {
     },
     "requests_per_minute": {
         "label": "Requests per minute",
-        "description": "The most requests that one wait sends in a minute; empty for no limit.",
+        "description": "For all waits on this connection in one process together; empty for no limit.",
         "schema": {"type": ["number", "null"], "minimum": 0.1},
     },
     "max_response_bytes": {
@@ -108,9 +108,9 @@ def get_provider_info() -> dict:
             ),
         ],
         "operators": _modules("operator", *submitting),
-        "sensors": _modules("sensor", *_TITLES),
+        "sensors": _modules("sensor", "discovery", *_TITLES),
         "hooks": _modules("hook", *_TITLES),
-        "triggers": _modules("trigger"),
+        "triggers": _modules("trigger", "watcher"),
         "connection-types": [_connection_type(name) for name in _TITLES],
         "extra-links": [
             "runops.airflow.link.RunLink",

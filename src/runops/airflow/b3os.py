@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+from runops.airflow.discovery import RunDiscoverySensor
 from runops.airflow.hook import RunHook
 from runops.airflow.link import B3osRunLink
 from runops.airflow.operator import RunOperator
@@ -42,6 +43,26 @@ class B3osRunSensor(RunSensor):
         self.b3os_conn_id = b3os_conn_id
 
 
+class B3osWorkflowSensor(RunDiscoverySensor):
+    """Wait for a run of a workflow that something else starts.
+
+    See :class:`~runops.airflow.discovery.RunDiscoverySensor`, also for ``since`` and ``which``.
+
+    :param workflow_id: The workflow (templated).
+    :param b3os_conn_id: The connection (templated).
+    """
+
+    template_fields: Sequence[str] = ("workflow_id", "since", "b3os_conn_id")
+    operator_extra_links = (B3osRunLink(),)
+    conn_id_field: ClassVar[str] = "b3os_conn_id"
+    parent_fields: ClassVar[tuple[str, ...]] = ("workflow_id",)
+
+    def __init__(self, *, workflow_id: str, b3os_conn_id: str = B3osHook.default_conn_name, **kwargs: Any) -> None:
+        super().__init__(provider="b3os", conn_id=b3os_conn_id, **kwargs)
+        self.workflow_id = workflow_id
+        self.b3os_conn_id = b3os_conn_id
+
+
 class B3osRunOperator(RunOperator):
     """Run a published B3OS workflow and wait for it. See :class:`~runops.airflow.operator.RunOperator`.
 
@@ -58,6 +79,7 @@ class B3osRunOperator(RunOperator):
     operator_extra_links = (B3osRunLink(),)
     conn_id_field: ClassVar[str] = "b3os_conn_id"
     call_fields: ClassVar[tuple[str, ...]] = ("workflow_id", "payload")
+    payload_fields: ClassVar[tuple[str, ...]] = ("payload",)
 
     def __init__(
         self,

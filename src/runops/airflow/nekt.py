@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from runops.airflow.discovery import RunDiscoverySensor
 from runops.airflow.hook import RunHook
 from runops.airflow.link import NektRunLink
 from runops.airflow.sensor import RunSensor
@@ -41,3 +42,40 @@ class NektRunSensor(RunSensor):
     def __init__(self, *, run_id: str, nekt_conn_id: str = NektHook.default_conn_name, **kwargs: Any) -> None:
         super().__init__(provider="nekt", run_id=run_id, conn_id=nekt_conn_id, **kwargs)
         self.nekt_conn_id = nekt_conn_id
+
+
+class NektPipelineSensor(RunDiscoverySensor):
+    """Wait for a run of a pipeline, which Nekt's own scheduler starts.
+
+    See :class:`~runops.airflow.discovery.RunDiscoverySensor`, also for ``since`` and ``which``. Exactly one of the
+    first four is given, as an id or a slug; which of them Nekt's list of runs names depends on the age of the account.
+
+    :param pipeline: The pipeline (templated).
+    :param source: The source (templated).
+    :param destination: The destination (templated).
+    :param transformation: The transformation (templated).
+    :param nekt_conn_id: The connection (templated).
+    """
+
+    template_fields: Sequence[str] = ("pipeline", "source", "destination", "transformation", "since", "nekt_conn_id")
+    operator_extra_links = (NektRunLink(),)
+    conn_id_field: ClassVar[str] = "nekt_conn_id"
+    parent_fields: ClassVar[tuple[str, ...]] = ("pipeline", "source", "destination", "transformation")
+
+    def __init__(
+        self,
+        *,
+        pipeline: str | None = None,
+        source: str | None = None,
+        destination: str | None = None,
+        transformation: str | None = None,
+        nekt_conn_id: str = NektHook.default_conn_name,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(provider="nekt", conn_id=nekt_conn_id, **kwargs)
+        self.pipeline = pipeline
+        self.source = source
+        self.destination = destination
+        self.transformation = transformation
+        self.nekt_conn_id = nekt_conn_id
+        self.one_parent(pipeline, source, destination, transformation)

@@ -60,6 +60,7 @@ class NexioRunOperator(RunOperator):
     operator_extra_links = (NexioRunLink(),)
     conn_id_field: ClassVar[str] = "nexio_conn_id"
     call_fields: ClassVar[tuple[str, ...]] = ("engine_slug", "input", "offerings", "engine_version")
+    payload_fields: ClassVar[tuple[str, ...]] = ("input", "offerings")
 
     def __init__(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+from runops.airflow.discovery import RunDiscoverySensor
 from runops.airflow.hook import RunHook
 from runops.airflow.link import NyxRunLink
 from runops.airflow.operator import RunOperator
@@ -42,6 +43,27 @@ class NyxRunSensor(RunSensor):
         self.nyx_conn_id = nyx_conn_id
 
 
+class NyxConfigSensor(RunDiscoverySensor):
+    """Wait for a run of an audit that something else submits.
+
+    See :class:`~runops.airflow.discovery.RunDiscoverySensor`, also for ``since`` and ``which``.
+
+    :param config_name: Stable name of the audit (templated). One that does not exist cannot be told from one
+        that has no runs yet.
+    :param nyx_conn_id: The connection (templated).
+    """
+
+    template_fields: Sequence[str] = ("config_name", "since", "nyx_conn_id")
+    operator_extra_links = (NyxRunLink(),)
+    conn_id_field: ClassVar[str] = "nyx_conn_id"
+    parent_fields: ClassVar[tuple[str, ...]] = ("config_name",)
+
+    def __init__(self, *, config_name: str, nyx_conn_id: str = NyxHook.default_conn_name, **kwargs: Any) -> None:
+        super().__init__(provider="nyx", conn_id=nyx_conn_id, **kwargs)
+        self.config_name = config_name
+        self.nyx_conn_id = nyx_conn_id
+
+
 class NyxRunOperator(RunOperator):
     """Submit a Nyx audit and wait for it. See :class:`~runops.airflow.operator.RunOperator`.
 
@@ -51,7 +73,8 @@ class NyxRunOperator(RunOperator):
     :param config_name: Stable name of the audit; one run of it may be active (templated).
     :param name: What people call this run (templated).
     :param target: ``{"url": ..., "endpoint": ..., "credentials": ...}``, with one of url and endpoint at least
-        (templated). Airflow shows rendered fields to its users: take credentials from a secret Variable or connection.
+        (templated). What it is rendered to is shown to nobody, but the text of a DAG is: take credentials from a
+        Variable or connection.
     :param objective: What the audit should try to make the target do (templated).
     :param budget_usd: The most that it may spend, in USD (templated).
     :param severity_target: One of low, medium, high, critical (templated).
@@ -84,6 +107,7 @@ class NyxRunOperator(RunOperator):
         "hints",
         "extra",
     )
+    payload_fields: ClassVar[tuple[str, ...]] = ("target", "objective", "hints", "extra")
 
     def __init__(
         self,

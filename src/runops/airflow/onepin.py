@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from runops.airflow.discovery import RunDiscoverySensor
 from runops.airflow.hook import RunHook
 from runops.airflow.link import OnepinRunLink
 from runops.airflow.operator import RunOperator
@@ -48,6 +49,26 @@ class OnepinRunSensor(RunSensor):
         self.onepin_conn_id = onepin_conn_id
 
 
+class OnepinWorkflowSensor(RunDiscoverySensor):
+    """Wait for a run of a workflow that something else starts.
+
+    See :class:`~runops.airflow.discovery.RunDiscoverySensor`, also for ``since`` and ``which``.
+
+    :param workflow_id: The workflow (templated).
+    :param onepin_conn_id: The connection (templated).
+    """
+
+    template_fields: Sequence[str] = ("workflow_id", "since", "onepin_conn_id")
+    operator_extra_links = (OnepinRunLink(),)
+    conn_id_field: ClassVar[str] = "onepin_conn_id"
+    parent_fields: ClassVar[tuple[str, ...]] = ("workflow_id",)
+
+    def __init__(self, *, workflow_id: str, onepin_conn_id: str = OnepinHook.default_conn_name, **kwargs: Any) -> None:
+        super().__init__(provider="onepin", conn_id=onepin_conn_id, **kwargs)
+        self.workflow_id = workflow_id
+        self.onepin_conn_id = onepin_conn_id
+
+
 class OnepinRunOperator(RunOperator):
     """Start a run of a OnePin workflow and wait for it. See :class:`~runops.airflow.operator.RunOperator`.
 
@@ -61,6 +82,7 @@ class OnepinRunOperator(RunOperator):
     operator_extra_links = (OnepinRunLink(),)
     conn_id_field: ClassVar[str] = "onepin_conn_id"
     call_fields: ClassVar[tuple[str, ...]] = ("workflow_id", "script_text", "source_language")
+    payload_fields: ClassVar[tuple[str, ...]] = ("script_text",)
 
     def __init__(
         self,

@@ -41,6 +41,9 @@ KILL_SECONDS = 3.0
 """Between the signal that asks a task to end and the one that ends it lie 5 s."""
 STATE_SECONDS = 1.5
 
+MOST_CRASHES = 3
+"""So many broken triggers in one try are followed by another one."""
+
 SUBMITTING, SUBMITTED = "submitting", "submitted"
 
 
@@ -51,6 +54,9 @@ class RunOperator(RunWaiting):
     earlier one failed and the verdict on that is fail, when a person cleared the task (``on_clear="submit"``), or
     when the task itself had cancelled it. This needs Airflow's task state store (3.3 or newer); below, each try
     submits.
+
+    What is sent to the provider may hold credentials and personal data, so what such arguments are rendered to does
+    not show among the rendered fields of a task, which Airflow stores.
 
     :param provider: A shipped provider's name (``"nexio"``), or ``"package.module:NAME"`` for one of your own.
     :param arguments: What the provider's submit takes, by name (templated).
@@ -72,11 +78,13 @@ class RunOperator(RunWaiting):
     :param deferrable: Wait in the triggerer. Default: Airflow's ``operators.default_deferrable``.
     """
 
-    template_fields: Sequence[str] = ("arguments", "conn_id")  # pyright: ignore[reportIncompatibleVariableOverride]
+    template_fields: Sequence[str] = ("arguments", "conn_id")
     template_fields_renderers: ClassVar[dict[str, str]] = {"arguments": "json"}
     operator_extra_links = (RunLink(),)
     call_fields: ClassVar[tuple[str, ...]] = ()
     """Attributes that hold the submit's arguments, where they are arguments of their own."""
+    payload_fields: ClassVar[tuple[str, ...]] = ("arguments",)
+    """Template fields that may hold credentials or personal data. What they are rendered to is shown to nobody."""
 
     def __init__(
         self,
@@ -132,6 +140,7 @@ class RunOperator(RunWaiting):
             with self._hook().client() as client:
                 ref, submitted_at = self._start(context, client, call)
         self._running = context, ref
+        self._memory(context).update(crashes=0)
         url = self.service.url(ref)
         publish(context, ref, url)
         if not self.wait:
@@ -153,6 +162,12 @@ class RunOperator(RunWaiting):
         cancelled = _within(KILL_SECONDS, lambda: self._cancel(ref, request_timeout=KILL_SECONDS))
         if not cancelled:
             self.log.warning("Whether %s is cancelled is not known: there was no answer in time.", ref)
+
+    def _do_render_template_fields(self, *arguments: Any, **named: Any) -> None:
+        super()._do_render_template_fields(*arguments, **named)
+        # Airflow keeps what the template fields of a task hold after this in its database, and logs it at DEBUG.
+        shown = tuple(field for field in self.template_fields if field not in self.payload_fields)
+        self.template_fields = shown  # pyright: ignore[reportIncompatibleVariableOverride]
 
     # --- what the wait asks ---
 
@@ -178,13 +193,22 @@ class RunOperator(RunWaiting):
         return super()._settle(context, snapshot)
 
     def _after_crash(self, context: Any, error: AirflowException) -> RunResult:
-        """A run that is over has ended, whatever became of the trigger; else the next try re-attaches."""
+        """A run that is over has ended, whatever became of the trigger; else another trigger goes on, a few times."""
         ref = self._waited_for(context)
         self.log.warning("The trigger broke (%s); looking at %s once more.", error, ref)
-        snapshot = self._last_look(ref, None, "timeout")
-        if not snapshot.run_ended:
-            raise error
-        return self._settle(context, snapshot)
+        memory = self._memory(context)
+        record = memory.load()
+        crashes = 1 if record is None else record.get("crashes", 0) + 1
+        # Without a memory nothing would bound the tries; then Airflow's own retries do, and re-attach.
+        if record is None or crashes > MOST_CRASHES:
+            snapshot = self._last_look(ref, None, "timeout")
+            if not snapshot.run_ended:
+                raise self._crashed(ref, error)
+            return self._settle(context, snapshot)
+        memory.update(crashes=crashes)
+        self._running = context, ref
+        patience = self._clocks(deadline=self._deadline(context))
+        return self._settle(context, self._await_run(context, ref, patience, submitted_at=record.get("submitted_at")))
 
     # --- start ---
 

@@ -1,4 +1,4 @@
-"""The sensor that waits for a run that something else started. It never cancels: it did not submit."""
+"""Sensors wait for runs that something else started. They never cancel: they did not submit."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from runops.airflow._compat import AirflowRescheduleException, AirflowSkipExcept
 from runops.airflow.exceptions import SensorTimedOut, as_airflow, in_airflow_terms
 from runops.airflow.link import RunLink
 from runops.airflow.memory import Memory
+from runops.airflow.metrics import erred
 from runops.airflow.settle import publish
 from runops.airflow.trigger import timed_out
 from runops.airflow.waiting import Follower, RunWaiting
@@ -42,7 +43,7 @@ class _NotOver(Exception):
 class _OneLook(Follower):
     """Ends a wait at its first good look, unless the word that it saw needs time to settle."""
 
-    def __init__(self, context: Mapping[str, Any], sensor: RunSensor, url: str | None) -> None:
+    def __init__(self, context: Mapping[str, Any], sensor: WaitingSensor, url: str | None) -> None:
         super().__init__(context, sensor.log, url=url)
         self._states = sensor.service.states
 
@@ -54,35 +55,9 @@ class _OneLook(Follower):
             raise _NotOver(snapshot)
 
 
-class RunSensor(RunWaiting, BaseSensorOperator):
-    """Wait until a run of any provider ends, and turn how it ended into the task's own end.
+class WaitingSensor(RunWaiting, BaseSensorOperator):
+    """What all sensors share: three ways to wait, which end alike. Subclasses say for which run."""
 
-    ``poke``, ``reschedule`` and deferrable give the same result, XComs, exceptions and skips. A failed read does not
-    end the wait; a wrong key, a missing connection or an unknown run does, at once, and is never softened by
-    ``soft_fail``. Everything of ``BaseSensorOperator`` keeps its meaning:
-
-    - ``poke_interval``, if given, is the shortest time between two looks; otherwise the provider's own cadence
-      holds, and in reschedule mode at least 60 s.
-    - ``exponential_backoff`` doubles the time between two looks, up to ``max_wait``.
-    - ``timeout`` counts from the first try; its end is ``SensorTimedOut``, which is not retried.
-    - ``soft_fail`` turns failed, cancelled and timed_out into a skip; an entry in ``on_outcome`` wins over it.
-    - ``never_fail`` turns every failure into a skip, a wrong key too.
-    - ``silent_fail`` lets reads fail until ``timeout``, whatever ``error_budget`` says; it hides no final error.
-
-    :param provider: A shipped provider's name (``"nexio"``), or ``"package.module:NAME"`` for one of your own.
-    :param run_id: The run's id (templated).
-    :param parents: Further ids that the run's address needs, by name (templated); OnePin: ``{"workflow_id": ...}``.
-    :param conn_id: The connection (templated); ``<provider>_default`` if not given.
-    :param on_outcome: Outcome to verdict, such as ``{"degraded": "warn"}``. Outcomes: succeeded, degraded, exhausted,
-        failed, cancelled, timed_out. Verdicts: succeed, warn, skip, fail.
-    :param error_budget: Seconds (or a timedelta) of failed reads in a row before ``PollingError``.
-    :param max_paused: Seconds (or a timedelta) that the run may stay paused or waiting before it counts as timed_out.
-        In reschedule mode this needs Airflow 3.3 or newer.
-    :param deferrable: Wait in the triggerer. Default: Airflow's ``operators.default_deferrable``.
-    :param poke_interval: Seconds (or a timedelta), see above.
-    """
-
-    template_fields: Sequence[str] = ("run_id", "parents", "conn_id")  # pyright: ignore[reportIncompatibleVariableOverride]
     operator_extra_links = (RunLink(),)
     timed_out_error = SensorTimedOut
     parent_fields: ClassVar[tuple[str, ...]] = ()
@@ -92,8 +67,6 @@ class RunSensor(RunWaiting, BaseSensorOperator):
         self,
         *,
         provider: str,
-        run_id: str,
-        parents: Mapping[str, str] | None = None,
         conn_id: str | None = None,
         on_outcome: Mapping[str, str] | None = None,
         error_budget: float | timedelta = DEFAULT_ERROR_BUDGET,
@@ -106,8 +79,6 @@ class RunSensor(RunWaiting, BaseSensorOperator):
         given = {} if poke_interval is None else {"poke_interval": poke_interval}
         super().__init__(**given, **kwargs)
         self.provider = provider
-        self.run_id = run_id
-        self.parents = parents
         setattr(self, self.conn_id_field, conn_id)
         self.on_outcome = on_outcome
         self.error_budget = error_budget
@@ -125,20 +96,20 @@ class RunSensor(RunWaiting, BaseSensorOperator):
         with self._never_failing():
             if not self.deferrable and self.reschedule:
                 return self._poke_or_reschedule(context)
-            with in_airflow_terms():
-                ref = self._waited_for(context)
-            publish(context, ref, self.service.url(ref))
             patience = self._clocks(deadline=self._deadline(context))
-            return self._settle(context, self._await_run(context, ref, patience))
+            with in_airflow_terms():
+                wanted = self._wanted(context, patience)
+            if isinstance(wanted, RunSnapshot):
+                return self._settle(context, wanted)
+            publish(context, wanted, self.service.url(wanted))
+            return self._settle(context, self._await_run(context, wanted, patience))
 
     def poke(self, context: Any) -> PokeReturnValue:
         """One look, as reschedule mode takes it: done, with the run's result, or not done.
 
         :param context: The task's context.
         """
-        with in_airflow_terms():
-            ref = self._waited_for(context)
-        snapshot = self._look(context, ref)
+        snapshot = self._poked(context)
         if snapshot is None:
             return PokeReturnValue(is_done=False)
         return PokeReturnValue(is_done=True, xcom_value=self._settle(context, snapshot))
@@ -148,11 +119,21 @@ class RunSensor(RunWaiting, BaseSensorOperator):
         with self._never_failing():
             return super().resume_execution(next_method, next_kwargs, context)
 
-    # --- what the wait asks ---
+    # --- what subclasses say ---
 
-    def _waited_for(self, context: Any) -> RunRef:
+    def _wanted(self, context: Any, patience: Patience) -> RunRef | RunSnapshot:
+        """The run, or the end of a wait for it to be there."""
+        raise NotImplementedError
+
+    def _poked(self, context: Any) -> RunSnapshot | None:
+        """The last snapshot if the wait ends at this poke."""
+        raise NotImplementedError
+
+    def _named_parents(self, more: Mapping[str, str] | None) -> dict[str, str]:
         named = {name: getattr(self, name) for name in self.parent_fields}
-        return self.service.ref(self.run_id, {**(self.parents or {}), **named})
+        return {**(more or {}), **{name: value for name, value in named.items() if value is not None}}
+
+    # --- what the wait asks ---
 
     def _policy(self) -> OutcomePolicy:
         return self.service.policy(self.on_outcome, soft_fail=self.soft_fail)
@@ -222,22 +203,30 @@ class RunSensor(RunWaiting, BaseSensorOperator):
         except _NotOver as news:
             return self._still_open(memory, past, patience, ref, news.snapshot)
         except (PollingError, RunNotFound) as error:
-            now = time.time()
-            failing_since = past.get("failing_since") or began
-            never_seen = not past.get("seen")
-            over = never_seen and (isinstance(error, RunNotFound) or now >= patience.deadline)
-            if over or now - failing_since >= patience.error_budget:
-                raise as_airflow(error) from None
-            self.log.warning("%s", error)
-            if now >= patience.deadline:
-                return timed_out(self._hook(), ref, None, "timeout")
-            memory.update(failing_since=failing_since)
-            return None
+            over = self._failing(memory, patience, error, began=began, seen=bool(past.get("seen")))
+            return timed_out(self._hook(), ref, None, "timeout") if over else None
         except RunopsError as error:
             raise as_airflow(error) from None
         if snapshot.ended_by and time.time() < patience.deadline:
             return None
         return snapshot
+
+    def _failing(
+        self, memory: Memory, patience: Patience, error: PollingError | RunNotFound, *, began: float, seen: bool
+    ) -> bool:
+        """Take in a poke that could not look; whether the wait's time is over.
+
+        :raises AirflowException: The error budget is used up, or nothing was ever seen and nothing will be.
+        """
+        now = time.time()
+        failing_since = (memory.load() or {}).get("failing_since") or began
+        never = not seen and (isinstance(error, RunNotFound) or now >= patience.deadline)
+        if never or now - failing_since >= patience.error_budget:
+            erred(self.provider, error)
+            raise as_airflow(error) from None
+        self.log.warning("%s", error)
+        memory.update(failing_since=failing_since)
+        return now >= patience.deadline
 
     def _still_open(
         self, memory: Memory, past: Mapping[str, Any], patience: Patience, ref: RunRef, snapshot: RunSnapshot
@@ -264,3 +253,50 @@ class RunSensor(RunWaiting, BaseSensorOperator):
             if self.never_fail:
                 raise AirflowSkipException(f"Skipped, because never_fail is set: {error}") from None
             raise
+
+
+class RunSensor(WaitingSensor):
+    """Wait until a run of any provider ends, and turn how it ended into the task's own end.
+
+    ``poke``, ``reschedule`` and deferrable give the same result, XComs, exceptions and skips. A failed read does not
+    end the wait; a wrong key, a missing connection or an unknown run does, at once, and is never softened by
+    ``soft_fail``. Everything of ``BaseSensorOperator`` keeps its meaning:
+
+    - ``poke_interval``, if given, is the shortest time between two looks; otherwise the provider's own cadence
+      holds, and in reschedule mode at least 60 s.
+    - ``exponential_backoff`` doubles the time between two looks, up to ``max_wait``.
+    - ``timeout`` counts from the first try; its end is ``SensorTimedOut``, which is not retried.
+    - ``soft_fail`` turns failed, cancelled and timed_out into a skip; an entry in ``on_outcome`` wins over it.
+    - ``never_fail`` turns every failure into a skip, a wrong key too.
+    - ``silent_fail`` lets reads fail until ``timeout``, whatever ``error_budget`` says; it hides no final error.
+
+    :param provider: A shipped provider's name (``"nexio"``), or ``"package.module:NAME"`` for one of your own.
+    :param run_id: The run's id (templated).
+    :param parents: Further ids that the run's address needs, by name (templated); OnePin: ``{"workflow_id": ...}``.
+    :param conn_id: The connection (templated); ``<provider>_default`` if not given.
+    :param on_outcome: Outcome to verdict, such as ``{"degraded": "warn"}``. Outcomes: succeeded, degraded, exhausted,
+        failed, cancelled, timed_out. Verdicts: succeed, warn, skip, fail.
+    :param error_budget: Seconds (or a timedelta) of failed reads in a row before ``PollingError``.
+    :param max_paused: Seconds (or a timedelta) that the run may stay paused or waiting before it counts as timed_out.
+        In reschedule mode this needs Airflow 3.3 or newer.
+    :param deferrable: Wait in the triggerer. Default: Airflow's ``operators.default_deferrable``.
+    :param poke_interval: Seconds (or a timedelta), see above.
+    """
+
+    template_fields: Sequence[str] = ("run_id", "parents", "conn_id")  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def __init__(self, *, provider: str, run_id: str, parents: Mapping[str, str] | None = None, **kwargs: Any) -> None:
+        super().__init__(provider=provider, **kwargs)
+        self.run_id = run_id
+        self.parents = parents
+
+    def _wanted(self, context: Any, patience: Patience) -> RunRef:
+        return self._waited_for(context)
+
+    def _poked(self, context: Any) -> RunSnapshot | None:
+        with in_airflow_terms():
+            ref = self._waited_for(context)
+        return self._look(context, ref)
+
+    def _waited_for(self, context: Any) -> RunRef:
+        return self.service.ref(self.run_id, self._named_parents(self.parents))

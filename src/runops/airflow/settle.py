@@ -8,6 +8,7 @@ from typing import Any
 from runops.airflow._compat import AirflowSkipException
 from runops.airflow.exceptions import RunCancelled, RunFailed, RunRejected, RunTimedOut
 from runops.airflow.link import RUN_URL
+from runops.airflow.metrics import waited
 from runops.core import Outcome, OutcomePolicy, RunRef, RunResult, RunSnapshot, Verdict
 
 RUN = "run"
@@ -46,6 +47,7 @@ def settle(
     if snapshot.url is not None:
         ti.xcom_push(key=RUN_URL, value=snapshot.url)
     ti.xcom_push(key=RUN, value=dict(result))
+    waited(snapshot, verdict)
     told = told_of(snapshot)
     match verdict:
         case Verdict.SUCCEED:

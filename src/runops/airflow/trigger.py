@@ -15,7 +15,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from runops.airflow._compat import AirflowException
 from runops.airflow.exceptions import TriggerCrashed, as_airflow, name_of, named
 from runops.airflow.hook import RunHook
+from runops.airflow.metrics import Meter, erred
 from runops.core import Outcome, RunopsError, RunRef, RunSnapshot
+from runops.core.discovery import Search, nothing_found, seek
 from runops.core.run import EndedBy
 from runops.core.watch import News, Patience, Watch
 
@@ -29,19 +31,20 @@ OVER = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 
 
 class End(BaseModel):
-    """The event of a trigger: how the run ended, or why that is not known."""
+    """The event of a trigger: how the run ended, which one it is, or why that is not known."""
 
     model_config = ConfigDict(extra="ignore")
 
     version: int
-    kind: Literal["ended", "error"]
+    kind: Literal["ended", "found", "error"]
     snapshot: RunSnapshot | None = None
+    ref: RunRef | None = None
     error: str | None = None
     message: str | None = None
 
 
 class RunTrigger(BaseTrigger):
-    """Wait until a run is over or a clock ends the wait; then fire one event, whatever happens.
+    """Wait until a run is over, or is there at all, or a clock ends the wait; then fire one event, whatever happens.
 
     All arguments are JSON primitives without any secret: Airflow keeps them in its database as they are. Rows outlive
     deploys, so arguments that this version does not know are ignored, and new ones have defaults.
@@ -49,7 +52,8 @@ class RunTrigger(BaseTrigger):
     :param version: Of these arguments.
     :param provider: A shipped provider's name, or ``"package.module:NAME"``.
     :param conn_id: The connection.
-    :param ref: The run's address.
+    :param ref: The run's address, or None where ``search`` says which run is wanted.
+    :param search: Which run is wanted; the event then names it as soon as it is there.
     :param patience: The clocks of the wait.
     :param not_before: Unix seconds before which no event is fired.
     :param submitted_at: Unix seconds, where the submit is known.
@@ -67,8 +71,9 @@ class RunTrigger(BaseTrigger):
         version: int = VERSION,
         provider: str,
         conn_id: str,
-        ref: Mapping[str, Any],
+        ref: Mapping[str, Any] | None = None,
         patience: Mapping[str, Any],
+        search: Mapping[str, Any] | None = None,
         not_before: float = 0.0,
         submitted_at: float | None = None,
         execution_ends: float | None = None,
@@ -80,7 +85,8 @@ class RunTrigger(BaseTrigger):
         self.version = version
         self.provider = provider
         self.conn_id = conn_id
-        self.ref = dict(ref)
+        self.ref = None if ref is None else dict(ref)
+        self.search = None if search is None else dict(search)
         self.patience = dict(patience)
         self.not_before = not_before
         self.submitted_at = submitted_at
@@ -90,6 +96,7 @@ class RunTrigger(BaseTrigger):
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """The path of this class, which is frozen, and its arguments."""
+        sought = {} if self.search is None else {"search": self.search}
         return "runops.airflow.trigger.RunTrigger", {
             "version": self.version,
             "provider": self.provider,
@@ -101,6 +108,7 @@ class RunTrigger(BaseTrigger):
             "execution_ends": self.execution_ends,
             "cancel_on_kill": self.cancel_on_kill,
             "on_clear": self.on_clear,
+            **sought,
         }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -149,6 +157,8 @@ class RunTrigger(BaseTrigger):
 
     async def _end(self) -> dict[str, Any]:
         try:
+            if self.search is not None:
+                return await self._sought(Search.from_dict(self.search))
             snapshot = await self._wait()
         except RunopsError as error:
             return self._error(as_airflow(error))
@@ -158,33 +168,51 @@ class RunTrigger(BaseTrigger):
             self.log.exception("The trigger met an error that is not the run's.")
             told = f"The trigger met an error that is not the run's: {type(error).__name__}."
             return self._error(TriggerCrashed(told))
-        return {"version": VERSION, "kind": "ended", "snapshot": snapshot.model_dump(mode="json")}
+        return _ended(snapshot)
 
     def _error(self, error: Exception) -> dict[str, Any]:
         self.log.error("%s", error)
+        erred(self.provider, error)
         return {"version": VERSION, "kind": "error", "error": name_of(error), "message": str(error)}
 
     async def _wait(self) -> RunSnapshot:
         ref = RunRef.parse(self.ref)
-        patience = Patience.from_dict(self.patience)
         hook = self._hook()
-        news = News()
+        news, meter = News(), Meter()
         last: RunSnapshot | None = None
 
         def told(snapshot: RunSnapshot) -> None:
             nonlocal last
             if not snapshot.ended_by:
                 last = snapshot
+                meter.looked(snapshot)
             if news.worth_saying(snapshot, time.time()):
                 self.log.info("%s", snapshot.summary())
 
-        by_airflow = self.execution_ends is not None and self.execution_ends < patience.deadline
-        clocks = replace(patience, deadline=self.execution_ends) if by_airflow and self.execution_ends else patience
+        clocks, ended_by = self._clocks()
         async with await hook.async_client() as client:
             snapshot = await client.wait(ref, patience=clocks, submitted_at=self.submitted_at, on_look=told)
-        if by_airflow and snapshot.ended_by == "timeout":
-            return timed_out(hook, ref, last, "execution_timeout")
+        if snapshot.ended_by == "timeout" and ended_by != "timeout":
+            return timed_out(hook, ref, last, ended_by)
         return snapshot
+
+    async def _sought(self, search: Search) -> dict[str, Any]:
+        self.log.info("Looking for the %s.", search)
+        hook = self._hook()
+        clocks, ended_by = self._clocks()
+        async with await hook.async_client() as client:
+            found = await client.drive(seek(hook.provider, search, clocks))
+        if found.ended_by:
+            return _ended(nothing_found(hook.provider, search, ended_by))
+        self.log.info("Found: %s", found.summary())
+        return {"version": VERSION, "kind": "found", "ref": found.ref.model_dump(mode="json")}
+
+    def _clocks(self) -> tuple[Patience, Literal["timeout", "execution_timeout"]]:
+        """The clocks of the wait, and which of the two that may end it comes first."""
+        patience = Patience.from_dict(self.patience)
+        if self.execution_ends is None or self.execution_ends >= patience.deadline:
+            return patience, "timeout"
+        return replace(patience, deadline=self.execution_ends), "execution_timeout"
 
     async def _task_state(self) -> str | None:
         from airflow.sdk.execution_time import task_runner
@@ -206,6 +234,10 @@ class RunTrigger(BaseTrigger):
         return RunHook(self.conn_id, provider=self.provider)
 
 
+def _ended(snapshot: RunSnapshot) -> dict[str, Any]:
+    return {"version": VERSION, "kind": "ended", "snapshot": snapshot.model_dump(mode="json")}
+
+
 def state_in(task_states: Mapping[str, Mapping[str, Any]], ti: Any) -> str | None:
     """The state of a task instance in Airflow's answer about the states of tasks."""
     mapped = ti.map_index is not None and ti.map_index >= 0
@@ -219,6 +251,15 @@ def timed_out(hook: RunHook, ref: RunRef, last: RunSnapshot | None, ended_by: En
     watch = Watch(hook.provider, ref, clocks, began=0.0)
     watch.last = last
     return watch.timed_out(ended_by)
+
+
+def read_found(event: object) -> RunRef | None:
+    """The run that an event says is there; None for an event of another kind."""
+    try:
+        end = End.model_validate(event)
+    except ValidationError:
+        return None
+    return end.ref if end.kind == "found" else None
 
 
 def read_end(event: object) -> RunSnapshot:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar, Literal, NoReturn
 
 from airflow.sdk import BaseOperator
 
@@ -19,6 +19,8 @@ from runops.airflow._compat import (
 )
 from runops.airflow.exceptions import RunTimedOut, TriggerCrashed, as_airflow, in_airflow_terms
 from runops.airflow.hook import RunHook
+from runops.airflow.lineage import facets
+from runops.airflow.metrics import Meter, erred
 from runops.airflow.settle import publish, settle
 from runops.airflow.trigger import RunTrigger, read_end, timed_out
 from runops.core import (
@@ -33,6 +35,7 @@ from runops.core import (
     RunSnapshot,
     find,
 )
+from runops.core.discovery import Search
 from runops.core.retry import may_pass
 from runops.core.run import EndedBy
 from runops.core.watch import News, Patience
@@ -55,6 +58,7 @@ class Follower:
 
     def __init__(self, context: Mapping[str, Any], log: Any, *, url: str | None = None) -> None:
         self.last: RunSnapshot | None = None
+        self._meter = Meter()
         self._context = context
         self._log = log
         self._news = News()
@@ -66,6 +70,7 @@ class Follower:
             # The end of a wait is told where it is settled; a first look before a deferral is no end at all.
             return
         self.last = snapshot
+        self._meter.looked(snapshot)
         if self._news.worth_saying(snapshot, time.time()):
             self._log.info("%s", snapshot.summary())
         if snapshot.url and snapshot.url != self._url:
@@ -79,6 +84,8 @@ class RunWaiting(BaseOperator):
     conn_id_field: ClassVar[str] = "conn_id"
     """The attribute that holds the connection id, which templates fill."""
     timed_out_error: ClassVar[type[RunTimedOut]] = RunTimedOut
+
+    _result: RunResult | None = None
 
     provider: str
     deferrable: bool
@@ -131,10 +138,25 @@ class RunWaiting(BaseOperator):
 
     def _after_crash(self, context: Any, error: AirflowException) -> RunResult:
         """What to do when the trigger broke: nothing is known of the run."""
-        raise error
+        raise self._crashed(None, error)
+
+    def _crashed(self, ref: RunRef | None, error: AirflowException) -> TriggerCrashed:
+        run = "the run" if ref is None else ref
+        return TriggerCrashed(
+            f"The trigger broke before it could tell how {run} ended ({error}). The triggerer's log of this task says "
+            "why. This says nothing about the run itself, which may go on; another try of the task looks at it again."
+        )
 
     def _settle(self, context: Any, snapshot: RunSnapshot) -> RunResult:
+        self._result = snapshot.to_result()
         return settle(context, snapshot, self._policy(), log=self.log, timed_out=self.timed_out_error)
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
+        """What OpenLineage's listener asks for after a task, be it a success or a failure.
+
+        :param task_instance: The task instance.
+        """
+        return None if self._result is None else facets(self._result)
 
     # --- the wait ---
 
@@ -156,14 +178,24 @@ class RunWaiting(BaseOperator):
         except AirflowTaskTimeout:
             return self._last_look(ref, follower.last, "execution_timeout")
         except RunopsError as error:
-            if whole or not _may_pass(error):
+            if whole or not may_go_on(error):
+                erred(self.provider, error)
                 raise as_airflow(error) from None
         else:
             if whole or snapshot.ended_by != "timeout":
                 return snapshot
-        return self._defer(context, ref, patience, submitted_at)
+        return self._defer(context, ref, patience, submitted_at=submitted_at)
 
-    def _defer(self, context: Any, ref: RunRef, patience: Patience, submitted_at: float | None) -> NoReturn:
+    def _defer(
+        self,
+        context: Any,
+        ref: RunRef | None,
+        patience: Patience,
+        *,
+        submitted_at: float | None = None,
+        search: Search | None = None,
+    ) -> NoReturn:
+        """Let the triggerer wait: for a run, or for one to be there."""
         now = time.time()
         execution_ends = self._execution_ends(context)
         ends = patience.deadline if execution_ends is None else min(patience.deadline, execution_ends)
@@ -171,14 +203,18 @@ class RunWaiting(BaseOperator):
         trigger = RunTrigger(
             provider=self.provider,
             conn_id=self._hook().conn_id,
-            ref=ref.model_dump(mode="json"),
+            ref=None if ref is None else ref.model_dump(mode="json"),
+            search=None if search is None else search.to_dict(),
             patience=patience.to_dict(),
             not_before=earliest,
             submitted_at=submitted_at,
             execution_ends=execution_ends,
             **self._trigger_settings(),
         )
-        self.log.info("%s goes on; the triggerer watches it from here.", ref)
+        if ref is None:
+            self.log.info("The %s is not there yet; the triggerer looks for it from here.", search)
+        else:
+            self.log.info("%s goes on; the triggerer watches it from here.", ref)
         self.defer(
             trigger=trigger,
             method_name="execute_complete",
@@ -187,10 +223,13 @@ class RunWaiting(BaseOperator):
 
     def _after_deferral_timeout(self, context: Any) -> RunResult:
         """No event came in time: the triggerer is down or overloaded. Look a last time."""
+        return self._settle(context, self._last_look(self._waited_for(context), None, self._ended_by(context)))
+
+    def _ended_by(self, context: Any) -> Literal["timeout", "execution_timeout"]:
+        """Which clock ends the wait first."""
         execution_ends = self._execution_ends(context)
         by_airflow = execution_ends is not None and execution_ends < self._deadline(context)
-        ref = self._waited_for(context)
-        return self._settle(context, self._last_look(ref, None, "execution_timeout" if by_airflow else "timeout"))
+        return "execution_timeout" if by_airflow else "timeout"
 
     def _last_look(self, ref: RunRef, last: RunSnapshot | None, ended_by: EndedBy) -> RunSnapshot:
         """A run that a last look finds over has ended; for any other the clock counts."""
@@ -211,6 +250,6 @@ class RunWaiting(BaseOperator):
         return None if limit is None else context["ti"].start_date.timestamp() + limit.total_seconds()
 
 
-def _may_pass(error: RunopsError) -> bool:
+def may_go_on(error: RunopsError) -> bool:
     """Whether a longer wait than a first look could get over an error."""
     return isinstance(error, PollingError) or (isinstance(error, FinalError) and may_pass(error))

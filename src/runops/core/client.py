@@ -192,10 +192,18 @@ class RunClient(_Client):
         return self._drive(flows.wait(self.provider, ref, patience, submitted_at=submitted_at, seen=seen), on_look)
 
     def watch(
-        self, ref: RunRef, timeout: float | timedelta = DEFAULT_TIMEOUT, **settings: Any
+        self,
+        ref: RunRef,
+        timeout: float | timedelta = DEFAULT_TIMEOUT,
+        *,
+        error_budget: float | timedelta = DEFAULT_ERROR_BUDGET,
+        max_paused: float | timedelta | None = None,
+        poll_interval: float | timedelta | None = None,
     ) -> Iterator[RunSnapshot]:
         """Every change of a run, as it is seen; the last one has an outcome. Takes what :meth:`wait` takes."""
-        patience = self._patience(timeout=timeout, **settings)
+        patience = self._patience(
+            timeout=timeout, error_budget=error_budget, max_paused=max_paused, interval=poll_interval
+        )
         last: RunSnapshot | None = None
         for snapshot in self._steps(flows.wait(self.provider, ref, patience)):
             if snapshot.changed_from(last) or snapshot.progress != (last and last.progress):
@@ -392,10 +400,18 @@ class AsyncRunClient(_Client):
             await poller.release()
 
     async def watch(
-        self, ref: RunRef, timeout: float | timedelta = DEFAULT_TIMEOUT, **settings: Any
+        self,
+        ref: RunRef,
+        timeout: float | timedelta = DEFAULT_TIMEOUT,
+        *,
+        error_budget: float | timedelta = DEFAULT_ERROR_BUDGET,
+        max_paused: float | timedelta | None = None,
+        poll_interval: float | timedelta | None = None,
     ) -> AsyncIterator[RunSnapshot]:
         """As :meth:`RunClient.watch`."""
-        patience = self._patience(timeout=timeout, **settings)
+        patience = self._patience(
+            timeout=timeout, error_budget=error_budget, max_paused=max_paused, interval=poll_interval
+        )
         last: RunSnapshot | None = None
         async with aclosing(self._steps(flows.wait(self.provider, ref, patience), [])) as steps:
             async for snapshot in steps:
@@ -418,6 +434,10 @@ class AsyncRunClient(_Client):
     async def probe(self) -> None:
         """As :meth:`RunClient.probe`."""
         await self._drive(flows.probe(self.provider))
+
+    async def drive(self, flow: Flow[R]) -> R:
+        """As :meth:`RunClient.drive`."""
+        return await self._drive(flow)
 
     async def _steps(self, flow: Flow[R], result: list[R]) -> AsyncGenerator[RunSnapshot]:
         """Do what a flow asks for, handing on what it has seen; its result lands in ``result``."""

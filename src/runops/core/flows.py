@@ -137,6 +137,11 @@ def recent(provider: Provider, parent: str | Mapping[str, str]) -> Flow[list[Run
     return (yield from _page(provider, provider.family(parent)))
 
 
+def newest(provider: Provider, parent: str | Mapping[str, str]) -> Flow[list[RunSnapshot]]:
+    """The newest runs of a parent, newest first, by the route that shows them most surely: one at least, if any."""
+    return (yield from _newest(provider, provider.family(parent)))
+
+
 def cancel(provider: Provider, ref: RunRef) -> Flow[None]:
     """Ask the provider to stop a run. A run that is over already is left as it is."""
     if provider.cancel is None:
@@ -319,15 +324,19 @@ def _told_what_is_active(provider: Provider, call: Call, error: ConflictError) -
 
 
 def _family(provider: Provider, call: Call) -> Flow[list[RunSnapshot]]:
-    """The newest runs of a call's parent, by the route that shows them most surely."""
+    """The newest runs of a call's parent."""
+    return (yield from _newest(provider, call.family))
+
+
+def _newest(provider: Provider, parent: Mapping[str, str]) -> Flow[list[RunSnapshot]]:
     listing = provider.listing
-    if listing is None or listing.latest is None:
-        return (yield from _page(provider, call.family))
+    if listing is None or listing.latest is None or not set(listing.latest.holes) <= set(parent):
+        return (yield from _page(provider, parent))
     try:
-        content = yield from _patient_read(_parent_request(provider, listing.latest, call.family))
+        content = yield from _patient_read(_parent_request(provider, listing.latest, parent))
     except RunNotFound:
         return []
-    return [look.snapshot for look in provider.newest(content, call.family)]
+    return [look.snapshot for look in provider.newest(content, parent)]
 
 
 def _page(provider: Provider, parent: Mapping[str, str]) -> Flow[list[RunSnapshot]]:

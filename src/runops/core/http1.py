@@ -53,7 +53,7 @@ class Http1Pool:
         self._port = url.port or (443 if self._tls else 80)
         self._most = max_connections
         self._open: set[_Connection] = set()
-        self._leaving: set[_Connection] = set()
+        self._standing: set[_Connection] = set()
         self._idle: list[_Connection] = []
         self._connecting: set[asyncio.Task[None]] = set()
         # Who waits for a connection, in order. They do not connect themselves: an exchange may be cancelled at any
@@ -170,6 +170,12 @@ class Http1Pool:
                 server_hostname=self._host if self._tls else None,
                 happy_eyeballs_delay=NEXT_ADDRESS_AFTER,
             )
+        if not connection.usable:
+            raise ConnectionResetError
+        task = asyncio.current_task()
+        assert task is not None
+        self._connecting.discard(task)
+        self._open.add(connection)
         self.freed(connection)
 
     def _connected(self, task: asyncio.Task[None]) -> None:
@@ -189,9 +195,9 @@ class Http1Pool:
                 return waiter
         return None
 
-    def opened(self, connection: _Connection) -> None:
-        """A connection stands."""
-        self._open.add(connection)
+    def made(self, connection: _Connection) -> None:
+        """A connection stands; what opened it will say so in its turn."""
+        self._standing.add(connection)
 
     def freed(self, connection: _Connection) -> None:
         """A connection can take a request."""
@@ -213,18 +219,17 @@ class Http1Pool:
         """A connection takes no more requests."""
         if connection in self._open:
             self._open.remove(connection)
-            self._leaving.add(connection)
             if connection in self._idle:
                 self._idle.remove(connection)
             self._open_more()
 
     def gone(self, connection: _Connection) -> None:
         """A connection is closed: the loop says so in one of its rounds after it was told."""
-        self._leaving.discard(connection)
+        self._standing.discard(connection)
         self._tell_end()
 
     def _tell_end(self) -> None:
-        if self._closed and not (self._open or self._leaving or self._connecting):
+        if self._closed and not (self._standing or self._connecting):
             self._ended.set()
 
     def _close_idle(self) -> None:
@@ -294,7 +299,7 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        self._pool.opened(self)
+        self._pool.made(self)
 
     def data_received(self, data: bytes) -> None:
         if self._answer is None:

@@ -70,14 +70,20 @@ Lenient = Annotated[T | None, WrapValidator(_or_none)]
 Id = Annotated[str, Field(min_length=1)]
 
 
-class RunBody(BaseModel):
+class Part(BaseModel):
+    """A part of an answer: only what it declares is read, and no error about it quotes what came."""
+
+    model_config = ConfigDict(extra="ignore", hide_input_in_errors=True)
+
+
+class RunBody(Part):
     """The fields that we read of a provider's run object. Only the id and the status are required.
 
     A subclass declares its fields under the provider's own names (by ``validation_alias`` where ours differ),
     and names in ``DETAILS`` those that people may see. Everything else in the payload is never read.
     """
 
-    model_config = ConfigDict(extra="ignore", coerce_numbers_to_str=True)
+    model_config = ConfigDict(coerce_numbers_to_str=True)
 
     DETAILS: ClassVar[tuple[str, ...]] = ()
 
@@ -398,7 +404,7 @@ class Provider:
     def _answer(self) -> type[BaseModel]:
         if self.envelope is None:
             return self.body
-        return create_model(f"{self.body.__name__}Answer", **{self.envelope: (self.body, ...)})  # pyright: ignore[reportCallIssue, reportArgumentType, reportUnknownVariableType]
+        return create_model(f"{self.body.__name__}Answer", __base__=Part, **{self.envelope: (self.body, ...)})  # pyright: ignore[reportCallIssue, reportArgumentType, reportUnknownVariableType]
 
     def read(self, ref: RunRef, content: bytes) -> Look:
         """What an answer of the status route says.
@@ -490,13 +496,29 @@ class Provider:
             MalformedAnswer: It is not the documented page.
             ConfigurationError: The page names no parents of the kind asked for.
         """
+        return self._looks(self.page_items(content), parent)
+
+    def page_items(self, content: bytes) -> list[object]:
+        """What stands on a page of the list, as it came; :meth:`page_look` reads one of it.
+
+        Raises:
+            MalformedAnswer: It is not the documented page.
+        """
         listing = self._listing()
         found: Any = _decoded(content)
         for key in listing.items:
             found = cast("dict[str, Any]", found).get(key) if isinstance(found, dict) else None
         if not isinstance(found, list):
             raise MalformedAnswer(f"The list of runs has no {'.'.join(listing.items)} array.")
-        return self._looks(cast("list[object]", found), parent)
+        return cast("list[object]", found)
+
+    def page_look(self, item: object, parent: Mapping[str, str]) -> Look:
+        """What an item of a page says; a run that is over in an unknown word has a reading without a meaning.
+
+        Raises:
+            MalformedAnswer: It is not the documented object.
+        """
+        return self._look_at(self._item_body(item), {name: parent[name] for name in self.parents})
 
     def newest(self, content: bytes, parent: Mapping[str, str]) -> list[Look]:
         """The one run that the ``latest`` route of the listing answered."""
@@ -508,25 +530,26 @@ class Provider:
         return self.listing
 
     def _looks(self, items: Sequence[object], parent: Mapping[str, str]) -> list[Look]:
-        bodies: list[RunBody] = []
-        for item in items:
-            try:
-                bodies.append(self.body.model_validate(item))
-            except ValidationError as error:
-                raise malformed("list of runs", error) from None
+        bodies = [self._item_body(item) for item in items]
         if self._listing().filtered and parent:
             bodies = _of_parent(bodies, parent)
         ids = {name: parent[name] for name in self.parents}
-        found: list[Look] = []
-        for body in bodies:
-            ref = RunRef(provider=self.name, run_id=body.run_id, parents=ids)
-            try:
-                found.append(self.look(ref, body))
-            except UnknownStateError as error:
-                # A list only finds runs; what an unknown word means is judged where the run is waited for.
-                snapshot = RunSnapshot(ref=ref, state=error.word, created_at=body.created_at)
-                found.append(Look(snapshot, Reading(error.word, error.word, None, known=False)))
-        return found
+        return [self._look_at(body, ids) for body in bodies]
+
+    def _item_body(self, item: object) -> RunBody:
+        try:
+            return self.body.model_validate(item)
+        except ValidationError as error:
+            raise malformed("list of runs", error) from None
+
+    def _look_at(self, body: RunBody, parents: Mapping[str, str]) -> Look:
+        ref = RunRef(provider=self.name, run_id=body.run_id, parents=parents)
+        try:
+            return self.look(ref, body)
+        except UnknownStateError as error:
+            # A list only finds runs; what an unknown word means is judged where the run is waited for.
+            snapshot = RunSnapshot(ref=ref, state=error.word, created_at=body.created_at)
+            return Look(snapshot, Reading(error.word, error.word, None, known=False))
 
     def family(self, parent: str | Mapping[str, str]) -> dict[str, str]:
         """A parent by its kind, checked.
@@ -546,11 +569,16 @@ class Provider:
 
     def url(self, ref: RunRef, details: Mapping[str, Any] = _EMPTY) -> str | None:
         """The best documented page for a run, or None where an id for it is not known yet."""
+        if not self._link_holes:
+            return self.link
         ids = {**details, **ref.parents, "run_id": ref.run_id}
-        try:
-            return self.link.format(**{name: quote(str(value), safe="") for name, value in ids.items()})
-        except KeyError:
+        if any(name not in ids for name in self._link_holes):
             return None
+        return self.link.format(**{name: quote(str(ids[name]), safe="") for name in self._link_holes})
+
+    @cached_property
+    def _link_holes(self) -> tuple[str, ...]:
+        return tuple(re.findall(r"{(\w+)}", self.link))
 
     # --- addresses ---
 

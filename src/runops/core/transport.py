@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 import time
 import zlib
 from collections import deque
+from collections.abc import Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Protocol
@@ -74,7 +78,8 @@ def send(transport: httpx.BaseTransport, request: httpx.Request, *, limit: int, 
     """
     ends = time.monotonic() + seconds
     try:
-        response = transport.handle_request(request)
+        with _headers_unlogged():
+            response = transport.handle_request(request)
         try:
             body = Inflater(response.headers.get("content-encoding"), limit)
             stream = response.stream
@@ -94,7 +99,8 @@ def send(transport: httpx.BaseTransport, request: httpx.Request, *, limit: int, 
 async def send_async(transport: httpx.AsyncBaseTransport, request: httpx.Request, *, limit: int) -> Answer:
     """The same for asyncio; the caller bounds the time."""
     try:
-        response = await transport.handle_async_request(request)
+        with _headers_unlogged():
+            response = await transport.handle_async_request(request)
         try:
             body = Inflater(response.headers.get("content-encoding"), limit)
             stream = response.stream
@@ -106,6 +112,27 @@ async def send_async(transport: httpx.AsyncBaseTransport, request: httpx.Request
     except httpx.HTTPError as error:
         raise from_transport(error) from None
     return Answer(response.status_code, _headers(response), body.finish())
+
+
+class _WithoutOurHeaders(logging.Filter):
+    """Lets through what httpcore logs at DEBUG, but for the headers of answers to us: cookies, and who knows what."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (_ours.get() and "receive_response_headers.complete" in str(record.msg))
+
+
+_ours: ContextVar[bool] = ContextVar("runops_request", default=False)
+for _name in ("httpcore.http11", "httpcore.http2", "httpcore.proxy"):
+    logging.getLogger(_name).addFilter(_WithoutOurHeaders())
+
+
+@contextmanager
+def _headers_unlogged() -> Generator[None]:
+    mark = _ours.set(True)
+    try:
+        yield
+    finally:
+        _ours.reset(mark)
 
 
 def took_too_long(seconds: float) -> AnswerLost:

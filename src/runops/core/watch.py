@@ -26,8 +26,10 @@ NOT_FOUND_GRACE = 30.0
 """Seconds for which a run may be missing before it was ever seen."""
 LONGEST_BACKOFF = 60.0
 
+_NO_WORDS: frozenset[str] = frozenset()
 
-@dataclass(frozen=True, kw_only=True)
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Patience:
     """How long and how closely to wait. It holds only numbers, so it may travel between processes.
 
@@ -115,6 +117,23 @@ class Watch:
         seen: Whether an earlier part of this wait, in another process, has seen the run.
     """
 
+    # There are thousands of them in a process.
+    __slots__ = (
+        "_born",
+        "_error",
+        "_failing_since",
+        "_failures",
+        "_parked_since",
+        "_patience",
+        "_provider",
+        "_seen",
+        "_submitted_at",
+        "_unsettled_since",
+        "_warned",
+        "last",
+        "ref",
+    )
+
     def __init__(
         self,
         provider: Provider,
@@ -130,13 +149,14 @@ class Watch:
         self._seen = seen
         self._provider = provider
         self._patience = patience
+        self._submitted_at = submitted_at
         self._born = began if submitted_at is None else submitted_at
         self._failing_since: float | None = None
         self._failures = 0
         self._error: AnswerError | None = None
         self._parked_since: float | None = None
         self._unsettled_since: float | None = None
-        self._warned: set[str] = set()
+        self._warned = _NO_WORDS
 
     def saw(self, look: Look, now: float) -> RunSnapshot | None:
         """Take in a good read; the last snapshot of the wait if this one ends it."""
@@ -144,7 +164,7 @@ class Watch:
         snapshot = self._settled(look, now)
         self.last, self._seen = snapshot, True
         if not look.reading.known and look.reading.word not in self._warned:
-            self._warned.add(look.reading.word)
+            self._warned |= {look.reading.word}
             logger.warning(
                 "%s reports %r, which is not documented (known: %s); it counts as running until the deadline.",
                 self.ref,
@@ -169,12 +189,14 @@ class Watch:
         if self._failing_since is None:
             self._failing_since = now
         self._failures += 1
-        self._error = error
+        # Kept for long, and by many waits at once: not with the frames and bodies that its traceback holds.
+        self._error = error.with_traceback(None)
         if isinstance(error, FinalError):
             if not may_pass(error):
                 raise error
             # A run that was never seen may not be visible yet; one that was seen does not vanish.
-            if not self._seen and now - self._born >= NOT_FOUND_GRACE:
+            since = self._failing_since if self._submitted_at is None else self._submitted_at
+            if not self._seen and now - since >= NOT_FOUND_GRACE:
                 raise error
         if now - self._failing_since >= self._patience.error_budget:
             raise PollingError(self.ref, now - self._failing_since, error) from None
@@ -210,7 +232,8 @@ class Watch:
     def pause(self, now: float) -> float:
         """Seconds until the next look, never past a clock of the wait."""
         if self._error is not None:
-            waited = backoff(self._failures, ceiling=LONGEST_BACKOFF)
+            # Down to half of it: waits that failed together must not come back together.
+            waited = backoff(self._failures, ceiling=LONGEST_BACKOFF) * (1 - 0.5 * spread())
             if isinstance(self._error, FinalError) and not self._seen:
                 waited = min(waited, NOT_FOUND_GRACE / 6)
             pause = max(waited, self._error.retry_after or 0.0)

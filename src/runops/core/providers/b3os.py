@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from runops.core.arguments import json_object, required_text
 from runops.core.cadence import Cadence
@@ -19,6 +19,7 @@ from runops.core.provider import (
     Listing,
     Moment,
     Number,
+    Part,
     Provider,
     Route,
     RunBody,
@@ -55,14 +56,14 @@ class B3osRun(RunBody):
     sourceRunId: Text = None
 
 
-class B3osNodeResult(BaseModel):
+class B3osNodeResult(Part):
     """What a failed node says, and nothing else of its result."""
 
     error: Text = None
     message: Text = None
 
 
-class B3osNode(BaseModel):
+class B3osNode(Part):
     """A node of ``executionState``; its inputs are never read."""
 
     type: Text = None
@@ -70,13 +71,13 @@ class B3osNode(BaseModel):
     result: Lenient[B3osNodeResult] = None
 
 
-class B3osExecution(BaseModel):
+class B3osExecution(Part):
     """The part of a run that ``summary=true`` leaves out."""
 
     executionState: dict[str, Lenient[B3osNode]]
 
 
-class B3osExecutionAnswer(BaseModel):
+class B3osExecutionAnswer(Part):
     """The envelope around it."""
 
     data: B3osExecution

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from runops.core.arguments import json_object, json_objects, optional_text, required_text
 from runops.core.cadence import Cadence
-from runops.core.provider import Call, Count, Lenient, Moment, Provider, Route, RunBody, Submission, Text
+from runops.core.provider import Call, Count, Lenient, Moment, Part, Provider, Route, RunBody, Submission, Text
 from runops.core.redaction import clean
 from runops.core.run import Outcome, Phase
 from runops.core.states import StateTable
 
 
-class NexioOutput(BaseModel):
+class NexioOutput(Part):
     """The one field that we read of a run's output; the rest is the customer's."""
 
     degradation_reason: Text = None

@@ -1,0 +1,260 @@
+"""The sensor that finds a run of a parent by itself, and then waits for it. How a run is chosen stands in the core."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, ClassVar
+
+from runops.airflow._compat import AirflowTaskTimeout
+from runops.airflow.exceptions import as_airflow, in_airflow_terms
+from runops.airflow.memory import Memory
+from runops.airflow.sensor import WaitingSensor
+from runops.airflow.settle import RUN_ID, publish
+from runops.airflow.trigger import read_found
+from runops.airflow.waiting import LOOK_SECONDS, may_go_on
+from runops.core import (
+    AnswerError,
+    ConfigurationError,
+    NotSupported,
+    PollingError,
+    RunNotFound,
+    RunopsError,
+    RunRef,
+    RunResult,
+    RunSnapshot,
+    find,
+)
+from runops.core.arguments import one_of
+from runops.core.discovery import WHICH, Search, look_for, nothing_found, seek
+from runops.core.watch import Patience
+
+LOOKBACK = timedelta(hours=24)
+"""How far before the DAG run's ``run_after`` a search begins where no earlier DAG run says it."""
+
+
+class RunDiscoverySensor(WaitingSensor):
+    """Find a run of a parent (a workflow, a config, a pipeline) that Airflow did not start, and wait until it ends.
+
+    The run is chosen once: its id goes to the XCom ``run_id``, and from then on the sensor behaves as
+    :class:`~runops.airflow.sensor.RunSensor` does, with the same arguments, result, exceptions and skips. A retry
+    follows the chosen run as long as that has not ended, and looks anew after. (In reschedule mode, and over a retry,
+    this needs Airflow 3.3 or newer; below, each look chooses anew.)
+
+    If no run came in time, the outcome is ``timed_out`` and the result's ``run_id`` is empty.
+
+    :param provider: A shipped provider's name, or ``"package.module:NAME"`` for one of your own, with a list of runs.
+    :param parent: The parent's id or name, or ``{kind: id}`` where the provider knows several kinds (templated).
+    :param since: Only runs created at or after this moment count (templated): a datetime, an ISO-8601 text, or a
+        timedelta before the DAG run's ``run_after``. Default: the end of the data interval of the previous successful
+        DAG run; where there is none, as in manual and asset-triggered DAG runs, 24 h before ``run_after``. The chosen
+        moment is logged, and stays the same over retries (on Airflow 3.3 or newer).
+    :param which: ``"latest"``: the newest run since then; ``"next"``: the first one since then, which is what a
+        backfill of past days wants.
+    :param conn_id: The connection (templated); ``<provider>_default`` if not given.
+    """
+
+    template_fields: Sequence[str] = ("parent", "since", "conn_id")  # pyright: ignore[reportIncompatibleVariableOverride]
+    template_fields_renderers: ClassVar[dict[str, str]] = {"parent": "json"}
+
+    def __init__(
+        self,
+        *,
+        provider: str,
+        parent: str | Mapping[str, str] | None = None,
+        since: datetime | timedelta | str | None = None,
+        which: str = "latest",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(provider=provider, **kwargs)
+        self.parent = parent
+        self.since = since
+        self.which = which
+        service = find(provider)
+        if service.listing is None:
+            raise NotSupported(f"{service.title} documents no list of runs: wait for a run by its id.")
+        one_of("which", which, WHICH)
+
+    def one_parent(self, *given: object) -> None:
+        """Refuse a DAG that names no parent, or several.
+
+        :raises ConfigurationError: As it says.
+        """
+        if sum(value is not None for value in given) != 1:
+            raise ConfigurationError(f"{type(self).__name__} needs exactly one of {', '.join(self.parent_fields)}.")
+
+    def execute_complete(self, context: Any, event: dict[str, Any] | None = None) -> RunResult:
+        """Go on after the trigger's event: wait for the run that it found, or end.
+
+        :param context: The task's context.
+        :param event: What the trigger fired.
+        """
+        ref = read_found(event)
+        if ref is None:
+            return super().execute_complete(context, event)
+        self._choose(context, ref, self.service.url(ref))
+        patience = self._clocks(deadline=self._deadline(context))
+        return self._settle(context, self._await_run(context, ref, patience))
+
+    # --- which run ---
+
+    def _wanted(self, context: Any, patience: Patience) -> RunRef | RunSnapshot:
+        ref = self._remembered(context)
+        if ref is not None:
+            self.log.info("Going on with %s, which an earlier try found.", ref)
+            return ref
+        search = self._search(context)
+        here = patience
+        if self.deferrable:
+            here = replace(patience, deadline=min(patience.deadline, time.time() + LOOK_SECONDS))
+        whole = here.deadline == patience.deadline
+        try:
+            with self._hook().client() as client:
+                found = client.drive(seek(self.service, search, here))
+        except AirflowTaskTimeout:
+            return self._last_search(context, search, "execution_timeout")
+        except RunopsError as error:
+            if whole or not may_go_on(error):
+                raise as_airflow(error) from None
+        else:
+            if not found.ended_by:
+                return self._choose(context, found.ref, found.url)
+            if whole:
+                return found
+        return self._defer(context, None, patience, search=search)
+
+    def _poked(self, context: Any) -> RunSnapshot | None:
+        ref = self._remembered(context)
+        if ref is None:
+            with in_airflow_terms():
+                search = self._search(context)
+            found = self._look_for(context, search)
+            if not isinstance(found, RunRef):
+                return found
+            ref = found
+        return self._look(context, ref)
+
+    def _look_for(self, context: Any, search: Search) -> RunRef | RunSnapshot | None:
+        """One look in reschedule mode: the run, or the end of the wait for one, or None."""
+        memory = Memory(context)
+        past = memory.load() or {}
+        began = time.time()
+        patience = self._clocks(deadline=self._deadline(context))
+        try:
+            with self._hook().client() as client:
+                found = client.drive(seek(self.service, search, replace(patience, deadline=began)))
+        except (PollingError, RunNotFound) as error:
+            over = self._failing(memory, patience, error, began=began, seen=bool(past.get("listed")))
+            return nothing_found(self.service, search) if over else None
+        except RunopsError as error:
+            raise as_airflow(error) from None
+        memory.update(listed=True, failing_since=None)
+        if not found.ended_by:
+            return self._choose(context, found.ref, found.url)
+        return found if time.time() >= patience.deadline else None
+
+    def _search(self, context: Any) -> Search:
+        parent = self._named_parents(None) if self.parent_fields else self.parent
+        return Search.build(
+            self.service, parent or {}, since=self._since(context), which=self.which, interval=self.interval
+        )
+
+    def _since(self, context: Any) -> float:
+        """The moment, in unix seconds; the same on each call in one generation."""
+        self._began(context)
+        memory = Memory(context)
+        past = memory.load() or {}
+        if past.get("since") is not None:
+            return past["since"]
+        since, why = moment_of(self.since, context)
+        memory.update(since=since.timestamp())
+        told = since.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        self.log.info("Looking for runs that were created since %s: %s.", told, why)
+        return since.timestamp()
+
+    # --- memory ---
+
+    def _choose(self, context: Any, ref: RunRef, url: str | None) -> RunRef:
+        self.log.info("Chosen: %s.", ref)
+        Memory(context).update(chosen=ref.model_dump(mode="json"))
+        publish(context, ref, url)
+        return ref
+
+    def _remembered(self, context: Any) -> RunRef | None:
+        self._began(context)
+        chosen = (Memory(context).load() or {}).get("chosen")
+        return None if chosen is None else RunRef.parse(chosen)
+
+    def _published(self, context: Any) -> RunRef | None:
+        """The chosen run as a resumed process finds it, whatever the version of Airflow."""
+        ti = context["ti"]
+        run_id = ti.xcom_pull(task_ids=ti.task_id, key=RUN_ID, map_indexes=ti.map_index)
+        if not run_id:
+            return None
+        family = self._search(context).parent
+        return self.service.ref(run_id, {kind: family[kind] for kind in self.service.parents})
+
+    def _waited_for(self, context: Any) -> RunRef:
+        ref = self._published(context)
+        if ref is None:
+            raise ConfigurationError("No run was found yet.")
+        return ref
+
+    def _settle(self, context: Any, snapshot: RunSnapshot) -> RunResult:
+        if snapshot.run_ended:
+            Memory(context).update(chosen=None, seen=None, parked_since=None)
+        return super()._settle(context, snapshot)
+
+    # --- clocks ---
+
+    def _after_deferral_timeout(self, context: Any) -> RunResult:
+        with in_airflow_terms():
+            if self._published(context) is not None:
+                return super()._after_deferral_timeout(context)
+            ended = self._last_search(context, self._search(context), self._ended_by(context))
+        return self._settle(context, ended)
+
+    def _last_search(self, context: Any, search: Search, ended_by: Any) -> RunSnapshot:
+        """A run that a last look finds over has ended; otherwise the clock counts."""
+        found = None
+        try:
+            with self._hook().client() as client:
+                found = client.drive(look_for(self.service, search))
+        except AnswerError as error:
+            self.log.warning("The last look for the %s failed: %s", search, error)
+        if found is None:
+            return nothing_found(self.service, search, ended_by)
+        self._choose(context, found.ref, found.url)
+        return self._last_look(found.ref, None, ended_by)
+
+
+def moment_of(since: object, context: Mapping[str, Any]) -> tuple[datetime, str]:
+    """The moment since which runs count, aware, and why it is that one.
+
+    :param since: What the user says, rendered.
+    :param context: The task's context.
+    :raises ConfigurationError: It is no moment.
+    """
+    if isinstance(since, timedelta):
+        return context["dag_run"].run_after - since, f"{since} before the DAG run's run_after"
+    if since is None:
+        # A lazy value of Airflow's, which is asked for only here; DAG runs without a logical date have none.
+        previous = context.get("prev_data_interval_end_success")
+        if previous:
+            return _aware(previous), "the end of the previous successful DAG run's data interval"
+        return context["dag_run"].run_after - LOOKBACK, f"{LOOKBACK.total_seconds() / 3600:g} h before the run_after"
+    if isinstance(since, datetime):
+        return _aware(since), "as since says"
+    try:
+        return _aware(datetime.fromisoformat(str(since).strip())), "as since says"
+    except ValueError:
+        raise ConfigurationError(
+            f"since={str(since)[:80]!r} is no moment: give a datetime, an ISO-8601 text such as "
+            "2026-01-31T06:00:00Z, or a timedelta."
+        ) from None
+
+
+def _aware(moment: datetime) -> datetime:
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment

@@ -1,0 +1,222 @@
+"""The trigger that lets a DAG start when an external run ends. What to look at and what is new stands in the core."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
+from datetime import timedelta
+from typing import Any
+
+from airflow.triggers.base import BaseEventTrigger, TriggerEvent
+
+from runops.airflow._compat import AirflowException, asset_state_stores
+from runops.airflow.hook import RunHook
+from runops.core import (
+    AsyncRunClient,
+    ConfigurationError,
+    PollingError,
+    RunNotFound,
+    RunopsError,
+    RunRef,
+    RunSnapshot,
+    TransientError,
+    UnknownStateError,
+    find,
+)
+from runops.core.arguments import optional_seconds
+from runops.core.cadence import backoff, spread
+from runops.core.discovery import SEEK_SECONDS, Trail, named
+from runops.core.watch import DEFAULT_ERROR_BUDGET, News, Patience
+
+VERSION = 1
+REST_SECONDS = 60.0
+"""Before a watch that cannot go on tries again: the key may be right by then, or the service answer."""
+HANDED_OVER_SECONDS = 2.0
+"""After which an event has left the triggerer's memory; only then is its run noted as reported."""
+LONGEST_BACKOFF = 300.0
+FOR_EVER = float("inf")
+
+
+class RunFinishedTrigger(BaseEventTrigger):
+    """Fire an event for each run of a parent (a workflow, a config, a pipeline) that ends; for an ``AssetWatcher``.
+
+    ::
+
+        watcher = AssetWatcher("orders", trigger=RunFinishedTrigger(provider="nekt", parent={"pipeline": "orders"}))
+        with DAG("after_orders", schedule=Asset("orders", watchers=[watcher])):
+            ...
+
+    What had ended before the watch began is past. What is open then, or comes later, is followed by its id to its end,
+    over restarts of the triggerer too, and reported once. A triggerer that is killed within two seconds of an event
+    may send it again; ``run_id`` tells. Following over restarts needs the asset state store of Airflow 3.3 or newer;
+    below, a restart begins the watch anew, and what ended meanwhile is not reported.
+
+    The event's payload is the dict that sensors return, with ``verdict`` null, and ``parent`` and ``gap`` beside it.
+    ``gap`` is true when more runs came than the list can show since the event before, so that some may be missing;
+    a warning in the triggerer's log says so at once. A run that is over in an undocumented word has ``outcome`` null.
+
+    Nothing ends the watch: a wrong key or a service that does not answer is an error in the triggerer's log, and is
+    tried again. All arguments are JSON primitives without any secret.
+
+    :param provider: A shipped provider's name, or ``"package.module:NAME"`` for one of your own, with a list of runs.
+    :param parent: The parent's id or name, or ``{kind: id}``: Nyx ``config_name``, OnePin and B3OS ``workflow_id``,
+        Nekt ``pipeline``, ``source``, ``destination`` or ``transformation``.
+    :param conn_id: The connection; ``<provider>_default`` if not given.
+    :param poll_interval: The shortest time between two looks, in seconds (or as a timedelta).
+    :param version: Of these arguments.
+    """
+
+    def __init__(
+        self,
+        *,
+        provider: str,
+        parent: str | Mapping[str, str],
+        conn_id: str | None = None,
+        poll_interval: float | timedelta | None = None,
+        version: int = VERSION,
+        **unknown: Any,
+    ) -> None:
+        super().__init__()
+        try:
+            service = find(provider)
+            self.parent = service.family(parent)
+            self.poll_interval = optional_seconds("poll_interval", poll_interval)
+        except ConfigurationError as error:
+            # A triggerer survives no other error than this one here; rows outlive the deploys that wrote them.
+            raise TypeError(str(error)) from None
+        self.provider = provider
+        self.conn_id = conn_id
+        self.version = version
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """The path of this class, which is frozen, and its arguments."""
+        return "runops.airflow.watcher.RunFinishedTrigger", {
+            "version": self.version,
+            "provider": self.provider,
+            "parent": self.parent,
+            "conn_id": self.conn_id,
+            "poll_interval": self.poll_interval,
+        }
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Watch for ever; one event for each run that ends."""
+        trail: Trail | None = None
+        while True:
+            try:
+                trail = trail or Trail.parse(await self._recall())
+                async with await self._hook().async_client() as client, aclosing(self._ends(client, trail)) as ends:
+                    async for ended in ends:
+                        yield TriggerEvent({**ended.to_result(), "parent": self.parent, "gap": trail.gap})
+                        await asyncio.sleep(HANDED_OVER_SECONDS)
+                        trail.gap = False
+                        trail.close(ended.ref.run_id)
+                        await self._keep(trail)
+            except (RunopsError, AirflowException) as error:
+                self.log.error("The watch over %s cannot go on, and tries again: %s", self._named, error)
+            except Exception:  # nothing would start the watch again
+                self.log.exception("The watch over %s met an error that is not the service's.", self._named)
+            await asyncio.sleep(REST_SECONDS)
+
+    async def _ends(self, client: AsyncRunClient, trail: Trail) -> AsyncGenerator[RunSnapshot]:
+        """The runs that end, as they do. Each open one has a wait of its own; lists only say which there are."""
+        waits: dict[str, asyncio.Task[RunSnapshot]] = {}
+        cadence = client.provider.cadence.at_least(self.poll_interval or SEEK_SECONDS)
+        began, failures = time.time(), 0
+        try:
+            while True:
+                try:
+                    await self._look(client, trail)
+                except TransientError as error:
+                    failures += 1
+                    self.log.warning("The list of runs of %s could not be read: %s", self._named, error)
+                    pause = max(backoff(failures, ceiling=LONGEST_BACKOFF), error.retry_after or 0.0)
+                else:
+                    failures = 0
+                    pause = cadence.delay(time.time() - began, jitter=spread())
+                again = time.time() + pause
+                for run_id in trail.open:
+                    if run_id not in waits:
+                        waits[run_id] = asyncio.create_task(self._wait(client, run_id))
+                while (left := again - time.time()) > 0:
+                    if not waits:
+                        await asyncio.sleep(left)
+                        break
+                    done, _ = await asyncio.wait(waits.values(), timeout=left, return_when=asyncio.FIRST_COMPLETED)
+                    for run_id in [run_id for run_id, wait in waits.items() if wait in done]:
+                        ended = await self._ended(run_id, waits.pop(run_id), trail)
+                        if ended is not None:
+                            yield ended
+        finally:
+            for wait in waits.values():
+                wait.cancel()
+            await asyncio.gather(*waits.values(), return_exceptions=True)
+
+    async def _look(self, client: AsyncRunClient, trail: Trail) -> None:
+        first, gap = trail.horizon is None, trail.gap
+        followed = trail.take(await client.drive(trail.look(client.provider, self.parent)))
+        if first:
+            self.log.info("The watch over %s begins; %d of its runs are open.", self._named, len(trail.open))
+        elif followed:
+            self.log.info("New runs of %s: %s.", self._named, ", ".join(followed))
+        if trail.gap and not gap:
+            self.log.warning(
+                "More runs of %s came than its list shows: some may be missing. The next event says gap.", self._named
+            )
+        if first or followed or trail.gap != gap:
+            await self._keep(trail)
+
+    async def _wait(self, client: AsyncRunClient, run_id: str) -> RunSnapshot:
+        news = News()
+
+        def told(snapshot: RunSnapshot) -> None:
+            if news.worth_saying(snapshot, time.time()):
+                self.log.info("%s", snapshot.summary())
+
+        cadence = client.provider.cadence.at_least(self.poll_interval)
+        patience = Patience(deadline=FOR_EVER, error_budget=DEFAULT_ERROR_BUDGET, max_paused=None, cadence=cadence)
+        return await client.wait(self._ref(run_id), patience=patience, seen=True, on_look=told)
+
+    async def _ended(self, run_id: str, wait: asyncio.Task[RunSnapshot], trail: Trail) -> RunSnapshot | None:
+        """How a run ended; None where that is not known, yet or for ever."""
+        try:
+            return await wait
+        except UnknownStateError as error:
+            self.log.error("%s", error)
+            return RunSnapshot(ref=self._ref(run_id), state=error.word, reason=str(error)[:200])
+        except PollingError as error:
+            self.log.error("%s", error)
+            if isinstance(error.last, RunNotFound):
+                self.log.error("%s is gone and not followed any more.", self._ref(run_id))
+                trail.close(run_id)
+                await self._keep(trail)
+            return None
+
+    # --- memory ---
+
+    async def _recall(self) -> object:
+        for store in asset_state_stores(self):
+            value = await store.aget(self._key)
+            if value is not None:
+                return value
+        return None
+
+    async def _keep(self, trail: Trail) -> None:
+        for store in asset_state_stores(self):
+            await store.aset(self._key, trail.to_dict())
+
+    @property
+    def _key(self) -> str:
+        return f"runops:{self.provider}:{named(self.parent)}"
+
+    @property
+    def _named(self) -> str:
+        return f"{self.provider} {named(self.parent)}"
+
+    def _ref(self, run_id: str) -> RunRef:
+        provider = find(self.provider)
+        return provider.ref(run_id, {kind: self.parent[kind] for kind in provider.parents})
+
+    def _hook(self) -> RunHook:
+        return RunHook(self.conn_id, provider=self.provider)

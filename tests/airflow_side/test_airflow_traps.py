@@ -1,0 +1,323 @@
+"""The known traps of Airflow as a host, by number. Where a trap is proven at length elsewhere, this says where."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import logging
+import re
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.sdk import BaseOperatorLink, BaseSensorOperator
+from airflow.triggers.base import BaseEventTrigger, BaseTrigger
+
+import runops.airflow
+from runops.airflow import RunFinishedTrigger, RunTrigger, _compat, exceptions, link, operator, trigger, waiting
+from runops.airflow._compat import AirflowFailException, AirflowSensorTimeout, TaskDeferred
+
+HERE = Path(__file__).parent
+SOURCES = Path(inspect.getfile(runops.airflow)).parent
+
+
+def proven_in(file: str, *tests: str) -> None:
+    """Fails when a test that a trap relies on has gone or has another name."""
+    text = (HERE / file).read_text(encoding="utf-8")
+    missing = [name for name in tests if not re.search(rf"^(async )?def {name}\(", text, re.MULTILINE)]
+    assert not missing
+
+
+def deferral(host: Any, task: Any, context: Any) -> TaskDeferred:
+    with pytest.raises(TaskDeferred) as deferred:
+        task.execute(context)
+    return deferred.value
+
+
+def test_airflow_trap_01_on_kill_on_a_reassignment_cancels_nothing() -> None:
+    """The whole table of states is in test_trigger."""
+    assert {"deferred", "running"} <= trigger.ALIVE
+    proven_in(
+        "test_trigger.py",
+        "test_a_kill_by_a_person_cancels_and_a_move_to_another_triggerer_does_not",
+        "test_a_state_that_cannot_be_read_leaves_the_run_alone",
+    )
+
+
+def test_airflow_trap_02_no_trigger_fires_in_the_first_seconds_after_its_deferral(host: Any, sensors: Any) -> None:
+    task = sensors["nexio"](task_id="w", **host.made("nexio", seconds=11), deferrable=True)
+    deferred = deferral(host, task, host.context())
+    earliest = max(10.0, 2 * _compat.heartbeat_seconds())
+    assert deferred.trigger.serialize()[1]["not_before"] == host.clock.now + earliest
+    deferred_at = host.clock.now
+    host.fired(deferred)
+    assert host.clock.now >= deferred_at + earliest
+
+
+def test_airflow_trap_03_nothing_secret_is_in_rows_events_or_what_a_task_resumes_with(
+    host: Any, operators: Any, calls: Any, key: str
+) -> None:
+    host.emulator.set_defaults(script="succeeded", seconds=30)
+    for provider, arguments in calls.items():
+        deferred = deferral(host, operators[provider](task_id="w", **arguments, deferrable=True), host.context())
+        event = host.fired(deferred)
+        written = json.dumps([deferred.trigger.serialize(), event, deferred.kwargs])
+        assert key not in written
+        assert "127.0.0.1" not in written
+
+
+def test_airflow_trap_04_execution_timeout_holds_while_deferred_and_from_the_start_of_the_try() -> None:
+    proven_in("test_operator.py", "test_execution_timeout_while_deferred_ends_the_try_and_cancels_if_asked")
+    proven_in(
+        "test_sensor_waits.py",
+        "test_execution_timeout_ends_a_deferred_try_as_a_retryable_failure_also_under_soft_fail",
+    )
+
+
+def test_airflow_trap_05_a_deferral_timeout_is_met_in_resume_execution() -> None:
+    assert "resume_execution" in vars(waiting.RunWaiting)
+    proven_in("test_sensor_waits.py", "test_no_event_in_time_leads_to_a_last_look_and_a_run_found_over_wins")
+
+
+def test_airflow_trap_06_soft_fail_means_the_same_in_every_mode_and_hides_no_missing_connection() -> None:
+    proven_in(
+        "test_sensor_waits.py",
+        "test_a_missing_connection_fails_under_soft_fail_and_is_named",
+        "test_a_crashed_trigger_fails_under_soft_fail_and_says_what_happened",
+    )
+    proven_in("test_sensor_outcomes.py", "test_soft_fail_skips_on_failed_cancelled_and_timed_out")
+
+
+def test_airflow_trap_07_a_memory_that_survives_a_clear_belongs_to_a_generation() -> None:
+    proven_in(
+        "test_operator.py",
+        "test_a_clear_by_a_person_submits_anew_and_cancels_what_still_runs",
+        "test_a_run_whose_task_was_cleared_while_running_is_cancelled_and_the_next_try_submits_anew",
+    )
+
+
+def test_airflow_trap_08_a_re_attached_try_returns_the_whole_result(host: Any, operators: Any, calls: Any) -> None:
+    host.emulator.set_defaults(script="succeeded", seconds=40)
+    for deferrable in (False, True):
+        task, context = operators["nexio"](task_id="w", **calls["nexio"], deferrable=deferrable), host.context()
+        call = task._call()
+        with task._hook().client() as client:
+            task._start(context, client, call)
+        context["ti"].next_try()
+        ended = host.run(task, context)
+        assert ended.result == ended.xcoms["run"]
+        assert ended.result["outcome"] == "succeeded"
+
+
+@pytest.mark.anyio
+async def test_airflow_trap_09_a_trigger_never_blocks_its_loop(served: Any) -> None:
+    served.emulator.reset()
+    run_id = served.emulator.create_run("nexio", script="succeeded", seconds=0.5)
+    from runops.core import find
+    from runops.core.watch import Patience
+
+    patience = Patience.build(find("nexio"), now=datetime.now(UTC).timestamp(), timeout=30, interval=0.05)
+    waits = RunTrigger(
+        provider="nexio",
+        conn_id="nexio_default",
+        ref={"provider": "nexio", "run_id": run_id},
+        patience=patience.to_dict(),
+    )
+    longest, before = 0.0, asyncio.get_running_loop().time()
+
+    async def watch_the_loop() -> None:
+        nonlocal longest, before
+        while True:
+            await asyncio.sleep(0.005)
+            now = asyncio.get_running_loop().time()
+            longest, before = max(longest, now - before), now
+
+    watching = asyncio.create_task(watch_the_loop())
+    events = [event async for event in waits.run()]
+    watching.cancel()
+    assert events[0].payload["kind"] == "ended"
+    # Airflow warns from 0.2 s; a machine under load gets some more.
+    assert longest < 1.0
+
+
+def test_airflow_trap_10_no_shared_stream_can_fail_all_its_subscribers() -> None:
+    """Waits share a poller in the process instead, in which a failure of one run stays with that run."""
+    watch: Any = RunFinishedTrigger(provider="nyx", parent="nightly")
+    assert not hasattr(watch, "shared_stream_key") or watch.shared_stream_key() is None
+
+
+def test_airflow_trap_11_a_task_of_our_own_in_the_triggerer_carries_no_log_context_of_another() -> None:
+    """The poller's workers start in an empty context; what a trigger spawns for the process does too."""
+    from runops.core import poller
+
+    for module in (poller, trigger):
+        spawned = re.findall(r"create_task\((?:[^()]|\([^()]*\))*\)", inspect.getsource(module))
+        assert spawned
+        assert all("contextvars.Context()" in call for call in spawned), spawned
+
+
+def test_airflow_trap_12_a_task_ends_in_a_worker_so_that_its_xcom_is_a_dict() -> None:
+    for source in SOURCES.glob("*.py"):
+        assert not re.search(r"Task(Success|Failed|Skipped)Event", source.read_text(encoding="utf-8")), source
+
+
+def test_airflow_trap_13_mapped_tasks_run_execute() -> None:
+    proven_in("test_sensor_waits.py", "test_a_sensor_maps_over_run_ids")
+    proven_in("test_dag_runs.py", "test_a_sensor_maps_over_run_ids")
+
+
+def test_airflow_trap_14_the_link_is_read_from_an_xcom_and_never_from_the_operator(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+
+    def value(*, ti_key: Any, key: str) -> str:
+        asked.append(key)
+        return "https://app.example.com/run"
+
+    monkeypatch.setattr(link.XCom, "get_value", value)
+    for kind in vars(link).values():
+        if isinstance(kind, type) and issubclass(kind, BaseOperatorLink) and kind is not BaseOperatorLink:
+            assert kind().get_link(None, ti_key=None) == "https://app.example.com/run"  # pyright: ignore[reportArgumentType]
+    assert set(asked) == {"run_url"}
+
+
+def test_airflow_trap_15_what_cannot_be_serialised_is_refused_before_the_submit(host: Any, operators: Any) -> None:
+    task = operators["nexio"](task_id="w", engine_slug="e", input={"when": object()}, deferrable=True)
+    ended = host.run(task)
+    assert type(ended.error) is exceptions.ConfigurationError
+    assert host.emulator.requests(action="submit") == []
+
+
+def test_airflow_trap_16_rows_and_events_hold_only_what_survives_json(host: Any, sensors: Any) -> None:
+    def primitive(value: Any) -> bool:
+        if isinstance(value, dict):
+            return all(type(name) is str and primitive(each) for name, each in value.items())
+        if isinstance(value, list):
+            return all(map(primitive, value))
+        return value is None or type(value) in (str, int, float, bool)
+
+    task = sensors["onepin"](task_id="w", **host.made("onepin", seconds=30), deferrable=True, max_paused=60)
+    deferred = deferral(host, task, host.context())
+    assert primitive(deferred.trigger.serialize()[1])
+    assert primitive(asyncio.run(first_payload(deferred.trigger)))
+
+
+async def first_payload(waits: Any) -> Any:
+    return [event async for event in waits.run()][0].payload
+
+
+def test_airflow_trap_17_connection_types_are_lower_case_and_have_one_hook_each() -> None:
+    from runops.airflow._provider_info import get_provider_info
+
+    types = get_provider_info()["connection-types"]
+    names = [each["connection-type"] for each in types]
+    assert len(set(names)) == len(names) == len({each["hook-class-name"] for each in types})
+    for each in types:
+        assert re.fullmatch("[a-z0-9_]+", each["connection-type"])
+        hook = getattr(runops.airflow, each["hook-class-name"].rpartition(".")[2])
+        assert hook.conn_type == each["connection-type"]
+
+
+def test_airflow_trap_18_the_provider_info_costs_nothing_and_names_the_distribution() -> None:
+    from runops.airflow._provider_info import get_provider_info
+
+    assert get_provider_info()["package-name"] == "runops"
+    proven_in("test_provider_info.py", "test_importing_it_loads_nothing_outside_runops_and_the_standard_library")
+
+
+def test_airflow_trap_19_forms_are_declared_as_data() -> None:
+    for name in ("NexioHook", "NyxHook", "OnepinHook", "B3osHook", "NektHook"):
+        kind = getattr(runops.airflow, name)
+        assert not {"get_connection_form_widgets", "get_ui_field_behaviour"} & set(vars(kind))
+    proven_in("test_provider_info.py", "test_a_connection_type_says_what_the_declaration_says")
+
+
+def test_airflow_trap_20_triggers_work_without_a_task_instance_as_in_dag_test(host: Any, sensors: Any) -> None:
+    task = sensors["nexio"](task_id="w", **host.made("nexio", script="succeeded"), deferrable=True)
+    deferred = deferral(host, task, host.context())
+    assert deferred.trigger.task_instance is None
+    assert host.fired(deferred)["kind"] == "ended"
+    assert not deferred.kwargs
+
+
+def test_airflow_trap_21_a_sensor_with_its_own_execute_polls_in_every_mode() -> None:
+    for name in runops.airflow.__all__:
+        kind = getattr(runops.airflow, name)
+        if isinstance(kind, type) and issubclass(kind, BaseSensorOperator):
+            assert kind.poke is not BaseSensorOperator.poke
+    proven_in("test_sensor_outcomes.py", "test_all_three_modes_give_the_same_result")
+
+
+def test_airflow_trap_22_clocks_that_must_survive_a_restart_are_wall_clocks(host: Any, sensors: Any) -> None:
+    task = sensors["nexio"](task_id="w", **host.made("nexio", seconds=900), deferrable=True, timeout=500)
+    row = deferral(host, task, host.context()).trigger.serialize()[1]
+    assert row["patience"]["deadline"] == pytest.approx(host.clock.began + 500)
+    for source in SOURCES.glob("*.py"):
+        assert "monotonic" not in source.read_text(encoding="utf-8")
+
+
+def test_airflow_trap_23_rows_outlive_deploys() -> None:
+    assert RunTrigger.__module__ == "runops.airflow.trigger"
+    assert RunFinishedTrigger.__module__ == "runops.airflow.watcher"
+    proven_in(
+        "test_trigger.py",
+        "test_a_row_of_the_first_release_loads_and_writes_itself_back",
+        "test_arguments_that_this_version_does_not_know_are_ignored",
+        "test_a_row_with_only_the_oldest_arguments_loads",
+    )
+
+
+def test_airflow_trap_24_a_kill_takes_less_than_the_time_that_airflow_gives() -> None:
+    assert operator.STATE_SECONDS + operator.KILL_SECONDS < 5
+    assert trigger.STATE_SECONDS + trigger.CANCEL_SECONDS < 30
+
+
+def test_airflow_trap_25_only_what_must_not_be_retried_is_of_a_kind_that_airflow_never_retries() -> None:
+    for kind in (exceptions.RunFailed, exceptions.PollingError, exceptions.RunTimedOut, exceptions.TriggerCrashed):
+        assert not issubclass(kind, (AirflowFailException, AirflowSensorTimeout))
+    proven_in("test_airflow_names.py", "test_every_exception_is_airflows_and_retried_as_the_table_says")
+
+
+def test_airflow_trap_27_triggers_touch_no_task_state_store_and_await_the_one_of_assets() -> None:
+    for module in ("trigger", "watcher"):
+        source = (SOURCES / f"{module}.py").read_text(encoding="utf-8")
+        assert "task_state_store" not in source
+        assert not re.search(r"store\.(get|set)\(", source)
+
+
+def test_airflow_trap_28_the_trigger_of_tasks_is_no_event_trigger_so_that_queues_serve_it() -> None:
+    assert issubclass(RunTrigger, BaseTrigger)
+    assert not issubclass(RunTrigger, BaseEventTrigger)
+    assert issubclass(RunFinishedTrigger, BaseEventTrigger)
+
+
+def test_airflow_trap_29_no_synchronous_masking_on_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before 3.3.2 Airflow's own async reader masks by a call that can end in a BaseException on the loop's thread."""
+    threads: list[Any] = []
+
+    async def in_a_thread(work: Any, *arguments: Any) -> Any:
+        threads.append(work)
+        return work(*arguments)
+
+    monkeypatch.delattr(_compat.Connection, "aextra_dejson", raising=False)
+    monkeypatch.setattr(_compat.asyncio, "to_thread", in_a_thread)
+    connection = asyncio.run(_compat.connection_of("nexio_default"))
+    assert connection.conn_type == "nexio"
+    assert [work.__name__ for work in threads] == ["get_connection"]
+
+
+def test_importing_our_triggers_starts_no_thread_and_no_loop() -> None:
+    code = "import threading, runops.airflow.trigger, runops.airflow.watcher; print(threading.active_count())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.split()[-1] == "1", done.stderr
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    logging.getLogger("asyncio").setLevel(logging.WARNING)
+    return "asyncio"
