@@ -101,15 +101,16 @@ class Gate:
         self._seen = now
         return max(self._free_at - now, 0.0)
 
-    def reserve(self, now: float, spacing: float = 0.0) -> float:
+    def reserve(self, now: float, spacing: float = 0.0, *, lateness: float = 0.0) -> float:
         """Take the next place, and say in how many seconds it comes.
 
         Args:
             now: Unix seconds.
             spacing: Seconds to the place after it, where that is more than the limit asks for.
+            lateness: Seconds by which a place may be taken late before those after it move too.
         """
         delay = self.delay(now)
-        self._free_at = now + delay + max(self._spacing, spacing)
+        self._free_at = max(self._free_at, now - lateness) + max(self._spacing, spacing)
         return delay
 
     def hold(self, until: float) -> None:

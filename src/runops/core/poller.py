@@ -10,15 +10,15 @@ import math
 from asyncio import AbstractEventLoop
 from collections import deque
 from collections.abc import Callable
+from hashlib import blake2b
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from runops.core import flows
 from runops.core.channel import Channel
-from runops.core.errors import AnswerError, RunopsError, TransientError
+from runops.core.errors import AnswerError, AnswerLost, ConnectionFailed, RunopsError, TransientError
 from runops.core.flows import Flow, Read, Seen, Sleep, Time
 from runops.core.provider import Look, Request
-from runops.core.retry import RATE_LIMITED
+from runops.core.retry import RATE_LIMITED, Answer
 from runops.core.run import RunRef, RunSnapshot
 from runops.core.sweep import Scope, scope_key
 from runops.core.transport import AsyncTransport, Pool, Prepared, open_pool
@@ -34,10 +34,26 @@ CATCH_UP = 1.25
 """How much faster than planned looks may leave, to work off what a pause has piled up."""
 ALWAYS_ALLOWED = 20.0
 """Requests a second that no plan stretches."""
+WITHIN_LIMIT = 0.98
+"""The part of a declared limit that is used: the service's minute is not ours, and requests arrive unevenly."""
+SLOWEST = 0.2
+"""Requests a second that are left after any number of 429."""
 BURST = 0.005
 """Seconds by which a request may leave early: timers are no finer."""
+LATENESS = 0.05
+"""Seconds by which a request may leave late without moving the ones after it: a busy loop must not lower the pace."""
 RECOVERY = 10.0
 """Seconds without a 429 after which the pace rises by a tenth again."""
+SHORTEST = 0.05
+"""Seconds between two looks at a run that are planned for at the least."""
+FIRST_ROUND = 10.0
+"""Seconds within which new waits get their first look, however seldom they want to look later."""
+OVERDUE = 1.0
+"""Seconds after which an exchange no longer counts as one of the connections that the rate asks for: it may hang."""
+SETTLED = 10.0
+"""Seconds after which the log tells how late looks are: by then those that began together are all in line."""
+AT_ONCE = 100
+"""Waits that go on in one round of the loop; the rest take the next one, so that nothing else there stands still."""
 
 OnLook = Callable[[RunSnapshot], None]
 
@@ -45,12 +61,15 @@ OnLook = Callable[[RunSnapshot], None]
 class _Run:
     """One run, however many wait for it."""
 
-    __slots__ = ("alone", "prepared", "queued", "ref", "scope", "waits")
+    __slots__ = ("alone", "digest", "look", "prepared", "queued", "ref", "scope", "waits")
 
     def __init__(self, ref: RunRef) -> None:
         self.ref = ref
         self.alone = False
         """Whether a list has just failed to show it, so that only its own route will do."""
+        self.digest: bytes | None = None
+        """Of the last body, whose look need not be worked out again."""
+        self.look: Look | None = None
         self.prepared: Prepared | None = None
         self.scope: Scope[_Run] | None = None
         self.waits: list[_Wait] = []
@@ -60,21 +79,46 @@ class _Run:
 class _Wait:
     """One waiter: its flow, and what the flow is doing now."""
 
-    __slots__ = ("by", "done", "flow", "look", "on_look", "rate", "reading", "run", "turn")
+    __slots__ = (
+        "asleep",
+        "context",
+        "done",
+        "failing",
+        "flow",
+        "look",
+        "on_look",
+        "question",
+        "rate",
+        "reading",
+        "run",
+        "shortest",
+        "turn",
+    )
 
     def __init__(
-        self, flow: Flow[RunSnapshot], run: _Run, done: asyncio.Future[RunSnapshot], on_look: OnLook | None
+        self,
+        flow: Flow[RunSnapshot],
+        run: _Run,
+        done: asyncio.Future[RunSnapshot],
+        on_look: OnLook | None,
+        shortest: float,
     ) -> None:
         self.flow = flow
         self.run = run
         self.done = done
         self.on_look = on_look
+        self.context = contextvars.copy_context()
+        """The waiter's own: what the flow and ``on_look`` log belongs to the waiter."""
         self.turn = 0
         """Which of its entries in the heap counts: each step of the flow makes the older ones stale."""
+        self.shortest = shortest
+        """Seconds: a sleep that a clock cuts short is no plan to look more often."""
         self.rate = 0.0
-        """Looks a second that it plans, while it sleeps."""
+        """Looks a second that it plans."""
+        self.failing = False
+        self.asleep = False
         self.reading = False
-        self.by: float | None = None
+        self.question: _Question | None = None
         self.look: Look | None = None
 
 
@@ -90,7 +134,9 @@ class _Question:
 
 _Job = _Run | Scope[_Run] | _Question
 
-_POLLERS: WeakKeyDictionary[AbstractEventLoop, dict[tuple[object, ...], Poller]] = WeakKeyDictionary()
+_POLLERS: dict[AbstractEventLoop, dict[tuple[object, ...], Poller]] = {}
+_CLOSING: set[asyncio.Task[None]] = set()
+"""The loop holds its tasks weakly, and who began to close may be gone."""
 
 
 class Poller:
@@ -116,28 +162,43 @@ class Poller:
         self._most = most_connections
         self._pool: Pool = open_pool(channel.root, max_connections=most_connections, transport=transport)
         self._loop = asyncio.get_running_loop()
+        # What the poller does for all is no waiter's doing, and must not land in some waiter's log.
+        self._context = contextvars.Context()
         self._runs: dict[RunRef, _Run] = {}
         self._scopes: dict[tuple[str, ...], Scope[_Run]] = {}
+        self._guess: Scope[_Run] | None = None
         self._heap: list[tuple[float, int, _Wait]] = []
         self._turns = 0
+        self._waits = 0
         self._alarm: asyncio.TimerHandle | None = None
         self._jobs: deque[_Job] = deque()
         self._opening: asyncio.TimerHandle | None = None
-        self._idle: list[asyncio.Future[_Job | None]] = []
+        self._idle: list[asyncio.Future[_Job]] = []
         self._workers: set[asyncio.Task[None]] = set()
+        self._hiring: asyncio.TimerHandle | None = None
+        self._under_way: dict[int, float] = {}
+        self._exchanges = 0
         self._rate = 0.0
-        self._latency = 0.05
+        self._latency = 0.005
         self._slowed_to: float | None = None
         self._slowed_at = 0.0
+        self._telling: asyncio.TimerHandle | None = None
         self._told_delay = False
         self._leases = 0
+        self._closed = False
 
     # --- sharing ---
 
     @classmethod
     def lease(cls, channel: Channel, transport: AsyncTransport | None = None) -> Poller:
         """The running loop's poller for a credential, made if there is none. Give it back by :meth:`release`."""
-        pollers = _POLLERS.setdefault(asyncio.get_running_loop(), {})
+        loop = asyncio.get_running_loop()
+        pollers = _POLLERS.get(loop)
+        if pollers is None:
+            # A loop that was closed over its waits has left its pollers behind.
+            for dead in [each for each in tuple(_POLLERS) if each.is_closed()]:
+                _POLLERS.pop(dead, None)
+            pollers = _POLLERS[loop] = {}
         key = (*channel.key, id(transport) if transport else None)
         poller = pollers.get(key)
         if poller is None:
@@ -148,20 +209,37 @@ class Poller:
     async def release(self) -> None:
         """Give a lease back; the last one closes the connections, whatever happens to the task that waits for it."""
         self._leases -= 1
-        if self._leases == 0:
-            pollers = _POLLERS.get(self._loop, {})
-            for key in [key for key, poller in pollers.items() if poller is self]:
-                del pollers[key]
-            await asyncio.shield(self._loop.create_task(self._close(), context=contextvars.Context()))
+        if self._leases:
+            return
+        pollers = _POLLERS.get(self._loop, {})
+        for key in [key for key, poller in pollers.items() if poller is self]:
+            del pollers[key]
+        if not pollers:
+            _POLLERS.pop(self._loop, None)
+        if self._loop.is_closed():
+            # It was closed over its waits: there is nobody left to close the connections.
+            return
+        closing = self._loop.create_task(self._close(), context=contextvars.Context())
+        _CLOSING.add(closing)
+        closing.add_done_callback(_CLOSING.discard)
+        await asyncio.shield(closing)
 
     async def _close(self) -> None:
-        for handle in (self._alarm, self._opening):
+        self._closed = True
+        for handle in (self._alarm, self._opening, self._hiring, self._telling):
             if handle is not None:
                 handle.cancel()
-        for worker in self._workers:
+        for run in self._runs.values():
+            for wait in run.waits:
+                if not wait.done.done():
+                    wait.done.set_exception(ConnectionFailed("The poller was closed under the wait."))
+        workers = tuple(self._workers)
+        for worker in workers:
             worker.cancel()
-        await asyncio.gather(*self._workers, return_exceptions=True)
-        await self._pool.close()
+        try:
+            await asyncio.gather(*workers, return_exceptions=True)
+        finally:
+            await self._pool.close()
 
     @property
     def connections(self) -> int:
@@ -187,164 +265,240 @@ class Poller:
             run = self._runs[ref] = _Run(ref)
             self._place(run, None)
         flow = flows.wait(self._provider, ref, patience, submitted_at=submitted_at, seen=seen)
-        wait = _Wait(flow, run, self._loop.create_future(), on_look)
+        wait = _Wait(flow, run, self._loop.create_future(), on_look, min(patience.cadence.first, FIRST_ROUND))
         run.waits.append(wait)
+        self._waits += 1
         try:
+            self._plan(wait, wait.shortest)
             self._advance(wait)
             return await wait.done
         finally:
             self._drop(wait)
 
     def _drop(self, wait: _Wait) -> None:
-        self._awake(wait)
+        self._wake(wait)
+        self._waits -= 1
+        self._rate = self._rate - wait.rate if self._waits else 0.0
         wait.flow.close()
         run = wait.run
         run.waits.remove(wait)
         if not run.waits:
-            self._runs.pop(run.ref, None)
-            for scope in tuple(self._scopes.values()) if run.scope is None else (run.scope,):
-                scope.forget(run.ref.run_id)
-                if not scope.members and not scope.asked:
-                    self._scopes.pop(scope.key, None)
+            del self._runs[run.ref]
+            if run.scope is not None:
+                run.scope.forget(run.ref.run_id)
+                self._fold(run.scope)
 
-    def _advance(self, wait: _Wait, reply: Any = None, error: Exception | None = None) -> None:
+    def _advance(self, wait: _Wait, reply: Any = None, error: BaseException | None = None) -> None:
         """Let a flow go on until it asks for something that takes time."""
-        flow = wait.flow
+        flow, run_in = wait.flow, wait.context.run
         while not wait.done.done():
             try:
-                effect = flow.send(reply) if error is None else flow.throw(error)
+                effect = run_in(flow.send, reply) if error is None else run_in(flow.throw, error)
             except StopIteration as stop:
                 wait.done.set_result(stop.value)
-                return None
-            except Exception as failure:  # noqa: BLE001 - whatever ends a flow ends its wait, and no other
+                return
+            except (Exception, asyncio.CancelledError) as failure:  # noqa: BLE001
+                # Whatever ends a flow ends its wait, and no other.
                 wait.done.set_exception(failure)
-                return None
+                return
             reply, error = None, None
             if isinstance(effect, Time):
                 reply = self._channel.clock()
             elif isinstance(effect, Seen):
-                error = _tell(wait.on_look, effect.snapshot)
+                error = _tell(wait, effect.snapshot)
             elif isinstance(effect, Sleep):
-                return self._sleep(wait, effect.seconds)
-            elif isinstance(effect, Read):
-                if wait.look is not None:
-                    reply, wait.look = wait.look, None
-                else:
-                    error = self._ask(wait, effect.by)
-                    if error is None:
-                        return None
+                self._sleep(wait, effect.seconds)
+                return
+            elif isinstance(effect, Read) and wait.look is not None:
+                reply, wait.look = wait.look, None
             else:
-                self._put(_Question(wait, effect.request))
-                return None
-        return None
+                error = self._held_back(effect.by)
+                if error is None:
+                    if isinstance(effect, Read):
+                        self._ask(wait, effect.by)
+                    else:
+                        self._ask_more(wait, effect.request, effect.by)
+                    return
 
     # --- time ---
 
+    def _plan(self, wait: _Wait, seconds: float) -> None:
+        """Note how often a wait looks; what is planned is what may leave."""
+        rate = 1.0 / max(seconds, wait.shortest, SHORTEST)
+        if wait.failing:
+            # Tries again are no reason for more requests than there were before the trouble.
+            rate = min(rate, wait.rate)
+        self._rate += rate - wait.rate
+        wait.rate = rate
+
     def _sleep(self, wait: _Wait, seconds: float) -> None:
-        wait.rate = 1.0 / max(seconds, 1.0)
-        self._rate += wait.rate
+        self._plan(wait, seconds)
+        wait.asleep = True
         self._remind(wait, seconds)
 
     def _remind(self, wait: _Wait, seconds: float) -> None:
         self._turns += 1
         wait.turn = self._turns
         due = self._loop.time() + seconds
-        heapq.heappush(self._heap, (due, wait.turn, wait))
+        heap = self._heap
+        heapq.heappush(heap, (due, wait.turn, wait))
+        if len(heap) > 2 * self._waits + AT_ONCE:
+            # A wait has one entry that counts; the others would stay until they are due, maybe for days.
+            heap[:] = [entry for entry in heap if entry[1] == entry[2].turn]
+            heapq.heapify(heap)
         if self._alarm is None or due < self._alarm.when():
             self._set_alarm(due)
 
     def _set_alarm(self, due: float) -> None:
         if self._alarm is not None:
             self._alarm.cancel()
-        self._alarm = self._loop.call_at(due, self._ring)
+        self._alarm = self._loop.call_at(due, self._ring, context=self._context)
 
     def _ring(self) -> None:
         self._alarm = None
         # One look at the clock: what falls due while the flows go on has a ring of its own.
         now = self._loop.time() + BURST
         heap = self._heap
-        while heap and (heap[0][0] <= now or heap[0][1] != heap[0][2].turn):
+        due: list[_Wait] = []
+        while heap and len(due) < AT_ONCE and (heap[0][0] <= now or heap[0][1] != heap[0][2].turn):
             _, turn, wait = heapq.heappop(heap)
-            if turn != wait.turn or wait.done.done():
-                continue
-            if wait.reading:
-                self._awake(wait)
-                self._advance(wait, error=_held_back())
-            else:
-                self._awake(wait)
-                self._advance(wait)
+            if turn == wait.turn:
+                due.append(wait)
         if heap:
             self._set_alarm(heap[0][0])
+        for wait in due:
+            error = None if wait.asleep else _too_late()
+            self._wake(wait)
+            self._advance(wait, error=error)
 
-    def _awake(self, wait: _Wait) -> None:
-        self._rate = max(self._rate - wait.rate, 0.0)
-        wait.rate = 0.0
+    def _wake(self, wait: _Wait) -> None:
         wait.turn = 0
-        wait.reading = False
+        wait.asleep = wait.reading = False
+        wait.question = None
 
     # --- work ---
 
-    def _ask(self, wait: _Wait, by: float | None) -> AnswerError | None:
-        """Put a run in line for a look; an error at once if it could not be had in time."""
+    def _held_back(self, by: float | None) -> AnswerError | None:
+        """An error at once for a request that the gate will not let pass in time."""
+        if by is None:
+            return None
         now = self._channel.clock()
-        held = self._channel.gate.delay(now)
-        if by is not None and held > max(by - now, 0.0):
-            return _held_back()
+        return _too_late() if self._channel.gate.delay(now) > max(by - now, 0.0) else None
+
+    def _ask(self, wait: _Wait, by: float | None) -> None:
+        """Put a run in line for a look."""
         wait.reading = True
         run = wait.run
-        if by is not None and held + self._queue_seconds() > by - now:
-            self._remind(wait, max(by - now, 0.0) + 1.0)
-        if run.queued:
-            return None
-        run.queued = True
-        if not self._left_to_list(run):
-            self._put(run)
-        return None
+        joins = run.queued
+        if not joins:
+            run.queued = True
+            joins = self._left_to_list(run)
+            if not joins:
+                self._jobs.append(run)
+        self._go_on()
+        if joins or self._jobs:
+            self._remind_by(wait, by)
 
-    def _queue_seconds(self) -> float:
-        return len(self._jobs) / self._allowed()
+    def _ask_more(self, wait: _Wait, request: Request, by: float | None) -> None:
+        """Put a question in line, before all others: how the run ended is known, and its wait is almost over."""
+        wait.question = _Question(wait, request)
+        self._jobs.appendleft(wait.question)
+        self._remind_by(wait, by)
+        self._go_on()
 
-    def _put(self, job: _Job) -> None:
-        self._jobs.append(job)
-        if self._opening is None:
+    def _remind_by(self, wait: _Wait, by: float | None) -> None:
+        """Nobody knows how long the line will take, for a pause may be asked for at any moment."""
+        if by is not None:
+            self._remind(wait, max(by - self._channel.clock(), 0.0) + 1.0)
+
+    def _go_on(self) -> None:
+        if self._opening is None and not self._closed:
             self._hand_out()
 
     def _hand_out(self) -> None:
         """Give jobs to workers as fast as the gate and the number of connections allow."""
         self._opening = None
-        gate = self._channel.gate
-        while self._jobs:
+        gate, jobs = self._channel.gate, self._jobs
+        spacing = 0.0
+        while jobs:
+            if not self._is_due(jobs[0]):
+                jobs.popleft()
+                continue
             now = self._channel.clock()
             held = gate.delay(now)
             if held > BURST:
-                self._opening = self._loop.call_later(held, self._hand_out)
+                self._opening = self._loop.call_later(held, self._hand_out, context=self._context)
                 return
-            if not self._idle:
-                if len(self._workers) < self._wanted():
-                    worker = self._loop.create_task(self._work(), context=contextvars.Context())
-                    self._workers.add(worker)
-                    worker.add_done_callback(self._workers.discard)
+            turn = self._idle_turn()
+            if turn is None:
+                self._hire()
                 return
-            gate.reserve(now, 1.0 / self._allowed())
-            self._idle.pop().set_result(self._jobs.popleft())
+            spacing = spacing or 1.0 / self._allowed()
+            gate.reserve(now, spacing, lateness=LATENESS)
+            turn.set_result(jobs.popleft())
 
-    def _planned(self) -> float:
-        """Requests a second that the waits ask for, were nothing in their way."""
-        return self._rate + len(self._jobs) / self._provider.cadence.first
+    def _is_due(self, job: _Job) -> bool:
+        """Whether anyone still waits for a job that comes to its turn, and no list answers it."""
+        if isinstance(job, _Question):
+            return job.wait.question is job and not job.wait.done.done()
+        if isinstance(job, Scope):
+            if job.wanting or job.members:
+                return True
+            job.end()
+            self._fold(job)
+            return False
+        if not any(wait.reading for wait in job.waits):
+            job.queued = job.alone = False
+            return False
+        return not self._left_to_list(job)
+
+    def _idle_turn(self) -> asyncio.Future[_Job] | None:
+        while self._idle:
+            turn = self._idle.pop()
+            if not turn.done():
+                return turn
+        return None
+
+    def _hire(self) -> None:
+        """Take on another worker if there are fewer than needed; else look again when some may hang."""
+        if len(self._workers) < min(self._wanted() + self._overdue(), self._most):
+            worker = self._loop.create_task(self._work(), context=contextvars.Context())
+            self._workers.add(worker)
+            worker.add_done_callback(self._let_go)
+        elif self._hiring is None:
+            self._hiring = self._loop.call_later(OVERDUE, self._look_for_workers, context=self._context)
+
+    def _let_go(self, worker: asyncio.Task[None]) -> None:
+        """Whatever ended a worker, what is in line must not wait for another one to notice."""
+        self._workers.discard(worker)
+        self._go_on()
+
+    def _look_for_workers(self) -> None:
+        self._hiring = None
+        self._go_on()
 
     def _wanted(self) -> int:
         """How many connections rate x latency asks for."""
-        needed = math.ceil(min(self._planned(), self._allowed()) * self._latency * SPARE)
+        needed = math.ceil(min(self._rate, self._allowed()) * self._latency * SPARE)
         return min(max(needed, FEWEST_CONNECTIONS), self._most)
+
+    def _overdue(self) -> int:
+        """How many exchanges have been under way for so long that they may hang: others must not wait for them."""
+        before = self._loop.time() - max(OVERDUE, 4 * self._latency)
+        count = 0
+        for began in self._under_way.values():
+            if began > before:
+                break
+            count += 1
+        return count
 
     def _allowed(self) -> float:
         """Requests a second that may leave: the plan and a little more, or fewer after a 429."""
-        pace = max(self._planned() * CATCH_UP, ALWAYS_ALLOWED)
+        pace = max(self._rate * CATCH_UP, ALWAYS_ALLOWED)
         declared = self._channel.requests_per_minute
-        if declared is not None:
-            if pace > declared / 60 and self._planned() > declared / 60:
-                self._tell_delay(declared / 60)
-            pace = min(pace, declared / 60)
+        if declared is not None and pace > declared / 60 * WITHIN_LIMIT:
+            pace = declared / 60 * WITHIN_LIMIT
+            self._will_tell_delay()
         slowed_to = self._slowed_to
         if slowed_to is None:
             return pace
@@ -361,61 +515,89 @@ class Poller:
         now = self._loop.time()
         if self._slowed_to is not None and now - self._slowed_at < RECOVERY:
             return
-        self._slowed_to = max(min(self._allowed(), self._planned()) / 2, 0.2)
+        self._slowed_to = max(min(self._allowed(), self._rate) / 2, SLOWEST)
         self._slowed_at = now
-        self._tell_delay(self._slowed_to)
+        self._will_tell_delay()
 
-    def _tell_delay(self, pace: float) -> None:
-        if self._told_delay:
+    def _will_tell_delay(self) -> None:
+        if self._telling is None and not self._told_delay:
+            self._telling = self._loop.call_later(SETTLED, self._tell_delay, context=self._context)
+
+    def _tell_delay(self) -> None:
+        pace = self._allowed()
+        late = len(self._jobs) / pace
+        self._telling = None
+        if late < 1.0:
             return
         self._told_delay = True
         logger.warning(
-            "%s allows %.3g requests a second for %d runs: each is looked at about every %.0f s.",
+            "%s allows about %.3g requests a second for %d runs: a look comes about %.0f s later than planned.",
             self._provider.title,
             pace,
             len(self._runs),
-            len(self._runs) / pace,
+            late,
         )
 
     async def _work(self) -> None:
         """One connection's worth of work."""
         while True:
-            turn: asyncio.Future[_Job | None] = self._loop.create_future()
-            self._idle.append(turn)
-            if self._opening is None:
-                self._hand_out()
-            job = await turn
-            if job is None:
-                return
-            if isinstance(job, _Run):
-                await self._look(job)
-            elif isinstance(job, Scope):
-                await self._sweep(job)
-            else:
-                await self._answer(job)
-            if len(self._workers) > self._wanted() and not self._jobs:
+            job = await self._next_job()
+            try:
+                await self._do(job)
+            except asyncio.CancelledError:
+                # This worker is told to go, not those who wait for its job.
+                self._jobs.appendleft(job)
+                raise
+            if not self._jobs and len(self._workers) > FEWEST_CONNECTIONS and len(self._workers) > self._wanted():
                 return
 
-    async def _exchange(self, asked: str, prepared: Prepared) -> bytes:
-        began = self._loop.time()
-        answer = await self._pool.exchange(prepared, limit=self._channel.limit, seconds=self._channel.timeout)
-        self._latency += 0.05 * (min(self._loop.time() - began, 10.0) - self._latency)
+    async def _next_job(self) -> _Job:
+        turn: asyncio.Future[_Job] = self._loop.create_future()
+        self._idle.append(turn)
+        self._go_on()
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._jobs.appendleft(turn.result())
+            raise
+
+    async def _do(self, job: _Job) -> None:
+        if isinstance(job, _Run):
+            await self._look(job)
+        elif isinstance(job, Scope):
+            await self._sweep(job)
+        else:
+            await self._answer(job)
+
+    async def _exchange(self, prepared: Prepared) -> Answer:
+        self._exchanges += 1
+        number, began = self._exchanges, self._loop.time()
+        self._under_way[number] = began
+        try:
+            answer = await self._pool.exchange(prepared, limit=self._channel.limit, seconds=self._channel.timeout)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise AnswerLost("The exchange was cancelled before its answer came.") from None
+        finally:
+            del self._under_way[number]
+        # One answer that the loop itself has kept waiting must not open connections.
+        took = min(self._loop.time() - began, 4 * self._latency)
+        self._latency += 0.05 * (took - self._latency)
         if answer.status == RATE_LIMITED:
             self._slow_down()
-        return self._channel.judge(asked, answer)
+        return answer
 
     async def _look(self, run: _Run) -> None:
-        if not any(wait.reading for wait in run.waits):
-            run.queued = False
-            return
-        if self._left_to_list(run):
-            return
-        if run.prepared is None:
-            request = self._provider.request(self._provider.status, run.ref)
-            run.prepared = self._pool.prepare(self._channel.prepare(request))
         try:
-            content = await self._exchange(f"read of {run.ref}", run.prepared)
-            look = self._provider.read(run.ref, content)
+            prepared = run.prepared
+            if prepared is None:
+                request = self._provider.request(self._provider.status, run.ref)
+                prepared = run.prepared = self._pool.prepare(self._channel.prepare(request))
+            answer = await self._exchange(prepared)
+            look = self._read(run, answer)
         except Exception as error:  # noqa: BLE001 - told to the waits of this run, and to no other
             run.queued = run.alone = False
             self._fail(run, error)
@@ -424,54 +606,62 @@ class Poller:
             self._place(run, look)
             self._tell(run, look)
 
+    def _read(self, run: _Run, answer: Answer) -> Look:
+        """What an answer says; most say what the one before has said."""
+        content = answer.content if answer.ok else self._channel.judge(f"read of {run.ref}", answer)
+        digest = blake2b(content, digest_size=16).digest()
+        look = run.look
+        if look is None or digest != run.digest:
+            look = self._provider.read(run.ref, content)
+            run.look, run.digest = look, digest
+        return look
+
     async def _answer(self, question: _Question) -> None:
         wait = question.wait
-        if wait.done.done():
-            return
         try:
             prepared = self._pool.prepare(self._channel.prepare(question.request))
-            reply = await self._exchange(question.request.asked, prepared)
-        except Exception as error:  # noqa: BLE001 - told to the flow that asked
-            self._advance(wait, error=error)
+            reply = self._channel.judge(question.request.asked, await self._exchange(prepared))
+        except Exception as failure:  # noqa: BLE001 - told to the flow that asked
+            reply, error = None, failure
         else:
-            self._advance(wait, reply)
+            error = None
+        if wait.question is question:
+            self._wake(wait)
+            self._advance(wait, reply, error)
 
     def _tell(self, run: _Run, look: Look) -> None:
         """Hand a look to all who wait for the run, whether they are due or asleep."""
         for wait in tuple(run.waits):
-            if wait.done.done():
-                continue
+            wait.failing = False
             if wait.reading:
-                self._awake(wait)
+                self._wake(wait)
                 self._advance(wait, look)
-            elif wait.rate:
-                self._awake(wait)
+            elif wait.asleep:
+                self._wake(wait)
                 wait.look = look
                 self._advance(wait)
 
     def _fail(self, run: _Run, error: Exception) -> None:
         for wait in tuple(run.waits):
-            if wait.reading and not wait.done.done():
-                self._awake(wait)
+            if wait.reading:
+                wait.failing = True
+                self._wake(wait)
                 self._advance(wait, error=error)
 
     # --- lists ---
 
     def _left_to_list(self, run: _Run) -> bool:
         """Leave a run that is due to the list that shows it, or may show it, where asking that pays."""
-        scope = run.scope
-        if scope is None and self._scopes:
-            # Its parent is not known yet; the largest one is the best guess.
-            scope = max(self._scopes.values(), key=lambda each: len(each.members))
+        # Where its parent is not known yet, the largest one is the best guess.
+        scope = run.scope or self._guess
         if scope is None or run.alone:
             return False
-        scope.wanting[run.ref.run_id] = run
-        if not scope.pays(self._channel.clock()):
-            del scope.wanting[run.ref.run_id]
-            return False
         if not scope.asked:
+            if not scope.pays(run.ref.run_id, self._channel.clock()):
+                return False
             scope.asked = True
-            self._put(scope)
+            self._jobs.append(scope)
+        scope.wanting[run.ref.run_id] = run
         return True
 
     def _place(self, run: _Run, look: Look | None) -> None:
@@ -486,51 +676,68 @@ class Poller:
             scope = self._scopes[key] = Scope(self._provider, self._provider.listing, key)
         run.scope = scope
         scope.members[run.ref.run_id] = run
+        if self._guess is None or len(scope.members) > len(self._guess.members):
+            self._guess = scope
+
+    def _fold(self, scope: Scope[_Run]) -> None:
+        """Let go of a list that shows none of our runs any more."""
+        if scope.members or scope.asked:
+            return
+        self._scopes.pop(scope.key, None)
+        if self._guess is scope:
+            self._guess = None
 
     async def _sweep(self, scope: Scope[_Run]) -> None:
-        """Ask the list, page by page as long as that pays, and then the runs that it does not show."""
-        shown: set[str] = set()
-        pages = 0
+        """Ask for the next page of a list; after the last one, for the runs that it has not shown."""
         try:
-            while True:
-                request = scope.request(pages)
-                prepared = self._pool.prepare(self._channel.prepare(request))
-                looks = scope.looks(await self._exchange(request.asked, prepared))
-                fresh = [(run, look) for run, look in scope.answers(looks) if run.ref.run_id not in shown]
-                pages += 1
-                for run, look in fresh:
-                    shown.add(run.ref.run_id)
-                    scope.wanting.pop(run.ref.run_id, None)
-                    run.queued = False
-                    self._place(run, look)
-                    self._tell(run, look)
-                left = len(scope.members.keys() - shown)
-                if not scope.goes_on(pages - 1, len(fresh), left, len(looks)):
-                    break
-        except Exception as error:
-            # The runs are asked one by one instead, and tell of their own errors.
-            if not isinstance(error, RunopsError):
-                logger.exception("A list of %s runs could not be understood.", self._provider.title)
-            if pages == 0:
-                scope.rest(self._channel.clock())
+            request = scope.request()
+            prepared = self._pool.prepare(self._channel.prepare(request))
+            content = self._channel.judge(request.asked, await self._exchange(prepared))
+            found = scope.take_in(content)
+        except Exception as error:  # noqa: BLE001 - the runs are asked one by one, and tell of their own errors
+            self._give_up(scope, error)
+            return
+        for run, look in found:
+            run.queued = False
+            self._place(run, look)
+            self._tell(run, look)
+        if scope.goes_on:
+            # Each page is a request like any other, and one that answers many goes first.
+            self._jobs.appendleft(scope)
         else:
-            scope.judge(pages, len(shown), self._channel.clock())
-        scope.asked = False
-        left_over, scope.wanting = scope.wanting, {}
-        for run in left_over.values():
+            scope.judge(self._channel.clock())
+            self._ask_the_rest(scope)
+
+    def _give_up(self, scope: Scope[_Run], error: Exception) -> None:
+        if isinstance(error, ConnectionFailed) or (isinstance(error, AnswerError) and error.status == RATE_LIMITED):
+            # Asked one by one, they would all meet with the same.
+            for run_id in tuple(scope.wanting):
+                run = scope.wanting.pop(run_id)
+                run.queued = False
+                self._fail(run, error)
+        else:
+            if not isinstance(error, RunopsError):
+                logger.error("A list of %s runs could not be understood.", self._provider.title, exc_info=error)
+            scope.fail(self._channel.clock())
+        self._ask_the_rest(scope)
+
+    def _ask_the_rest(self, scope: Scope[_Run]) -> None:
+        for run in scope.end().values():
             run.alone = True
-            self._put(run)
+            self._jobs.append(run)
+        self._fold(scope)
 
 
-def _tell(on_look: OnLook | None, snapshot: RunSnapshot) -> Exception | None:
-    if on_look is None:
+def _tell(wait: _Wait, snapshot: RunSnapshot) -> BaseException | None:
+    if wait.on_look is None:
         return None
     try:
-        on_look(snapshot)
-    except Exception as error:  # noqa: BLE001 - the caller's own error ends the caller's own wait
+        wait.context.run(wait.on_look, snapshot)
+    except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001
+        # The caller's own error ends the caller's own wait.
         return error
     return None
 
 
-def _held_back() -> AnswerError:
+def _too_late() -> TransientError:
     return TransientError("The service's limits hold the next look back for longer than the wait lasts.")

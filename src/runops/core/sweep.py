@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Generic, TypeVar
+import marshal
+from hashlib import blake2b
+from typing import Any, Generic, TypeVar, cast
 
+from runops.core.errors import MalformedAnswer
 from runops.core.provider import Listing, Look, Provider, Request
 from runops.core.run import RunRef
 
@@ -33,66 +35,109 @@ class Scope(Generic[R]):
         self.wanting: dict[str, R] = {}
         """The runs that are due for a look and wait for the list; some may only be guessed to be on it."""
         self.asked = False
+        """Whether a sweep is in line or under way."""
+        self.goes_on = False
+        """Whether the page after the last one is worth asking for."""
         self._provider = provider
         self._listing = listing
         self._parent: dict[str, str] = dict([key]) if len(key) == 2 else {}
         self._rests_until = 0.0
+        self._turns = listing.page_size is not None and listing.paging is not None
+        self._pages = 0
+        self._shown: set[str] = set()
+        """The ids of all runs, ours or not, on the pages of this sweep."""
+        self._found = 0
+        self._known: dict[bytes, Look | str] = {}
+        """What the items of this sweep and of the last one say, by a digest: most say the same again. Of a run that
+        is not ours only the id is kept."""
+        self._read: dict[bytes, Look | str] = {}
 
-    def pays(self, now: float) -> bool:
-        """Whether to ask the list rather than the runs one by one."""
-        return now >= self._rests_until and len(self.members.keys() | self.wanting.keys()) >= FEWEST
+    def pays(self, run_id: str, now: float) -> bool:
+        """Whether to ask the list for a run and the members, rather than the runs one by one."""
+        return now >= self._rests_until and len(self.members) + (run_id not in self.members) >= FEWEST
 
-    def request(self, page: int) -> Request:
-        """The request for a page; the first is 0."""
-        return self._provider.page_request(self._parent, page)
+    def request(self) -> Request:
+        """The request for the next page of the sweep."""
+        return self._provider.page_request(self._parent, self._pages)
 
-    def looks(self, content: bytes) -> list[Look]:
-        """The runs on a page.
+    def take_in(self, content: bytes) -> list[tuple[R, Look]]:
+        """The looks on the next page that are of our runs and say all that there is to say.
 
         Raises:
             MalformedAnswer: It is not the documented page.
         """
-        return self._provider.page(content, self._parent)
+        items = self._provider.page_items(content)
+        found: list[tuple[R, Look]] = []
+        fresh = 0
+        for item in items:
+            run_id, look = self._look(item)
+            if run_id in self._shown:
+                continue
+            fresh += 1
+            self._shown.add(run_id)
+            run = self._ours(run_id)
+            if run is not None and look is not None and self._is_enough(look):
+                self.wanting.pop(run_id, None)
+                found.append((run, look))
+        self._pages += 1
+        self._found += len(found)
+        if items and not fresh:
+            # The same page again: this list does not turn, and need not be asked to.
+            self._turns = False
+        is_full = len(items) >= (self._listing.page_size or 0)
+        left = not self.members.keys() <= self._shown
+        self.goes_on = self._turns and is_full and left and (bool(found) or self._pages == 1)
+        return found
 
-    def goes_on(self, page: int, found: int, left: int, items: int) -> bool:
-        """Whether the page after this one is worth asking for.
+    def _look(self, item: object) -> tuple[str, Look | None]:
+        """Whose item it is, and what it says of a run of ours; an item that cannot be read is nobody's."""
+        digest = blake2b(marshal.dumps(cast("Any", item)), digest_size=16).digest()
+        known = self._known.get(digest)
+        if known is None or (isinstance(known, str) and self._ours(known) is not None):
+            try:
+                look = self._provider.page_look(item, self._parent)
+            except MalformedAnswer:
+                return "", None
+            run_id = look.snapshot.ref.run_id
+            known = look if self._ours(run_id) is not None else run_id
+        self._read[digest] = known
+        return (known, None) if isinstance(known, str) else (known.snapshot.ref.run_id, known)
 
-        Args:
-            page: The page just read; the first is 0.
-            found: How many runs of ours it showed.
-            left: How many of ours have not been shown yet.
-            items: How many runs it showed in all.
-        """
-        size = self._listing.page_size
-        more = size is not None and self._listing.paging is not None and items >= size
-        return more and left > 0 and (found > 0 or page == 0)
+    def _ours(self, run_id: str) -> R | None:
+        return self.members.get(run_id) or self.wanting.get(run_id)
 
-    def judge(self, pages: int, found: int, now: float) -> None:
-        """Take in how much a sweep has answered."""
-        if found < WORTH * pages:
-            self.rest(now)
+    def _is_enough(self, look: Look) -> bool:
+        # A word that is not documented is judged by the run's own answer, and so is an end told in short.
+        return look.reading.known and (self._listing.complete or look.snapshot.outcome is None)
 
-    def rest(self, now: float) -> None:
-        """Leave the list alone for a while."""
+    def judge(self, now: float) -> None:
+        """Take in how much the sweep has answered."""
+        if self._found < WORTH * self._pages:
+            self._rest(now)
+
+    def fail(self, now: float) -> None:
+        """Take in that a page could not be had; one after the first may just not be there."""
+        if self._pages == 0:
+            self._rest(now)
+        else:
+            self.judge(now)
+
+    def _rest(self, now: float) -> None:
         self._rests_until = now + REST
+
+    def end(self) -> dict[str, R]:
+        """End the sweep; the runs that are due and were not on any page."""
+        self.asked = self.goes_on = False
+        self._pages = self._found = 0
+        self._shown.clear()
+        self._known, self._read = self._read, {}
+        left_over, self.wanting = self.wanting, {}
+        return left_over
 
     def forget(self, run_id: str) -> None:
         """Let go of a run that nobody waits for any more."""
         self.members.pop(run_id, None)
         self.wanting.pop(run_id, None)
-
-    def answers(self, looks: Iterable[Look]) -> list[tuple[R, Look]]:
-        """The looks on a page that are of our runs and say all that there is to say."""
-        found: list[tuple[R, Look]] = []
-        for look in looks:
-            run_id = look.snapshot.ref.run_id
-            run = self.members.get(run_id) or self.wanting.get(run_id)
-            # A word that is not documented is judged by the run's own answer, and so is an end told in short.
-            if run is None or look.reading.meaning is None:
-                continue
-            if self._listing.complete or look.snapshot.outcome is None:
-                found.append((run, look))
-        return found
 
 
 def scope_key(provider: Provider, ref: RunRef, look: Look | None) -> tuple[str, ...] | None:
