@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
+import httpx
 import pytest
 
 from runops.core import Provider, RunClient, RunRef, find
@@ -175,7 +177,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
         return client(self, **{**settings, "clock": clock, "sleep": sleep})
 
     monkeypatch.setattr(ProviderResource, "client", on_the_clock)
-    monkeypatch.setattr("runops.dagster.wait.time", SimpleNamespace(time=clock, monotonic=clock))
+    for module in ("wait", "sensor", "reader", "deferred"):
+        on_clock = SimpleNamespace(time=clock, monotonic=clock, sleep=clock.sleep)
+        monkeypatch.setattr(f"runops.dagster.{module}.time", on_clock)
     return clock
 
 
@@ -198,3 +202,56 @@ def service(served: Server, emulator: Emulator, instance: dg.DagsterInstance) ->
         return Service(find(name), served, instance)
 
     return make
+
+
+def _terminate_newest(instance: dg.DagsterInstance) -> None:
+    """What Terminate does: a mark on the run, and a signal."""
+    instance.report_run_canceling(instance.get_runs(limit=1)[0])
+    signal.raise_signal(signal.SIGINT)
+
+
+class Interrupting(httpx.BaseTransport):
+    """Real connections; Terminate comes while the ``nth`` request of a method is under way."""
+
+    def __init__(self, instance: dg.DagsterInstance, method: str, nth: int) -> None:
+        self._instance = instance
+        self._method = method
+        self._left = nth
+        self._real = httpx.HTTPTransport()
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        if request.method == self._method:
+            self._left -= 1
+            if self._left == 0:
+                _terminate_newest(self._instance)
+        return self._real.handle_request(request)
+
+    def close(self) -> None:
+        self._real.close()
+
+
+@pytest.fixture
+def terminated(monkeypatch: pytest.MonkeyPatch, instance: dg.DagsterInstance) -> Iterator[Callable[..., None]]:
+    """``terminated("GET", 2)``: Terminate comes during the second GET."""
+    opened: list[Interrupting] = []
+
+    def arrange(method: str, nth: int = 1) -> None:
+        transport = Interrupting(instance, method, nth)
+        opened.append(transport)
+        client = ProviderResource.client
+
+        def through(self: ProviderResource, **settings: Any) -> Any:
+            # The cancel goes over connections of its own, as it does without a test.
+            return client(self, **settings if "request_timeout" in settings else {**settings, "transport": transport})
+
+        monkeypatch.setattr(ProviderResource, "client", through)
+
+    yield arrange
+    for transport in opened:
+        transport.close()
+
+
+@pytest.fixture
+def terminate_newest() -> Callable[[dg.DagsterInstance], None]:
+    """Does what Terminate does to the newest Dagster run."""
+    return _terminate_newest

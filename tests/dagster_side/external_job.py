@@ -1,15 +1,18 @@
 """A job around one external run, for a process of its own: ``external_job.py run`` or ``external_job.py retry RUN_ID``.
 
-The service is taken from EXTERNAL_URL, the instance from DAGSTER_HOME.
+The service is taken from EXTERNAL_URL, the executor from EXTERNAL_EXECUTOR, the instance from DAGSTER_HOME.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 
 import dagster as dg
 
 from runops.dagster import NyxResource, build_run_op
+
+EXECUTORS = {"in_process": dg.in_process_executor, "multiprocess": dg.multiprocess_executor}
 
 external_run = build_run_op(
     name="external_run",
@@ -29,7 +32,7 @@ external_run = build_run_op(
 
 @dg.job(
     resource_defs={"nyx": NyxResource(api_key="a-key", base_url=dg.EnvVar("EXTERNAL_URL"))},
-    executor_def=dg.in_process_executor,
+    executor_def=EXECUTORS[os.environ.get("EXTERNAL_EXECUTOR", "in_process")],
 )
 def external_job() -> None:
     external_run()

@@ -8,67 +8,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import httpx
 import pytest
 
-from runops.dagster import ProviderResource, build_run_asset
+from runops.dagster import build_run_asset
 from runops.dagster.interrupts import HeldInterrupts
 from runops.emulator.server import Server
 
 SCRIPT = Path(__file__).with_name("external_job.py")
 SOURCES = Path(__file__).resolve().parents[2] / "src"
 CALL = {"workflow_id": "wf_1", "payload": {"amount": 3}}
-
-
-def terminate_newest(instance: dg.DagsterInstance) -> None:
-    """What Terminate does: a mark on the run, and a signal."""
-    instance.report_run_canceling(instance.get_runs(limit=1)[0])
-    signal.raise_signal(signal.SIGINT)
-
-
-class Interrupting(httpx.BaseTransport):
-    """Real connections; Terminate comes while the ``nth`` request of a method is under way."""
-
-    def __init__(self, instance: dg.DagsterInstance, method: str, nth: int) -> None:
-        self._instance = instance
-        self._method = method
-        self._left = nth
-        self._real = httpx.HTTPTransport()
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        if request.method == self._method:
-            self._left -= 1
-            if self._left == 0:
-                terminate_newest(self._instance)
-        return self._real.handle_request(request)
-
-    def close(self) -> None:
-        self._real.close()
-
-
-@pytest.fixture
-def terminated(monkeypatch: pytest.MonkeyPatch, instance: dg.DagsterInstance) -> Iterator[Callable[..., None]]:
-    """``terminated("GET", 2)``: Terminate comes during the second GET."""
-    opened: list[Interrupting] = []
-
-    def arrange(method: str, nth: int = 1) -> None:
-        transport = Interrupting(instance, method, nth)
-        opened.append(transport)
-        client = ProviderResource.client
-
-        def through(self: ProviderResource, **settings: Any) -> Any:
-            # The cancel goes over connections of its own, as it does without a test.
-            return client(self, **settings if "request_timeout" in settings else {**settings, "transport": transport})
-
-        monkeypatch.setattr(ProviderResource, "client", through)
-
-    yield arrange
-    for transport in opened:
-        transport.close()
 
 
 def asset_of(**options: Any) -> dg.AssetsDefinition:
@@ -106,7 +59,7 @@ def test_terminate_before_the_submit_submits_nothing(
 
 
 def test_terminate_while_a_refused_submit_waits_for_its_next_try_gives_up_at_once(
-    service: Callable[[str], Any], clock: Any
+    service: Callable[[str], Any], clock: Any, terminate_newest: Callable[[dg.DagsterInstance], None]
 ) -> None:
     runs = service("b3os")
     runs.emulator.add_fault(kind="status", status=429, retry_after=120, provider="b3os", action="submit", count=None)
@@ -196,15 +149,16 @@ def home(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
 
 @pytest.fixture
 def start(served: Server, home: dg.DagsterInstance) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
-    """``start("run")``: the job in a process of its own, on the real clock."""
+    """``start("run", executor="multiprocess")``: the job in a process of its own, on the real clock."""
     children: list[subprocess.Popen[bytes]] = []
     served.emulator.reset()
 
-    def begin(*arguments: str) -> subprocess.Popen[bytes]:
+    def begin(*arguments: str, executor: str = "in_process") -> subprocess.Popen[bytes]:
         environment = {
             **os.environ,
             "DAGSTER_HOME": home.root_directory,
             "EXTERNAL_URL": served.base_url("nyx"),
+            "EXTERNAL_EXECUTOR": executor,
             "PYTHONPATH": str(SOURCES),
         }
         child = subprocess.Popen(
@@ -219,8 +173,9 @@ def start(served: Server, home: dg.DagsterInstance) -> Iterator[Callable[..., su
 
     yield begin
     for child in children:
-        if child.poll() is None:
-            child.kill()
+        # A step whose run worker was killed lives on in the same session.
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
         child.wait(timeout=30)
     served.emulator.reset()
 
@@ -236,13 +191,21 @@ def until(seen: Callable[[], Any], what: str, seconds: float = 60) -> Any:
     raise AssertionError(f"{what}: not within {seconds} s")
 
 
+def step_of(home: dg.DagsterInstance, run_id: str) -> int:
+    """The process of the step that runs."""
+    started = home.all_logs(run_id, of_type=dg.DagsterEventType.STEP_WORKER_STARTED)
+    pid = started[-1].get_dagster_event().engine_event_data.metadata["pid"].value
+    return int(str(pid))
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("executor", ["in_process", "multiprocess"])
 def test_a_terminated_process_cancels_within_a_second_and_its_retry_submits_nothing(
-    served: Server, home: dg.DagsterInstance, start: Callable[..., subprocess.Popen[bytes]]
+    served: Server, home: dg.DagsterInstance, start: Callable[..., subprocess.Popen[bytes]], executor: str
 ) -> None:
     emulator = served.emulator
     emulator.set_defaults("nyx", script="forever")
-    child = start("run")
+    child = start("run", executor=executor)
     until(lambda: len(emulator.requests(provider="nyx", action="get")) > 2, "the wait")
     (run,) = home.get_runs()
     home.report_run_canceling(run)
@@ -257,20 +220,28 @@ def test_a_terminated_process_cancels_within_a_second_and_its_retry_submits_noth
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("executor", "killed"),
+    [("in_process", "worker"), ("multiprocess", "worker"), ("multiprocess", "both")],
+)
 def test_a_killed_process_leaves_a_run_that_a_retry_from_failure_takes_up(
-    served: Server, home: dg.DagsterInstance, start: Callable[..., subprocess.Popen[bytes]]
+    served: Server, home: dg.DagsterInstance, start: Callable[..., subprocess.Popen[bytes]], executor: str, killed: str
 ) -> None:
     emulator = served.emulator
     emulator.set_defaults("nyx", script="succeeded", seconds=3600)
-    child = start("run")
+    child = start("run", executor=executor)
     until(lambda: len(emulator.requests(provider="nyx", action="get")) > 2, "the wait")
+    (run,) = home.get_runs()
     child.kill()
     child.wait(timeout=30)
-    (run,) = home.get_runs()
+    if killed == "both":
+        os.kill(step_of(home, run.run_id), signal.SIGKILL)
+    # What run monitoring does once it misses the worker.
     home.report_run_failed(run)
 
     looks = len(emulator.requests(provider="nyx", action="get"))
-    again = start("retry", run.run_id)
+    again = start("retry", run.run_id, executor=executor)
+    until(lambda: len(home.get_runs()) == 2, "the retry")
     until(lambda: len(emulator.requests(provider="nyx", action="get")) > looks + 1, "the wait of the retry")
     emulator.advance(None, provider="nyx")
     assert again.wait(timeout=60) == 0
@@ -278,3 +249,40 @@ def test_a_killed_process_leaves_a_run_that_a_retry_from_failure_takes_up(
     assert emulator.requests(provider="nyx", action="cancel") == []
     newest = home.get_runs(limit=1)[0]
     assert (newest.parent_run_id, newest.status) == (run.run_id, dg.DagsterRunStatus.SUCCESS)
+
+
+@pytest.mark.slow
+def test_a_killed_step_is_run_again_by_its_retry_policy_and_takes_the_run_up(
+    served: Server, home: dg.DagsterInstance, start: Callable[..., subprocess.Popen[bytes]]
+) -> None:
+    emulator = served.emulator
+    emulator.set_defaults("nyx", script="succeeded", seconds=3600)
+    child = start("run", executor="multiprocess")
+    until(lambda: len(emulator.requests(provider="nyx", action="get")) > 2, "the wait")
+    (run,) = home.get_runs()
+    os.kill(step_of(home, run.run_id), signal.SIGKILL)
+    looks = len(emulator.requests(provider="nyx", action="get"))
+    until(lambda: len(emulator.requests(provider="nyx", action="get")) > looks + 2, "the wait of the next try")
+    emulator.advance(None, provider="nyx")
+    assert child.wait(timeout=60) == 0
+    assert len(emulator.requests(provider="nyx", action="submit")) == 1
+    assert [record.status for record in home.get_runs()] == [dg.DagsterRunStatus.SUCCESS]
+
+
+@pytest.mark.slow
+def test_both_executors_give_out_the_same(
+    served: Server, home: dg.DagsterInstance, start: Callable[..., subprocess.Popen[bytes]]
+) -> None:
+    served.emulator.set_defaults("nyx", script="succeeded", seconds=0.5)
+    said: list[dict[str, Any]] = []
+    for executor in ("in_process", "multiprocess"):
+        assert start("run", executor=executor).wait(timeout=60) == 0
+        run = home.get_runs(limit=1)[0]
+        (output,) = home.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_OUTPUT)
+        metadata = output.get_dagster_event().step_output_data.metadata
+        said.append({name: value.value for name, value in metadata.items()})
+    own = ("run_id", "created_at", "started_at", "finished_at", "url", "overview", "duration_seconds", "queued_seconds")
+    plain = [{name: value for name, value in one.items() if name.split("/")[-1] not in own} for one in said]
+    assert said[0].keys() == said[1].keys()
+    assert plain[0] == plain[1]
+    assert plain[0]["runops/outcome"] == "succeeded"

@@ -9,7 +9,7 @@ import dagster as dg
 import pytest
 
 from runops.core import Outcome, Verdict
-from runops.dagster import build_run_asset
+from runops.dagster import build_run_asset, build_run_check, build_run_op, build_run_sensor
 
 # provider, script of the emulator, outcome
 ENDS = [
@@ -38,6 +38,7 @@ ENDS = [
         for script in ("unknown_word", "bare", "unreadable_times")
     ],
 ]
+PARENTS = {"nexio": None, "nyx": "config_name", "onepin": "workflow_id", "b3os": "workflow_id", "nekt": "pipeline"}
 STAYING = [
     *[(provider, "forever") for provider in ("nexio", "nyx", "onepin", "b3os", "nekt")],
     ("onepin", "paused"),
@@ -79,6 +80,89 @@ def test_assets_end_as_their_runs_do(service: Callable[[str], Any], provider: st
     assert {s: (m["runops/outcome"].value, m["runops/verdict"].value) for s, m in failed.items()} == {
         script: (outcome, "fail") for script, outcome in outcomes.items() if verdicts[script] is Verdict.FAIL
     }
+
+
+@pytest.mark.parametrize("provider", PARENTS)
+def test_ops_end_as_their_runs_do(service: Callable[[str], Any], provider: str) -> None:
+    runs = service(provider)
+    outcomes = {script: outcome for name, script, outcome in ENDS if name == provider}
+    refs = {script: runs.made(script=script) for script in outcomes}
+    ops = [
+        build_run_op(name=script, resource_key=provider, run_id=ref.run_id, parents=ref.parents or None)
+        for script, ref in refs.items()
+    ]
+
+    @dg.job(resource_defs={provider: runs.resource})
+    def all_of_them() -> None:
+        for op in ops:
+            op()
+
+    result = all_of_them.execute_in_process(instance=runs.instance, raise_on_error=False)
+    given = {event.step_key: event for event in result.all_events if event.event_type_value == "STEP_OUTPUT"}
+    failed = {event.step_key for event in result.all_events if event.event_type_value == "STEP_FAILURE"}
+    verdicts = {script: DEFAULT[outcome] for script, outcome in outcomes.items()}
+    assert given.keys() == {script for script, verdict in verdicts.items() if verdict is Verdict.SUCCEED}
+    assert failed == {script for script, verdict in verdicts.items() if verdict is Verdict.FAIL}
+
+
+@pytest.mark.parametrize("provider", PARENTS)
+def test_checks_judge_as_their_runs_end(service: Callable[[str], Any], provider: str) -> None:
+    runs = service(provider)
+    outcomes = {script: outcome for name, script, outcome in ENDS if name == provider}
+    checks: list[dg.AssetChecksDefinition] = []
+    for script in outcomes:
+        ref = runs.made(script=script)
+        parents = ref.parents or None
+        checks.append(
+            build_run_check(asset="a", resource_key=provider, name=script, run_id=ref.run_id, parents=parents)
+        )
+    definitions = dg.Definitions(assets=[dg.AssetSpec("a")], asset_checks=checks, resources={provider: runs.resource})
+    result = definitions.resolve_implicit_global_asset_job_def().execute_in_process(instance=runs.instance)
+    found = {each.check_name: (each.passed, each.severity) for each in result.get_asset_check_evaluations()}
+    severities = {Verdict.FAIL: dg.AssetCheckSeverity.ERROR}
+    assert found == {
+        script: (DEFAULT[outcome] is Verdict.SUCCEED, severities.get(DEFAULT[outcome], dg.AssetCheckSeverity.WARN))
+        for script, outcome in outcomes.items()
+    }
+
+
+@pytest.mark.parametrize(("provider", "kind"), PARENTS.items())
+def test_sensors_report_how_runs_end(
+    service: Callable[[str], Any], clock: Any, provider: str, kind: str | None
+) -> None:
+    runs = service(provider)
+    # A list of all runs shows whose a run is by a field that a bare one lacks.
+    listing = runs.provider.listing
+    lost = {"bare"} if listing is not None and listing.filtered else set[str]()
+    outcomes = {script: outcome for name, script, outcome in ENDS if name == provider and script not in lost}
+    parent = {kind: "7c9e6679-7425-40de-944b-e07fc1f90ae7"} if kind else {}
+
+    def made() -> dict[str, str]:
+        return {runs.made(script=script, **({"parents": parent} if kind else {})).run_id: script for script in outcomes}
+
+    scripts = {} if kind else made()
+    targets: dict[str, Any] = {"a": parent or [runs.provider.ref(run_id) for run_id in scripts]}
+    sensor = build_run_sensor(name="ends", resource_key=provider, targets=targets)
+    found: dict[str, str] = {}
+    materialized: set[str] = set()
+    cursor = None
+    with dg.DagsterInstance.ephemeral() as instance:
+        for _ in range(12):
+            context = dg.build_sensor_context(instance, cursor=cursor, resources={provider: runs.resource})
+            data = sensor.evaluate_tick(context)
+            cursor = data.cursor
+            for event in data.asset_events:
+                if isinstance(event, dg.AssetCheckEvaluation):
+                    continue
+                script = scripts[str(event.metadata["runops/run_id"].value)]
+                assert script not in found
+                found[script] = str(event.metadata["runops/outcome"].value)
+                if isinstance(event, dg.AssetMaterialization):
+                    materialized.add(script)
+            scripts = scripts or made()
+            clock.now += 20
+    assert found == outcomes
+    assert materialized == {script for script, outcome in outcomes.items() if DEFAULT[outcome] is Verdict.SUCCEED}
 
 
 @pytest.mark.parametrize(("provider", "script", "outcome"), ENDS)

@@ -8,11 +8,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from runops.dagster.asset import build_run_asset, build_run_op
     from runops.dagster.b3os import B3osResource
+    from runops.dagster.check import build_run_check
+    from runops.dagster.component import RunopsComponent
+    from runops.dagster.deferred import build_completion_sensor, build_submit_job
+    from runops.dagster.multi_asset import build_run_multi_asset
     from runops.dagster.nekt import NektResource
     from runops.dagster.nexio import NexioResource
     from runops.dagster.nyx import NyxResource
     from runops.dagster.onepin import OnepinResource
     from runops.dagster.resource import ProviderResource, RunResource
+    from runops.dagster.sensor import build_run_sensor
     from runops.dagster.wait import RunResult, wait_for_run
 
 __all__ = [
@@ -24,8 +29,14 @@ __all__ = [
     "ProviderResource",
     "RunResource",
     "RunResult",
+    "RunopsComponent",
+    "build_completion_sensor",
     "build_run_asset",
+    "build_run_check",
+    "build_run_multi_asset",
     "build_run_op",
+    "build_run_sensor",
+    "build_submit_job",
     "wait_for_run",
 ]
 
@@ -38,8 +49,14 @@ _HOMES = {
     "ProviderResource": "resource",
     "RunResource": "resource",
     "RunResult": "wait",
+    "RunopsComponent": "component",
+    "build_completion_sensor": "deferred",
     "build_run_asset": "asset",
+    "build_run_check": "check",
+    "build_run_multi_asset": "multi_asset",
     "build_run_op": "asset",
+    "build_run_sensor": "sensor",
+    "build_submit_job": "deferred",
     "wait_for_run": "wait",
 }
 

@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 from dagster._core.errors import DagsterInvalidPropertyError
 from dagster._core.events import EngineEventData
-from dagster._core.storage.tags import ASSET_RESUME_RETRY_TAG, RESUME_RETRY_TAG, RETRY_NUMBER_TAG
+from dagster._core.storage.tags import ASSET_RESUME_RETRY_TAG, BACKFILL_ID_TAG, RESUME_RETRY_TAG, RETRY_NUMBER_TAG
 
 StepContext = dg.OpExecutionContext | dg.AssetExecutionContext | dg.AssetCheckExecutionContext
 
@@ -65,3 +65,9 @@ def continues_a_failed_run(run: dg.DagsterRun) -> bool:
 def started_by_run_retries(run: dg.DagsterRun) -> bool:
     """Whether Dagster started this run by itself, to retry another."""
     return RETRY_NUMBER_TAG in run.tags
+
+
+def in_a_backfill_of_partitions(context: StepContext) -> bool:
+    """Whether the step materialises a partition for a backfill."""
+    run = run_of(context)
+    return run is not None and BACKFILL_ID_TAG in run.tags and partition_of(context) is not None

@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import timedelta
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import dagster as dg
 
-from runops.core import Call, ConfigurationError, OutcomePolicy, RunRef, Verdict, arguments
-from runops.core.provider import check_id
+from runops.core import ConfigurationError, Verdict
 from runops.core.watch import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT
-from runops.dagster import _compat, settle
-from runops.dagster.resource import ProviderResource
-from runops.dagster.wait import RunResult, wait_for_run
-
-CallSource = Call | Mapping[str, Any] | Callable[[Any], Call | Mapping[str, Any]]
-"""What to submit: the resource's call arguments, or a function of the context that gives them."""
-RunIdSource = str | Callable[[Any], str | RunRef]
-"""Which run to wait for: an id, or a function of the context that gives one."""
-
-Seconds = float | timedelta
+from runops.dagster import settle
+from runops.dagster.plan import CallSource, Plan, RunIdSource, Seconds, asset_key_of, checked_resource_key
+from runops.dagster.wait import RunResult
 
 _OURS = frozenset({"name", "check_specs", "output_required", "ins"})
 """Arguments of ``dagster.asset`` that a run asset decides itself."""
@@ -74,13 +64,13 @@ def build_run_asset(
     Raises:
         ConfigurationError: An argument is wrong.
     """
-    asset_key = dg.AssetKey.from_user_string(key) if isinstance(key, str) else dg.AssetKey.from_coercible(key)
+    asset_key = asset_key_of(key)
     name = f"build_run_asset({asset_key.to_user_string()!r})"
     clash = sorted(_OURS & set(asset_kwargs))
     if clash:
         raise ConfigurationError(f"{name} decides {', '.join(clash)} itself: leave it out.")
-    plan = _Plan(
-        resource_key=_checked_resource_key(name, resource_key),
+    plan = Plan(
+        resource_key=checked_resource_key(name, resource_key),
         call=call,
         run_id=run_id,
         parents=parents,
@@ -167,8 +157,8 @@ def build_run_op(
     valued = sorted(field for field, inlet in (ins or {}).items() if inlet.dagster_type != nothing)
     if valued:
         raise ConfigurationError(f"{told}: the input {', '.join(valued)} must be a dg.In(dg.Nothing).")
-    plan = _Plan(
-        resource_key=_checked_resource_key(told, resource_key),
+    plan = Plan(
+        resource_key=checked_resource_key(told, resource_key),
         call=call,
         run_id=run_id,
         parents=parents,
@@ -202,94 +192,6 @@ def build_run_op(
     return run_op
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Plan:
-    """What an asset or an op does, as its builder was told."""
-
-    resource_key: str
-    call: CallSource | None
-    run_id: RunIdSource | None
-    parents: Mapping[str, str] | None
-    settings: Mapping[str, Any]
-
-    def check(self, name: str) -> None:
-        """Refuse, while definitions are loaded, what can be seen to be wrong without a resource.
-
-        Raises:
-            ConfigurationError: An argument is wrong.
-        """
-        try:
-            if (self.call is None) == (self.run_id is None):
-                raise ConfigurationError("give either call= (to submit a run) or run_id= (to wait for one).")
-            if self.call is not None and not (isinstance(self.call, (Call, Mapping)) or callable(self.call)):
-                raise ConfigurationError(
-                    f"call must be a mapping or a function of the context, not {type(self.call).__name__}."
-                )
-            if self.run_id is not None and not callable(self.run_id):
-                check_id("run_id", self.run_id)
-            if self.parents is not None and self.run_id is None:
-                raise ConfigurationError("parents belongs to run_id=; a call names its own.")
-            for kind, value in (self.parents or {}).items():
-                check_id(kind, value)
-            OutcomePolicy.build(self.settings["on_outcome"])
-            for clock in ("timeout", "error_budget"):
-                arguments.seconds(clock, self.settings[clock])
-            for clock in ("poll_interval", "max_paused"):
-                arguments.optional_seconds(clock, self.settings[clock])
-        except ConfigurationError as error:
-            raise ConfigurationError(f"{name}: {error}") from None
-
-    def carry_out(self, context: _compat.StepContext) -> RunResult:
-        """Wait in this step.
-
-        Raises:
-            dagster.Failure: The verdict is fail, or an argument turned out to be wrong.
-        """
-        try:
-            resource = self._resource(context)
-            if self.run_id is not None:
-                ref = resource.ref(_said(self.run_id, context), self.parents)
-                return wait_for_run(context, resource, ref=ref, **self.settings)
-            said = _said(self.call, context)
-            made = said if isinstance(said, Call) else _call(resource, said)
-            return wait_for_run(context, resource, call=made, **self.settings)
-        except ConfigurationError as error:
-            raise settle.failure_of(error) from error
-
-    def _resource(self, context: _compat.StepContext) -> ProviderResource:
-        resource = getattr(context.resources, self.resource_key)
-        if not isinstance(resource, ProviderResource):
-            raise ConfigurationError(
-                f"The resource {self.resource_key!r} is a {type(resource).__name__}, not a resource of "
-                "runops.dagster such as NexioResource."
-            )
-        return resource
-
-
-def _call(resource: ProviderResource, said: object) -> Call:
-    if not isinstance(said, Mapping):
-        raise ConfigurationError(f"call must give a mapping of arguments, not {type(said).__name__}.")
-    return resource.declaration.call(**_resolved(cast("Mapping[str, Any]", said)))
-
-
-def _resolved(value: Any) -> Any:
-    """The same, with every ``dg.EnvVar`` replaced by what the variable holds."""
-    if isinstance(value, dg.EnvVar):
-        found = value.get_value()
-        if found is None:
-            raise ConfigurationError(f"The environment variable {value.env_var_name}, named in call, is not set.")
-        return found
-    if isinstance(value, Mapping):
-        return {name: _resolved(item) for name, item in cast("Mapping[str, Any]", value).items()}
-    if isinstance(value, (list, tuple)):
-        return [_resolved(item) for item in cast("Sequence[Any]", value)]
-    return value
-
-
-def _said(source: Any, context: _compat.StepContext) -> Any:
-    return source(context) if callable(source) else source
-
-
 def _asset_result(
     context: dg.AssetExecutionContext, ended: RunResult
 ) -> dg.MaterializeResult[Any] | dg.AssetCheckResult:
@@ -303,9 +205,3 @@ def _asset_result(
         check_results=[check],
         data_version=settle.data_version(snapshot),
     )
-
-
-def _checked_resource_key(name: str, resource_key: object) -> str:
-    if not isinstance(resource_key, str) or not resource_key.isidentifier():
-        raise ConfigurationError(f"{name}: resource_key must name a resource of the definitions, such as 'nexio'.")
-    return resource_key

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+import re
+from datetime import datetime, timedelta
 from typing import Any
 
 import dagster as dg
@@ -11,6 +12,7 @@ from runops.core import (
     ConflictError,
     Outcome,
     PollingError,
+    Progress,
     RunopsError,
     RunSnapshot,
     SubmitUncertainError,
@@ -59,20 +61,48 @@ def metadata(snapshot: RunSnapshot, verdict: Verdict | None = None) -> Metadata:
         "duration_seconds": _seconds(snapshot.started_at or snapshot.created_at, snapshot.finished_at),
     }
     found |= {name: dg.MetadataValue.float(value) for name, value in durations.items() if value is not None}
+    found["overview"] = dg.MetadataValue.md(overview(snapshot, verdict))
     found |= {f"details/{name}": _value(value) for name, value in snapshot.details.items()}
     return {f"runops/{name}": value for name, value in found.items()}
 
 
-def check_result(snapshot: RunSnapshot, verdict: Verdict, asset_key: dg.AssetKey | None = None) -> dg.AssetCheckResult:
-    """Passed for succeed; a warning for warn and skip."""
+def overview(snapshot: RunSnapshot, verdict: Verdict | None = None) -> str:
+    """What a person wants to know first, as a table in Markdown."""
+    ref, progress = snapshot.ref, snapshot.progress
+    ended = f"{snapshot.status}, so {verdict}" if verdict else str(snapshot.status)
+    name = f"`{_cell(ref.run_id)}`"
+    rows: dict[str, str | None] = {
+        "Run": f"[{name}]({snapshot.url})" if snapshot.url else name,
+        "State": _cell(f"{snapshot.state or 'never seen'} ({ended})"),
+        "Why": _cell(snapshot.reason) if snapshot.reason else None,
+        "Progress": _bar(progress) if progress else None,
+        "In the queue": _duration(snapshot.created_at, snapshot.started_at),
+        "Took": _duration(snapshot.started_at or snapshot.created_at, snapshot.finished_at),
+    }
+    lines = [f"| {title} | {text} |" for title, text in rows.items() if text]
+    return "\n".join([f"| {_cell(ref.provider)} | |", "|---|---|", *lines])
+
+
+def check_result(
+    snapshot: RunSnapshot,
+    verdict: Verdict,
+    asset_key: dg.AssetKey | None = None,
+    check_name: str = CHECK_NAME,
+) -> dg.AssetCheckResult:
+    """Passed for succeed; a warning for warn and skip; an error for fail."""
     return dg.AssetCheckResult(
         asset_key=asset_key,
-        check_name=CHECK_NAME,
+        check_name=check_name,
         passed=verdict is Verdict.SUCCEED,
-        severity=dg.AssetCheckSeverity.WARN,
+        severity=severity(verdict),
         metadata=metadata(snapshot, verdict),
         description=snapshot.summary(),
     )
+
+
+def severity(verdict: Verdict) -> dg.AssetCheckSeverity:
+    """How bad a failed check is: an error, which can block what is downstream, only for fail."""
+    return dg.AssetCheckSeverity.ERROR if verdict is Verdict.FAIL else dg.AssetCheckSeverity.WARN
 
 
 def data_version(snapshot: RunSnapshot) -> dg.DataVersion:
@@ -128,6 +158,25 @@ def failure_of(error: RunopsError) -> dg.Failure:
 
 def _seconds(start: datetime | None, end: datetime | None) -> float | None:
     return None if start is None or end is None else max((end - start).total_seconds(), 0.0)
+
+
+def _duration(start: datetime | None, end: datetime | None) -> str | None:
+    seconds = _seconds(start, end)
+    return None if seconds is None else str(timedelta(seconds=round(seconds)))
+
+
+def _bar(progress: Progress) -> str:
+    if not progress.total or progress.total < 0:
+        return _cell(str(progress))
+    share = min(max(progress.done / progress.total, 0.0), 1.0)
+    filled = round(share * 10)
+    return f"{'█' * filled}{'░' * (10 - filled)} {share:.0%} ({_cell(str(progress))})"
+
+
+def _cell(text: str) -> str:
+    """A text as it stands in a cell: nothing that the service says may be read as Markdown or HTML."""
+    line = " ".join(text.split())
+    return re.sub(r"([\\`*_{}\[\]()<>#+!|~&])", r"\\\1", line)
 
 
 def _value(value: Any) -> dg.MetadataValue[Any]:

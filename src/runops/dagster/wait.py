@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import dagster as dg
 
@@ -44,11 +44,11 @@ CANCEL_REQUEST_TIMEOUT = 5.0
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """How a wait ended, where it did not fail the step.
+    """How a wait ended.
 
     Args:
         snapshot: The last snapshot; it has an outcome.
-        verdict: succeed, warn or skip.
+        verdict: What to do about it; fail raises in :func:`wait_for_run`, so that it gives succeed, warn or skip.
     """
 
     snapshot: RunSnapshot
@@ -102,33 +102,82 @@ def wait_for_run(
             terminated. ``allow_retries`` is set where a retry can help without a second run.
         ConfigurationError: An argument is wrong; nothing was sent.
     """
-    if (call is None) == (ref is None):
-        raise ConfigurationError("wait_for_run needs either call= (to submit a run) or ref= (to wait for one).")
-    provider = resource.declaration
-    patience = Patience.build(
-        provider,
-        now=time.time(),
+    ended = end_of_run(
+        context,
+        resource,
+        call=call,
+        ref=ref,
         timeout=timeout,
         error_budget=error_budget,
+        poll_interval=poll_interval,
+        on_outcome=on_outcome,
         max_paused=max_paused,
-        interval=poll_interval,
-    )
-    wait = _Wait(
-        context=context,
-        resource=resource,
-        provider=provider,
-        policy=provider.policy(on_outcome),
-        patience=patience,
-        cancel_on_interrupt=ref is None if cancel_on_interrupt is None else cancel_on_interrupt,
-        cancel_on_timeout=ref is None if cancel_on_timeout is None else cancel_on_timeout,
+        cancel_on_interrupt=cancel_on_interrupt,
+        cancel_on_timeout=cancel_on_timeout,
         adopt_uncertain=adopt_uncertain,
+        reattach=reattach,
     )
+    if ended.verdict is Verdict.FAIL:
+        raise settle.failure(ended.snapshot)
+    return ended
+
+
+def end_of_run(
+    context: _compat.StepContext,
+    resource: ProviderResource,
+    *,
+    call: Call | None = None,
+    ref: RunRef | None = None,
+    reattach: bool = True,
+    **settings: Any,
+) -> RunResult:
+    """As :func:`wait_for_run`, for those who have something to do before a fail verdict fails the step.
+
+    Raises:
+        dagster.Failure: The run could not be read or started, or the Dagster run is being terminated.
+        ConfigurationError: An argument is wrong; nothing was sent.
+    """
+    if (call is None) == (ref is None):
+        raise ConfigurationError("wait_for_run needs either call= (to submit a run) or ref= (to wait for one).")
+    wait = _Wait.of(context, resource, ours=ref is None, **settings)
     with _core_warnings_in(context):
         try:
-            last = wait.for_given(resource.ref(ref)) if ref else wait.for_submitted(_checked(call, provider), reattach)
+            given = resource.ref(ref) if ref else None
+            last = wait.for_given(given) if given else wait.for_submitted(_checked(call, wait.provider), reattach)
         except RunopsError as error:
             raise settle.failure_of(error) from error
     return wait.decide(last)
+
+
+def submit_run(
+    context: _compat.StepContext,
+    resource: ProviderResource,
+    call: Call,
+    *,
+    adopt_uncertain: bool = False,
+    reattach: bool = True,
+    keep: Callable[[RunRef, float], None],
+) -> RunRef:
+    """Submit a run and leave it to others to wait for it; a retry takes up the run of an earlier try.
+
+    Args:
+        context: The context of the op.
+        resource: The service.
+        call: What to submit.
+        adopt_uncertain: After a lost answer, take a single new run for ours even where runs may overlap.
+        reattach: Take up an earlier run of this step.
+        keep: Told of the run, and when it was submitted in unix seconds: what it writes is how others find the
+            run. On Terminate until then the run is cancelled.
+
+    Raises:
+        dagster.Failure: The run could not be started, or the Dagster run is being terminated.
+    """
+    wait = _Wait.of(context, resource, ours=True, adopt_uncertain=adopt_uncertain)
+    with _core_warnings_in(context):
+        try:
+            return wait.only_submitted(_checked(call, wait.provider), reattach, keep)
+        except RunopsError as error:
+            raise settle.failure_of(error) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +216,43 @@ class _Wait:
     """The run that an interrupt would leave behind."""
     records: Records | None = None
 
+    @classmethod
+    def of(
+        cls,
+        context: _compat.StepContext,
+        resource: ProviderResource,
+        *,
+        ours: bool,
+        timeout: float | timedelta = DEFAULT_TIMEOUT,
+        error_budget: float | timedelta = DEFAULT_ERROR_BUDGET,
+        poll_interval: float | timedelta | None = None,
+        on_outcome: Mapping[str, str] | None = None,
+        max_paused: float | timedelta | None = None,
+        cancel_on_interrupt: bool | None = None,
+        cancel_on_timeout: bool | None = None,
+        adopt_uncertain: bool = False,
+    ) -> Self:
+        """The wait that these arguments ask for; ``ours`` tells that the run is submitted by it."""
+        provider = resource.declaration
+        patience = Patience.build(
+            provider,
+            now=time.time(),
+            timeout=timeout,
+            error_budget=error_budget,
+            max_paused=max_paused,
+            interval=poll_interval,
+        )
+        return cls(
+            context=context,
+            resource=resource,
+            provider=provider,
+            policy=provider.policy(on_outcome),
+            patience=patience,
+            cancel_on_interrupt=ours if cancel_on_interrupt is None else cancel_on_interrupt,
+            cancel_on_timeout=ours if cancel_on_timeout is None else cancel_on_timeout,
+            adopt_uncertain=adopt_uncertain,
+        )
+
     def for_given(self, ref: RunRef) -> RunSnapshot:
         """Wait for a run that somebody else started."""
         self._refuse_after_terminate()
@@ -180,27 +266,48 @@ class _Wait:
         held = HeldInterrupts()
         with self._stopping_on_interrupt(), self.resource.client(sleep=held.sleep) as client:
             records = self.records = Records.of(self.context, call=call, root=client.root)
-            earlier = records.earlier() if reattach else None
-            start = self._take_up(client, records, call, earlier) if earlier else None
-            start = start or self._submit(client, records, call, held)
+            start = self._begin(client, records, call, held, reattach)
             last = self._follow(client, start)
             if start.stopped and last.outcome is Outcome.CANCELLED:
-                self._say(f"{start.ref} is cancelled, as this step had asked; a new run is submitted.")
-                last = self._follow(client, self._submit(client, records, call, held))
+                last = self._follow(client, self._submit_after(client, records, call, held, start))
             records.ended(last, self.policy.decide(_outcome(last)))
             return last
 
-    def decide(self, last: RunSnapshot) -> RunResult:
-        """The verdict.
+    def only_submitted(self, call: Call, reattach: bool, keep: Callable[[RunRef, float], None]) -> RunRef:
+        """Submit a run, or take up the one that this step has submitted in an earlier try."""
+        self._refuse_after_terminate()
+        held = HeldInterrupts()
+        with self._stopping_on_interrupt(), self.resource.client(sleep=held.sleep) as client:
+            records = self.records = Records.of(self.context, call=call, root=client.root)
+            start = self._begin(client, records, call, held, reattach)
+            if start.stopped and self._follow(client, start).outcome is Outcome.CANCELLED:
+                start = self._submit_after(client, records, call, held, start)
+            keep(start.ref, start.submitted_at or time.time())
+            self.alive = None
+            return start.ref
 
-        Raises:
-            dagster.Failure: It is fail.
-        """
+    def _begin(self, client: RunClient, records: Records, call: Call, held: HeldInterrupts, reattach: bool) -> _Start:
+        earlier = records.earlier() if reattach else None
+        start = self._take_up(client, records, call, earlier) if earlier else None
+        return start or self._submit(client, records, call, held)
+
+    def _submit_after(
+        self, client: RunClient, records: Records, call: Call, held: HeldInterrupts, stopped: _Start
+    ) -> _Start:
+        self._say(f"{stopped.ref} is cancelled, as this step had asked; a new run is submitted.")
+        return self._submit(client, records, call, held)
+
+    def decide(self, last: RunSnapshot) -> RunResult:
+        """The last snapshot with its verdict; warn and skip are said in the step's log."""
         verdict = self.policy.decide(_outcome(last))
-        if verdict is Verdict.FAIL:
-            raise settle.failure(last)
-        if verdict is not Verdict.SUCCEED:
+        if verdict in (Verdict.WARN, Verdict.SKIP):
             self._say(f"{last.summary().rstrip('.')}; verdict: {verdict}.", logging.WARNING)
+        if verdict is Verdict.SKIP and _compat.in_a_backfill_of_partitions(self.context):
+            self._say(
+                "Dagster counts a partition that a backfill skips as failed: map the outcome to warn, to have it "
+                "materialised with a failed check.",
+                logging.WARNING,
+            )
         return RunResult(last, verdict)
 
     # --- submit ---

@@ -1,0 +1,216 @@
+"""What Dagster does that nobody expects, one test for each: where another file proves it, the test's name says how."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+import runops.core.errors
+import runops.dagster
+from runops.core import RunopsError
+from runops.dagster import (
+    build_completion_sensor,
+    build_run_asset,
+    build_run_check,
+    build_run_multi_asset,
+    build_run_op,
+    build_run_sensor,
+    build_submit_job,
+    wait_for_run,
+)
+from runops.dagster.cursor import Cursor
+from runops.dagster.interrupts import HeldInterrupts
+from runops.dagster.reader import default_tick_seconds
+
+SOURCES = Path(runops.dagster.__file__).parent
+CALL = {"workflow_id": "wf_1"}
+
+
+def imports_of(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return found
+
+
+def test_an_async_step_cannot_cancel_so_that_no_step_is_async() -> None:
+    asset = build_run_asset(key="a", resource_key="b3os", call=CALL)
+    tables = build_run_multi_asset(name="t", specs=[dg.AssetSpec("t")], resource_key="b3os", call=CALL)
+    check = build_run_check(asset="a", resource_key="b3os", parent="wf_1")
+    op = build_run_op(name="o", resource_key="b3os", call=CALL)
+    computes: list[Any] = [asset.op.compute_fn, tables.op.compute_fn, check.op.compute_fn, op.compute_fn]
+    for function in [wait_for_run, *(compute.decorated_fn for compute in computes)]:
+        assert not inspect.iscoroutinefunction(function)
+        assert not inspect.isasyncgenfunction(function)
+
+
+@pytest.mark.parametrize(("method", "nth"), [("POST", 1), ("GET", 2), ("GET", 3)])
+def test_a_retry_policy_runs_a_terminated_step_again_and_it_submits_nothing(
+    service: Callable[[str], Any], terminated: Callable[..., None], method: str, nth: int
+) -> None:
+    runs = service("b3os")
+    runs.emulator.set_defaults("b3os", script="forever")
+    terminated(method, nth)
+    asset = build_run_asset(key="a", resource_key="b3os", call=CALL, retry_policy=dg.RetryPolicy(max_retries=3))
+    ended = runs.materialize(asset)
+    run = runs.instance.get_run_by_id(ended.result.run_id)
+    assert run.status is dg.DagsterRunStatus.CANCELED
+    assert (runs.submits, runs.cancels) == (1, 1)
+
+
+def test_an_error_of_dagster_s_own_tree_bypasses_a_retry_policy_so_that_none_of_ours_is_one() -> None:
+    ours = [value for value in vars(runops.core.errors).values() if isinstance(value, type)]
+    errors = [kind for kind in ours if issubclass(kind, RunopsError)]
+    assert len(errors) > 10
+    assert [kind for kind in errors if issubclass(kind, dg.DagsterError)] == []
+
+
+def test_an_interrupt_at_a_yield_passes_by_a_cancel_so_that_the_run_is_over_before_the_first(
+    service: Callable[[str], Any],
+) -> None:
+    runs = service("b3os")
+    ref = runs.made(script="succeeded", seconds=600)
+    assert not inspect.isgeneratorfunction(wait_for_run)
+    context = dg.build_asset_context(resources={"b3os": runs.resource}, instance=runs.instance)
+    generator: Any = build_run_asset(key="a", resource_key="b3os", run_id=ref.run_id)(context)
+    first = next(iter(generator))
+    assert isinstance(first, dg.MaterializeResult)
+    assert runs.emulator.runs(provider="b3os", run_id=ref.run_id)[0]["over"]
+
+
+def test_only_one_module_uses_what_dagster_does_not_publish() -> None:
+    private = {
+        path.name: sorted(name for name in imports_of(path) if name.startswith("dagster._"))
+        for path in SOURCES.glob("*.py")
+    }
+    assert [name for name, found in private.items() if found] == ["_compat.py"]
+    assert "dagster._core.pipes.reattach" not in private["_compat.py"]
+
+
+def test_a_run_status_that_is_not_known_yet_keeps_nothing_from_running(
+    service: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not hasattr(dg.DagsterRunStatus, "SUSPENDED"):
+        pytest.skip("this Dagster has no such status")
+    runs = service("b3os")
+    look = dg.DagsterInstance.get_run_by_id
+
+    def suspended(self: dg.DagsterInstance, run_id: str) -> Any:
+        run = look(self, run_id)
+        ours = sys._getframe(1).f_globals["__name__"] == "runops.dagster.wait"
+        return run.with_status(dg.DagsterRunStatus.SUSPENDED) if ours and run else run
+
+    monkeypatch.setattr(dg.DagsterInstance, "get_run_by_id", suspended)
+    assert runs.materialize(build_run_asset(key="a", resource_key="b3os", call=CALL)).success
+
+
+@pytest.mark.parametrize(("limit", "seconds"), [(None, 36), ("5", 3), ("120", 72), ("never", 36)])
+def test_a_tick_that_is_cut_off_goes_on_in_the_background_so_that_ours_end_before(
+    monkeypatch: pytest.MonkeyPatch, limit: str | None, seconds: float
+) -> None:
+    monkeypatch.delenv("DAGSTER_SENSOR_GRPC_TIMEOUT_SECONDS", raising=False)
+    if limit is not None:
+        monkeypatch.setenv("DAGSTER_SENSOR_GRPC_TIMEOUT_SECONDS", limit)
+    assert default_tick_seconds() == seconds
+
+
+@pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
+@pytest.mark.parametrize(("script", "requested"), [("succeeded", {"downstream"}), ("failed", set())])
+def test_only_a_materialization_moves_what_is_downstream(
+    service: Callable[[str], Any], clock: Any, script: str, requested: set[str]
+) -> None:
+    runs = service("nyx")
+
+    @dg.asset(deps=["audit"], automation_condition=dg.AutomationCondition.eager())
+    def downstream() -> None: ...
+
+    sensor = build_run_sensor(name="runs", resource_key="nyx", targets={"audit": "nightly"})
+    definitions = dg.Definitions(assets=[dg.AssetSpec("audit"), downstream])
+    with dg.DagsterInstance.ephemeral() as instance:
+        first = dg.evaluate_automation_conditions(definitions, instance)
+        runs.made(script=script, seconds=1, parents={"config_name": "nightly"})
+        clock.now += 60
+        data = sensor.evaluate_tick(dg.build_sensor_context(instance, resources={"nyx": runs.resource}))
+        for event in data.asset_events:
+            instance.report_runless_asset_event(event)
+        then = dg.evaluate_automation_conditions(definitions, instance, cursor=first.cursor)
+        keys = [result.key.to_user_string() for result in then.results if then.get_num_requested(result.key)]
+    assert set(keys) == requested
+
+
+def test_a_skipped_partition_of_a_backfill_counts_as_failed_which_the_log_says(service: Callable[[str], Any]) -> None:
+    runs = service("nexio")
+    call = {"engine_slug": "e", "input": {"emulator": {"script": "degraded"}}}
+    partitions = dg.StaticPartitionsDefinition(["north"])
+    skipped = build_run_asset(key="a", resource_key="nexio", call=call, partitions_def=partitions)
+    warned = build_run_asset(
+        key="b", resource_key="nexio", call=call, partitions_def=partitions, on_outcome={"degraded": "warn"}
+    )
+    tags = {"dagster/backfill": "abcdefgh"}
+    assert "map the outcome to warn" in runs.materialize(skipped, partition_key="north", tags=tags).log
+    ended = runs.materialize(warned, partition_key="north", tags=tags)
+    assert ended.materialized == ["b"]
+    assert "map the outcome to warn" not in ended.log
+
+
+def test_an_empty_cursor_is_ignored_so_that_ours_never_is() -> None:
+    assert Cursor().dump() != ""
+    assert Cursor.parse(Cursor().dump()) == Cursor()
+
+
+def test_a_library_that_sets_a_signal_handler_keeps_it() -> None:
+    seen: list[int] = []
+
+    def theirs(number: int, frame: Any) -> None:
+        seen.append(number)
+
+    before = signal.signal(signal.SIGINT, theirs)
+    try:
+        held = HeldInterrupts()
+        held.may_break = False
+        with held:
+            signal.raise_signal(signal.SIGINT)
+        assert seen == [signal.SIGINT]
+        assert signal.getsignal(signal.SIGINT) is theirs
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_sensor_s_resource_needs_no_async_and_no_context(service: Callable[[str], Any]) -> None:
+    resource = type(service("nyx").resource)
+    assert not inspect.iscoroutinefunction(resource.yield_for_execution)
+    assert not inspect.isasyncgenfunction(resource.yield_for_execution)
+
+
+def test_a_broken_entry_point_breaks_every_command_so_that_the_component_s_module_needs_nothing_else() -> None:
+    program = (
+        "import sys\n"
+        "for name in ('airflow', 'starlette', 'uvicorn', 'dagster_webserver', 'dagster_dg_cli'):\n"
+        "    sys.modules[name] = None\n"
+        "import runops.dagster.component\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.endswith(("_API_KEY", "_TOKEN"))}
+    subprocess.run([sys.executable, "-c", program], check=True, env=environment, timeout=60)
+
+
+def test_a_job_and_an_asset_of_one_name_collide_so_that_the_names_of_ours_differ() -> None:
+    job = build_submit_job(name="start_report", resource_key="b3os", call=CALL)
+    sensor = build_completion_sensor(name="report_ends", job=job, asset="report", resource_key="b3os")
+    resource = dg.ResourceDefinition.none_resource()
+    definitions = dg.Definitions(
+        assets=[dg.AssetSpec("report")], jobs=[job], sensors=[sensor], resources={"b3os": resource}
+    )
+    dg.Definitions.validate_loadable(definitions)
