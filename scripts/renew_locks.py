@@ -21,12 +21,13 @@ OPTIONS = (
 
 
 def main() -> None:
-    """Write dev.lock, then uv.lock with the same uv, and the lock of the benchmarks."""
+    """Write dev.lock, then uv.lock with the same uv, and the locks of the benchmarks and of the oldest Airflow."""
     lock = ROOT / "requirements" / "dev.lock"
     compile_pins("pyproject.toml", "--all-extras", "--group=dev", output=lock)
     pins = (line.split()[0] for line in lock.read_text(encoding="utf-8").splitlines() if line.startswith("uv=="))
     compile_pins("-", output=ROOT / "requirements" / "uv.lock", given=next(pins))
-    compile_pins("requirements/bench.in", output=ROOT / "requirements" / "bench.lock")
+    for name in ("bench", "airflow-lowest"):
+        compile_pins(f"requirements/{name}.in", output=ROOT / "requirements" / f"{name}.lock")
 
 
 def compile_pins(source: str, *more: str, output: Path, given: str | None = None) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib
 import json
 import logging
+import re
 import sqlite3
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,13 @@ import pytest
 pytestmark = pytest.mark.slow
 
 DAGS = """
-from airflow.sdk import DAG, task
+from datetime import UTC, datetime
+
+from airflow.sdk import DAG, Asset, AssetWatcher, task
 
 from runops.airflow import (
-    B3osRunOperator, NektRunSensor, NexioRunOperator, NexioRunSensor, NyxRunOperator, OnepinRunOperator, RunSensor
+    B3osRunOperator, NektRunSensor, NexioRunOperator, NexioRunSensor, NyxConfigSensor, NyxRunOperator,
+    OnepinRunOperator, RunFinishedTrigger, RunSensor,
 )
 from runops.core import NYX_GATE
 
@@ -56,6 +61,19 @@ with DAG("mapped", schedule=None) as mapped:
 
     NektRunSensor.partial(task_id="wait", poke_interval=0.1).expand(run_id=ids())
     mapped.params = {"run_ids": []}
+
+with DAG("finds", schedule="@daily", start_date=datetime(2026, 1, 1, tzinfo=UTC), catchup=False) as finds:
+    NyxConfigSensor(task_id="poke", config_name="nightly", poke_interval=0.1)
+    NyxConfigSensor(task_id="deferrable", config_name="nightly", poke_interval=0.1, deferrable=True)
+    NyxConfigSensor(task_id="reschedule", config_name="nightly", poke_interval=0.5, mode="reschedule")
+    an_hour_ago = "{{ dag_run.run_after - macros.timedelta(hours=1) }}"
+    NyxConfigSensor(task_id="given", config_name="{{ 'nightly' }}", since=an_hour_ago)
+
+watched = Asset("audits", watchers=[
+    AssetWatcher(name="nightly", trigger=RunFinishedTrigger(provider="nyx", parent={"config_name": "nightly"}))
+])
+with DAG("after_audits", schedule=watched) as after_audits:
+    NyxConfigSensor(task_id="find", config_name="nightly", poke_interval=0.1)
 
 with DAG("soft", schedule=None) as soft:
     NexioRunSensor(task_id="skips", run_id="{{ params.failed }}", soft_fail=True, poke_interval=0.1, deferrable=True)
@@ -97,8 +115,8 @@ def run_dag(
     monkeypatch.setattr(waiting, "heartbeat_seconds", lambda: 0.0)
     served.emulator.reset()
 
-    def run(dag_id: str, params: dict[str, Any]) -> dict[str, Any]:
-        dag_run = dags[dag_id].test(run_conf=params)
+    def run(dag_id: str, params: dict[str, Any], **of_the_run: Any) -> dict[str, Any]:
+        dag_run = dags[dag_id].test(run_conf=params, **of_the_run)
         return {
             ti.task_id if ti.map_index < 0 else f"{ti.task_id}[{ti.map_index}]": ti
             for ti in dag_run.get_task_instances()
@@ -166,6 +184,30 @@ def test_soft_fail_skips_on_a_failed_run_and_never_on_a_wrong_key(run_dag: Any, 
     connect("nexio_wrong", "nexio", host=served.base_url("nexio"), password="invalid-key-1234")
     tasks = run_dag("soft", {"failed": served.emulator.create_run("nexio", script="failed", seconds=0.5)})
     assert {name: str(ti.state) for name, ti in tasks.items()} == {"skips": "skipped", "fails": "failed"}
+
+
+def test_a_search_begins_where_the_kind_of_its_dag_run_says(
+    run_dag: Any, served: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parents = {"config_name": "nightly"}
+    days_ago = served.emulator.create_run("nyx", script="failed", age_seconds=50 * 3600, parents=parents)
+    newest = served.emulator.create_run("nyx", script="succeeded", seconds=1, parents=parents)
+    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+
+    def moments(dag_id: str, **of_the_run: Any) -> set[str]:
+        tasks = run_dag(dag_id, {}, **of_the_run)
+        assert {str(ti.state) for ti in tasks.values()} == {"success"}
+        assert {xcom(ti, "run_id") for ti in tasks.values()} == {newest} != {days_ago}
+        written = capsys.readouterr().out
+        return set(re.findall(r"created since \S+: (.*?)\.", written))
+
+    # A manual run, and one that an asset starts, has no logical date, and so no earlier one to go by.
+    assert moments("finds") == {"24 h before the run_after", "as since says"}
+    assert moments("after_audits") == {"24 h before the run_after"}
+    # A cron run and a backfill have one: the first knows no success before, the second the first's.
+    assert "24 h before the run_after" in moments("finds", logical_date=today - timedelta(days=1))
+    previous = "the end of the previous successful DAG run's data interval"
+    assert previous in moments("finds", logical_date=today)
 
 
 def test_airflows_database_holds_no_key(run_dag: Any, served: Any, key: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow.sdk import BaseHook, Connection
+from airflow.triggers.base import BaseTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import conf
@@ -68,6 +69,7 @@ __all__ = [
     "conf",
     "connection_of",
     "heartbeat_seconds",
+    "renders_in_triggerer",
     "stats",
     "task_state_store",
 ]
@@ -115,6 +117,11 @@ async def connection_of(conn_id: str) -> Any:
 def heartbeat_seconds() -> float:
     """Seconds after which a supervisor is sure to have noticed that its task's process has ended."""
     return conf.getfloat("workers", "min_heartbeat_interval", fallback=5.0)
+
+
+def renders_in_triggerer() -> bool:
+    """Whether a triggerer fills templates, so that a task may begin there."""
+    return hasattr(BaseTrigger, "render_template_fields")
 
 
 def stats() -> Any:

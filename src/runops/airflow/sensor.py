@@ -10,15 +10,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, cast
 
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
+from airflow.triggers.base import StartTriggerArgs
 
-from runops.airflow._compat import AirflowRescheduleException, AirflowSkipException, conf
+from runops.airflow._compat import AirflowRescheduleException, AirflowSkipException, conf, renders_in_triggerer
 from runops.airflow.exceptions import SensorTimedOut, as_airflow, in_airflow_terms
 from runops.airflow.link import RunLink
 from runops.airflow.memory import Memory
 from runops.airflow.metrics import erred
 from runops.airflow.settle import publish
 from runops.airflow.trigger import timed_out
-from runops.airflow.waiting import Follower, RunWaiting
+from runops.airflow.waiting import LATE_SECONDS, Follower, RunWaiting
 from runops.core import OutcomePolicy, PollingError, RunNotFound, RunopsError, RunRef, RunResult, RunSnapshot, find
 from runops.core.cadence import spread
 from runops.core.run import PARKED
@@ -255,6 +256,13 @@ class WaitingSensor(RunWaiting, BaseSensorOperator):
             raise
 
 
+class _StartTriggerArgs:
+    """What Airflow needs to start a sensor in the triggerer; None for a class, a mapped task, or where it cannot be."""
+
+    def __get__(self, task: RunSensor | None, owner: type) -> StartTriggerArgs | None:
+        return None if task is None else task.started_in_triggerer()
+
+
 class RunSensor(WaitingSensor):
     """Wait until a run of any provider ends, and turn how it ended into the task's own end.
 
@@ -280,15 +288,49 @@ class RunSensor(WaitingSensor):
     :param max_paused: Seconds (or a timedelta) that the run may stay paused or waiting before it counts as timed_out.
         In reschedule mode this needs Airflow 3.3 or newer.
     :param deferrable: Wait in the triggerer. Default: Airflow's ``operators.default_deferrable``.
+    :param start_from_trigger: With ``deferrable``, begin in the triggerer at once, without a worker before the end.
+        ``run_id`` and ``run_url`` are then pushed at the end only. Mapped tasks, arguments that are another task's
+        output, and Airflow below 3.3 begin on a worker all the same.
     :param poke_interval: Seconds (or a timedelta), see above.
     """
 
     template_fields: Sequence[str] = ("run_id", "parents", "conn_id")  # pyright: ignore[reportIncompatibleVariableOverride]
 
-    def __init__(self, *, provider: str, run_id: str, parents: Mapping[str, str] | None = None, **kwargs: Any) -> None:
+    start_trigger_args = _StartTriggerArgs()  # pyright: ignore[reportAssignmentType]
+
+    def __init__(
+        self,
+        *,
+        provider: str,
+        run_id: str,
+        parents: Mapping[str, str] | None = None,
+        start_from_trigger: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(provider=provider, **kwargs)
         self.run_id = run_id
         self.parents = parents
+        self.start_from_trigger = start_from_trigger and self.deferrable
+
+    def started_in_triggerer(self) -> StartTriggerArgs | None:
+        """The trigger that takes the place of the first worker, or None where that cannot be or is not wanted."""
+        names = ("run_id", self.conn_id_field, *(self.parent_fields or ("parents",)))
+        fields = {name: getattr(self, name, None) for name in names}
+        plain = all(value is None or type(value) in (str, dict) for value in fields.values())
+        if not (self.start_from_trigger and plain and renders_in_triggerer()):
+            return None
+        start = {
+            "timeout": float(self.timeout),
+            "conn_id": self.conn_id_field,
+            "parents": list(self.parent_fields) or None,
+        }
+        patience = self._clocks(deadline=0.0).to_dict()
+        return StartTriggerArgs(
+            trigger_cls="runops.airflow.trigger.RunTrigger",
+            trigger_kwargs={"provider": self.provider, "patience": patience, "start": start, **fields},
+            next_method="execute_complete",
+            timeout=timedelta(seconds=self.timeout + LATE_SECONDS),
+        )
 
     def _wanted(self, context: Any, patience: Patience) -> RunRef:
         return self._waited_for(context)

@@ -44,8 +44,8 @@ def settle(
     verdict = Verdict.FAIL if by_airflow else policy.decide(outcome)
     result = snapshot.to_result(verdict)
     ti = context["ti"]
-    if snapshot.url is not None:
-        ti.xcom_push(key=RUN_URL, value=snapshot.url)
+    if snapshot.ref.run_id:
+        publish(context, snapshot.ref, snapshot.url)
     ti.xcom_push(key=RUN, value=dict(result))
     waited(snapshot, verdict)
     told = told_of(snapshot)

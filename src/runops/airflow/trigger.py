@@ -16,7 +16,7 @@ from runops.airflow._compat import AirflowException
 from runops.airflow.exceptions import TriggerCrashed, as_airflow, name_of, named
 from runops.airflow.hook import RunHook
 from runops.airflow.metrics import Meter, erred
-from runops.core import Outcome, RunopsError, RunRef, RunSnapshot
+from runops.core import Outcome, RunopsError, RunRef, RunSnapshot, find
 from runops.core.discovery import Search, nothing_found, seek
 from runops.core.run import EndedBy
 from runops.core.watch import News, Patience, Watch
@@ -60,6 +60,9 @@ class RunTrigger(BaseTrigger):
     :param execution_ends: Unix seconds at which the task's ``execution_timeout`` is over, or None.
     :param cancel_on_kill: Cancel the run when a person kills the task.
     :param on_clear: ``"reattach"`` lets the run live when a person clears the task.
+    :param start: Where a task begins here: its ``timeout`` in seconds, and the names of its fields for the connection
+        and the parents.
+    :param fields: Those fields, which templates fill. Others are of a later version, and ignored.
     """
 
     _channel: ClassVar[Any] = None
@@ -70,7 +73,7 @@ class RunTrigger(BaseTrigger):
         *,
         version: int = VERSION,
         provider: str,
-        conn_id: str,
+        conn_id: str | None = None,
         ref: Mapping[str, Any] | None = None,
         patience: Mapping[str, Any],
         search: Mapping[str, Any] | None = None,
@@ -79,7 +82,8 @@ class RunTrigger(BaseTrigger):
         execution_ends: float | None = None,
         cancel_on_kill: bool = False,
         on_clear: str = "submit",
-        **unknown: Any,
+        start: Mapping[str, Any] | None = None,
+        **fields: Any,
     ) -> None:
         super().__init__()
         self.version = version
@@ -93,10 +97,15 @@ class RunTrigger(BaseTrigger):
         self.execution_ends = execution_ends
         self.cancel_on_kill = cancel_on_kill
         self.on_clear = on_clear
+        self.start = None if start is None else dict(start)
+        self._fields = self._own_fields(fields)
+        for name, value in self._fields.items():
+            setattr(self, name, value)
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """The path of this class, which is frozen, and its arguments."""
         sought = {} if self.search is None else {"search": self.search}
+        started = {} if self.start is None else {"start": self.start, **self._fields}
         return "runops.airflow.trigger.RunTrigger", {
             "version": self.version,
             "provider": self.provider,
@@ -109,6 +118,7 @@ class RunTrigger(BaseTrigger):
             "cancel_on_kill": self.cancel_on_kill,
             "on_clear": self.on_clear,
             **sought,
+            **started,
         }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -157,6 +167,8 @@ class RunTrigger(BaseTrigger):
 
     async def _end(self) -> dict[str, Any]:
         try:
+            if self.start is not None:
+                self._begin(self.start)
             if self.search is not None:
                 return await self._sought(Search.from_dict(self.search))
             snapshot = await self._wait()
@@ -206,6 +218,24 @@ class RunTrigger(BaseTrigger):
             return _ended(nothing_found(hook.provider, search, ended_by))
         self.log.info("Found: %s", found.summary())
         return {"version": VERSION, "kind": "found", "ref": found.ref.model_dump(mode="json")}
+
+    def _own_fields(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """The task's fields that Airflow renders here, under the names that they have in the task."""
+        if self.start is None:
+            return {}
+        names = ("run_id", self.start["conn_id"], *(self.start["parents"] or ("parents",)))
+        return {name: self.conn_id if name == "conn_id" else fields.get(name) for name in names}
+
+    def _begin(self, start: Mapping[str, Any]) -> None:
+        """Do what a worker does before a deferral, with the rendered fields."""
+        fields = {name: getattr(self, name) for name in self._fields}
+        service = find(self.provider)
+        named = start["parents"]
+        parents = {name: fields[name] for name in named} if named else fields.get("parents")
+        self.conn_id = fields[start["conn_id"]]
+        self.ref = service.ref(fields["run_id"], parents).model_dump(mode="json")
+        # Should this trigger begin anew elsewhere, the clock that Airflow keeps for it ends it in time all the same.
+        self.patience["deadline"] = time.time() + start["timeout"]
 
     def _clocks(self) -> tuple[Patience, Literal["timeout", "execution_timeout"]]:
         """The clocks of the wait, and which of the two that may end it comes first."""
