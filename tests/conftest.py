@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,10 @@ def _forget_the_machine() -> None:
 
 
 _forget_the_machine()
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts what runs in its background so, and our children would inherit it: then none can be interrupted.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _is_here(address: Any) -> bool:
