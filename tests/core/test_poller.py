@@ -360,13 +360,14 @@ def test_on_look_may_cancel_the_wait_it_belongs_to() -> None:
 def test_an_error_that_is_kept_holds_no_frames_and_no_bodies() -> None:
     async def scenario(service: Service) -> None:
         service.answer = lambda path, key: (500, {}, b"x" * 100_000)
-        waits = [asyncio.create_task(service.client().wait(ref(n), patience=fast())) for n in range(3)]
+        ours = [ref(f"kept-{n}") for n in range(3)]
+        waits = [asyncio.create_task(service.client().wait(each, patience=fast())) for each in ours]
         await until(lambda: len(service.asked) >= 6)
         await asyncio.sleep(0.05)
         gc.collect()
-        kept = [each._error for each in gc.get_objects() if isinstance(each, Watch) and each._error is not None]
-        kept = [each for each in kept if each.status == 500]
-        assert len(kept) == 3
+        watches = [each for each in gc.get_objects() if isinstance(each, Watch) and each.ref in ours]
+        kept = [each._error for each in watches if each._error is not None]
+        assert [each.status for each in kept] == [500] * 3
         assert [each.__traceback__ for each in kept] == [None] * 3
         await cancelled(*waits)
 
