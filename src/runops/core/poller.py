@@ -22,12 +22,14 @@ from runops.core.retry import RATE_LIMITED, Answer
 from runops.core.run import RunRef, RunSnapshot
 from runops.core.sweep import Scope, scope_key
 from runops.core.transport import AsyncTransport, Pool, Prepared, open_pool
-from runops.core.watch import Patience
+from runops.core.watch import Past, Patience
 
 logger = logging.getLogger("runops")
 
 FEWEST_CONNECTIONS = 4
 MOST_CONNECTIONS = 256
+GROWTH = 8
+"""For so many connections at work one more may be on its way."""
 SPARE = 1.15
 """How many more connections than rate x latency asks for."""
 CATCH_UP = 1.25
@@ -38,9 +40,9 @@ WITHIN_LIMIT = 0.98
 """The part of a declared limit that is used: the service's minute is not ours, and requests arrive unevenly."""
 SLOWEST = 0.2
 """Requests a second that are left after any number of 429."""
-BURST = 0.005
-"""Seconds by which a request may leave early: timers are no finer."""
-LATENESS = 0.05
+TICK = 0.05
+"""Seconds between the moments at which the poller does what has fallen due: to wake up costs more than a look."""
+LATENESS = 2 * TICK
 """Seconds by which a request may leave late without moving the ones after it: a busy loop must not lower the pace."""
 RECOVERY = 10.0
 """Seconds without a 429 after which the pace rises by a tenth again."""
@@ -175,10 +177,12 @@ class Poller:
         self._opening: asyncio.TimerHandle | None = None
         self._idle: list[asyncio.Future[_Job]] = []
         self._workers: set[asyncio.Task[None]] = set()
+        self._new: set[asyncio.Task[None]] = set()
         self._hiring: asyncio.TimerHandle | None = None
         self._under_way: dict[int, float] = {}
         self._exchanges = 0
         self._rate = 0.0
+        self._leaving: list[tuple[float, float]] = []
         self._latency = 0.005
         self._slowed_to: float | None = None
         self._slowed_at = 0.0
@@ -255,6 +259,7 @@ class Poller:
         *,
         submitted_at: float | None = None,
         seen: bool = False,
+        past: Past | None = None,
         on_look: OnLook | None = None,
     ) -> RunSnapshot:
         """Wait until a run is over; see :meth:`runops.core.AsyncRunClient.wait`."""
@@ -264,7 +269,7 @@ class Poller:
             self._provider.request(self._provider.status, ref)
             run = self._runs[ref] = _Run(ref)
             self._place(run, None)
-        flow = flows.wait(self._provider, ref, patience, submitted_at=submitted_at, seen=seen)
+        flow = flows.wait(self._provider, ref, patience, submitted_at=submitted_at, seen=seen, past=past)
         wait = _Wait(flow, run, self._loop.create_future(), on_look, min(patience.cadence.first, FIRST_ROUND))
         run.waits.append(wait)
         self._waits += 1
@@ -278,7 +283,13 @@ class Poller:
     def _drop(self, wait: _Wait) -> None:
         self._wake(wait)
         self._waits -= 1
-        self._rate = self._rate - wait.rate if self._waits else 0.0
+        if self._waits:
+            # Those that are left keep the pace that they were planned with: where many runs end at once, a pace that
+            # sinks with each of them would make the last ones late.
+            heapq.heappush(self._leaving, (self._loop.time() + 1.0 / wait.rate, wait.rate))
+        else:
+            self._rate = 0.0
+            self._leaving.clear()
         wait.flow.close()
         run = wait.run
         run.waits.remove(wait)
@@ -331,6 +342,13 @@ class Poller:
         self._rate += rate - wait.rate
         wait.rate = rate
 
+    def _planned(self) -> float:
+        """Looks a second that all waits plan; one that is over counts until its next look would have been due."""
+        leaving = self._leaving
+        while leaving and leaving[0][0] <= self._loop.time():
+            self._rate -= heapq.heappop(leaving)[1]
+        return self._rate
+
     def _sleep(self, wait: _Wait, seconds: float) -> None:
         self._plan(wait, seconds)
         wait.asleep = True
@@ -352,12 +370,16 @@ class Poller:
     def _set_alarm(self, due: float) -> None:
         if self._alarm is not None:
             self._alarm.cancel()
-        self._alarm = self._loop.call_at(due, self._ring, context=self._context)
+        self._alarm = self._at_tick(due, self._ring)
+
+    def _at_tick(self, due: float, work: Callable[[], None]) -> asyncio.TimerHandle:
+        """Never early: a pause that the service asked for is kept to the end."""
+        return self._loop.call_at(math.ceil(due / TICK) * TICK, work, context=self._context)
 
     def _ring(self) -> None:
         self._alarm = None
         # One look at the clock: what falls due while the flows go on has a ring of its own.
-        now = self._loop.time() + BURST
+        now = self._loop.time()
         heap = self._heap
         due: list[_Wait] = []
         while heap and len(due) < AT_ONCE and (heap[0][0] <= now or heap[0][1] != heap[0][2].turn):
@@ -426,8 +448,8 @@ class Poller:
                 continue
             now = self._channel.clock()
             held = gate.delay(now)
-            if held > BURST:
-                self._opening = self._loop.call_later(held, self._hand_out, context=self._context)
+            if held > 0:
+                self._opening = self._at_tick(self._loop.time() + held, self._hand_out)
                 return
             turn = self._idle_turn()
             if turn is None:
@@ -461,9 +483,13 @@ class Poller:
 
     def _hire(self) -> None:
         """Take on another worker if there are fewer than needed; else look again when some may hang."""
-        if len(self._workers) < min(self._wanted() + self._overdue(), self._most):
+        overdue, workers = self._overdue(), len(self._workers)
+        # Few at a time: while connections are made everything takes longer, which must not ask for even more of them.
+        grows = workers < FEWEST_CONNECTIONS or GROWTH * (len(self._new) - overdue) <= workers
+        if grows and workers < min(self._wanted() + overdue, self._most):
             worker = self._loop.create_task(self._work(), context=contextvars.Context())
             self._workers.add(worker)
+            self._new.add(worker)
             worker.add_done_callback(self._let_go)
         elif self._hiring is None:
             self._hiring = self._loop.call_later(OVERDUE, self._look_for_workers, context=self._context)
@@ -471,6 +497,7 @@ class Poller:
     def _let_go(self, worker: asyncio.Task[None]) -> None:
         """Whatever ended a worker, what is in line must not wait for another one to notice."""
         self._workers.discard(worker)
+        self._new.discard(worker)
         self._go_on()
 
     def _look_for_workers(self) -> None:
@@ -479,7 +506,7 @@ class Poller:
 
     def _wanted(self) -> int:
         """How many connections rate x latency asks for."""
-        needed = math.ceil(min(self._rate, self._allowed()) * self._latency * SPARE)
+        needed = math.ceil(min(self._planned(), self._allowed()) * self._latency * SPARE)
         return min(max(needed, FEWEST_CONNECTIONS), self._most)
 
     def _overdue(self) -> int:
@@ -494,7 +521,7 @@ class Poller:
 
     def _allowed(self) -> float:
         """Requests a second that may leave: the plan and a little more, or fewer after a 429."""
-        pace = max(self._rate * CATCH_UP, ALWAYS_ALLOWED)
+        pace = max(self._planned() * CATCH_UP, ALWAYS_ALLOWED)
         declared = self._channel.requests_per_minute
         if declared is not None and pace > declared / 60 * WITHIN_LIMIT:
             pace = declared / 60 * WITHIN_LIMIT
@@ -515,7 +542,7 @@ class Poller:
         now = self._loop.time()
         if self._slowed_to is not None and now - self._slowed_at < RECOVERY:
             return
-        self._slowed_to = max(min(self._allowed(), self._rate) / 2, SLOWEST)
+        self._slowed_to = max(min(self._allowed(), self._planned()) / 2, SLOWEST)
         self._slowed_at = now
         self._will_tell_delay()
 
@@ -573,19 +600,23 @@ class Poller:
     async def _exchange(self, prepared: Prepared) -> Answer:
         self._exchanges += 1
         number, began = self._exchanges, self._loop.time()
+        worker = asyncio.current_task()
+        connects = worker in self._new
         self._under_way[number] = began
         try:
             answer = await self._pool.exchange(prepared, limit=self._channel.limit, seconds=self._channel.timeout)
         except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
+            if worker is not None and worker.cancelling():
                 raise
             raise AnswerLost("The exchange was cancelled before its answer came.") from None
         finally:
             del self._under_way[number]
-        # One answer that the loop itself has kept waiting must not open connections.
-        took = min(self._loop.time() - began, 4 * self._latency)
-        self._latency += 0.05 * (took - self._latency)
+            if connects:
+                self._new.discard(worker)
+        if not connects:
+            # One answer that the loop itself has kept waiting must not open connections.
+            took = min(self._loop.time() - began, 4 * self._latency)
+            self._latency += 0.05 * (took - self._latency)
         if answer.status == RATE_LIMITED:
             self._slow_down()
         return answer
