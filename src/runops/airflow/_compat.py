@@ -127,9 +127,7 @@ def renders_in_triggerer() -> bool:
 def stats() -> Any:
     """Airflow's metrics: something with ``incr`` and ``timing``, configured for this process or silent."""
     try:
-        from airflow.sdk.observability import stats as current
+        from airflow.sdk.observability.stats import Stats
     except ImportError:  # Airflow 3.1 has them in its core
         from airflow.stats import Stats
-
-        return Stats
-    return current
+    return Stats
