@@ -54,8 +54,9 @@ class RunFinishedTrigger(BaseEventTrigger):
     below, a restart begins the watch anew, and what ended meanwhile is not reported.
 
     The event's payload is the dict that sensors return, with ``verdict`` null, and ``parent`` and ``gap`` beside it.
-    ``gap`` is true when more runs came than the list can show since the event before, so that some may be missing;
-    a warning in the triggerer's log says so at once. A run that is over in an undocumented word has ``outcome`` null.
+    ``gap`` is true when more runs came than the list can show since the event before, or one that it shows without a
+    readable id, so that some may be missing; a warning in the triggerer's log says so at once. A run that is over in
+    an undocumented word has ``outcome`` null.
 
     Nothing ends the watch: a wrong key or a service that does not answer is an error in the triggerer's log, and is
     tried again. All arguments are JSON primitives without any secret.
@@ -162,7 +163,8 @@ class RunFinishedTrigger(BaseEventTrigger):
             self.log.info("New runs of %s: %s.", self._named, ", ".join(followed))
         if trail.gap and not gap:
             self.log.warning(
-                "More runs of %s came than its list shows: some may be missing. The next event says gap.", self._named
+                "The list of %s does not show all runs that came: some may be missing. The next event says gap.",
+                self._named,
             )
         if first or followed or trail.gap != gap:
             await self._keep(trail)

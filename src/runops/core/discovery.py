@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from typing import Any, Literal, Self
 
 from runops.core.arguments import one_of
-from runops.core.errors import AnswerError, RunNotFound
-from runops.core.flows import Flow, Send, Sleep, Time
-from runops.core.provider import Look, Provider, Request
+from runops.core.errors import AnswerError, MalformedAnswer, RunNotFound
+from runops.core.flows import Flow, Send, Sleep, Time, unreadable
+from runops.core.provider import Look, Page, Provider, Request
 from runops.core.run import Phase, RunRef, RunSnapshot
 from runops.core.states import Reading
 from runops.core.watch import Patience, Watch
@@ -49,12 +49,14 @@ class Listed:
         whole: Whether the look went back as far as it should. If not, older runs were out of reach.
         newest: When the newest run of any parent on the list was created, in unix seconds; None if none tells.
         oldest: The same of the oldest.
+        unread: What stands for each entry that names no run, so that nobody knows what was missed there.
     """
 
     runs: tuple[RunSnapshot, ...]
     whole: bool
     newest: float | None
     oldest: float | None
+    unread: frozenset[str] = frozenset()
 
 
 def listed(
@@ -81,6 +83,12 @@ def listed(
     ours: dict[str, RunSnapshot] = {}
     shown: set[str] = set()
     births: list[float] = []
+    unread: set[str] = set()
+
+    def seen(*, whole: bool) -> Listed:
+        newest, oldest = max(births, default=None), min(births, default=None)
+        return Listed(tuple(ours.values()), whole, newest, oldest, frozenset(unread))
+
     for number in range(MOST_PAGES):
         try:
             content: bytes = yield Send(provider.page_request(parent, number))
@@ -88,30 +96,33 @@ def listed(
             if number == 0:
                 raise
             # Behind the last page there is nothing.
-            return _listed(ours, births, whole=True)
-        page = _all_on(provider, content, parent)
-        fresh = [run for run in page if run.ref.run_id not in shown]
-        if page and not fresh:
+            return seen(whole=True)
+        try:
+            page = _all_on(provider, content, parent)
+        except MalformedAnswer:
+            if number == 0:
+                raise
+            return seen(whole=False)
+        runs = [look.snapshot for look in page.looks]
+        entries = {run.ref.run_id for run in runs}.union(page.unread)
+        if entries and entries <= shown:
             # The list does not turn its pages.
-            return _listed(ours, births, whole=False)
-        shown.update(run.ref.run_id for run in fresh)
-        ours |= {look.snapshot.ref.run_id: look.snapshot for look in provider.page(content, parent)}
-        times = [moment for moment in map(born, page) if moment is not None]
+            return seen(whole=False)
+        shown |= entries
+        unread.update(page.unread)
+        ours |= {look.snapshot.ref.run_id: look.snapshot for look in provider.page(content, parent).looks}
+        times = [moment for moment in map(born, runs) if moment is not None]
         births += times
-        reached = min(times) < since if times else any(run.ref.run_id in known for run in page)
-        if reached or enough(tuple(ours.values())) or _is_last(provider, len(page)):
-            return _listed(ours, births, whole=True)
-    return _listed(ours, births, whole=False)
+        reached = min(times) < since if times else any(run.ref.run_id in known for run in runs)
+        if reached or enough(tuple(ours.values())) or _is_last(provider, len(runs) + len(page.unread)):
+            return seen(whole=True)
+    return seen(whole=False)
 
 
-def _listed(ours: Mapping[str, RunSnapshot], births: Sequence[float], *, whole: bool) -> Listed:
-    return Listed(tuple(ours.values()), whole, max(births, default=None), min(births, default=None))
-
-
-def _all_on(provider: Provider, content: bytes, parent: Mapping[str, str]) -> list[RunSnapshot]:
+def _all_on(provider: Provider, content: bytes, parent: Mapping[str, str]) -> Page:
     listing = provider.listing
     everyones = listing is not None and listing.filtered
-    return [look.snapshot for look in provider.page(content, {} if everyones else parent)]
+    return provider.page(content, {} if everyones else parent)
 
 
 def _is_last(provider: Provider, items: int) -> bool:
@@ -199,8 +210,13 @@ def _birth_order(run: RunSnapshot) -> float:
     return float("inf") if moment is None else moment
 
 
-def look_for(provider: Provider, search: Search) -> Flow[RunSnapshot | None]:
+def look_for(provider: Provider, search: Search, *, told: set[str] | None = None) -> Flow[RunSnapshot | None]:
     """One look for the wanted run.
+
+    Args:
+        provider: Whose run it is.
+        search: Which run.
+        told: What earlier looks have warned of already; this one adds to it.
 
     Raises:
         AnswerError: The list could not be had.
@@ -223,9 +239,20 @@ def look_for(provider: Provider, search: Search) -> Flow[RunSnapshot | None]:
         since=search.since,
         enough=lambda runs: latest and search.choose(runs) is not None,
     )
-    if not found.whole:
+    told = set() if told is None else told
+    if not found.whole and "reach" not in told:
+        told.add("reach")
         logger.warning(
             "The list of %s runs does not go back as far as the %s: it may be missed.", provider.name, search
+        )
+    unread = found.unread - told
+    if unread:
+        told |= unread
+        logger.warning(
+            "The list of %s runs has %s: if one is the %s, it is missed.",
+            provider.name,
+            unreadable(len(unread)),
+            search,
         )
     return search.choose(found.runs)
 
@@ -248,10 +275,10 @@ def seek(provider: Provider, search: Search, patience: Patience) -> Flow[RunSnap
     nothing = Look(RunSnapshot(ref=nobody, state=None, phase=Phase.QUEUED), Reading("", "", Phase.QUEUED))
     patience = replace(patience, cadence=patience.cadence.at_least(search.interval))
     watch = Watch(provider, nobody, patience, began=began)
-    told_at = began
+    told_at, told = began, set[str]()
     while True:
         try:
-            found = yield from look_for(provider, search)
+            found = yield from look_for(provider, search, told=told)
         except AnswerError as error:
             now: float = yield Time()
             watch.failed(error, now)
@@ -293,6 +320,7 @@ class Trail:
         open: When each followed run was born, by id; 0 where that is not told.
         done: The same of the runs that are done with, as far back as a list may still show them.
         gap: Whether runs may have been missed since the last report.
+        unread: What stands for each entry of the last look that named no run.
     """
 
     horizon: float | None = None
@@ -300,6 +328,7 @@ class Trail:
     open: dict[str, float] = field(default_factory=dict[str, float])
     done: dict[str, float] = field(default_factory=dict[str, float])
     gap: bool = False
+    unread: list[str] = field(default_factory=list[str])
 
     def to_dict(self) -> dict[str, Any]:
         """JSON primitives that :meth:`parse` reads."""
@@ -317,13 +346,24 @@ class Trail:
             open=dict(given.get("open") or {}),
             done=dict(given.get("done") or {}),
             gap=bool(given.get("gap")),
+            unread=list(given.get("unread") or []),
         )
 
     def look(self, provider: Provider, parent: Mapping[str, str]) -> Flow[Listed]:
         """The runs that :meth:`take` needs to see."""
         if self.horizon is None:
-            return listed(provider, parent, since=0.0, enough=lambda runs: True)
-        return listed(provider, parent, since=self.horizon, known={*self.open, *self.done})
+            found = yield from listed(provider, parent, since=0.0, enough=lambda runs: True)
+        else:
+            found = yield from listed(provider, parent, since=self.horizon, known={*self.open, *self.done})
+        unread = found.unread.difference(self.unread)
+        if unread:
+            logger.warning(
+                "The list of %s runs of %s has %s, which cannot be followed.",
+                provider.name,
+                named(parent),
+                unreadable(len(unread)),
+            )
+        return found
 
     def take(self, found: Listed) -> list[str]:
         """Take in a look; the ids of the runs that are followed from now on, oldest first."""
@@ -342,8 +382,10 @@ class Trail:
         if first:
             self.horizon = horizon if found.newest is None else found.newest
         else:
-            self.gap = self.gap or not (found.whole or self._joins(found))
+            new_unread = bool(found.unread.difference(self.unread))
+            self.gap = self.gap or new_unread or not (found.whole or self._joins(found))
             self.horizon = horizon if found.newest is None else max(horizon, found.newest - OVERLAP)
+        self.unread = sorted(found.unread)
         self.newest = max((each for each in (self.newest, found.newest) if each is not None), default=None)
         shown = {run.ref.run_id for run in found.runs}
         self.done = {

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from runops.core.cadence import backoff
@@ -24,7 +25,9 @@ from runops.core.errors import (
 from runops.core.provider import Call, Look, Provider, Request, Route, detail
 from runops.core.retry import submit_is_uncertain, submit_may_repeat
 from runops.core.run import Outcome, Phase, RunRef, RunSnapshot
-from runops.core.watch import Patience, Watch
+from runops.core.watch import Past, Patience, Watch
+
+logger = logging.getLogger("runops")
 
 SUBMIT_PATIENCE = 300.0
 """Seconds for which a submit that certainly started nothing is repeated."""
@@ -89,10 +92,11 @@ def wait(
     *,
     submitted_at: float | None = None,
     seen: bool = False,
+    past: Past | None = None,
 ) -> Flow[RunSnapshot]:
     """Look until the run is over or a clock ends the wait; the last snapshot. Each good read is ``Seen``."""
     began: float = yield Time()
-    watch = Watch(provider, ref, patience, began=began, submitted_at=submitted_at, seen=seen)
+    watch = Watch(provider, ref, patience, began=began, submitted_at=submitted_at, seen=seen, past=past)
     while True:
         try:
             look = yield from _look(provider, ref, by=watch.latest_look)
@@ -123,7 +127,7 @@ def _look(provider: Provider, ref: RunRef, *, by: float | None = None) -> Flow[L
     except AnswerError:
         # Only the reason is missing; how the run ended is known.
         return look
-    return Look(look.snapshot.model_copy(update={"reason": explain.read(told)}), look.reading)
+    return replace(look, snapshot=look.snapshot.model_copy(update={"reason": explain.read(told)}))
 
 
 def payload(provider: Provider, ref: RunRef) -> Flow[dict[str, Any]]:
@@ -134,12 +138,12 @@ def payload(provider: Provider, ref: RunRef) -> Flow[dict[str, Any]]:
 
 def recent(provider: Provider, parent: str | Mapping[str, str]) -> Flow[list[RunSnapshot]]:
     """The runs on the first page of a parent's list, newest first."""
-    return (yield from _page(provider, provider.family(parent)))
+    return (yield from _page(provider, provider.family(parent))).runs
 
 
 def newest(provider: Provider, parent: str | Mapping[str, str]) -> Flow[list[RunSnapshot]]:
     """The newest runs of a parent, newest first, by the route that shows them most surely: one at least, if any."""
-    return (yield from _newest(provider, provider.family(parent)))
+    return (yield from _newest(provider, provider.family(parent))).runs
 
 
 def cancel(provider: Provider, ref: RunRef) -> Flow[None]:
@@ -200,12 +204,15 @@ def probe(provider: Provider) -> Flow[None]:
 
 
 def survey(provider: Provider, call: Call) -> Flow[frozenset[str] | None]:
-    """The ids of the newest runs of a call's parent, before it is submitted; None where there is no list."""
+    """The ids of the newest runs of a call's parent, before it is submitted.
+
+    None where there is no list, or where an entry of it names no run: nobody could tell later that it is not ours.
+    """
     _check_call(provider, call)
     if provider.listing is None or not call.family:
         return None
-    runs = yield from _family(provider, call)
-    return frozenset(run.ref.run_id for run in runs)
+    found = yield from _newest(provider, call.family)
+    return None if found.unread else frozenset(run.ref.run_id for run in found.runs)
 
 
 def submit(
@@ -272,19 +279,23 @@ def _reconcile(
 ) -> Flow[RunRef]:
     why = f"The answer to a submit to {provider.title} is lost{f' ({lost})' if lost else ''}."
     if known is None or provider.submit is None:
-        raise SubmitUncertainError(f"{why} {provider.title} lists no runs to compare with.") from None
+        lacks = "lists no runs" if provider.listing is None else "showed no whole list of runs before"
+        raise SubmitUncertainError(f"{why} {provider.title} {lacks} to compare with.") from None
     appeared: list[RunSnapshot] = []
+    whole = True
     for pause in LOOKS_AFTER_LOST:
         yield Sleep(pause)
         try:
-            runs = yield from _family(provider, call)
+            found = yield from _newest(provider, call.family)
         except RunopsError:
             continue
-        appeared = _newer(runs, known)
+        appeared, whole = _newer(found.runs, known), not found.unread
         if appeared:
             break
     ours = [run.ref for run in appeared if _bears_marks(run, call)]
-    if len(ours) == 1 and len(appeared) == 1 and (provider.submit.one_at_a_time or adopt_uncertain):
+    # An entry that names no run may be ours just as well as the one that does.
+    alone = whole and len(ours) == 1 and len(appeared) == 1
+    if alone and (provider.submit.one_at_a_time or adopt_uncertain):
         return ours[0]
     raise SubmitUncertainError(why, candidates=[run.ref for run in appeared]) from None
 
@@ -315,7 +326,7 @@ def _told_what_is_active(provider: Provider, call: Call, error: ConflictError) -
     active: list[str] = []
     if provider.listing is not None and call.family:
         try:
-            runs = yield from _family(provider, call)
+            runs = (yield from _newest(provider, call.family)).runs
         except RunopsError:
             runs = []
         active = [f"run {run.ref.run_id} ({run.state})" for run in runs if run.phase is not None]
@@ -323,26 +334,37 @@ def _told_what_is_active(provider: Provider, call: Call, error: ConflictError) -
     return ConflictError(f"{error}{told}", status=error.status, code=error.code)
 
 
-def _family(provider: Provider, call: Call) -> Flow[list[RunSnapshot]]:
-    """The newest runs of a call's parent."""
-    return (yield from _newest(provider, call.family))
+@dataclass(frozen=True, slots=True)
+class _Newest:
+    """The newest runs of a parent, newest first, and what stands for the entries that name no run."""
+
+    runs: list[RunSnapshot]
+    unread: tuple[str, ...] = ()
 
 
-def _newest(provider: Provider, parent: Mapping[str, str]) -> Flow[list[RunSnapshot]]:
+def _newest(provider: Provider, parent: Mapping[str, str]) -> Flow[_Newest]:
     listing = provider.listing
     if listing is None or listing.latest is None or not set(listing.latest.holes) <= set(parent):
         return (yield from _page(provider, parent))
     try:
         content = yield from _patient_read(_parent_request(provider, listing.latest, parent))
     except RunNotFound:
-        return []
-    return [look.snapshot for look in provider.newest(content, parent)]
+        return _Newest([])
+    return _Newest([look.snapshot for look in provider.newest(content, parent)])
 
 
-def _page(provider: Provider, parent: Mapping[str, str]) -> Flow[list[RunSnapshot]]:
-    content = yield from _patient_read(provider.page_request(parent))
-    runs = [look.snapshot for look in provider.page(content, parent)]
-    return sorted(runs, key=_age, reverse=True)
+def _page(provider: Provider, parent: Mapping[str, str]) -> Flow[_Newest]:
+    request = provider.page_request(parent)
+    content = yield from _patient_read(request)
+    page = provider.page(content, parent)
+    if page.unread:
+        logger.warning("The %s has %s; the others are used.", request.asked, unreadable(len(page.unread)))
+    return _Newest(sorted([look.snapshot for look in page.looks], key=_age, reverse=True), page.unread)
+
+
+def unreadable(entries: int) -> str:
+    """In words, how many entries of a list cannot be read."""
+    return f"{entries} {'entry' if entries == 1 else 'entries'} without a readable run id"
 
 
 def _age(run: RunSnapshot) -> float:

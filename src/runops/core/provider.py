@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
+from hashlib import blake2b
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
@@ -33,6 +34,9 @@ from runops.core.run import Outcome, Phase, Progress, RunRef, RunSnapshot
 from runops.core.states import Reading, StateTable
 
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+NO_STATUS = "without a status"
+"""Stands for the word of a run that a list shows by its id, but without a readable status."""
 
 
 # --- what comes in ---------------------------------------------------------------------------------------------
@@ -103,6 +107,10 @@ class RunBody(Part):
 
     def progress(self) -> Progress | None:
         """How far the run is."""
+        return None
+
+    def parked_at(self) -> datetime | None:
+        """Since when the run is paused or waiting, where the provider says it."""
         return None
 
     def belongs_to(self, kind: str) -> Sequence[str] | None:
@@ -274,10 +282,30 @@ class Explanation:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """A snapshot, and how its word was read: the wait of this process needs both, others only the snapshot."""
+    """A snapshot, and what else the wait of this process needs: others take the snapshot only.
+
+    Args:
+        snapshot: What people and other processes may see.
+        reading: How the run's word was read.
+        parked_at: Since when the run is paused or waiting, where the provider says it.
+    """
 
     snapshot: RunSnapshot
     reading: Reading
+    parked_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What a page of a list showed.
+
+    Args:
+        looks: Its runs, as the provider orders them.
+        unread: What stands for each entry that names no run: a digest, since nothing else tells it from others.
+    """
+
+    looks: list[Look]
+    unread: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -446,7 +474,7 @@ class Provider:
             url=self.url(ref, details),
             details=details,
         )
-        return Look(snapshot, reading)
+        return Look(snapshot, reading, body.parked_at())
 
     def payload(self, content: bytes) -> dict[str, Any]:
         """The whole payload of an answer, out of its envelope.
@@ -485,8 +513,8 @@ class Provider:
         named = ", ".join(f"{kind} {value}" for kind, value in parent.items()) or "all parents"
         return Request(listing.route.method, listing.route.fill(parent), f"list of {self.title} runs of {named}", query)
 
-    def page(self, content: bytes, parent: Mapping[str, str]) -> list[Look]:
-        """The runs on one page of the list, as the provider orders them.
+    def page(self, content: bytes, parent: Mapping[str, str]) -> Page:
+        """The runs on one page of the list. An entry that cannot be read does not spoil the others.
 
         Args:
             content: The body.
@@ -496,7 +524,16 @@ class Provider:
             MalformedAnswer: It is not the documented page.
             ConfigurationError: The page names no parents of the kind asked for.
         """
-        return self._looks(self.page_items(content), parent)
+        bodies: list[RunBody] = []
+        unread: list[str] = []
+        for item in self.page_items(content):
+            try:
+                bodies.append(self._item_body(item))
+            except MalformedAnswer:
+                unread.append(blake2b(json.dumps(item, sort_keys=True).encode(), digest_size=8).hexdigest())
+        if unread and not bodies:
+            raise MalformedAnswer("No entry of the list of runs is as documented.")
+        return Page(self._looks(bodies, parent), tuple(unread))
 
     def page_items(self, content: bytes) -> list[object]:
         """What stands on a page of the list, as it came; :meth:`page_look` reads one of it.
@@ -521,16 +558,19 @@ class Provider:
         return self._look_at(self._item_body(item), {name: parent[name] for name in self.parents})
 
     def newest(self, content: bytes, parent: Mapping[str, str]) -> list[Look]:
-        """The one run that the ``latest`` route of the listing answered."""
-        return self._looks([_decoded(content)], parent)
+        """The one run that the ``latest`` route of the listing answered.
+
+        Raises:
+            MalformedAnswer: It is not the documented object.
+        """
+        return self._looks([self._item_body(_decoded(content))], parent)
 
     def _listing(self) -> Listing:
         if self.listing is None:
             raise NotSupported(f"{self.title} documents no list of runs.")
         return self.listing
 
-    def _looks(self, items: Sequence[object], parent: Mapping[str, str]) -> list[Look]:
-        bodies = [self._item_body(item) for item in items]
+    def _looks(self, bodies: list[RunBody], parent: Mapping[str, str]) -> list[Look]:
         if self._listing().filtered and parent:
             bodies = _of_parent(bodies, parent)
         ids = {name: parent[name] for name in self.parents}
@@ -540,7 +580,20 @@ class Provider:
         try:
             return self.body.model_validate(item)
         except ValidationError as error:
-            raise malformed("list of runs", error) from None
+            told = self._without_status(item)
+            if told is None:
+                raise malformed("list of runs", error) from None
+            return told
+
+    def _without_status(self, item: object) -> RunBody | None:
+        """A run that is known by its id at least, in a word that no table holds; its own route tells the rest."""
+        name = self.body.model_fields["status"].validation_alias or "status"
+        if not isinstance(item, dict) or not isinstance(name, str):
+            return None
+        try:
+            return self.body.model_validate({**cast("dict[str, Any]", item), name: NO_STATUS})
+        except ValidationError:
+            return None
 
     def _look_at(self, body: RunBody, parents: Mapping[str, str]) -> Look:
         ref = RunRef(provider=self.name, run_id=body.run_id, parents=parents)
