@@ -187,7 +187,7 @@ def test_a_delay_lies_between_the_first_and_the_ceiling(
 ) -> None:
     cadence = Cadence(first=first, factor=factor, ceiling=first + room)
     delay = cadence.delay(age, jitter=jitter)
-    assert first <= delay <= (first + room) * 1.1 + 1e-9
+    assert first <= delay <= (first + room) * 1.05 + 1e-9
     assert cadence.delay(age) <= cadence.delay(age + 10)
 
 

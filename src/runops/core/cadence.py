@@ -37,10 +37,10 @@ class Cadence:
 
         Args:
             age: Seconds since the run was submitted, or since the wait began.
-            jitter: A number from 0 to 1 that lengthens the delay by up to a tenth. :func:`spread` draws one.
+            jitter: A number from 0 to 1 that lengthens the delay by up to a twentieth. :func:`spread` draws one.
         """
         base = min(self.ceiling, self.first + max(age, 0.0) * (self.factor - 1))
-        return base * (1 + 0.1 * jitter)
+        return base * (1 + 0.05 * jitter)
 
     def at_least(self, interval: float | None, *, factor: float | None = None, ceiling: float | None = None) -> Cadence:
         """The same cadence, shaped by a user.

@@ -26,7 +26,7 @@ from runops.core.transport import (
     sync_transport,
     took_too_long,
 )
-from runops.core.watch import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT, Patience
+from runops.core.watch import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT, Past, Patience
 
 R = TypeVar("R")
 OnLook = Callable[[RunSnapshot], None]
@@ -166,6 +166,7 @@ class RunClient(_Client):
         patience: Patience | None = None,
         submitted_at: float | None = None,
         seen: bool = False,
+        past: Past | None = None,
         on_look: OnLook | None = None,
     ) -> RunSnapshot:
         """Wait until a run is over; its last snapshot, with outcome ``timed_out`` when a clock ended the wait.
@@ -179,6 +180,7 @@ class RunClient(_Client):
             patience: Takes the place of the four above.
             submitted_at: When the run was submitted, in unix seconds, where that is known.
             seen: Whether an earlier part of this wait has seen the run, so that a 404 is a passing error.
+            past: All that an earlier part of this wait has learnt, kept up to date; takes the place of ``seen``.
             on_look: Told of every good look.
 
         Raises:
@@ -189,7 +191,8 @@ class RunClient(_Client):
         patience = patience or self._patience(
             timeout=timeout, error_budget=error_budget, max_paused=max_paused, interval=poll_interval
         )
-        return self._drive(flows.wait(self.provider, ref, patience, submitted_at=submitted_at, seen=seen), on_look)
+        flow = flows.wait(self.provider, ref, patience, submitted_at=submitted_at, seen=seen, past=past)
+        return self._drive(flow, on_look)
 
     def watch(
         self,
@@ -383,6 +386,7 @@ class AsyncRunClient(_Client):
         patience: Patience | None = None,
         submitted_at: float | None = None,
         seen: bool = False,
+        past: Past | None = None,
         on_look: OnLook | None = None,
     ) -> RunSnapshot:
         """As :meth:`RunClient.wait`. All waits of one loop on one credential share a poller: see :class:`Poller`."""
@@ -391,11 +395,11 @@ class AsyncRunClient(_Client):
         )
         if self._sleep is not asyncio.sleep:
             # A poller keeps real time; a test that brings its own gets a wait of its own.
-            flow = flows.wait(self.provider, ref, patience, submitted_at=submitted_at, seen=seen)
+            flow = flows.wait(self.provider, ref, patience, submitted_at=submitted_at, seen=seen, past=past)
             return await self._drive(flow, on_look)
         poller = Poller.lease(self._channel, self._given)
         try:
-            return await poller.wait(ref, patience, submitted_at=submitted_at, seen=seen, on_look=on_look)
+            return await poller.wait(ref, patience, submitted_at=submitted_at, seen=seen, past=past, on_look=on_look)
         finally:
             await poller.release()
 

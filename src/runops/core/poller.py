@@ -30,7 +30,7 @@ FEWEST_CONNECTIONS = 4
 MOST_CONNECTIONS = 256
 GROWTH = 8
 """For so many connections at work one more may be on its way."""
-SPARE = 1.15
+SPARE = 1.05
 """How many more connections than rate x latency asks for."""
 CATCH_UP = 1.25
 """How much faster than planned looks may leave, to work off what a pause has piled up."""
@@ -63,7 +63,7 @@ OnLook = Callable[[RunSnapshot], None]
 class _Run:
     """One run, however many wait for it."""
 
-    __slots__ = ("alone", "digest", "look", "prepared", "queued", "ref", "scope", "waits")
+    __slots__ = ("alone", "digest", "look", "prepared", "queued", "ref", "scope", "took", "waits")
 
     def __init__(self, ref: RunRef) -> None:
         self.ref = ref
@@ -74,6 +74,8 @@ class _Run:
         self.look: Look | None = None
         self.prepared: Prepared | None = None
         self.scope: Scope[_Run] | None = None
+        self.took = 0.0
+        """Seconds that its last look took."""
         self.waits: list[_Wait] = []
         self.queued = False
 
@@ -352,6 +354,9 @@ class Poller:
     def _sleep(self, wait: _Wait, seconds: float) -> None:
         self._plan(wait, seconds)
         wait.asleep = True
+        if seconds >= wait.shortest and not wait.failing:
+            # From look to look: a slow service must not stretch the interval.
+            seconds -= min(wait.run.took, seconds / 10)
         self._remind(wait, seconds)
 
     def _remind(self, wait: _Wait, seconds: float) -> None:
@@ -627,7 +632,9 @@ class Poller:
             if prepared is None:
                 request = self._provider.request(self._provider.status, run.ref)
                 prepared = run.prepared = self._pool.prepare(self._channel.prepare(request))
+            began = self._loop.time()
             answer = await self._exchange(prepared)
+            run.took = self._loop.time() - began
             look = self._read(run, answer)
         except Exception as error:  # noqa: BLE001 - told to the waits of this run, and to no other
             run.queued = run.alone = False
@@ -729,7 +736,7 @@ class Poller:
             self._give_up(scope, error)
             return
         for run, look in found:
-            run.queued = False
+            run.queued, run.took = False, 0.0
             self._place(run, look)
             self._tell(run, look)
         if scope.goes_on:

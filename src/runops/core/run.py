@@ -202,8 +202,9 @@ class RunSnapshot(BaseModel):
         )
 
     def summary(self) -> str:
-        """One line for a log: the run, its word, its status, its progress and reason."""
-        parts = [f"{self.ref}: {self.state or 'not seen'} ({self.status})"]
+        """One line for a log: the run, its word, its status where that is another word, its progress and reason."""
+        said = self.state if self.state == self.status else f"{self.state or 'not seen'} ({self.status})"
+        parts = [f"{self.ref}: {said}"]
         if self.progress:
             parts.append(str(self.progress))
         if self.reason:

@@ -25,6 +25,8 @@ DEFAULT_ERROR_BUDGET = 900.0
 NOT_FOUND_GRACE = 30.0
 """Seconds for which a run may be missing before it was ever seen."""
 LONGEST_BACKOFF = 60.0
+FRESH = 60.0
+"""Seconds for which a clock that runs since a look may be taken over: later, other looks may have stopped it."""
 
 _NO_WORDS: frozenset[str] = frozenset()
 
@@ -105,6 +107,46 @@ class Patience:
         )
 
 
+@dataclass(kw_only=True, slots=True)
+class Past:
+    """What a wait has learnt so far, so that it can go on from there in another process.
+
+    Args:
+        began: When the wait began, in unix seconds; None until it does.
+        seen: Whether the run was seen.
+        failing_since: Since when reads fail; None while they succeed. All these moments are unix seconds.
+        parked_since: Since when the run is paused or waiting, but not before the wait began.
+        unsettled_since: Since when the run stands in a word that needs time to settle.
+    """
+
+    began: float | None = None
+    seen: bool = False
+    failing_since: float | None = None
+    parked_since: float | None = None
+    unsettled_since: float | None = None
+
+    def to_dict(self, now: float) -> dict[str, Any]:
+        """JSON primitives that :meth:`from_dict` reads."""
+        return {**asdict(self), "as_of": now}
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any] | None, now: float) -> Self:
+        """Read what :meth:`to_dict` wrote; nothing is a wait that begins.
+
+        What is written down once may be read again and again, at each restart of a process. That a run was seen
+        stays true for ever; a clock that ran then is let go when it is no longer :data:`FRESH`, because the run may
+        have moved since. So a clock may begin anew with a restart, and never ends a wait too early.
+        """
+        if value is None:
+            return cls()
+        past = cls(began=value.get("began"), seen=bool(value.get("seen")))
+        if 0 <= now - value.get("as_of", 0.0) <= FRESH:
+            past.failing_since = value.get("failing_since")
+            past.parked_since = value.get("parked_since")
+            past.unsettled_since = value.get("unsettled_since")
+        return past
+
+
 class Watch:
     """The memory of one wait: what was seen, what failed since when, and when to look again.
 
@@ -115,20 +157,18 @@ class Watch:
         began: When the wait began, in unix seconds.
         submitted_at: When the run was submitted, where that is known; its age counts from there.
         seen: Whether an earlier part of this wait, in another process, has seen the run.
+        past: All that an earlier part has learnt; it is kept up to date. Takes the place of ``seen``.
     """
 
     # There are thousands of them in a process.
     __slots__ = (
         "_born",
         "_error",
-        "_failing_since",
         "_failures",
-        "_parked_since",
+        "_past",
         "_patience",
         "_provider",
-        "_seen",
         "_submitted_at",
-        "_unsettled_since",
         "_warned",
         "last",
         "ref",
@@ -143,26 +183,26 @@ class Watch:
         began: float,
         submitted_at: float | None = None,
         seen: bool = False,
+        past: Past | None = None,
     ) -> None:
         self.ref = ref
         self.last: RunSnapshot | None = None
-        self._seen = seen
+        self._past = Past(seen=seen) if past is None else past
+        self._past.began = began if self._past.began is None else self._past.began
         self._provider = provider
         self._patience = patience
         self._submitted_at = submitted_at
-        self._born = began if submitted_at is None else submitted_at
-        self._failing_since: float | None = None
+        self._born = self._past.began if submitted_at is None else submitted_at
         self._failures = 0
         self._error: AnswerError | None = None
-        self._parked_since: float | None = None
-        self._unsettled_since: float | None = None
         self._warned = _NO_WORDS
 
     def saw(self, look: Look, now: float) -> RunSnapshot | None:
         """Take in a good read; the last snapshot of the wait if this one ends it."""
-        self._failing_since, self._failures, self._error = None, 0, None
+        past = self._past
+        past.failing_since, self._failures, self._error = None, 0, None
         snapshot = self._settled(look, now)
-        self.last, self._seen = snapshot, True
+        self.last, past.seen = snapshot, True
         if not look.reading.known and look.reading.word not in self._warned:
             self._warned |= {look.reading.word}
             logger.warning(
@@ -173,10 +213,11 @@ class Watch:
             )
         if snapshot.outcome is not None:
             return snapshot
-        if snapshot.phase in PARKED:
-            self._parked_since = now if self._parked_since is None else self._parked_since
-        else:
-            self._parked_since = None
+        if snapshot.phase not in PARKED:
+            past.parked_since = None
+        elif past.parked_since is None:
+            told = now if look.parked_at is None else look.parked_at.timestamp()
+            past.parked_since = min(max(told, past.began or now), now)
         return None
 
     def failed(self, error: AnswerError, now: float) -> None:
@@ -186,8 +227,7 @@ class Watch:
             FinalError: Another read would end the same way.
             PollingError: Reads have failed for longer than the error budget.
         """
-        if self._failing_since is None:
-            self._failing_since = now
+        failing_since = self._past.failing_since = now if self._past.failing_since is None else self._past.failing_since
         self._failures += 1
         # Kept for long, and by many waits at once: not with the frames and bodies that its traceback holds.
         self._error = error.with_traceback(None)
@@ -195,11 +235,11 @@ class Watch:
             if not may_pass(error):
                 raise error
             # A run that was never seen may not be visible yet; one that was seen does not vanish.
-            since = self._failing_since if self._submitted_at is None else self._submitted_at
-            if not self._seen and now - since >= NOT_FOUND_GRACE:
+            since = failing_since if self._submitted_at is None else self._submitted_at
+            if not self._past.seen and now - since >= NOT_FOUND_GRACE:
                 raise error
-        if now - self._failing_since >= self._patience.error_budget:
-            raise PollingError(self.ref, now - self._failing_since, error) from None
+        if now - failing_since >= self._patience.error_budget:
+            raise PollingError(self.ref, now - failing_since, error) from None
 
     def expired(self, now: float) -> RunSnapshot | None:
         """The last snapshot, as ``timed_out``, if a clock has ended the wait.
@@ -208,10 +248,10 @@ class Watch:
             PollingError: The deadline is over and the run was never seen: nothing is known of it.
         """
         if now >= self._patience.deadline:
-            if not self._seen and self._error is not None:
+            if not self._past.seen and self._error is not None:
                 if isinstance(self._error, FinalError):
                     raise self._error
-                raise PollingError(self.ref, now - (self._failing_since or now), self._error) from None
+                raise PollingError(self.ref, now - (self._past.failing_since or now), self._error) from None
             return self.timed_out("timeout")
         parked_until = self._parked_until
         if parked_until is not None and now >= parked_until:
@@ -234,13 +274,13 @@ class Watch:
         if self._error is not None:
             # Down to half of it: waits that failed together must not come back together.
             waited = backoff(self._failures, ceiling=LONGEST_BACKOFF) * (1 - 0.5 * spread())
-            if isinstance(self._error, FinalError) and not self._seen:
+            if isinstance(self._error, FinalError) and not self._past.seen:
                 waited = min(waited, NOT_FOUND_GRACE / 6)
             pause = max(waited, self._error.retry_after or 0.0)
-            pause = min(pause, max((self._failing_since or now) + self._patience.error_budget - now, 0.5))
+            pause = min(pause, max((self._past.failing_since or now) + self._patience.error_budget - now, 0.5))
         else:
             pause = self._patience.cadence.delay(now - self._born, jitter=spread())
-            if self._unsettled_since is not None:
+            if self._past.unsettled_since is not None:
                 pause = min(pause, self._provider.cadence.first)
         ends = [end for end in (self._patience.deadline, self._parked_until) if end is not None]
         return max(min([now + pause, *ends]) - now, 0.0)
@@ -249,25 +289,25 @@ class Watch:
     def latest_look(self) -> float:
         """The moment after which no look may begin, in unix seconds: nothing may hold it back for longer."""
         ends = [self._patience.deadline, self._parked_until]
-        if self._failing_since is not None:
-            ends.append(self._failing_since + self._patience.error_budget)
+        if self._past.failing_since is not None:
+            ends.append(self._past.failing_since + self._patience.error_budget)
         return min(end for end in ends if end is not None)
 
     @property
     def _parked_until(self) -> float | None:
-        if self._parked_since is None or self._patience.max_paused is None:
+        if self._past.parked_since is None or self._patience.max_paused is None:
             return None
-        return self._parked_since + self._patience.max_paused
+        return self._past.parked_since + self._patience.max_paused
 
     def _settled(self, look: Look, now: float) -> RunSnapshot:
         """A word that needs time to settle is believed once it has stood for that long in this wait."""
         reading = look.reading
         if reading.settles_after is None:
-            self._unsettled_since = None
+            self._past.unsettled_since = None
             return look.snapshot
-        if self._unsettled_since is None:
-            self._unsettled_since = now
-        if now - self._unsettled_since < reading.settles_after:
+        if self._past.unsettled_since is None:
+            self._past.unsettled_since = now
+        if now - self._past.unsettled_since < reading.settles_after:
             return look.snapshot
         return look.snapshot.model_copy(update={"phase": None, "outcome": reading.meaning, "reason": reading.reason})
 

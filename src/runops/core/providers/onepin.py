@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from pydantic import Field
@@ -53,12 +54,16 @@ class OnepinRun(RunBody):
     has_export: Flag = None
     pause_requested_at: Text = None
     pause_reason: Text = None
+    paused_at: Moment = None
     paused_ms: Count = None
     pause_error: Text = None
     error: Text = None
 
     def qualifier(self) -> str | None:
         return PAUSING if self.pause_requested_at else None
+
+    def parked_at(self) -> datetime | None:
+        return self.paused_at
 
     def reason(self) -> str | None:
         return clean(self.error) or clean(self.pause_error) or clean(self.pause_reason)
