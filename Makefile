@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE PYTHONPATH PYTHONHOME VIRTUAL_ENV
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-unit test-fast test-packaging test-wheel test-airflow-lowest check format lock build bench bench-triggerer bench-import demo demo-ui clean
+.PHONY: help setup test test-unit test-fast test-packaging test-wheel test-airflow test-airflow-required test-airflow-lowest test-dagster test-all check format lock build bench bench-triggerer bench-import demo demo-ui clean
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-22s %s\n", $$1, $$2 }'
@@ -24,8 +24,21 @@ $(READY): requirements/dev.lock requirements/uv.lock pyproject.toml scripts/setu
 	@$(PYTHON) scripts/setup_environment.py $(VENV)
 	@touch $@
 
-test: $(READY) ## Run all tests.
-	@$(BIN)/python -m pytest
+test: $(READY) ## Run all tests but those that need a whole host of their own.
+	@$(BIN)/python -m pytest -m "not airflow_host and not dagster_host"
+
+test-airflow: $(READY) ## Run the tests in a real Airflow on PostgreSQL; without PostgreSQL those that need it are skipped.
+	@$(BIN)/python -m pytest tests/airflow_host -m "not slow"
+
+test-airflow-required: $(READY) ## The same, and fail where there is no PostgreSQL.
+	@RUNOPS_REQUIRE_POSTGRES=1 $(BIN)/python -m pytest tests/airflow_host -m "not slow"
+
+test-dagster: $(READY) ## Run all tests of the Dagster side, those with its own processes included.
+	@$(BIN)/python -m pytest tests/dagster_side tests/dagster_host
+
+test-all: $(READY) ## Run every test there is, the load tests too.
+	@RUNOPS_REQUIRE_POSTGRES=1 $(BIN)/python -m pytest
+	@$(MAKE) --no-print-directory test-wheel test-airflow-lowest
 
 test-unit: $(READY) ## Run the pure tests of the core.
 	@$(BIN)/python -m pytest tests/core -m "not http and not packaging and not slow"
