@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
+import itertools
 import json
 import logging
 import random
@@ -903,5 +904,41 @@ def test_a_missing_run_has_its_grace_only_while_its_submit_is_recent() -> None:
         with pytest.raises(RunopsError):
             await service.client().wait(ref("gone"), patience=fast(0.2, 1.2))
         assert len(service.asked) > 1
+
+    run(scenario)
+
+
+def test_waits_are_not_late_because_others_have_just_ended() -> None:
+    count, every = 200, 1.0
+    seen: dict[int, float] = {}
+
+    async def scenario(service: Service) -> None:
+        client = service.client()
+
+        async def wait(number: int) -> None:
+            await client.wait(ref(number), patience=fast(every))
+            seen[number] = time.monotonic()
+
+        waits = [asyncio.create_task(wait(number)) for number in range(count)]
+        await until(lambda: len(service.asked) > 3 * count, 10)
+        service.answer = lambda path, key: body(path.rpartition("/")[2], "completed")
+        ended = time.monotonic()
+        await asyncio.gather(*waits)
+        # All runs ended at one moment: each is noticed at its next look, the last ones no later than the first.
+        assert max(seen.values()) - ended < every * 1.05 + 1.0
+
+    run(scenario)
+
+
+def test_the_interval_is_from_look_to_look_however_slow_the_service() -> None:
+    async def scenario(service: Service) -> None:
+        service.delay = 0.1
+        client = service.client()
+        wait = asyncio.create_task(client.wait(ref("a"), patience=fast(1.5)))
+        await until(lambda: len(service.asked) >= 4, 10)
+        moments = [moment for moment, _, _ in service.asked]
+        gaps = [later - earlier for earlier, later in itertools.pairwise(moments)]
+        assert all(1.5 <= gap < 1.5 * 1.05 + 0.1 for gap in gaps[1:])
+        await cancelled(wait)
 
     run(scenario)
