@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
+from weakref import WeakValueDictionary
 
 import httpx
 
@@ -22,6 +23,9 @@ from runops.core.transport import ACCEPT_ENCODING, timeouts
 DEFAULT_REQUEST_TIMEOUT = 30.0
 """Seconds."""
 DEFAULT_MAX_RESPONSE_BYTES = 10_000_000
+
+_GATES: WeakValueDictionary[tuple[object, ...], Gate] = WeakValueDictionary()
+"""One for each credential of the process: a pause that one client is asked for holds for all that share its key."""
 
 
 class Channel:
@@ -64,9 +68,9 @@ class Channel:
         self.timeout = arguments.seconds("request_timeout", request_timeout)
         self.limit = int(arguments.positive("max_response_bytes", max_response_bytes))
         self.requests_per_minute = requests_per_minute
-        self.gate = Gate(requests_per_minute)
         self.clock = clock
         self._auth = HeaderAuth(provider.auth, token, origin=origin or f"the token of {provider.title}")
+        self.gate = self._shared_gate()
         self._headers = {
             "Accept": "application/json",
             "Accept-Encoding": ACCEPT_ENCODING,
@@ -76,6 +80,13 @@ class Channel:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.provider.name!r}, root={self.root!r})"
+
+    def _shared_gate(self) -> Gate:
+        key = (self.provider.name, self.root, self._auth.fingerprint, self.requests_per_minute, self.clock)
+        gate = _GATES.get(key)
+        if gate is None:
+            gate = _GATES[key] = Gate(self.requests_per_minute)
+        return gate
 
     @property
     def key(self) -> tuple[object, ...]:
