@@ -60,6 +60,7 @@ class Http1Pool:
         # moment, and a connect that is cancelled in its last moment can leave a socket behind.
         self._queue: dict[asyncio.Future[_Connection], None] = {}
         self._sweep: asyncio.TimerHandle | None = None
+        self._clock: asyncio.TimerHandle | None = None
         self._closed = False
         self._ended = asyncio.Event()
 
@@ -119,8 +120,9 @@ class Http1Pool:
     async def close(self) -> None:
         """Close every connection for good; what is on its way fails."""
         self._closed = True
-        if self._sweep is not None:
-            self._sweep.cancel()
+        for handle in (self._sweep, self._clock):
+            if handle is not None:
+                handle.cancel()
         for waiter in tuple(self._queue):
             _fail(waiter, pool_closed())
         for task in self._connecting:
@@ -228,6 +230,22 @@ class Http1Pool:
         self._standing.discard(connection)
         self._tell_end()
 
+    def end_by(self, ends: float) -> None:
+        """See that an exchange is over by then. All share one timer: one for each costs more than the rest of it."""
+        if self._clock is None or ends < self._clock.when():
+            if self._clock is not None:
+                self._clock.cancel()
+            self._clock = asyncio.get_running_loop().call_at(ends, self._end_late, context=contextvars.Context())
+
+    def _end_late(self) -> None:
+        self._clock = None
+        now = asyncio.get_running_loop().time()
+        for connection in tuple(self._open):
+            connection.end_if_late(now)
+        ends = [connection.ends for connection in self._open if connection.ends is not None]
+        if ends:
+            self.end_by(min(ends))
+
     def _tell_end(self) -> None:
         if self._closed and not (self._standing or self._connecting):
             self._ended.set()
@@ -249,6 +267,7 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._answer: asyncio.Future[Answer] | None = None
         self._asked = 0
+        self._ends = self._seconds = 0.0
         self.idle_since = 0.0
         self.went_stale = False
         """It had been kept, and ended before the first byte of this answer."""
@@ -265,7 +284,8 @@ class _Connection(asyncio.Protocol):
         self._body: list[bytes] = []
         self._size = self._unread = 0
         self._begun = self._headed = self._framed = self._complete = self._spoilt = False
-        timer = loop.call_at(ends, self._too_late, seconds)
+        self._ends, self._seconds = ends, seconds
+        self._pool.end_by(ends)
         assert isinstance(prepared.message, bytes)
         try:
             if self._transport is None or self._transport.is_closing():
@@ -274,7 +294,6 @@ class _Connection(asyncio.Protocol):
                 self._transport.write(prepared.message)
             return await answer
         finally:
-            timer.cancel()
             if self._answer is answer:
                 # Cancelled on the way: what still comes must not be taken for the next answer.
                 self.abort()
@@ -406,8 +425,15 @@ class _Connection(asyncio.Protocol):
             kind = type(exc).__name__ if exc is not None else "closed by the service"
             self._fail(AnswerLost(f"The connection broke before the answer was whole ({kind})."))
 
-    def _too_late(self, seconds: float) -> None:
-        self._fail(took_too_long(seconds))
+    @property
+    def ends(self) -> float | None:
+        """When the exchange that is under way must be over, in the time of the loop."""
+        return None if self._answer is None else self._ends
+
+    def end_if_late(self, now: float) -> None:
+        """Fail the exchange whose time is over."""
+        if self._answer is not None and self._ends <= now:
+            self._fail(took_too_long(self._seconds))
 
 
 def _fail(waiter: asyncio.Future[_Connection], error: ConnectionFailed) -> None:
