@@ -87,6 +87,38 @@ def test_an_interrupt_is_held_through_what_it_could_lose(may_break: bool, expect
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def test_an_interrupt_that_comes_while_the_handlers_are_swapped_is_held_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, left = signal.signal, iter([True])
+
+    def interrupting(number: int, handler: Any) -> Any:
+        before = real(number, handler)
+        if next(left, False):
+            signal.raise_signal(signal.SIGINT)
+        return before
+
+    monkeypatch.setattr(signal, "signal", interrupting)
+    done: list[str] = []
+    held = HeldInterrupts()
+    held.may_break = False
+    with pytest.raises(KeyboardInterrupt), held:
+        done.append("answer")
+    assert done == ["answer"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_cancel_is_not_tried_again_where_the_service_asks_for_a_long_pause(
+    service: Callable[[str], Any], terminated: Callable[..., None], clock: Any
+) -> None:
+    runs = service("b3os")
+    runs.emulator.set_defaults("b3os", script="forever")
+    runs.emulator.add_fault(kind="status", status=429, retry_after=120, provider="b3os", action="cancel", count=None)
+    terminated("GET", 2)
+    status, log = ends_of(runs, asset_of())
+    assert status is dg.DagsterRunStatus.CANCELED
+    assert runs.cancels == 1
+    assert "could not be cancelled and may go on: the service asks for a pause" in log
+
+
 def test_an_interrupt_that_is_on_its_way_already_may_be_dropped() -> None:
     done: list[str] = []
     held = HeldInterrupts(drop=True)

@@ -7,6 +7,8 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.job_base import InMemoryJob
+from dagster._core.execution.api import execute_run
 
 from runops.core import NYX_GATE, Outcome, RunClient, Verdict
 from runops.dagster import build_run_asset, wait_for_run
@@ -260,6 +262,134 @@ def test_nothing_is_submitted_while_the_dagster_run_is_being_terminated(service:
     assert "being terminated" in ended.log
     assert ended.of(dg.DagsterEventType.STEP_UP_FOR_RETRY) == []
     assert runs.submits == 0
+
+
+def failing_before(monkeypatch: pytest.MonkeyPatch, method: str, *, after: bool = False) -> None:
+    """The Dagster run is marked as failed before a record is written, or right after it."""
+    from runops.dagster.attach import Records
+
+    real = getattr(Records, method)
+
+    def marked(self: Records, *args: Any, **options: Any) -> None:
+        if after:
+            real(self, *args, **options)
+        assert self._run is not None
+        self._context.instance.report_run_failed(self._run)
+        if not after:
+            real(self, *args, **options)
+
+    monkeypatch.setattr(Records, method, marked)
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_step_that_outlives_its_dagster_run_submits_nothing_beside_a_re_execution(
+    service: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch, after: bool
+) -> None:
+    failing_before(monkeypatch, "submitting", after=after)
+    runs = service("b3os")
+    ended = runs.materialize(asset_of("b3os"))
+    assert "The Dagster run is over already" in ended.log
+    assert "B3OS started nothing" in ended.log
+    assert ended.of(dg.DagsterEventType.STEP_UP_FOR_RETRY) == []
+    assert runs.submits == 0
+
+
+def test_a_step_that_outlives_its_dagster_run_cancels_nothing_when_its_own_time_is_up(
+    service: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing_before(monkeypatch, "submitted", after=True)
+    runs = service("b3os")
+    runs.emulator.set_defaults("b3os", script="forever")
+    ended = runs.materialize(asset_of("b3os", timeout=60, retry_policy=None))
+    assert "is not cancelled" in ended.log
+    assert (runs.submits, runs.cancels) == (1, 0)
+
+
+FROM_FAILURE = {"dagster/is_resume_retry": "true"}
+BY_THE_DAEMON = {"dagster/retry_number": "1"}
+
+
+@pytest.mark.parametrize(
+    ("tags", "died", "submits"),
+    [
+        (FROM_FAILURE, "in the wait", 1),
+        (BY_THE_DAEMON, "in the wait", 1),
+        ({}, "in the wait", 2),
+        (FROM_FAILURE, "after it", 1),
+        (BY_THE_DAEMON, "after it", 2),
+        ({}, "after it", 2),
+    ],
+    ids=lambda value: ",".join(value) or "anew" if isinstance(value, dict) else str(value),
+)
+def test_a_run_that_may_be_alive_gets_no_second_one_from_a_retry_of_the_whole_dagster_run(
+    service: Callable[[str], Any], dying: Callable[..., None], tags: dict[str, str], died: str, submits: int
+) -> None:
+    runs = service("b3os")
+    broken = iter([True])
+
+    @dg.op(required_resource_keys={"b3os"})
+    def external(context) -> None:
+        resource = context.resources.b3os
+        wait_for_run(context, resource, call=resource.call(**CALLS["b3os"]))
+        if next(broken, False):
+            raise RuntimeError("what follows the wait")
+
+    @dg.job(resource_defs={"b3os": runs.resource}, executor_def=dg.in_process_executor)
+    def job() -> None:
+        external()
+
+    if died == "in the wait":
+        dying("wait")
+    instance = runs.instance
+    first = instance.create_run_for_job(job)
+    assert not execute_run(InMemoryJob(job), first, instance, raise_on_error=False).success
+    if died == "in the wait":
+        assert next(broken)
+    again = instance.create_run_for_job(job, parent_run_id=first.run_id, root_run_id=first.run_id, tags=tags)
+    assert execute_run(InMemoryJob(job), again, instance, raise_on_error=False).success
+    assert (runs.submits, runs.cancels) == (submits, 0)
+
+
+def test_a_call_that_differs_from_try_to_try_is_said_to_lose_the_run(
+    service: Callable[[str], Any], dying: Callable[..., None]
+) -> None:
+    runs = service("b3os")
+    tries = iter(range(9))
+    dying("wait")
+    asset = build_run_asset(
+        key="external",
+        resource_key="b3os",
+        call=lambda context: {"workflow_id": "wf_1", "payload": {"try": next(tries)}},
+        retry_policy=TWO_RETRIES,
+    )
+    ended = runs.materialize(asset)
+    (first, _) = runs.emulator.runs(provider="b3os")
+    assert f"An earlier try of this step submitted b3os run {first['run_id']} with other arguments" in ended.log
+    assert "the same on every try" in ended.log
+
+
+def test_a_storm_of_a_quarter_of_an_hour_neither_cancels_nor_resubmits(
+    service: Callable[[str], Any], clock: Any
+) -> None:
+    runs = service("b3os")
+    runs.emulator.set_defaults("b3os", script="succeeded", seconds=300)
+    began: list[float] = []
+
+    def weather() -> None:
+        if runs.submits and not began:
+            began.append(clock.now)
+            runs.emulator.add_fault(kind="status", status=503, provider="b3os", count=None)
+        elif began and clock.now - began[0] >= 890:
+            runs.emulator.reset(only=("faults",))
+
+    clock.on_sleep = weather
+    ended = runs.materialize(asset_of("b3os"))
+    refused = runs.emulator.requests(provider="b3os", status=503)
+    assert refused[-1]["time"] - refused[0]["time"] > 800
+    assert len(refused) > 15
+    assert ended.materialized == ["external"]
+    assert ended.of(dg.DagsterEventType.STEP_UP_FOR_RETRY) == []
+    assert (runs.submits, runs.cancels) == (1, 0)
 
 
 def test_a_wait_without_call_or_ref_or_with_a_call_of_another_service_is_refused(

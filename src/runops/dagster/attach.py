@@ -51,6 +51,11 @@ class Attempt:
     verdict: str | None = None
 
     @property
+    def may_be_alive(self) -> bool:
+        """Whether nobody has seen the run's end."""
+        return self.ended in (None, Outcome.TIMED_OUT, _GAVE_UP)
+
+    @property
     def rejected(self) -> bool:
         """Whether the run ended in a way that failed the step for good, as a finding fails a gate."""
         if self.verdict != Verdict.FAIL or self.ended is None or self.ended == Outcome.TIMED_OUT:
@@ -88,17 +93,31 @@ class Records:
         return cls(context, _compat.run_of(context), call=call, root=root)
 
     def earlier(self) -> Attempt | None:
-        """The newest earlier submission that may still matter: of this run, or of the failed runs it continues."""
-        run = self._run
+        """The newest earlier submission that may still matter: of this run, or of the failed runs it continues.
+
+        A retry of the whole run, which Dagster starts by itself, does everything again that is over; but a run that
+        may be alive is not to get a second one beside it.
+        """
+        run, all_again = self._run, False
         for _ in range(_DEEPEST):
             if run is None:
                 return None
-            found = self._folded(run)
+            found = self._folded(run, self._marks)
             if found is not None:
-                return found
-            parent = run.parent_run_id if _compat.continues_a_failed_run(run) else None
+                return found if found.may_be_alive or not all_again else None
+            continues = _compat.continues_a_failed_run(run)
+            all_again = all_again or not continues
+            parent = run.parent_run_id if continues or _compat.started_by_run_retries(run) else None
             run = self._context.instance.get_run_by_id(parent) if parent else None
         return None
+
+    def unlike(self) -> Attempt | None:
+        """What an earlier try of this step in the same Dagster run submitted with other arguments, if it may live."""
+        if self._run is None or self._context.retry_number == 0:
+            return None
+        marks = {name: value for name, value in self._marks.items() if name not in ("submission", "nth")}
+        found = self._folded(self._run, {**marks, "attempt": self._context.retry_number - 1})
+        return found if found is not None and found.may_be_alive else None
 
     def submitting(self, provider: str, known: frozenset[str] | None) -> None:
         """Before the submit. If this cannot be written nothing may be sent, so it raises."""
@@ -143,10 +162,10 @@ class Records:
         over = attempt.stopped or attempt.ended is not None
         return None if over or not self.here(attempt) else attempt.deadline
 
-    def _folded(self, run: dg.DagsterRun) -> Attempt | None:
+    def _folded(self, run: dg.DagsterRun, marks: Mapping[str, Any]) -> Attempt | None:
         found: Attempt | None = None
         for record in self._read(run):
-            if any(record.get(name) != value for name, value in self._marks.items()):
+            if any(record.get(name) != value for name, value in marks.items()):
                 continue
             found = _after(found, record, run)
         return found

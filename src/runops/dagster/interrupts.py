@@ -38,10 +38,11 @@ class HeldInterrupts:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
+            # Before the first handler: an error in here would leave handlers behind.
+            self._holding = True
             for number in _SIGNALS:
                 self._before[number] = signal.getsignal(number)
                 signal.signal(number, self._arrived)
-            self._holding = True
         return self
 
     def __exit__(

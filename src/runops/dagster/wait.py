@@ -26,6 +26,7 @@ from runops.core import (
     RunopsError,
     RunRef,
     RunSnapshot,
+    TransientError,
     UnknownStateError,
     Verdict,
     flows,
@@ -40,6 +41,8 @@ from runops.dagster.resource import ProviderResource
 
 CANCEL_REQUEST_TIMEOUT = 5.0
 """Seconds for one request of a cancel: whoever pressed Terminate waits for it."""
+CANCEL_PATIENCE = 30.0
+"""Seconds after which a refused cancel is not tried again, whatever pause the service asks for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +183,9 @@ def submit_run(
             raise settle.failure_of(error) from error
 
 
+_OVER = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE)
+
+
 @dataclass(frozen=True, slots=True)
 class _Start:
     """The run to wait for.
@@ -255,14 +261,14 @@ class _Wait:
 
     def for_given(self, ref: RunRef) -> RunSnapshot:
         """Wait for a run that somebody else started."""
-        self._refuse_after_terminate()
+        self._refuse_when_over()
         self._tag(ref, "awaited")
         with self._stopping_on_interrupt(), self.resource.client() as client:
             return self._follow(client, _Start(ref, self.patience.deadline))
 
     def for_submitted(self, call: Call, reattach: bool) -> RunSnapshot:
         """Wait for a run that this step submits, or has submitted in an earlier try."""
-        self._refuse_after_terminate()
+        self._refuse_when_over()
         held = HeldInterrupts()
         with self._stopping_on_interrupt(), self.resource.client(sleep=held.sleep) as client:
             records = self.records = Records.of(self.context, call=call, root=client.root)
@@ -275,7 +281,7 @@ class _Wait:
 
     def only_submitted(self, call: Call, reattach: bool, keep: Callable[[RunRef, float], None]) -> RunRef:
         """Submit a run, or take up the one that this step has submitted in an earlier try."""
-        self._refuse_after_terminate()
+        self._refuse_when_over()
         held = HeldInterrupts()
         with self._stopping_on_interrupt(), self.resource.client(sleep=held.sleep) as client:
             records = self.records = Records.of(self.context, call=call, root=client.root)
@@ -287,8 +293,17 @@ class _Wait:
             return start.ref
 
     def _begin(self, client: RunClient, records: Records, call: Call, held: HeldInterrupts, reattach: bool) -> _Start:
-        earlier = records.earlier() if reattach else None
+        if not reattach:
+            return self._submit(client, records, call, held)
+        earlier = records.earlier()
         start = self._take_up(client, records, call, earlier) if earlier else None
+        unlike = records.unlike() if earlier is None else None
+        if unlike is not None:
+            self._say(
+                f"An earlier try of this step submitted {unlike.ref or 'a run'} with other arguments, and it may be "
+                "alive. Let call give the same on every try, so that a retry takes the run up.",
+                logging.WARNING,
+            )
         return start or self._submit(client, records, call, held)
 
     def _submit_after(
@@ -314,7 +329,6 @@ class _Wait:
 
     def _submit(self, client: RunClient, records: Records, call: Call, held: HeldInterrupts) -> _Start:
         known = client.drive(flows.survey(self.provider, call))
-        self._refuse_after_terminate()
         with held:
             self.alive = ref = self._post(client, records, call, known, held)
             start = _Start(ref, self.patience.deadline, submitted_at=time.time())
@@ -334,22 +348,41 @@ class _Wait:
         held.may_break = True
         held.let_through()
         records.submitting(self.provider.title, known)
-        flow = flows.submit(self.provider, call, known=known, adopt_uncertain=self.adopt_uncertain)
         try:
+            # After the record: a re-execution starts when this run is over, and then it finds the record.
+            self._refuse_when_over()
+            flow = flows.submit(self.provider, call, known=known, adopt_uncertain=self.adopt_uncertain)
             return client.drive(_noting_what_is_sure(flow, held))
-        except (AnswerError, *INTERRUPTS):
+        except (AnswerError, dg.Failure, *INTERRUPTS):
             # A lost answer is another error: these tell that no run was started.
             records.refused(self.provider.title)
             raise
 
-    def _refuse_after_terminate(self) -> None:
-        """A retry policy runs a terminated step again: it must find nothing to start and nothing to wait for."""
-        run = _compat.run_of(self.context)
-        now = self.context.instance.get_run_by_id(run.run_id) if run else None
-        if now is not None and now.status in (dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED):
+    def _refuse_when_over(self) -> None:
+        """Start nothing for a Dagster run that is terminated or over.
+
+        A retry policy runs a terminated step again, and a step outlives a worker that was killed.
+        """
+        status = self._status()
+        if status in (dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED):
             raise dg.Failure(
                 description="The Dagster run is being terminated: no run is submitted.", allow_retries=False
             )
+        if status in _OVER:
+            raise dg.Failure(description="The Dagster run is over already: no run is submitted.", allow_retries=False)
+
+    def _status(self) -> dg.DagsterRunStatus | None:
+        run = _compat.run_of(self.context)
+        now = self.context.instance.get_run_by_id(run.run_id) if run else None
+        return now.status if now else None
+
+    def _left_behind(self) -> bool:
+        """Whether this step has outlived its Dagster run."""
+        try:
+            return self._status() in _OVER
+        except Exception as error:  # noqa: BLE001 - a storage raises what it likes
+            self._say(f"The Dagster run could not be looked up ({type(error).__name__}).", logging.WARNING)
+            return False
 
     # --- take up again ---
 
@@ -412,6 +445,10 @@ class _Wait:
             raise
         if last.run_ended:
             self.alive = None
+        elif self.cancel_on_timeout and self._left_behind():
+            # A re-execution may wait for the same run, with a deadline of its own. (An interrupt is another matter:
+            # whoever ends a Dagster run for its run time marks it as failed before this step hears of it.)
+            self._say(f"The Dagster run is over already: {start.ref} is not cancelled.", logging.WARNING)
         elif self.cancel_on_timeout:
             self._stop(start.ref)
         return last
@@ -437,7 +474,7 @@ class _Wait:
             return
         seconds = min(CANCEL_REQUEST_TIMEOUT, self.resource.request_timeout)
         try:
-            with self.resource.client(request_timeout=seconds) as client:
+            with self.resource.client(request_timeout=seconds, sleep=_pauses_of_a_cancel()) as client:
                 client.cancel(ref)
         except RunopsError as error:
             self._say(f"{ref} could not be cancelled and may go on: {error}", logging.ERROR)
@@ -464,6 +501,18 @@ class _Wait:
             self.context.instance.add_run_tags(run.run_id, {f"runops.{ref.provider}/{ref.run_id}": word})
         except Exception as error:  # noqa: BLE001 - a storage raises what it likes
             self._say(f"The Dagster run could not be tagged with {ref} ({type(error).__name__}).", logging.WARNING)
+
+
+def _pauses_of_a_cancel() -> Callable[[float], None]:
+    """A sleep that gives up rather than let somebody wait for long."""
+    ends = time.monotonic() + CANCEL_PATIENCE
+
+    def sleep(seconds: float) -> None:
+        if time.monotonic() + seconds > ends:
+            raise TransientError(f"the service asks for a pause of {seconds:.0f} s before the cancel is tried again.")
+        time.sleep(seconds)
+
+    return sleep
 
 
 def _noting_what_is_sure(flow: Flow[RunRef], held: HeldInterrupts) -> Flow[RunRef]:
