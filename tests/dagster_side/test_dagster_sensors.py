@@ -55,6 +55,15 @@ class Daemon:
             found += [record.asset_materialization or record.event_log_entry.asset_observation for record in records]
         return Counter(event.metadata["runops/run_id"].value for event in found if "runops/run_id" in event.metadata)
 
+    def judged(self, key: str) -> Counter[str]:
+        """How often the check of an asset was evaluated for each run."""
+        check = dg.AssetCheckKey(dg.AssetKey.from_user_string(key), "runops_outcome")
+        records = self.instance.event_log_storage.get_asset_check_execution_history(check, limit=5000)
+        found = [
+            r.event.dagster_event.asset_check_evaluation_data for r in records if r.event and r.event.dagster_event
+        ]
+        return Counter(str(data.metadata["runops/run_id"].value) for data in found)
+
 
 @pytest.fixture
 def daemon(service: Callable[[str], Any]) -> Any:
@@ -138,6 +147,7 @@ def test_five_runs_a_tick_over_many_bad_ticks_are_reported_once_each(daemon: Any
     found = {run_id: key for key in keys for run_id in watch.reported(key)}
     assert found == made
     assert {count for key in keys for count in watch.reported(key).values()} == {1}
+    assert all(watch.judged(key) == watch.reported(key) for key in keys)
     assert len(made) == 5 * ticks
 
 
@@ -198,6 +208,7 @@ def test_a_daemon_that_dies_between_events_and_cursor_reports_nothing_twice(daem
         watch.tick(dies_after=written)
     watch.tick()
     assert watch.reported("audit") == {ref.run_id: 1 for ref in refs}
+    assert watch.judged("audit") == {ref.run_id: 1 for ref in refs}
 
 
 def test_a_partition_is_added_even_if_the_daemon_died_after_the_events(daemon: Any, clock: Any) -> None:

@@ -9,6 +9,7 @@ import dagster as dg
 from dagster._core.errors import DagsterInvalidPropertyError
 from dagster._core.events import EngineEventData
 from dagster._core.storage.tags import ASSET_RESUME_RETRY_TAG, BACKFILL_ID_TAG, RESUME_RETRY_TAG, RETRY_NUMBER_TAG
+from dagster.components.resolved.errors import ResolutionException as ResolutionException
 
 StepContext = dg.OpExecutionContext | dg.AssetExecutionContext | dg.AssetCheckExecutionContext
 
@@ -55,6 +56,17 @@ def engine_events(
     for entry in instance.all_logs(run_id, of_type=dg.DagsterEventType.ENGINE_EVENT):
         if entry.step_key == step_key and entry.dagster_event is not None:
             yield entry.dagster_event.engine_event_data.metadata
+
+
+def newest_check_evaluations(
+    instance: dg.DagsterInstance, asset_key: dg.AssetKey, check_name: str, limit: int
+) -> Iterator[Mapping[str, dg.MetadataValue[Any]]]:
+    """The metadata of the newest evaluations of a check, newest first."""
+    key = dg.AssetCheckKey(asset_key, check_name)
+    for record in instance.event_log_storage.get_asset_check_execution_history(key, limit):
+        event = record.event.dagster_event if record.event else None
+        if event is not None and event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+            yield event.asset_check_evaluation_data.metadata
 
 
 def continues_a_failed_run(run: dg.DagsterRun) -> bool:

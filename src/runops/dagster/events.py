@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import dagster as dg
 
 from runops.core import RunRef, RunSnapshot, Verdict
-from runops.dagster import settle
+from runops.dagster import _compat, settle
 
 AssetEvent = dg.AssetMaterialization | dg.AssetObservation | dg.AssetCheckEvaluation
 
@@ -30,11 +31,19 @@ class ReportedRuns:
         self._asset_key = asset_key
         self._after = self.newest = after
         self._found: set[RunRef] | None = None
+        self._judged: set[RunRef | None] | None = None
 
     def __contains__(self, ref: RunRef) -> bool:
         if self._found is None:
             self._found = set(self._read())
         return RunRef(provider=ref.provider, run_id=ref.run_id) in self._found
+
+    def judged(self, ref: RunRef) -> bool:
+        """Whether the check's history shows a run; asked only of one that the log shows."""
+        if self._judged is None:
+            evaluations = _compat.newest_check_evaluations(self._instance, self._asset_key, settle.CHECK_NAME, _PAGE)
+            self._judged = {_run_of(metadata) for metadata in evaluations}
+        return RunRef(provider=ref.provider, run_id=ref.run_id) in self._judged
 
     def _read(self) -> Iterator[RunRef]:
         wanted = dg.AssetRecordsFilter(asset_key=self._asset_key, after_storage_id=self._after)
@@ -45,7 +54,7 @@ class ReportedRuns:
                 for record in page.records:
                     self.newest = max(self.newest, record.storage_id)
                     event = record.asset_materialization or record.event_log_entry.asset_observation
-                    ref = _run_of(event) if event else None
+                    ref = _run_of(event.metadata) if event else None
                     if ref is not None:
                         yield ref
                 if not page.has_more:
@@ -53,8 +62,8 @@ class ReportedRuns:
                 cursor = page.cursor
 
 
-def _run_of(event: dg.AssetMaterialization | dg.AssetObservation) -> RunRef | None:
-    provider, run_id = (event.metadata.get(f"runops/{name}") for name in ("provider", "run_id"))
+def _run_of(metadata: Mapping[str, dg.MetadataValue[Any]]) -> RunRef | None:
+    provider, run_id = (metadata.get(f"runops/{name}") for name in ("provider", "run_id"))
     if isinstance(provider, dg.TextMetadataValue) and isinstance(run_id, dg.TextMetadataValue):
         return RunRef(provider=provider.value or "", run_id=run_id.value or "")
     return None
@@ -69,8 +78,8 @@ def events_of(
 ) -> Iterator[AssetEvent]:
     """The events that report a run to an asset, as far as the log does not show them yet.
 
-    What tells that a run was reported is its materialisation or observation. The evaluation of the check says the
-    same once more and comes last, so after a crash it may come twice.
+    What tells that a run was reported is its materialisation or observation. The evaluation of the check comes after
+    it, so that a daemon which died between the two is given the evaluation alone.
 
     Args:
         reported: What the asset's log shows.
@@ -83,7 +92,10 @@ def events_of(
     if snapshot.finished_at is not None:
         metadata["dagster/last_updated_timestamp"] = dg.MetadataValue.timestamp(snapshot.finished_at)
     description = snapshot.summary()
-    if snapshot.ref not in reported:
+    if snapshot.ref in reported:
+        if reported.judged(snapshot.ref):
+            return
+    else:
         if verdict in (Verdict.SUCCEED, Verdict.WARN):
             yield dg.AssetMaterialization(
                 asset_key,
@@ -100,7 +112,7 @@ def events_of(
         passed=verdict is Verdict.SUCCEED,
         severity=settle.severity(verdict),
         metadata=metadata,
-        description=description,
+        description=settle.judged(snapshot, verdict),
     )
 
 
