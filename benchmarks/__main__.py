@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import fnmatch
 import json
+import os
 import subprocess
 import sys
 import time
@@ -64,7 +65,7 @@ def main() -> None:
         asked.json.parent.mkdir(parents=True, exist_ok=True)
         asked.json.write_text(json.dumps({"machine": machine(), "results": results}, indent=1))
     print(table(results))
-    print(f"\n{machine()['cores']} cores, Python {machine()['python']}. All figures: {asked.json}")
+    print(f"\n{machine()['cores']} cores, Python {machine()['python']}. All figures: {os.path.relpath(asked.json)}")
 
 
 def environment() -> Path:

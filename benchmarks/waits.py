@@ -17,7 +17,6 @@ import time
 import urllib.request
 from array import array
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from ssl import create_default_context
@@ -203,6 +202,7 @@ class Bench:
         self.errors: list[str] = []
         self.lag = Lag()
         self.logged: list[str] = []
+        self.resident_by_minute: list[int] = []
         self.resident_at: dict[int, int] = {}
         self.objects_at: dict[int, int] = {}
 
@@ -243,6 +243,11 @@ class Bench:
 
         await asyncio.gather(*(lane() for _ in range(at_once)))
 
+    async def sample(self) -> None:
+        while True:
+            self.resident_by_minute.append(resident())
+            await asyncio.sleep(60)
+
     async def run(self) -> dict[str, Any]:
         """Do it, and say what it cost."""
         scenario = self.scenario
@@ -250,6 +255,7 @@ class Bench:
         await self.warm_up()
         before = resident()
         watching = asyncio.create_task(self.lag.watch() if scenario.watch_lag else asyncio.sleep(0))
+        sampling = asyncio.create_task(self.sample())
         await self.ask(f"/_begin?count={scenario.waits}")
         began, used = time.monotonic(), cpu()
         live: dict[str, Any] = {}
@@ -267,10 +273,10 @@ class Bench:
         ended, used = time.monotonic(), cpu() - used
         late = self.lag.between(began, ended)
         watching.cancel()
+        sampling.cancel()
         figures = await self.ask("/_figures")
         await self.subject.close()
-        with suppress(asyncio.CancelledError):
-            await watching
+        await asyncio.gather(watching, sampling, return_exceptions=True)
         await asyncio.sleep(0.5)
         ends = {int(number): end for number, end in figures["ends"].items()}
         detected = {number: seen - ends[number] for number, seen in enumerate(self.events) if seen and number in ends}
@@ -298,6 +304,7 @@ class Bench:
             "lag_most": max(late, default=None),
             "busy": used / (ended - began),
             **live,
+            "resident_by_minute": self.resident_by_minute,
             "resident_at": self.resident_at,
             "objects_at": self.objects_at,
             "left_tasks": len(asyncio.all_tasks()) - 1,
