@@ -650,6 +650,30 @@ def test_without_a_limit_a_429_halves_the_pace_and_it_recovers(monkeypatch: pyte
     run(scenario)
 
 
+def test_a_service_that_refuses_everything_is_asked_less_and_less_and_soon_as_before_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(poller, "RECOVERY", 0.2)
+    count, every = 100, 0.5
+    planned = count / every
+
+    async def scenario(service: Service) -> None:
+        client = service.client()
+        waits = [asyncio.create_task(client.wait(ref(n), patience=fast(every))) for n in range(count)]
+        await until(lambda: len(service.asked) > 2 * count)
+        shared = the_poller()
+        service.answer = lambda path, key: (429, {}, b"{}")
+        await until(lambda: shared._allowed() <= planned / 8, 10)
+        service.answer = lambda path, key: body(path.rpartition("/")[2], "processing")
+        began = time.monotonic()
+        await until(lambda: shared._allowed() >= planned / 2, 10)
+        # By doubling; by tenths alone it would take three times as long.
+        assert time.monotonic() - began < 0.2 * 12
+        await cancelled(*waits)
+
+    run(scenario)
+
+
 def test_retry_after_holds_back_its_credential_and_no_other() -> None:
     async def scenario(service: Service) -> None:
         held = [service.client("held"), service.client("held")]

@@ -45,7 +45,11 @@ TICK = 0.05
 LATENESS = 2 * TICK
 """Seconds by which a request may leave late without moving the ones after it: a busy loop must not lower the pace."""
 RECOVERY = 10.0
-"""Seconds without a 429 after which the pace rises by a tenth again."""
+"""Seconds between two halvings after 429, and without a 429 until the pace rises again."""
+SLOW_RISE = 1.1
+"""By how much it rises where it may meet the limit again; below that it doubles."""
+DEEPEST = 16
+"""Where nothing is answered any more, halving ends at this part of the pace at which it began."""
 SHORTEST = 0.05
 """Seconds between two looks at a run that are planned for at the least."""
 FIRST_ROUND = 10.0
@@ -187,7 +191,9 @@ class Poller:
         self._leaving: list[tuple[float, float]] = []
         self._latency = 0.005
         self._slowed_to: float | None = None
-        self._slowed_at = 0.0
+        self._slowed_at = self._refused_at = self._rose_at = 0.0
+        self._may_hold = 0.0
+        self._served = False
         self._telling: asyncio.TimerHandle | None = None
         self._told_delay = False
         self._leases = 0
@@ -534,10 +540,10 @@ class Poller:
         slowed_to = self._slowed_to
         if slowed_to is None:
             return pace
-        steps = (self._loop.time() - self._slowed_at) // RECOVERY
-        if steps >= 1:
-            slowed_to *= 1.1**steps
-            self._slowed_to, self._slowed_at = slowed_to, self._loop.time()
+        now = self._loop.time()
+        if now - max(self._slowed_at, self._refused_at, self._rose_at) >= RECOVERY:
+            slowed_to *= SLOW_RISE if slowed_to >= self._may_hold else 2.0
+            self._slowed_to, self._rose_at = slowed_to, now
         if slowed_to >= pace:
             self._slowed_to = None
         return min(pace, slowed_to)
@@ -545,10 +551,15 @@ class Poller:
     def _slow_down(self) -> None:
         """Halve the pace after a 429, once for all that were under way when it came."""
         now = self._loop.time()
+        self._refused_at = now
         if self._slowed_to is not None and now - self._slowed_at < RECOVERY:
             return
-        self._slowed_to = max(min(self._allowed(), self._planned()) / 2, SLOWEST)
-        self._slowed_at = now
+        pace = min(self._allowed(), self._planned())
+        if self._slowed_to is None or self._served:
+            # Half of a pace at which some were answered; where none was, the limit is not what it has met.
+            self._may_hold = pace / 2
+        self._slowed_to = max(pace / 2, self._may_hold / (DEEPEST / 2), SLOWEST)
+        self._slowed_at, self._served = now, False
         self._will_tell_delay()
 
     def _will_tell_delay(self) -> None:
@@ -624,6 +635,8 @@ class Poller:
             self._latency += 0.05 * (took - self._latency)
         if answer.status == RATE_LIMITED:
             self._slow_down()
+        else:
+            self._served = True
         return answer
 
     async def _look(self, run: _Run) -> None:
