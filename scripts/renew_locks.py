@@ -21,12 +21,12 @@ OPTIONS = (
 
 
 def main() -> None:
-    """Write dev.lock, then uv.lock with the same uv, and the locks of the benchmarks and of the oldest Airflow."""
+    """Write dev.lock, then uv.lock with the same uv, and the locks of the benchmarks, the oldest Airflow and the pictures."""
     lock = ROOT / "requirements" / "dev.lock"
     compile_pins("pyproject.toml", "--all-extras", "--group=dev", output=lock)
     pins = (line.split()[0] for line in lock.read_text(encoding="utf-8").splitlines() if line.startswith("uv=="))
     compile_pins("-", output=ROOT / "requirements" / "uv.lock", given=next(pins))
-    for name in ("bench", "airflow-lowest"):
+    for name in ("bench", "airflow-lowest", "screenshots"):
         compile_pins(f"requirements/{name}.in", output=ROOT / "requirements" / f"{name}.lock")
 
 
