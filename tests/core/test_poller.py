@@ -966,3 +966,14 @@ def test_the_interval_is_from_look_to_look_however_slow_the_service() -> None:
         await cancelled(wait)
 
     run(scenario)
+
+
+def test_a_wait_without_an_end_waits_in_line_like_any_other() -> None:
+    async def scenario(service: Service) -> None:
+        client = service.client(requests_per_minute=600)
+        waits = [asyncio.create_task(client.wait(ref(n), patience=fast(0.5, float("inf")))) for n in range(8)]
+        await until(lambda: len(service.asked) >= 8)
+        service.answer = lambda path, key: body(path.rpartition("/")[2], "completed")
+        assert {end.outcome for end in await asyncio.gather(*waits)} == {Outcome.SUCCEEDED}
+
+    run(scenario)

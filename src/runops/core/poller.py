@@ -441,7 +441,7 @@ class Poller:
 
     def _remind_by(self, wait: _Wait, by: float | None) -> None:
         """Nobody knows how long the line will take, for a pause may be asked for at any moment."""
-        if by is not None:
+        if by is not None and math.isfinite(by):
             self._remind(wait, max(by - self._channel.clock(), 0.0) + 1.0)
 
     def _go_on(self) -> None:
