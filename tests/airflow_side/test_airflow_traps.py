@@ -1,7 +1,4 @@
-"""The known traps of Airflow as a host, by number. Where a trap is proven at length elsewhere, this says where.
-
-Number 26, Airflow's log servers on all interfaces, touches whoever starts Airflow, and nothing here does.
-"""
+"""The known traps of Airflow as a host, by number: each is sprung here once. Other tests go into the details."""
 
 from __future__ import annotations
 
@@ -9,27 +6,22 @@ import asyncio
 import inspect
 import json
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from airflow.sdk import BaseOperatorLink, BaseSensorOperator
+from airflow.sdk.execution_time import task_runner
 from airflow.triggers.base import BaseEventTrigger, BaseTrigger
 
 import runops.airflow
-from runops.airflow import RunFinishedTrigger, RunTrigger, _compat, exceptions, link, operator, trigger, waiting
-from runops.airflow._compat import AirflowFailException, AirflowSensorTimeout, TaskDeferred
+from runops.airflow import NexioRunSensor, RunFinishedTrigger, RunTrigger, _compat, exceptions, link, operator, trigger
+from runops.airflow._compat import AirflowFailException, AirflowSensorTimeout, AirflowSkipException, TaskDeferred
 
-HERE = Path(__file__).parent
+ROOT = Path(__file__).parents[2]
 SOURCES = Path(inspect.getfile(runops.airflow)).parent
-
-
-def proven_in(file: str, *tests: str) -> None:
-    """Fails when a test that a trap relies on has gone or has another name."""
-    text = (HERE / file).read_text(encoding="utf-8")
-    missing = [name for name in tests if not re.search(rf"^(async )?def {name}\(", text, re.MULTILINE)]
-    assert not missing
 
 
 def deferral(host: Any, task: Any, context: Any) -> TaskDeferred:
@@ -38,14 +30,21 @@ def deferral(host: Any, task: Any, context: Any) -> TaskDeferred:
     return deferred.value
 
 
-def test_airflow_trap_01_on_kill_on_a_reassignment_cancels_nothing() -> None:
-    """The whole table of states is in test_trigger."""
-    assert {"deferred", "running"} <= trigger.ALIVE
-    proven_in(
-        "test_trigger.py",
-        "test_a_kill_by_a_person_cancels_and_a_move_to_another_triggerer_does_not",
-        "test_a_state_that_cannot_be_read_leaves_the_run_alone",
-    )
+@pytest.mark.parametrize(("state", "cancels"), [("deferred", 0), ("running", 0), ("failed", 1)])
+def test_airflow_trap_01_on_kill_on_a_reassignment_cancels_nothing(
+    host: Any, operators: Any, calls: Any, monkeypatch: pytest.MonkeyPatch, state: str, cancels: int
+) -> None:
+    host.emulator.set_defaults(script="forever", seconds=900)
+    deferred = deferral(host, operators["b3os"](task_id="w", **calls["b3os"], deferrable=True), host.context())
+
+    class Triggerer:
+        async def asend(self, asked: Any) -> Any:
+            return SimpleNamespace(task_states={"a_run": {"w": state}})
+
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", Triggerer(), raising=False)
+    deferred.trigger.task_instance = SimpleNamespace(dag_id="a_dag", task_id="w", run_id="a_run", map_index=-1)
+    asyncio.run(deferred.trigger.on_kill())
+    assert len(host.emulator.requests(action="cancel")) == cancels
 
 
 def test_airflow_trap_02_no_trigger_fires_in_the_first_seconds_after_its_deferral(host: Any, sensors: Any) -> None:
@@ -70,34 +69,65 @@ def test_airflow_trap_03_nothing_secret_is_in_rows_events_or_what_a_task_resumes
         assert "127.0.0.1" not in written
 
 
-def test_airflow_trap_04_execution_timeout_holds_while_deferred_and_from_the_start_of_the_try() -> None:
-    proven_in("test_operator.py", "test_execution_timeout_while_deferred_ends_the_try_and_cancels_if_asked")
-    proven_in(
-        "test_sensor_waits.py",
-        "test_execution_timeout_ends_a_deferred_try_as_a_retryable_failure_also_under_soft_fail",
-    )
+def test_airflow_trap_04_execution_timeout_holds_while_deferred_and_from_the_start_of_the_try(
+    host: Any, operators: Any, calls: Any
+) -> None:
+    host.emulator.set_defaults(script="forever", seconds=900)
+    limit = timedelta(seconds=60)
+    task = operators["b3os"](task_id="a_task", **calls["b3os"], deferrable=True, execution_timeout=limit)
+    context = host.context()
+    deferral(host, task, context)
+    host.clock.sleep(20)
+    # The process that resumes gets Airflow's whole limit again; ours goes on.
+    with pytest.raises(TaskDeferred) as again:
+        task.resume_execution("__fail__", {"error": "Trigger failure"}, context)
+    event = host.fired(again.value)
+    assert host.clock.passed == pytest.approx(60, abs=1)
+    with pytest.raises(exceptions.RunTimedOut):
+        task.resume_execution("execute_complete", {"event": event}, context)
+    assert context["ti"].xcoms["run"]["ended_by"] == "execution_timeout"
 
 
-def test_airflow_trap_05_a_deferral_timeout_is_met_in_resume_execution() -> None:
-    assert "resume_execution" in vars(waiting.RunWaiting)
-    proven_in("test_sensor_waits.py", "test_no_event_in_time_leads_to_a_last_look_and_a_run_found_over_wins")
+def test_airflow_trap_05_a_deferral_timeout_is_met_in_resume_execution(host: Any, operators: Any, calls: Any) -> None:
+    """Airflow calls neither the next method nor ``on_kill`` then."""
+    host.emulator.set_defaults(script="forever", seconds=9000)
+    task, context = operators["b3os"](task_id="a_task", **calls["b3os"], timeout=600, deferrable=True), host.context()
+    deferred = deferral(host, task, context)
+    host.clock.sleep(deferred.timeout.total_seconds())  # pyright: ignore[reportOptionalMemberAccess]
+    with pytest.raises(exceptions.RunTimedOut):
+        task.resume_execution("__fail__", {"error": "Trigger timeout"}, context)
+    assert len(host.emulator.requests(action="cancel")) == 1
 
 
-def test_airflow_trap_06_soft_fail_means_the_same_in_every_mode_and_hides_no_missing_connection() -> None:
-    proven_in(
-        "test_sensor_waits.py",
-        "test_a_missing_connection_fails_under_soft_fail_and_is_named",
-        "test_a_crashed_trigger_fails_under_soft_fail_and_says_what_happened",
-    )
-    proven_in("test_sensor_outcomes.py", "test_soft_fail_skips_on_failed_cancelled_and_timed_out")
+def test_airflow_trap_06_soft_fail_means_the_same_in_every_mode_and_hides_no_missing_connection(
+    host: Any, sensors: Any, mode: Any
+) -> None:
+    run = host.made("nexio", script="failed")
+    ended = host.run(sensors["nexio"](task_id="w", **run, soft_fail=True, **mode))
+    assert type(ended.error) is AirflowSkipException
+    ended = host.run(sensors["nexio"](task_id="w", **run, soft_fail=True, nexio_conn_id="nobody_made_me", **mode))
+    assert type(ended.error) is exceptions.AuthError
+    task = sensors["nexio"](task_id="w", **run, soft_fail=True, **mode)
+    with pytest.raises(exceptions.TriggerCrashed):
+        task.resume_execution("__fail__", {"error": "Trigger failure"}, host.context())
 
 
-def test_airflow_trap_07_a_memory_that_survives_a_clear_belongs_to_a_generation() -> None:
-    proven_in(
-        "test_operator.py",
-        "test_a_clear_by_a_person_submits_anew_and_cancels_what_still_runs",
-        "test_a_run_whose_task_was_cleared_while_running_is_cancelled_and_the_next_try_submits_anew",
-    )
+def test_airflow_trap_07_a_memory_that_survives_a_clear_belongs_to_a_generation(
+    host: Any, operators: Any, calls: Any
+) -> None:
+    host.emulator.set_defaults(script="succeeded", seconds=5)
+    task, context = operators["b3os"](task_id="a_task", **calls["b3os"]), host.context()
+
+    def run_of_the_next_try() -> str:
+        return host.run(task, context).result["run_id"]
+
+    first = run_of_the_next_try()
+    context["ti"].next_try()
+    assert run_of_the_next_try() == first
+    context["ti"].clear()
+    assert context["task_state_store"].values
+    assert run_of_the_next_try() != first
+    assert len(host.emulator.requests(action="submit")) == 2
 
 
 def test_airflow_trap_08_a_re_attached_try_returns_the_whole_result(host: Any, operators: Any, calls: Any) -> None:
@@ -165,9 +195,16 @@ def test_airflow_trap_12_a_task_ends_in_a_worker_so_that_its_xcom_is_a_dict() ->
         assert not re.search(r"Task(Success|Failed|Skipped)Event", source.read_text(encoding="utf-8")), source
 
 
-def test_airflow_trap_13_mapped_tasks_run_execute() -> None:
-    proven_in("test_sensor_waits.py", "test_a_sensor_maps_over_run_ids")
-    proven_in("test_dag_runs.py", "test_a_sensor_maps_over_run_ids")
+def test_airflow_trap_13_mapped_tasks_run_execute(host: Any) -> None:
+    """Airflow lets none of them begin in the triggerer, whatever the task says."""
+    run = host.made("nexio", script="succeeded")
+    mapped = NexioRunSensor.partial(task_id="w", deferrable=True, start_from_trigger=True).expand(
+        run_id=[run["run_id"]]
+    )
+    assert mapped.start_trigger_args is None
+    ended = host.run(mapped.unmap({"run_id": run["run_id"]}))
+    assert ended.result["outcome"] == "succeeded"
+    assert ended.result == ended.xcoms["run"]
 
 
 def test_airflow_trap_14_the_link_is_read_from_an_xcom_and_never_from_the_operator(
@@ -228,14 +265,18 @@ def test_airflow_trap_18_the_provider_info_costs_nothing_and_names_the_distribut
     from runops.airflow._provider_info import get_provider_info
 
     assert get_provider_info()["package-name"] == "runops"
-    proven_in("test_provider_info.py", "test_importing_it_loads_nothing_outside_runops_and_the_standard_library")
+    source = (SOURCES / "_provider_info.py").read_text(encoding="utf-8")
+    assert set(re.findall(r"^(?:from|import) (\w+)", source, re.MULTILINE)) <= {"__future__", "typing", "collections"}
 
 
 def test_airflow_trap_19_forms_are_declared_as_data() -> None:
+    from runops.airflow._provider_info import get_provider_info
+
     for name in ("NexioHook", "NyxHook", "OnepinHook", "B3osHook", "NektHook"):
         kind = getattr(runops.airflow, name)
         assert not {"get_connection_form_widgets", "get_ui_field_behaviour"} & set(vars(kind))
-    proven_in("test_provider_info.py", "test_a_connection_type_says_what_the_declaration_says")
+    for form in get_provider_info()["connection-types"]:
+        assert form["ui-field-behaviour"]["relabeling"]["password"]
 
 
 def test_airflow_trap_20_triggers_work_without_a_task_instance_as_in_dag_test(host: Any, sensors: Any) -> None:
@@ -246,12 +287,14 @@ def test_airflow_trap_20_triggers_work_without_a_task_instance_as_in_dag_test(ho
     assert not deferred.kwargs
 
 
-def test_airflow_trap_21_a_sensor_with_its_own_execute_polls_in_every_mode() -> None:
+def test_airflow_trap_21_a_sensor_with_its_own_execute_polls_in_every_mode(host: Any, sensors: Any, mode: Any) -> None:
     for name in runops.airflow.__all__:
         kind = getattr(runops.airflow, name)
         if isinstance(kind, type) and issubclass(kind, BaseSensorOperator):
             assert kind.poke is not BaseSensorOperator.poke
-    proven_in("test_sensor_outcomes.py", "test_all_three_modes_give_the_same_result")
+    ended = host.run(sensors["nexio"](task_id="w", **host.made("nexio", script="succeeded"), **mode))
+    assert ended.result["outcome"] == "succeeded"
+    assert len(host.emulator.requests(action="get")) >= 2
 
 
 def test_airflow_trap_22_clocks_that_must_survive_a_restart_are_wall_clocks(host: Any, sensors: Any) -> None:
@@ -262,15 +305,15 @@ def test_airflow_trap_22_clocks_that_must_survive_a_restart_are_wall_clocks(host
         assert "monotonic" not in source.read_text(encoding="utf-8")
 
 
-def test_airflow_trap_23_rows_outlive_deploys() -> None:
-    assert RunTrigger.__module__ == "runops.airflow.trigger"
-    assert RunFinishedTrigger.__module__ == "runops.airflow.watcher"
-    proven_in(
-        "test_trigger.py",
-        "test_a_row_of_the_first_release_loads_and_writes_itself_back",
-        "test_arguments_that_this_version_does_not_know_are_ignored",
-        "test_a_row_with_only_the_oldest_arguments_loads",
-    )
+def test_airflow_trap_23_rows_outlive_deploys(host: Any, sensors: Any) -> None:
+    deferred = deferral(host, sensors["nexio"](task_id="w", **host.made("nexio"), deferrable=True), host.context())
+    path, row = deferred.trigger.serialize()
+    assert path == "runops.airflow.trigger.RunTrigger"
+    assert RunTrigger(**row, of_a_later_release=1).serialize() == (path, row)
+    watch = RunFinishedTrigger(provider="nyx", parent="nightly")
+    path, row = watch.serialize()
+    assert path == "runops.airflow.watcher.RunFinishedTrigger"
+    assert RunFinishedTrigger(**row, of_a_later_release=1).serialize() == (path, row)
 
 
 def test_airflow_trap_24_a_kill_takes_less_than_the_time_that_airflow_gives() -> None:
@@ -279,9 +322,19 @@ def test_airflow_trap_24_a_kill_takes_less_than_the_time_that_airflow_gives() ->
 
 
 def test_airflow_trap_25_only_what_must_not_be_retried_is_of_a_kind_that_airflow_never_retries() -> None:
-    for kind in (exceptions.RunFailed, exceptions.PollingError, exceptions.RunTimedOut, exceptions.TriggerCrashed):
+    retried = (exceptions.RunFailed, exceptions.PollingError, exceptions.RunTimedOut, exceptions.TriggerCrashed)
+    final = (exceptions.RunRejected, exceptions.RunCancelled, exceptions.SubmitUncertainError, exceptions.AuthError)
+    for kind in retried:
         assert not issubclass(kind, (AirflowFailException, AirflowSensorTimeout))
-    proven_in("test_airflow_names.py", "test_every_exception_is_airflows_and_retried_as_the_table_says")
+    for kind in final:
+        assert issubclass(kind, AirflowFailException)
+
+
+def test_airflow_trap_26_whoever_starts_airflow_here_lets_no_log_server_listen() -> None:
+    commands = re.findall(r"\(\s*\"(?:scheduler|triggerer)\"[^)]*\)", (ROOT / "demo" / "airflow_host.py").read_text())
+    starts = [command for command in commands if "--" in command]
+    assert len(starts) == 2
+    assert all("--skip-serve-logs" in command for command in starts)
 
 
 def test_airflow_trap_27_triggers_touch_no_task_state_store_and_await_the_one_of_assets() -> None:
