@@ -36,7 +36,8 @@ REST_SECONDS = 60.0
 HANDED_OVER_SECONDS = 2.0
 """After which an event has left the triggerer's memory; only then is its run noted as reported."""
 LONGEST_BACKOFF = 300.0
-FOR_EVER = float("inf")
+FOR_EVER = 253_402_300_799.0
+"""The last second of the year 9999, in unix seconds."""
 
 
 class RunFinishedTrigger(BaseEventTrigger):
@@ -49,9 +50,13 @@ class RunFinishedTrigger(BaseEventTrigger):
             ...
 
     What had ended before the watch began is past. What is open then, or comes later, is followed by its id to its end,
-    over restarts of the triggerer too, and reported once. A triggerer that is killed within two seconds of an event
-    may send it again; ``run_id`` tells. Following over restarts needs the asset state store of Airflow 3.3 or newer;
-    below, a restart begins the watch anew, and what ended meanwhile is not reported.
+    over restarts of the triggerer too, and reported once. Following over restarts needs the asset state store of
+    Airflow 3.3 or newer; below, a restart begins the watch anew, and what ended meanwhile is not reported.
+
+    Airflow takes an event and what a watch remembers in two steps, so one of them comes first. Here it is the event:
+    none is ever lost, and one is sent again if its triggerer is killed within two seconds of it, or hands the watch to
+    another one then. The second event says the same as the first: a DAG that may not run twice for one run compares
+    ``provider`` and ``run_id``.
 
     The event's payload is the dict that sensors return, with ``verdict`` null, and ``parent`` and ``gap`` beside it.
     ``gap`` is true when more runs came than the list can show since the event before, or one that it shows without a
