@@ -143,9 +143,11 @@ class PollingError(RunopsError):
     """
 
     def __init__(self, ref: RunRef, seconds: float, last: AnswerError) -> None:
+        unreached = isinstance(last, ConnectionFailed)
         super().__init__(
             f"{ref} could not be read for {seconds:.0f} s; the last answer was: {last} "
-            "The run itself may well go on: it was neither cancelled nor submitted again."
+            + ("Check the base URL (the host), and whether this machine can reach it. " if unreached else "")
+            + "The run itself may well go on: it was neither cancelled nor submitted again."
         )
         self.ref = ref
         self.seconds = seconds
