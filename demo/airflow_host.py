@@ -17,6 +17,9 @@ from demo.processes import DemoError, Supervisor, clean_environment, free_port
 START_SECONDS = 240.0
 """How long a slow machine may take until Airflow is there."""
 
+BUSY_SECONDS = 20.0
+"""How long Airflow may be too busy to take a new DAG run."""
+
 RUN_OVER = frozenset({"success", "failed"})
 """The states in which a DAG run has ended."""
 
@@ -69,6 +72,7 @@ class Airflow:
         home: ``AIRFLOW_HOME``; created.
         dags: Folders of DAGs by the name of their bundle.
         connections: Connections by id, each a mapping such as ``{"conn_type": ..., "host": ...}``.
+        settings: Further environment variables, which win over those chosen here.
     """
 
     def __init__(
@@ -77,16 +81,15 @@ class Airflow:
         home: Path,
         dags: Mapping[str, Path],
         connections: Mapping[str, Mapping[str, Any]],
+        settings: Mapping[str, str] | None = None,
     ) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._supervisor = supervisor
         self._home = home
         home.mkdir()
-        self._environment = clean_environment(
-            **_settings(home, dags, self.port),
-            **{f"AIRFLOW_CONN_{name.upper()}": json.dumps(connection) for name, connection in connections.items()},
-        )
+        connected = {f"AIRFLOW_CONN_{name.upper()}": json.dumps(fields) for name, fields in connections.items()}
+        self._environment = clean_environment(**_settings(home, dags, self.port) | connected | dict(settings or {}))
         self._client = httpx.Client(base_url=self.url, timeout=30.0, trust_env=False)
 
     def close(self) -> None:
@@ -155,6 +158,17 @@ class Airflow:
             self._supervisor.sleep(0.5)
         raise DemoError(f"Airflow has not read {', '.join(sorted(missing))}.")
 
+    def save_connection(self, name: str, fields: Mapping[str, Any]) -> None:
+        """Save a connection in Airflow's database, as the page for connections does.
+
+        Args:
+            name: The connection's id.
+            fields: A mapping such as ``{"conn_type": ..., "host": ..., "password": ...}``.
+        """
+        answer = self._client.post("/api/v2/connections", json={"connection_id": name, **fields})
+        if answer.status_code != httpx.codes.CREATED:
+            raise DemoError(f"Airflow refused the connection {name} ({answer.status_code}).")
+
     def trigger(self, dag_id: str, run_id: str, conf: Mapping[str, Any]) -> None:
         """Start a DAG run.
 
@@ -164,8 +178,16 @@ class Airflow:
             conf: Values for the DAG's params.
         """
         body = {"dag_run_id": run_id, "logical_date": None, "conf": dict(conf)}
+        limit = time.monotonic() + BUSY_SECONDS
         answer = self._client.post(f"/api/v2/dags/{dag_id}/dagRuns", json=body)
-        if answer.status_code != 200:
+        refused_before = False
+        while answer.status_code >= 500 and time.monotonic() < limit:
+            # One sqlite file serves four components; now and then it is locked.
+            refused_before = True
+            self._supervisor.sleep(1.0)
+            answer = self._client.post(f"/api/v2/dags/{dag_id}/dagRuns", json=body)
+        there_already = refused_before and answer.status_code == 409
+        if answer.status_code != 200 and not there_already:
             raise DemoError(f"Airflow refused a run of {dag_id} ({answer.status_code}): {answer.text[:500]}")
 
     def dag_run_states(self) -> dict[str, str]:

@@ -348,10 +348,14 @@ def test_a_service_that_cannot_be_reached_is_retryable_and_starts_nothing(host: 
     [
         ("failed", "submit", 1),
         ("success", "submit", 1),
-        (None, "submit", 1),
         ("restarting", "submit", 1),
         ("running", "submit", 0),
         ("deferred", "submit", 0),
+        # A scheduler that gave the worker up sends its task through these to the next try.
+        (None, "submit", 0),
+        ("scheduled", "submit", 0),
+        ("queued", "submit", 0),
+        ("up_for_retry", "submit", 0),
         ("failed", "reattach", 1),
         ("restarting", "reattach", 0),
     ],

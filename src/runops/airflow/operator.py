@@ -14,7 +14,7 @@ from runops.airflow.exceptions import in_airflow_terms
 from runops.airflow.link import RunLink
 from runops.airflow.memory import Memory
 from runops.airflow.settle import RUN_ID, publish
-from runops.airflow.trigger import ALIVE, OVER, state_in
+from runops.airflow.trigger import OVER, state_in
 from runops.airflow.waiting import RunWaiting
 from runops.core import (
     AnswerError,
@@ -44,6 +44,9 @@ STATE_SECONDS = 1.5
 MOST_CRASHES = 3
 """So many broken triggers in one try are followed by another one."""
 
+CLEARED = "restarting"
+"""What Airflow makes of a running task that a person clears, and of no other."""
+
 SUBMITTING, SUBMITTED = "submitting", "submitted"
 
 
@@ -69,6 +72,8 @@ class RunOperator(RunWaiting):
     :param on_outcome: Outcome to verdict, such as ``{"degraded": "warn"}``. Outcomes: succeeded, degraded, exhausted,
         failed, cancelled, timed_out. Verdicts: succeed, warn, skip, fail.
     :param max_paused: Seconds (or a timedelta) that the run may stay paused or waiting before it counts as timed_out.
+        It counts from where this wait first saw the run so, or from where the provider says (OnePin does). Unless the
+        provider says it, a restart of the triggerer begins it anew.
     :param adopt_uncertain: After a lost answer to the submit, take a single new run for ours even where the provider
         lets runs overlap.
     :param cancel_on_kill: Cancel the run when a person kills the task, where the provider can.
@@ -228,6 +233,7 @@ class RunOperator(RunWaiting):
             ref = client.reconcile(
                 call, None if known is None else frozenset(known), adopt_uncertain=self.adopt_uncertain
             )
+            self.log.info("Re-attached to %s, which an earlier try submitted without seeing the answer.", ref)
             return self._remember(memory, ref), record.get("submitted_at")
         elif record.get("state") == SUBMITTED:
             ref = RunRef.parse(record["ref"])
@@ -324,7 +330,9 @@ class RunOperator(RunWaiting):
             map_index=ti.map_index if mapped else None,
         )
         state = state_in(states, ti)
-        return state in OVER or (state not in ALIVE and self.on_clear == "submit")
+        # Any other state is Airflow's own doing: a scheduler that gave the worker up sends the task through none,
+        # scheduled, queued or up_for_retry, and the next try wants its run back.
+        return state in OVER or (state == CLEARED and self.on_clear == "submit")
 
 
 def _within(limit: float, work: Callable[[], Any]) -> Any:
