@@ -187,6 +187,7 @@ class Poller:
         self._hiring: asyncio.TimerHandle | None = None
         self._under_way: dict[int, float] = {}
         self._exchanges = 0
+        self._answered_at = 0.0
         self._rate = 0.0
         self._leaving: list[tuple[float, float]] = []
         self._latency = 0.005
@@ -498,12 +499,15 @@ class Poller:
         # Few at a time: while connections are made everything takes longer, which must not ask for even more of them.
         grows = workers < FEWEST_CONNECTIONS or GROWTH * (len(self._new) - overdue) <= workers
         if grows and workers < min(self._wanted() + overdue, self._most):
-            worker = self._loop.create_task(self._work(), context=contextvars.Context())
-            self._workers.add(worker)
-            self._new.add(worker)
-            worker.add_done_callback(self._let_go)
+            self._take_on()
         elif self._hiring is None:
             self._hiring = self._loop.call_later(OVERDUE, self._look_for_workers, context=self._context)
+
+    def _take_on(self) -> None:
+        worker = self._loop.create_task(self._work(), context=contextvars.Context())
+        self._workers.add(worker)
+        self._new.add(worker)
+        worker.add_done_callback(self._let_go)
 
     def _let_go(self, worker: asyncio.Task[None]) -> None:
         """Whatever ended a worker, what is in line must not wait for another one to notice."""
@@ -513,6 +517,9 @@ class Poller:
 
     def _look_for_workers(self) -> None:
         self._hiring = None
+        if self._jobs and self._loop.time() - self._answered_at >= OVERDUE and len(self._workers) < self._most:
+            # Nothing is answered at all: one more tries, and not as many as there are looks to make.
+            self._take_on()
         self._go_on()
 
     def _wanted(self) -> int:
@@ -521,8 +528,8 @@ class Poller:
         return min(max(needed, FEWEST_CONNECTIONS), self._most)
 
     def _overdue(self) -> int:
-        """How many exchanges have been under way for so long that they may hang: others must not wait for them."""
-        before = self._loop.time() - max(OVERDUE, 4 * self._latency)
+        """How many exchanges may hang, since much younger ones were answered: others must not wait for them."""
+        before = self._answered_at - max(OVERDUE, 4 * self._latency)
         count = 0
         for began in self._under_way.values():
             if began > before:
@@ -629,9 +636,10 @@ class Poller:
             del self._under_way[number]
             if connects:
                 self._new.discard(worker)
+        self._answered_at = self._loop.time()
         if not connects:
             # One answer that the loop itself has kept waiting must not open connections.
-            took = min(self._loop.time() - began, 4 * self._latency)
+            took = min(self._answered_at - began, 4 * self._latency)
             self._latency += 0.05 * (took - self._latency)
         if answer.status == RATE_LIMITED:
             self._slow_down()
