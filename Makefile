@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE PYTHONPATH PYTHONHOME VIRTUAL_ENV
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-unit test-fast test-packaging test-wheel test-airflow test-airflow-required test-airflow-lowest test-dagster test-all check format lock build bench bench-triggerer bench-import demo demo-ui clean
+.PHONY: help setup test test-unit test-fast test-packaging test-wheel test-airflow test-airflow-required test-airflow-lowest test-dagster test-hosts test-all check format lock build bench bench-triggerer bench-import demo demo-ui clean
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-22s %s\n", $$1, $$2 }'
@@ -35,6 +35,9 @@ test-airflow-required: $(READY) ## The same, and fail where there is no PostgreS
 
 test-dagster: $(READY) ## Run all tests of the Dagster side, those with its own processes included.
 	@$(BIN)/python -m pytest tests/dagster_side tests/dagster_host
+
+test-hosts: $(READY) ## Both hosts' own processes, without what make test has run already.
+	@$(BIN)/python -m pytest tests/dagster_host tests/airflow_host -m "not slow"
 
 test-all: $(READY) ## Run every test there is, the load tests too.
 	@RUNOPS_REQUIRE_POSTGRES=1 $(BIN)/python -m pytest
