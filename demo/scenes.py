@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from demo import dagster_project
 from demo.airflow_host import RUN_OVER, Airflow
 from demo.dagster_host import Dagster, DagsterRecords
-from demo.processes import DemoError, Supervisor
+from demo.dagster_project import PROJECT_PROMISES
+from demo.processes import Component, DemoError, Supervisor
 from demo.screen import Screen
 from demo.story import (
     DAG_RUNS,
@@ -27,10 +29,12 @@ from demo.story import (
     differences,
     release_config,
 )
-from demo.vendors import KEYS, Vendors, word
+from demo.vendors import AGENT_TOKEN, KEYS, Vendors, word
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "example_dags"
+STORY = EXAMPLES / "dagster_definitions.py"
+PROJECT = ROOT / "examples" / "dagster" / "src"
 STORY_SECONDS = 400.0
 """How long a slow machine may take for all DAG runs, or all Dagster runs."""
 
@@ -129,28 +133,55 @@ class Demo:
 
     def _play_in_dagster(self) -> None:
         given = self._give_runs("dagster")
-        self.dagster = Dagster(self._supervisor, self._folder / "dagster", self.vendors.variables())
+        self._make_runs(late=False)
+        variables = {**self.vendors.variables(), "AGENT_TOKEN": AGENT_TOKEN, "PYTHONPATH": f"{PROJECT}:{ROOT}"}
+        self.dagster = Dagster(self._supervisor, self._folder / "dagster", variables)
         self.dagster.read().close()
-        definitions = EXAMPLES / "dagster_definitions.py"
+        self.dagster.start_daemon(dagster_project.MODULE, dagster_project.LOCATION)
         started = {
-            name: self.dagster.start_job(name, definitions, "release", release_config(name, given))
+            name: self.dagster.start_job(name, STORY, "release", release_config(name, given))
             for name in DAGSTER_RUNS
             if name != "matrix"
         }
         matrix = Path(__file__).resolve().parent / "dagster_matrix.py"
-        started["matrix"] = self.dagster.start_job(
-            "matrix", matrix, "matrix", {}, **{GIVEN_RUNS: json.dumps(given), "PYTHONPATH": str(ROOT)}
-        )
-        self._screen.say(f"{len(started)} Dagster runs are started")
+        started["matrix"] = self.dagster.start_job("matrix", matrix, "matrix", {}, **{GIVEN_RUNS: json.dumps(given)})
+        for name, job in dagster_project.JOBS.items():
+            started[name] = self.dagster.start_job(
+                name, dagster_project.MODULE, name, job.config, partition=job.partition
+            )
+        self._screen.say(f"Dagster's daemon and {len(started)} Dagster runs are started")
+        records = self.dagster.read()
+        try:
+            self._follow_dagster(started, records)
+        finally:
+            records.close()
+
+    def _follow_dagster(self, started: dict[str, Component], records: DagsterRecords) -> None:
+        """Until all jobs are over and the sensors have reported the runs that Dagster did not start."""
         limit = time.monotonic() + STORY_SECONDS
-        while started:
+        looks_out = False
+        sensed = list(dagster_project.SENSED)
+        while started or sensed:
             self._supervisor.sleep(0.5)
             for name in [name for name, component in started.items() if component.process.poll() is not None]:
                 del started[name]
                 self._screen.say(f"Dagster  {name} is over")
-            self._screen.show(f"Dagster: {', '.join(started)} running")
+            if not looks_out and records.looks_out(dagster_project.AUTOMATION):
+                looks_out = True
+                self._make_runs(late=True)
+            for asset in [asset for asset in sensed if records.reported(asset)]:
+                sensed.remove(asset)
+                self._screen.say(f"Dagster  {asset} is reported")
+            left = [*started, *(f"the report of {asset}" for asset in sensed)]
+            self._screen.show(f"Dagster: waiting for {', '.join(left)}")
             if time.monotonic() > limit:
-                raise DemoError(f"These Dagster runs have not ended in time: {', '.join(started)}.")
+                raise DemoError(f"Dagster is not done in time; there is no end of {', '.join(left)}.")
+
+    def _make_runs(self, *, late: bool) -> None:
+        """Make the runs of the project that neither a job nor a sensor starts."""
+        for promise in PROJECT_PROMISES:
+            if promise.script is not None and promise.late is late:
+                self.vendors.make_run(promise.provider, promise.script, promise.parent)
 
     def _give_runs(self, host: Host) -> dict[str, str]:
         return {promise.key: self.vendors.give_run(promise, host) for promise in PROMISES if promise.given}
@@ -164,7 +195,13 @@ class Demo:
         try:
             rows = [self._row(promise, runs, states, records) for promise in PROMISES]
             wrong = [differences(promise.row, row) for promise, row in zip(PROMISES, rows, strict=True)]
+            rows += dagster_project.rows(records, runs)
+            wrong += [
+                differences(promise.row, row)
+                for promise, row in zip(PROJECT_PROMISES, rows[len(PROMISES) :], strict=True)
+            ]
             others = self._other_tasks(states) + self._other_steps(records)
+            others += dagster_project.other_differences(records)
         finally:
             records.close()
         return Findings(rows, sum(wrong, others + leaked_keys(self._folder)))
@@ -257,6 +294,6 @@ def leaked_keys(folder: Path) -> list[str]:
         for file in sorted(folder.rglob("*"))
         if file.is_file()
         for content in [file.read_bytes()]
-        for provider, key in KEYS.items()
+        for provider, key in {**KEYS, "the audited agent": AGENT_TOKEN}.items()
         if key.encode() in content
     ]

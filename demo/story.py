@@ -16,6 +16,9 @@ MATERIALIZED_WITH_WARNING = "materialized, check warns"
 SKIPPED = "skipped, check warns"
 FAILED = "step failed"
 NOT_RUN = "not started"
+FAILED_CHECK = "check fails and blocks"
+REPORTED = "reported, materialized"
+REPORTED_WITH_ERROR = "reported, check fails"
 
 AUDIT: Mapping[str, Any] = {
     "name": "Audit of the demo",

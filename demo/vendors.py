@@ -25,6 +25,9 @@ KEYS: Mapping[str, str] = {
 }
 """The emulator takes any key; these look like what they are, and are looked for where no key belongs."""
 
+AGENT_TOKEN = "agent_NOT-A-REAL-KEY-six"
+"""What Nyx is given to get into the agent that it attacks."""
+
 KEY_VARIABLES: Mapping[str, str] = {
     "nexio": "NEXIO_API_KEY",
     "nyx": "NYX_TOKEN",
@@ -86,12 +89,19 @@ class Vendors:
 
     def give_run(self, promise: Promise, host: Host) -> str:
         """Make the run that a host is to find; its id."""
-        body = {
-            "provider": promise.provider,
-            "script": promise.script,
-            "seconds": promise.seconds,
-            "parents": {promise.parent_kind: promise.parent(host)},
-        }
+        parent = (promise.parent_kind, promise.parent(host))
+        return self.make_run(promise.provider, promise.script, parent, seconds=promise.seconds)
+
+    def make_run(self, provider: str, script: str | None, parent: tuple[str, str], *, seconds: float = 1.5) -> str:
+        """Make a run that no host starts; its id.
+
+        Args:
+            provider: The provider's name.
+            script: How it goes, in the emulator's words.
+            parent: What the emulator calls its parent, and that one's id.
+            seconds: How long it takes.
+        """
+        body = {"provider": provider, "script": script, "seconds": seconds, "parents": dict([parent])}
         answer = self._client.post(f"{self.url}/_control/runs", json=body)
         return str(answer.raise_for_status().json()["run_id"])
 

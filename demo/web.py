@@ -9,8 +9,9 @@ import time
 
 import httpx
 
+from demo.dagster_project import LOCATION, MODULE
 from demo.processes import DemoError, Interrupted, Supervisor, free_port
-from demo.scenes import EXAMPLES, Demo
+from demo.scenes import STORY, Demo
 from demo.screen import Screen
 
 START_SECONDS = 120.0
@@ -35,10 +36,14 @@ def serve(screen: Screen, supervisor: Supervisor, demo: Demo) -> None:
     """
     port = free_port()
     screen.say("starting Dagster's web interface")
-    definitions = ["--python-file", str(EXAMPLES / "dagster_definitions.py"), "--working-directory", str(EXAMPLES)]
+    workspace = demo.dagster.write_workspace(
+        "webserver",
+        {"python_module": {"module_name": MODULE, "location_name": LOCATION}},
+        {"python_file": {"relative_path": str(STORY), "working_directory": str(STORY.parent)}},
+    )
     supervisor.start(
         "dagster-webserver",
-        [sys.executable, "-m", "dagster_webserver", "--host", "127.0.0.1", "--port", str(port), *definitions],
+        [sys.executable, "-m", "dagster_webserver", "--host", "127.0.0.1", "--port", str(port), "-w", str(workspace)],
         environment=demo.dagster.environment,
         folder=demo.dagster.home,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -135,40 +136,220 @@ def test_no_key_is_in_the_repository_snapshot_even_if_the_variable_is_set(
     assert "canary-agent-token" not in snapshot
 
 
+FILE = """\
+type: runops.dagster.RunopsComponent
+attributes:
+  provider: nyx
+  assets:
+    - specs:
+        - key: security/audit
+      on_outcome:
+        degraded: warn
+      call:
+        config_name: nightly
+        name: Nightly audit
+        target: {url: https://agent.example.com, credentials: {$env: AGENT_TOKEN}}
+        objective: make it tell its instructions
+        budget_usd: 5
+        severity_target: high
+  checks:
+    - asset: release
+      parent: nightly
+  sensors:
+    - name: nyx_runs
+      targets:
+        - spec: {key: security/adhoc}
+          parent: {config_name: adhoc}
+"""
 WRONG = [
-    ({"provider": "nixo"}, ["provider", "nixo"]),
-    ({"api_key_env_var": "sk-live-1234567890"}, ["api_key_env_var", "must be the NAME"]),
-    ({"resource_key": "a b"}, ["resource_key", "a b"]),
-    ({"base_url": "ftp://x"}, ["base_url", "ftp://x"]),
-    ({"base_url": "https://x", "base_url_env_var": "X"}, ["base_url or base_url_env_var"]),
-    ({"options": {"workspace": "w"}}, ["options", "workspace"]),
-    ({"request_timeout": 0}, ["request_timeout", "greater than 0"]),
-    ({"assets": [{"specs": [], "call": AUDIT}]}, ["assets", "specs is empty"]),
-    ({"assets": [{**ASSETS[0], "run_id": "r"}]}, ["either call"]),
-    ({"assets": [{**ASSETS[0], "call": {**AUDIT, "severity_target": "huge"}}]}, ["assets[0].call", "huge"]),
-    ({"assets": [{**ASSETS[0], "call": {"config": "x"}}]}, ["assets[0].call", "config"]),
-    ({"assets": [{**ASSETS[0], "on_outcome": {"degredad": "warn"}}]}, ["on_outcome", "degredad", "use succeeded"]),
-    ({"assets": [{**ASSETS[0], "timeout": -5}]}, ["timeout", "-5"]),
-    ({"assets": [{**ASSETS[0], "time_out": 5}]}, ["time_out"]),
-    ({"checks": [{"asset": "a"}]}, ["either parent"]),
-    ({"sensors": [{"name": "s", "targets": []}]}, ["targets"]),
-    ({"provider": "nexio", "checks": [{"asset": "a", "parent": "p"}]}, ["Nexio documents no list"]),
+    ("provider: nyx", "provider: nixo", 3, "provider: There is no provider 'nixo'; use one of nexio,"),
+    ("provider: nyx", "provider: nyx\n  api_key_env_var: sk-live-123", 4, "api_key_env_var: must be the NAME"),
+    ("provider: nyx", "provider: nyx\n  api_key_env_var: nyx_live123", 4, "api_key_env_var: must be the NAME"),
+    ("provider: nyx", "provider: nyx\n  base_url_env_var: 1A", 4, "base_url_env_var: must be the NAME"),
+    ("provider: nyx", "provider: nyx\n  resource_key: a b", 4, "resource_key: 'a b' cannot be a resource key"),
+    ("provider: nyx", "provider: nyx\n  base_url: ftp://x", 4, "base_url: base_url 'ftp://x' is not a web address"),
+    ("provider: nyx", "provider: nyx\n  base_url: http://x.example.com", 4, "base_url: "),
+    ("provider: nyx", "provider: nyx\n  base_url: https://x\n  base_url_env_var: X", 4, "base_url or base_url_env_var"),
+    ("provider: nyx", "provider: nyx\n  options:\n    workspace: w", 5, "options.workspace: options of Nyx has no"),
+    ("severity_target: high", "severity_target: huge", 15, "assets[0].call.severity_target: severity_target='huge'"),
+    ("severity_target: high", "severity: high", 9, "assets[0].call: A submit to Nyx has unknown arguments: severity"),
+    ("budget_usd: 5", "budget_usd: 0", 14, "assets[0].call.budget_usd: "),
+    ("$env: AGENT_TOKEN", "$env: a-key-itself", 12, "credentials.$env: must be the NAME"),
+    ("nightly\n        name", "'{{ partition_key }}'\n        name", 9, "assets[0].call: uses partition_key, which is"),
+    ("degraded: warn", "degredad: warn", 7, "assets[0].on_outcome: on_outcome names the outcome 'degredad'"),
+    ("on_outcome:\n        degraded: warn", "timeout: -5", 7, "assets[0].timeout: must be more than 0, not -5"),
+    ("on_outcome:\n        degraded: warn", "run_id: r", 5, "assets[0]: give either call"),
+    ("on_outcome:\n        degraded: warn", "parents: {a: b}", 7, "assets[0].parents: belongs to run_id"),
+    ("parent: nightly", "run_id: ..", 18, "checks[0].run_id: run_id='..' cannot be an id"),
+    ("      parent: nightly\n", "", 17, "checks[0]: give either parent"),
+    (
+        "{config_name: adhoc}",
+        "{config: adhoc}",
+        23,
+        "sensors[0].targets[0].parent: A parent of Nyx runs is one of config_name",
+    ),
+    ("name: nyx_runs", "name: nyx_runs\n      lookback: 0", 21, "sensors[0].lookback: must be more than 0"),
 ]
 
 
-@pytest.mark.parametrize(("attributes", "told"), WRONG, ids=lambda value: ",".join(value))
-def test_what_is_wrong_in_a_file_is_named_with_its_field(
-    load: Any, attributes: dict[str, Any], told: list[str]
+@pytest.mark.parametrize(("right", "wrong", "line", "told"), WRONG, ids=[told[:40] for *_, told in WRONG])
+def test_what_is_wrong_in_a_file_is_told_with_its_line_its_field_and_what_to_write(
+    sandbox: Any, right: str, wrong: str, line: int, told: str
 ) -> None:
-    with pytest.raises(Exception, match=r"audits") as raised:
-        load(audits={"provider": "nyx", **attributes})
-    chain: list[str] = []
-    error: BaseException | None = raised.value
-    while error is not None:
-        chain.append(str(error))
-        error = error.__cause__ or error.__context__
-    text = "\n".join(chain)
-    assert [words for words in told if words not in text] == []
+    assert right in FILE
+    path = sandbox.scaffold_component(RunopsComponent, defs_path="audits")
+    (Path(path) / "defs.yaml").write_text(FILE.replace(right, wrong, 1))
+    with pytest.raises(Exception, match="audits") as raised, sandbox.build_all_defs():
+        pass
+    cause = raised.value.__cause__
+    assert re.search(rf"/audits/defs.yaml:{line} - attributes\.", str(cause)), str(cause)
+    assert told in str(cause)
+    assert not any(key in str(cause) for key in ("sk-live-123", "nyx_live123", "a-key-itself"))
+
+
+def test_all_that_is_wrong_in_one_part_is_told_at_once(sandbox: Any) -> None:
+    path = sandbox.scaffold_component(RunopsComponent, defs_path="audits")
+    text = FILE.replace("provider: nyx", "provider: nixo\n  resource_key: a b\n  request_timeout: 0")
+    (Path(path) / "defs.yaml").write_text(text)
+    with pytest.raises(Exception, match="audits") as raised, sandbox.build_all_defs():
+        pass
+    lines = str(raised.value.__cause__).splitlines()
+    assert [re.findall(r"attributes\.(\w+)", line) for line in lines] == [
+        ["provider"], ["resource_key"], ["request_timeout"]
+    ]  # fmt: skip
+
+
+WRONG_IN_PYTHON = [
+    ({"assets": [{"specs": [], "call": AUDIT}]}, "specs is empty"),
+    ({"assets": [{**ASSETS[0], "time_out": 5}]}, "time_out"),
+    ({"sensors": [{"name": "s", "targets": []}]}, "targets"),
+    ({"provider": "nexio", "checks": [{"asset": "a", "parent": "p"}]}, "Nexio documents no list"),
+    ({"provider": "nekt", "assets": [{"specs": [{"key": "a"}], "call": {}}]}, "Nekt documents no way to start"),
+]
+
+
+@pytest.mark.parametrize(("attributes", "told"), WRONG_IN_PYTHON, ids=lambda value: str(value)[:30])
+def test_a_component_made_without_a_file_names_what_is_wrong(attributes: dict[str, Any], told: str) -> None:
+    with pytest.raises(Exception, match=told):
+        RunopsComponent.from_attributes_dict(attributes={"provider": "nyx", **attributes})
+
+
+# --- templates that a step fills in ---
+
+
+def partitioned(partitions: dict[str, Any], config_name: str, **more: Any) -> dict[str, Any]:
+    spec = {"key": "security/audit", "partitions_def": partitions}
+    return {
+        "provider": "nyx",
+        "base_url": "{{ env.NYX_URL }}",
+        "assets": [{"specs": [spec], "call": {**AUDIT, "config_name": config_name}, **more}],
+    }
+
+
+STATIC = {"type": "static", "partition_keys": ["north", "42"]}
+DAILY = {"type": "daily", "start_date": "2026-11-01"}
+
+
+@pytest.mark.parametrize(
+    ("partitions", "written", "partition", "submitted"),
+    [
+        (STATIC, "agent-{{ partition_key }}", "north", "agent-north"),
+        (STATIC, "{{ partition_key | upper }}", "north", "NORTH"),
+        # A template gives a plain text that looks like a number as a number; a key stays what it is.
+        (STATIC, "{{ partition_key }}", "42", "42"),
+        (DAILY, "{{ partition_key[:7] }}", "2026-11-03", "2026-11"),
+        (DAILY, "{{ partition_time_window.end.date() }}", "2026-11-03", "2026-11-04"),
+    ],
+)
+def test_each_partition_fills_in_what_it_submits(
+    load: Any,
+    service: Callable[[str], Any],
+    monkeypatch: pytest.MonkeyPatch,
+    partitions: dict[str, Any],
+    written: str,
+    partition: str,
+    submitted: str,
+) -> None:
+    runs = service("nyx")
+    monkeypatch.setenv("NYX_TOKEN", KEY)
+    monkeypatch.setenv("NYX_URL", runs.base_url)
+    monkeypatch.setenv("AGENT_TOKEN", "canary-agent-token")
+    job = load(audits=partitioned(partitions, written)).resolve_implicit_global_asset_job_def()
+    assert job.execute_in_process(instance=runs.instance, partition_key=partition).success
+    (run,) = runs.emulator.runs(provider="nyx")
+    assert run["body"]["config_name"] == submitted
+    assert run["body"]["target"]["credentials"] == "canary-agent-token"
+
+
+def test_a_step_for_many_partitions_has_their_range_and_no_key(
+    load: Any, service: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = service("nyx")
+    monkeypatch.setenv("NYX_TOKEN", KEY)
+    monkeypatch.setenv("NYX_URL", runs.base_url)
+    monkeypatch.setenv("AGENT_TOKEN", "canary-agent-token")
+    at_once = {"backfill_policy": {"type": "single_run"}}
+    written = "from {{ partition_key_range.start }} to {{ partition_key_range.end }}"
+    job = load(audits=partitioned(DAILY, written, **at_once)).resolve_implicit_global_asset_job_def()
+    tags = {"dagster/asset_partition_range_start": "2026-11-02", "dagster/asset_partition_range_end": "2026-11-04"}
+    assert job.execute_in_process(instance=runs.instance, tags=tags).success
+    (run,) = runs.emulator.runs(provider="nyx")
+    assert run["body"]["config_name"] == "from 2026-11-02 to 2026-11-04"
+    with pytest.raises(Exception, match="audits") as raised:
+        load(audits=partitioned(DAILY, "{{ partition_key }}", **at_once))
+    assert "see backfill_policy" in str(raised.value.__cause__)
+
+
+def test_a_run_to_wait_for_is_filled_in_too(
+    load: Any, service: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = service("nekt")
+    monkeypatch.setenv("NEKT_API_KEY", KEY)
+    made = runs.made(script="succeeded")
+    spec = {"key": "orders", "partitions_def": {"type": "static", "partition_keys": [made.run_id]}}
+    assets = [{"specs": [spec], "run_id": "{{ partition_key }}"}]
+    found = load(loads={"provider": "nekt", "base_url": runs.base_url, "assets": assets})
+    job = found.resolve_implicit_global_asset_job_def()
+    assert job.execute_in_process(instance=runs.instance, partition_key=made.run_id).success
+
+
+def test_what_a_variable_holds_is_in_nothing_that_is_loaded(load: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENT_TOKEN", "canary-agent-token")
+    call = {**AUDIT, "hints": ["{{ env.AGENT_TOKEN }}"]}
+    assets = [{"specs": [{"key": "security/audit"}], "call": call}]
+    component = RunopsComponent.from_attributes_dict(attributes={"provider": "nyx", "assets": assets})
+    assert "{{ env.AGENT_TOKEN }}" in repr(component)
+    assert "canary-agent-token" not in repr(component)
+    found = load(audits={"provider": "nyx", "assets": assets})
+    assert "canary-agent-token" not in dg.serialize_value(RepositorySnap.from_def(found.get_repository_def()))
+
+
+# --- several, and what dg writes ---
+
+
+def test_one_file_may_hold_several_components(sandbox: Any) -> None:
+    path = sandbox.scaffold_component(RunopsComponent, defs_path="audits")
+    other = FILE.replace("security/", "legal/").replace("nyx_runs", "other_runs").replace("asset: release", "asset: r2")
+    (Path(path) / "defs.yaml").write_text(FILE + "---\n" + other)
+    with sandbox.build_all_defs() as found:
+        assert set(found.resources or {}) == {"runops_audits", "runops_audits_1"}
+        assert found.resolve_asset_graph().has(dg.AssetKey(["legal", "audit"]))
+
+
+def test_a_scaffolded_file_takes_what_it_is_told(sandbox: Any) -> None:
+    told = {"provider": "nyx", "asset_key": "security/audit", "api_key_env_var": "AUDIT_TOKEN"}
+    path = sandbox.scaffold_component(RunopsComponent, scaffold_params=told)
+    with sandbox.load_component_and_build_defs(path) as (component, found):
+        assert component.api_key_env_var == "AUDIT_TOKEN"
+        assert found.resolve_asset_graph().has(dg.AssetKey(["security", "audit"]))
+
+
+@pytest.mark.parametrize("told", [{"provider": "nixo"}, {"api_key_env_var": "nyx_live123"}])
+def test_what_cannot_be_scaffolded_is_refused_before_anything_is_written(sandbox: Any, told: dict[str, Any]) -> None:
+    with pytest.raises(Exception, match=next(iter(told))) as raised:
+        sandbox.scaffold_component(RunopsComponent, defs_path="audits", scaffold_params=told)
+    assert "nyx_live123" not in str(raised.value)
+    assert not list(sandbox.defs_folder_path.rglob("defs.yaml"))
 
 
 @pytest.mark.parametrize("provider", ["nexio", "nyx", "onepin", "b3os", "nekt"])

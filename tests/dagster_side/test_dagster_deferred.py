@@ -87,6 +87,23 @@ def test_the_job_ends_at_once_and_the_sensor_tells_the_end_once(deferred: Any, c
     assert len(pair.materialized) == 1
 
 
+def test_a_re_execution_that_has_taken_over_tags_is_pending_only_for_what_it_submits(deferred: Any, clock: Any) -> None:
+    pair = deferred()
+    first = pair.submit()
+    inherited = dict(pair.instance.get_run_by_id(first.run_id).tags)
+    # What the web interface starts: a run with all tags of its parent, whose step has not begun.
+    again = pair.instance.create_run_for_job(
+        pair.job, parent_run_id=first.run_id, root_run_id=first.run_id, tags=inherited
+    )
+    clock.now += 3600
+    pair.tick()
+    pair.tick()
+    assert len(pair.materialized) == 1
+    assert pair.instance.get_run_by_id(first.run_id).tags["runops/pending"] == "false"
+    # The sensor has not touched it, so that what it submits is told too.
+    assert pair.instance.get_run_by_id(again.run_id).tags == inherited
+
+
 def test_a_daemon_that_dies_before_the_cursor_is_kept_tells_the_end_once(deferred: Any, clock: Any) -> None:
     pair = deferred()
     pair.submit()

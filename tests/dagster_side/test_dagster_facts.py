@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -214,3 +215,119 @@ def test_a_job_and_an_asset_of_one_name_collide_so_that_the_names_of_ours_differ
         assets=[dg.AssetSpec("report")], jobs=[job], sensors=[sensor], resources={"b3os": resource}
     )
     dg.Definitions.validate_loadable(definitions)
+
+
+def test_no_module_of_ours_takes_the_name_of_one_that_dagster_s_web_server_imports() -> None:
+    root = Path(__file__).resolve().parents[2]
+    folders = ("src", "tests", "demo", "example_dags", "examples")
+    named = {path.stem for folder in folders for path in (root / folder).glob("**/*.py")}
+    assert "test_dagster_facts" in named
+    assert "gql" not in named
+
+
+def test_the_web_server_lags_behind_so_that_no_extra_brings_it() -> None:
+    text = (Path(__file__).resolve().parents[2] / "pyproject.toml").read_text()
+    extras = tomllib.loads(text)["project"]["optional-dependencies"]
+    assert [
+        name for name, needs in extras.items() if any("webserver" in need or "dg-cli" in need for need in needs)
+    ] == []
+
+
+def test_importing_every_name_loads_no_heavy_module_beside_dagster_s_own() -> None:
+    program = (
+        "import sys, dagster\n"
+        "before = set(sys.modules)\n"
+        "from runops.dagster import *\n"
+        "print('\\n'.join(sorted({name.split('.')[0] for name in set(sys.modules) - before})))\n"
+    )
+    answer = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=120)
+    heavy = {
+        "airflow",
+        "asyncio",
+        "anyio",
+        "grpc",
+        "httpcore",
+        "httptools",
+        "starlette",
+        "uvicorn",
+        "jinja2",
+        "sqlalchemy",
+    }
+    loaded = set(answer.stdout.split())
+    assert {"httpx", "runops"} <= loaded
+    assert loaded & heavy == set()
+
+
+# --- where each fact and trap is proved ----------------------------------------------------------------------------
+
+PROVED = {
+    "an async step cannot cancel": "test_an_async_step_cannot_cancel_so_that_no_step_is_async",
+    "a sync step can, at once": "test_the_cancel_follows_terminate_within_a_second_or_the_pending_answer",
+    "a retry policy retries on Terminate": "test_a_retry_policy_runs_a_terminated_step_again_and_it_submits_nothing",
+    "a DagsterError bypasses retry policies": (
+        "test_an_error_of_dagster_s_own_tree_bypasses_a_retry_policy_so_that_none_of_ours_is_one"
+    ),
+    "an interrupt at a yield skips except blocks": (
+        "test_an_interrupt_at_a_yield_passes_by_a_cancel_so_that_the_run_is_over_before_the_first"
+    ),
+    "a handle in an engine event survives a crash": "test_a_run_whose_submit_was_recorded_is_taken_up_again",
+    "only a re-execution from failure continues a run": (
+        "test_a_run_that_may_be_alive_gets_no_second_one_from_a_retry_of_the_whole_dagster_run"
+    ),
+    "SUSPENDED is on its way": "test_a_run_status_that_is_not_known_yet_keeps_nothing_from_running",
+    "events of a sensor come at least once": "test_a_daemon_that_dies_between_events_and_cursor_reports_nothing_twice",
+    "a tick that timed out goes on": ("test_a_tick_that_is_cut_off_goes_on_in_the_background_so_that_ours_end_before"),
+    "only materializations move what is downstream": "test_only_a_materialization_moves_what_is_downstream",
+    "return None materializes": "test_skip_leaves_the_asset_and_skips_what_is_downstream_in_a_green_run",
+    "what a multi-asset does not yield is materialized": (
+        "test_what_was_not_made_is_not_taken_for_made_and_what_is_downstream_of_it_is_skipped"
+    ),
+    "a backfill counts skipped partitions as failed": (
+        "test_a_skipped_partition_of_a_backfill_counts_as_failed_which_the_log_says"
+    ),
+    "a literal key is in the snapshot": "test_a_key_is_neither_in_repr_nor_in_the_snapshot_nor_in_the_log",
+    "a declared check must be emitted": "test_assets_end_as_their_runs_do",
+    "a mask of signals does not hold them": "test_an_interrupt_is_held_through_what_it_could_lose",
+    "a cancel in a finally kills healthy runs": "test_a_storm_of_a_quarter_of_an_hour_neither_cancels_nor_resubmits",
+    "libraries set signal handlers": "test_a_library_that_sets_a_signal_handler_keeps_it",
+    "an async resource breaks sensors": "test_a_sensor_s_resource_needs_no_async_and_no_context",
+    "a tick of events alone looks empty": "test_a_tick_with_only_events_does_not_look_empty",
+    "an empty cursor is ignored": "test_an_empty_cursor_is_ignored_so_that_ours_never_is",
+    "names of jobs and assets collide": "test_a_job_and_an_asset_of_one_name_collide_so_that_the_names_of_ours_differ",
+    "equal resource keys do not merge": "test_components_of_one_service_stand_side_by_side",
+    "a check of YAML takes wrong words": (
+        "test_what_is_wrong_in_a_file_is_told_with_its_line_its_field_and_what_to_write"
+    ),
+    "a broken entry point breaks every command": (
+        "test_a_broken_entry_point_breaks_every_command_so_that_the_component_s_module_needs_nothing_else"
+    ),
+    "the state of a component grows old": "test_a_component_keeps_no_state_that_could_grow_old_or_hold_a_key",
+    "a run that is out of run time is marked as failed before its step hears of it": (
+        "test_a_run_that_dagster_ends_for_its_run_time_is_cancelled_outside_and_submits_nothing_more"
+    ),
+    "a step outlives a worker that was killed": (
+        "test_a_step_that_has_outlived_its_worker_submits_nothing_when_it_goes_on"
+    ),
+    "a module named gql kills the web server": (
+        "test_no_module_of_ours_takes_the_name_of_one_that_dagster_s_web_server_imports"
+    ),
+    "the web server lags behind": "test_the_web_server_lags_behind_so_that_no_extra_brings_it",
+}
+
+
+def test_a_component_keeps_no_state_that_could_grow_old_or_hold_a_key() -> None:
+    from runops.dagster import RunopsComponent
+
+    assert not issubclass(RunopsComponent, dg.StateBackedComponent)
+
+
+def test_each_fact_and_trap_has_a_test() -> None:
+    tests = Path(__file__).resolve().parents[1]
+    files = [*tests.glob("dagster_side/test_*.py"), *tests.glob("dagster_host/test_*.py")]
+    written = {
+        node.name
+        for path in files
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef)
+    }
+    assert {fact: test for fact, test in PROVED.items() if test not in written} == {}

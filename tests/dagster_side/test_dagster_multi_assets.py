@@ -11,7 +11,7 @@ import pytest
 
 from runops.core import ConfigurationError, Outcome, Phase, Progress, RunRef, RunSnapshot, Verdict
 from runops.dagster import build_run_asset, build_run_multi_asset
-from runops.dagster.settle import metadata
+from runops.dagster.settle import check_result, metadata
 
 WARNED = (False, dg.AssetCheckSeverity.WARN)
 ERROR = (False, dg.AssetCheckSeverity.ERROR)
@@ -230,9 +230,21 @@ def test_the_overview_is_a_table_with_a_bar_for_the_progress() -> None:
         url="https://app.example.com/r_1",
     )
     text = metadata(run, Verdict.SUCCEED)["runops/overview"].value
-    assert "| Run | [`r\\_1`](https://app.example.com/r_1) |" in text
+    assert "| Run | [r\\_1](https://app.example.com/r_1) |" in text
     assert "███████░░░ 70%" in text
-    assert "succeeded, so succeed" in text
+    assert "| State | completed \\(succeeded\\) |\n| Verdict | succeed |" in text
+
+
+def test_the_metadata_begins_with_what_a_person_looks_for() -> None:
+    run = snapshot(state="completed", phase=None, outcome=Outcome.SUCCEEDED, url="https://app.example.com/r_1")
+    assert list(metadata(run, Verdict.SUCCEED))[:4] == [
+        "runops/overview", "runops/url", "runops/outcome", "runops/verdict"
+    ]  # fmt: skip
+
+
+def test_a_check_says_why_a_run_that_succeeded_has_failed_it() -> None:
+    run = snapshot(state="completed", phase=None, outcome=Outcome.SUCCEEDED)
+    assert check_result(run, Verdict.FAIL).description == "nyx run r_1: completed (succeeded); verdict: fail."
 
 
 def test_what_a_service_says_is_no_markup() -> None:

@@ -109,15 +109,20 @@ def test_runs_of_a_parent_are_reported_once_each_when_they_end(daemon: Any, cloc
     assert watch.reported("outside/report") == {ref.run_id: 1 for ref in ours}
 
 
-@pytest.mark.parametrize("ticks", [30, pytest.param(200, marks=pytest.mark.slow)])
-def test_five_runs_a_tick_over_many_bad_ticks_are_reported_once_each(daemon: Any, clock: Any, ticks: int) -> None:
-    chance = random.Random(11)
+@pytest.mark.parametrize(
+    ("ticks", "ahead", "seed"),
+    [(30, 30, 11), (30, -30, 12), pytest.param(200, 30, 13, marks=pytest.mark.slow)],
+)
+def test_five_runs_a_tick_over_many_bad_ticks_are_reported_once_each(
+    daemon: Any, clock: Any, ticks: int, ahead: float, seed: int
+) -> None:
+    chance = random.Random(seed)
     keys = ["alpha", "beta", "gamma"]
     targets = {key: {"workflow_id": f"wf_{key}"} for key in keys}
     watch = daemon("b3os", targets={**targets, "poisoned": {"workflow_id": "missing-workflow"}})
     runs = watch.runs
-    # The service's clock is half a minute ahead of the daemon's.
-    runs.emulator.now = lambda: clock.now + 30
+    # The service's clock is half a minute away from the daemon's.
+    runs.emulator.now = lambda: clock.now + ahead
     made: dict[str, str] = {}
     watch.tick()
     for tick in range(ticks):

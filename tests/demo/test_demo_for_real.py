@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from demo.dagster_project import PROJECT_PROMISES
 from demo.processes import clean_environment
 from demo.story import PROMISES
 
@@ -80,7 +81,7 @@ def test_every_example_ends_as_the_story_promises(started: Started, tmp_path: Pa
     told = started.output.read_text()
     assert started.process.returncode == 0, told
     assert "every cell is as promised" in told
-    assert all(f"{promise.provider:<8}  {promise.run}  " in told for promise in PROMISES)
+    assert all(f"{promise.provider:<8}  {promise.run}  " in told for promise in (*PROMISES, *PROJECT_PROMISES))
     assert len(started.sessions) > len(("emulator", "api-server", "scheduler", "triggerer", "dag-processor", "guard"))
     assert started.left_behind() == []
     assert [path.name for path in tmp_path.iterdir()] == ["output"]

@@ -10,7 +10,7 @@ import dagster as dg
 from runops.core import ConfigurationError, Verdict
 from runops.core.watch import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT
 from runops.dagster import settle
-from runops.dagster.plan import CallSource, Plan, RunIdSource, Seconds, asset_key_of, checked_resource_key
+from runops.dagster.plan import CallSource, Plan, RunIdSource, Seconds, asset_key_of
 from runops.dagster.wait import RunResult
 
 _OURS = frozenset({"name", "check_specs", "output_required", "ins"})
@@ -69,24 +69,22 @@ def build_run_asset(
     clash = sorted(_OURS & set(asset_kwargs))
     if clash:
         raise ConfigurationError(f"{name} decides {', '.join(clash)} itself: leave it out.")
-    plan = Plan(
-        resource_key=checked_resource_key(name, resource_key),
+    plan = Plan.of(
+        name,
+        resource_key=resource_key,
         call=call,
         run_id=run_id,
         parents=parents,
-        settings={
-            "timeout": timeout,
-            "error_budget": error_budget,
-            "poll_interval": poll_interval,
-            "on_outcome": on_outcome,
-            "max_paused": max_paused,
-            "cancel_on_interrupt": cancel_on_interrupt,
-            "cancel_on_timeout": cancel_on_timeout,
-            "adopt_uncertain": adopt_uncertain,
-            "reattach": reattach,
-        },
+        timeout=timeout,
+        error_budget=error_budget,
+        poll_interval=poll_interval,
+        on_outcome=on_outcome,
+        max_paused=max_paused,
+        cancel_on_interrupt=cancel_on_interrupt,
+        cancel_on_timeout=cancel_on_timeout,
+        adopt_uncertain=adopt_uncertain,
+        reattach=reattach,
     )
-    plan.check(name)
 
     @dg.asset(
         key=asset_key,
@@ -157,24 +155,22 @@ def build_run_op(
     valued = sorted(field for field, inlet in (ins or {}).items() if inlet.dagster_type != nothing)
     if valued:
         raise ConfigurationError(f"{told}: the input {', '.join(valued)} must be a dg.In(dg.Nothing).")
-    plan = Plan(
-        resource_key=checked_resource_key(told, resource_key),
+    plan = Plan.of(
+        told,
+        resource_key=resource_key,
         call=call,
         run_id=run_id,
         parents=parents,
-        settings={
-            "timeout": timeout,
-            "error_budget": error_budget,
-            "poll_interval": poll_interval,
-            "on_outcome": on_outcome,
-            "max_paused": max_paused,
-            "cancel_on_interrupt": cancel_on_interrupt,
-            "cancel_on_timeout": cancel_on_timeout,
-            "adopt_uncertain": adopt_uncertain,
-            "reattach": reattach,
-        },
+        timeout=timeout,
+        error_budget=error_budget,
+        poll_interval=poll_interval,
+        on_outcome=on_outcome,
+        max_paused=max_paused,
+        cancel_on_interrupt=cancel_on_interrupt,
+        cancel_on_timeout=cancel_on_timeout,
+        adopt_uncertain=adopt_uncertain,
+        reattach=reattach,
     )
-    plan.check(told)
 
     @dg.op(
         name=name,

@@ -11,15 +11,7 @@ import dagster as dg
 from runops.core import ConfigurationError, RunopsError, RunRef, flows
 from runops.core.watch import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT
 from runops.dagster import _compat, settle
-from runops.dagster.plan import Plan, RunIdSource, Seconds, check_parent, checked_resource_key, resource_of
-
-_NOT_FOR_A_CHECK: Mapping[str, Any] = {
-    "cancel_on_interrupt": False,
-    "cancel_on_timeout": False,
-    "reattach": False,
-    "adopt_uncertain": False,
-}
-"""A check submits nothing, so that nothing is its own to cancel or to take up again."""
+from runops.dagster.plan import Plan, RunIdSource, Seconds, check_parent, resource_of
 
 
 def build_run_check(
@@ -70,21 +62,21 @@ def build_run_check(
         )
     if parent is not None:
         check_parent(told, parent)
-    plan = Plan(
-        resource_key=checked_resource_key(told, resource_key),
-        call=None,
+    plan = Plan.of(
+        told,
+        resource_key=resource_key,
         run_id=run_id if parent is None else partial(_newest_run, resource_key=resource_key, parent=parent),
         parents=parents,
-        settings={
-            "timeout": timeout,
-            "error_budget": error_budget,
-            "poll_interval": poll_interval,
-            "on_outcome": on_outcome,
-            "max_paused": max_paused,
-            **_NOT_FOR_A_CHECK,
-        },
+        timeout=timeout,
+        error_budget=error_budget,
+        poll_interval=poll_interval,
+        on_outcome=on_outcome,
+        max_paused=max_paused,
+        # A check submits nothing, so that nothing is its own to cancel or to take up again.
+        cancel_on_interrupt=False,
+        cancel_on_timeout=False,
+        reattach=False,
     )
-    plan.check(told)
 
     check_kwargs.setdefault("description", f"How {_described(parent, run_id)} ended.")
 

@@ -29,6 +29,8 @@ from runops.dagster.wait import submit_run
 PENDING = "runops/pending"
 """A tag of the Dagster run: whether the end of the external run that it submitted is still to be told."""
 PENDING_RUN = "runops/pending_run"
+PENDING_IN = "runops/pending_in"
+"""The Dagster run that submitted it: a re-execution takes over the tags of its parent before it submits anything."""
 SUBMITTED_AT = "runops/submitted_at"
 MOST_PENDING = 1000
 """Runs that a tick may have in view; the oldest come first."""
@@ -66,20 +68,7 @@ def build_submit_job(
         ConfigurationError: An argument is wrong.
     """
     told = f"build_submit_job({name!r})"
-    plan = Plan(
-        resource_key=checked_resource_key(told, resource_key),
-        call=call,
-        run_id=None,
-        parents=None,
-        settings={
-            "on_outcome": None,
-            "timeout": DEFAULT_TIMEOUT,
-            "error_budget": DEFAULT_TIMEOUT,
-            "poll_interval": None,
-            "max_paused": None,
-        },
-    )
-    plan.check(told)
+    plan = Plan.of(told, resource_key=resource_key, call=call)
 
     @dg.op(
         name=f"{name}_submit",
@@ -195,7 +184,12 @@ Pending = tuple[RunRef, float, str | None]
 def _keep(context: _compat.StepContext, ref: RunRef, submitted_at: float) -> None:
     run = _compat.run_of(context)
     if run is not None:
-        tags = {PENDING: "true", PENDING_RUN: ref.model_dump_json(), SUBMITTED_AT: f"{submitted_at:.3f}"}
+        tags = {
+            PENDING: "true",
+            PENDING_RUN: ref.model_dump_json(),
+            PENDING_IN: run.run_id,
+            SUBMITTED_AT: f"{submitted_at:.3f}",
+        }
         context.instance.add_run_tags(run.run_id, tags)
 
 
@@ -207,6 +201,8 @@ def _pending(context: dg.SensorEvaluationContext, job_name: str, asset_key: dg.A
     found: list[Pending] = []
     for record in context.instance.get_run_records(wanted, limit=MOST_PENDING, ascending=True):
         run = record.dagster_run
+        if run.tags.get(PENDING_IN, run.run_id) != run.run_id:
+            continue
         ref = RunRef.parse(json.loads(run.tags[PENDING_RUN]))
         if ref.run_id in told:
             context.instance.add_run_tags(run.run_id, {PENDING: "false"})

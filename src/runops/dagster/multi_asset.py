@@ -11,7 +11,7 @@ import dagster as dg
 from runops.core import ConfigurationError, RunopsError, RunSnapshot, Verdict
 from runops.core.watch import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT
 from runops.dagster import settle
-from runops.dagster.plan import CallSource, Plan, RunIdSource, Seconds, asset_key_of, checked_resource_key, resource_of
+from runops.dagster.plan import CallSource, Plan, RunIdSource, Seconds, asset_key_of, resource_of
 from runops.dagster.wait import RunResult
 
 Made = Callable[[RunSnapshot, Callable[[], dict[str, Any]]], Iterable[dg.AssetKey | str | Sequence[str]]]
@@ -80,24 +80,22 @@ def build_run_multi_asset(
         raise ConfigurationError(f"{told}: specs must hold one asset at least.")
     if made is not None and not callable(made):
         raise ConfigurationError(f"{told}: made must be a function of the snapshot, not {type(made).__name__}.")
-    plan = Plan(
-        resource_key=checked_resource_key(told, resource_key),
+    plan = Plan.of(
+        told,
+        resource_key=resource_key,
         call=call,
         run_id=run_id,
         parents=parents,
-        settings={
-            "timeout": timeout,
-            "error_budget": error_budget,
-            "poll_interval": poll_interval,
-            "on_outcome": on_outcome,
-            "max_paused": max_paused,
-            "cancel_on_interrupt": cancel_on_interrupt,
-            "cancel_on_timeout": cancel_on_timeout,
-            "adopt_uncertain": adopt_uncertain,
-            "reattach": reattach,
-        },
+        timeout=timeout,
+        error_budget=error_budget,
+        poll_interval=poll_interval,
+        on_outcome=on_outcome,
+        max_paused=max_paused,
+        cancel_on_interrupt=cancel_on_interrupt,
+        cancel_on_timeout=cancel_on_timeout,
+        adopt_uncertain=adopt_uncertain,
+        reattach=reattach,
     )
-    plan.check(told)
 
     @dg.multi_asset(
         name=name,

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import dagster as dg
 
 from runops.core import Call, ConfigurationError, OutcomePolicy, RunRef, Verdict, arguments
 from runops.core.provider import check_id
+from runops.core.watch import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT
 from runops.dagster import _compat, settle
 from runops.dagster.resource import ProviderResource
 from runops.dagster.wait import RunResult, end_of_run
@@ -25,40 +26,81 @@ Seconds = float | timedelta
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a step does, as its builder was told."""
+    """What a step does, as its builder was told. Made by :meth:`of`, which refuses what is wrong."""
 
     resource_key: str
     call: CallSource | None
     run_id: RunIdSource | None
     parents: Mapping[str, str] | None
     settings: Mapping[str, Any]
+    """Arguments of ``wait_for_run``."""
 
-    def check(self, name: str) -> None:
-        """Refuse, while definitions are loaded, what can be seen to be wrong without a resource.
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        *,
+        resource_key: str,
+        call: CallSource | None = None,
+        run_id: RunIdSource | None = None,
+        parents: Mapping[str, str] | None = None,
+        timeout: Seconds = DEFAULT_TIMEOUT,
+        error_budget: Seconds = DEFAULT_ERROR_BUDGET,
+        poll_interval: Seconds | None = None,
+        on_outcome: Mapping[str, str] | None = None,
+        max_paused: Seconds | None = None,
+        cancel_on_interrupt: bool | None = None,
+        cancel_on_timeout: bool | None = None,
+        adopt_uncertain: bool = False,
+        reattach: bool = True,
+    ) -> Self:
+        """The plan, checked while definitions are loaded as far as that is possible without a resource.
+
+        Args:
+            name: Who asks, for the message.
+            resource_key: The key of the runops resource.
+            call: What to submit.
+            run_id: Which run to wait for; give this or ``call``.
+            parents: With ``run_id``, further ids of its address.
+            timeout: Seconds (or a timedelta) for the whole wait.
+            error_budget: Seconds of failed reads in a row before the wait gives up.
+            poll_interval: The shortest time between two looks, in seconds.
+            on_outcome: Outcome to verdict.
+            max_paused: Seconds that the run may stay paused or waiting.
+            cancel_on_interrupt: Cancel the run on Terminate.
+            cancel_on_timeout: Cancel the run when a clock ended the wait.
+            adopt_uncertain: After a lost answer, take a single new run for ours even where runs may overlap.
+            reattach: Take up an earlier run of this step.
 
         Raises:
             ConfigurationError: An argument is wrong.
         """
         try:
-            if (self.call is None) == (self.run_id is None):
-                raise ConfigurationError("give either call= (to submit a run) or run_id= (to wait for one).")
-            if self.call is not None and not (isinstance(self.call, (Call, Mapping)) or callable(self.call)):
-                raise ConfigurationError(
-                    f"call must be a mapping or a function of the context, not {type(self.call).__name__}."
-                )
-            if self.run_id is not None and not callable(self.run_id):
-                check_id("run_id", self.run_id)
-            if self.parents is not None and self.run_id is None:
-                raise ConfigurationError("parents belongs to run_id=; a call names its own.")
-            for kind, value in (self.parents or {}).items():
-                check_id(kind, value)
-            OutcomePolicy.build(self.settings["on_outcome"])
-            for clock in ("timeout", "error_budget"):
-                arguments.seconds(clock, self.settings[clock])
-            for clock in ("poll_interval", "max_paused"):
-                arguments.optional_seconds(clock, self.settings[clock])
+            _check_source(call, run_id, parents)
+            OutcomePolicy.build(on_outcome)
+            arguments.seconds("timeout", timeout)
+            arguments.seconds("error_budget", error_budget)
+            arguments.optional_seconds("poll_interval", poll_interval)
+            arguments.optional_seconds("max_paused", max_paused)
         except ConfigurationError as error:
             raise ConfigurationError(f"{name}: {error}") from None
+        return cls(
+            resource_key=checked_resource_key(name, resource_key),
+            call=call,
+            run_id=run_id,
+            parents=parents,
+            settings={
+                "timeout": timeout,
+                "error_budget": error_budget,
+                "poll_interval": poll_interval,
+                "on_outcome": on_outcome,
+                "max_paused": max_paused,
+                "cancel_on_interrupt": cancel_on_interrupt,
+                "cancel_on_timeout": cancel_on_timeout,
+                "adopt_uncertain": adopt_uncertain,
+                "reattach": reattach,
+            },
+        )
 
     def carry_out(self, context: _compat.StepContext) -> RunResult:
         """Wait in this step.
@@ -94,6 +136,19 @@ class Plan:
         """
         said = _said(self.call, context)
         return said if isinstance(said, Call) else _call(resource, said)
+
+
+def _check_source(call: CallSource | None, run_id: RunIdSource | None, parents: Mapping[str, str] | None) -> None:
+    if (call is None) == (run_id is None):
+        raise ConfigurationError("give either call= (to submit a run) or run_id= (to wait for one).")
+    if call is not None and not (isinstance(call, (Call, Mapping)) or callable(call)):
+        raise ConfigurationError(f"call must be a mapping or a function of the context, not {type(call).__name__}.")
+    if run_id is not None and not callable(run_id):
+        check_id("run_id", run_id)
+    if parents is not None and run_id is None:
+        raise ConfigurationError("parents belongs to run_id=; a call names its own.")
+    for kind, value in (parents or {}).items():
+        check_id(kind, value)
 
 
 def resource_of(resources: Any, key: str) -> ProviderResource:

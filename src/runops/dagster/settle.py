@@ -35,20 +35,22 @@ def metadata(snapshot: RunSnapshot, verdict: Verdict | None = None) -> Metadata:
         verdict: What was decided about it.
     """
     ref = snapshot.ref
+    # Dagster shows most of its pages in this order: what a person looks for comes first.
+    found: Metadata = {"overview": dg.MetadataValue.md(overview(snapshot, verdict))}
+    if snapshot.url:
+        found["url"] = dg.MetadataValue.url(snapshot.url)
     texts: dict[str, str | None] = {
-        "provider": ref.provider,
-        "run_id": ref.run_id,
-        **ref.parents,
-        "state": snapshot.state,
         "outcome": snapshot.outcome.value if snapshot.outcome else None,
         "verdict": verdict.value if verdict else None,
         "reason": snapshot.reason,
         "ended_by": snapshot.ended_by,
         "progress": str(snapshot.progress) if snapshot.progress else None,
+        "state": snapshot.state,
+        "provider": ref.provider,
+        "run_id": ref.run_id,
+        **ref.parents,
     }
-    found: Metadata = {name: dg.MetadataValue.text(value) for name, value in texts.items() if value}
-    if snapshot.url:
-        found["url"] = dg.MetadataValue.url(snapshot.url)
+    found |= {name: dg.MetadataValue.text(value) for name, value in texts.items() if value}
     found["run_ended"] = dg.MetadataValue.bool(snapshot.run_ended)
     times = {
         "created_at": snapshot.created_at,
@@ -61,7 +63,6 @@ def metadata(snapshot: RunSnapshot, verdict: Verdict | None = None) -> Metadata:
         "duration_seconds": _seconds(snapshot.started_at or snapshot.created_at, snapshot.finished_at),
     }
     found |= {name: dg.MetadataValue.float(value) for name, value in durations.items() if value is not None}
-    found["overview"] = dg.MetadataValue.md(overview(snapshot, verdict))
     found |= {f"details/{name}": _value(value) for name, value in snapshot.details.items()}
     return {f"runops/{name}": value for name, value in found.items()}
 
@@ -69,15 +70,17 @@ def metadata(snapshot: RunSnapshot, verdict: Verdict | None = None) -> Metadata:
 def overview(snapshot: RunSnapshot, verdict: Verdict | None = None) -> str:
     """What a person wants to know first, as a table in Markdown."""
     ref, progress = snapshot.ref, snapshot.progress
-    ended = f"{snapshot.status}, so {verdict}" if verdict else str(snapshot.status)
-    name = f"`{_cell(ref.run_id)}`"
+    word, status = snapshot.state or "never seen", str(snapshot.status)
+    name = _cell(ref.run_id)
     rows: dict[str, str | None] = {
         "Run": f"[{name}]({snapshot.url})" if snapshot.url else name,
-        "State": _cell(f"{snapshot.state or 'never seen'} ({ended})"),
+        "State": _cell(word if word == status else f"{word} ({status})"),
+        "Verdict": _cell(verdict) if verdict else None,
         "Why": _cell(snapshot.reason) if snapshot.reason else None,
         "Progress": _bar(progress) if progress else None,
         "In the queue": _duration(snapshot.created_at, snapshot.started_at),
         "Took": _duration(snapshot.started_at or snapshot.created_at, snapshot.finished_at),
+        **{_cell(name.replace("_", " ")): str(value) for name, value in snapshot.details.items() if _is_number(value)},
     }
     lines = [f"| {title} | {text} |" for title, text in rows.items() if text]
     return "\n".join([f"| {_cell(ref.provider)} | |", "|---|---|", *lines])
@@ -96,8 +99,13 @@ def check_result(
         passed=verdict is Verdict.SUCCEED,
         severity=severity(verdict),
         metadata=metadata(snapshot, verdict),
-        description=snapshot.summary(),
+        description=judged(snapshot, verdict),
     )
+
+
+def judged(snapshot: RunSnapshot, verdict: Verdict) -> str:
+    """One line that says why a check has passed or failed: a run that succeeded may be a failure to whoever asks."""
+    return f"{snapshot.summary().rstrip('.')}; verdict: {verdict}."
 
 
 def severity(verdict: Verdict) -> dg.AssetCheckSeverity:
@@ -163,6 +171,11 @@ def _seconds(start: datetime | None, end: datetime | None) -> float | None:
 def _duration(start: datetime | None, end: datetime | None) -> str | None:
     seconds = _seconds(start, end)
     return None if seconds is None else str(timedelta(seconds=round(seconds)))
+
+
+def _is_number(value: Any) -> bool:
+    """What was spent, counted or found; no flag."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _bar(progress: Progress) -> str:

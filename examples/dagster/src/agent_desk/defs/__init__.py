@@ -1,0 +1,1 @@
+"""Each file and folder in here is loaded by itself."""
