@@ -214,6 +214,8 @@ def killed(host: Any, monkeypatch: pytest.MonkeyPatch, states: Any, *, map_index
         ("scheduled", "submit", 1),
         ("deferred", "submit", 0),
         ("running", "submit", 0),
+        # Another triggerer has fired meanwhile, and the next try wants its run back.
+        ("up_for_retry", "submit", 0),
         ("failed", "reattach", 1),
         (None, "reattach", 0),
         ("scheduled", "reattach", 0),

@@ -19,14 +19,14 @@ from runops.airflow.metrics import Meter, erred
 from runops.core import Outcome, RunopsError, RunRef, RunSnapshot, find
 from runops.core.discovery import Search, nothing_found, seek
 from runops.core.run import EndedBy
-from runops.core.watch import News, Patience, Watch
+from runops.core.watch import News, Past, Patience, Watch
 
 VERSION = 1
 STATE_SECONDS = 2.0
 CANCEL_SECONDS = 15.0
 
-ALIVE = frozenset({"running", "deferred"})
-"""States in which a person has not killed the task: it is only being moved."""
+ALIVE = frozenset({"running", "deferred", "up_for_retry", "up_for_reschedule"})
+"""States in which a person has not killed the task: it is only being moved, or goes on by itself."""
 OVER = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 
 
@@ -57,6 +57,7 @@ class RunTrigger(BaseTrigger):
     :param patience: The clocks of the wait.
     :param not_before: Unix seconds before which no event is fired.
     :param submitted_at: Unix seconds, where the submit is known.
+    :param past: What the worker has learnt of the run, or None.
     :param execution_ends: Unix seconds at which the task's ``execution_timeout`` is over, or None.
     :param cancel_on_kill: Cancel the run when a person kills the task.
     :param on_clear: ``"reattach"`` lets the run live when a person clears the task.
@@ -79,6 +80,7 @@ class RunTrigger(BaseTrigger):
         search: Mapping[str, Any] | None = None,
         not_before: float = 0.0,
         submitted_at: float | None = None,
+        past: Mapping[str, Any] | None = None,
         execution_ends: float | None = None,
         cancel_on_kill: bool = False,
         on_clear: str = "submit",
@@ -94,6 +96,7 @@ class RunTrigger(BaseTrigger):
         self.patience = dict(patience)
         self.not_before = not_before
         self.submitted_at = submitted_at
+        self.past = None if past is None else dict(past)
         self.execution_ends = execution_ends
         self.cancel_on_kill = cancel_on_kill
         self.on_clear = on_clear
@@ -105,6 +108,7 @@ class RunTrigger(BaseTrigger):
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """The path of this class, which is frozen, and its arguments."""
         sought = {} if self.search is None else {"search": self.search}
+        learnt = {} if self.past is None else {"past": self.past}
         started = {} if self.start is None else {"start": self.start, **self._fields}
         return "runops.airflow.trigger.RunTrigger", {
             "version": self.version,
@@ -117,6 +121,7 @@ class RunTrigger(BaseTrigger):
             "execution_ends": self.execution_ends,
             "cancel_on_kill": self.cancel_on_kill,
             "on_clear": self.on_clear,
+            **learnt,
             **sought,
             **started,
         }
@@ -202,8 +207,9 @@ class RunTrigger(BaseTrigger):
                 self.log.info("%s", snapshot.summary())
 
         clocks, ended_by = self._clocks()
+        past = Past.from_dict(self.past, time.time())
         async with await hook.async_client() as client:
-            snapshot = await client.wait(ref, patience=clocks, submitted_at=self.submitted_at, on_look=told)
+            snapshot = await client.wait(ref, patience=clocks, submitted_at=self.submitted_at, past=past, on_look=told)
         if snapshot.ended_by == "timeout" and ended_by != "timeout":
             return timed_out(hook, ref, last, ended_by)
         return snapshot
