@@ -21,7 +21,7 @@ OPTIONS = (
 
 
 def main() -> None:
-    """Write dev.lock, then uv.lock with the same uv, and the locks of the benchmarks, the oldest Airflow and the pictures."""
+    """Write dev.lock, then uv.lock with the same uv, and the locks of what has an environment of its own."""
     lock = ROOT / "requirements" / "dev.lock"
     compile_pins("pyproject.toml", "--all-extras", "--group=dev", output=lock)
     pins = (line.split()[0] for line in lock.read_text(encoding="utf-8").splitlines() if line.startswith("uv=="))
