@@ -61,6 +61,8 @@ class Triggerer:
         assert self._task is not None
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
+        # The sockets of closed connections go in the next rounds of the loop.
+        await asyncio.sleep(0.05)
 
     async def _collect(self) -> None:
         async for event in self.trigger.run():

@@ -45,6 +45,13 @@ def world(served: Any) -> Any:
     served.emulator.reset()
 
 
+async def kill(triggerer: asyncio.Task[None]) -> None:
+    triggerer.cancel()
+    await asyncio.gather(triggerer, return_exceptions=True)
+    # The sockets of closed connections go in the next rounds of the loop.
+    await asyncio.sleep(0.05)
+
+
 async def first_event(store: AssetStore, *, killed: asyncio.Event | None = None) -> dict[str, Any]:
     """The first event of a triggerer, which is killed then, or once ``killed`` is set."""
     trigger = RunFinishedTrigger(provider="b3os", parent=PARENT, poll_interval=0.03)
@@ -63,8 +70,7 @@ async def first_event(store: AssetStore, *, killed: asyncio.Event | None = None)
         await fired.wait()
         if killed is not None:
             await killed.wait()
-    triggerer.cancel()
-    await asyncio.gather(triggerer, return_exceptions=True)
+    await kill(triggerer)
     return payloads[0]
 
 
@@ -84,8 +90,7 @@ async def begun(world: Any) -> AssetStore:
     async with asyncio.timeout(20):
         while not store.values:  # noqa: ASYNC110 - what is waited for happens elsewhere
             await asyncio.sleep(0.005)
-    triggerer.cancel()
-    await asyncio.gather(triggerer, return_exceptions=True)
+    await kill(triggerer)
     return store
 
 

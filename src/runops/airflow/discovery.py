@@ -18,9 +18,9 @@ from runops.airflow.waiting import LOOK_SECONDS, may_go_on
 from runops.core import (
     AnswerError,
     ConfigurationError,
+    FinalError,
     NotSupported,
     PollingError,
-    RunNotFound,
     RunopsError,
     RunRef,
     RunResult,
@@ -145,7 +145,9 @@ class RunDiscoverySensor(WaitingSensor):
         try:
             with self._hook().client() as client:
                 found = client.drive(seek(self.service, search, replace(patience, deadline=began)))
-        except (PollingError, RunNotFound) as error:
+        except (PollingError, FinalError) as error:
+            if not may_go_on(error):
+                raise as_airflow(error) from None
             over = self._failing(memory, patience, error, began=began, seen=bool(past.get("listed")))
             return nothing_found(self.service, search) if over else None
         except RunopsError as error:

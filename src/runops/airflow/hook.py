@@ -77,7 +77,9 @@ class RunHook(BaseHook):
             with client:
                 client.probe()
         except AuthError as error:
-            return False, f"{title} can be reached, but refuses the key: {error}"
+            # Airflow's button tests a copy, whose id nobody has ever seen.
+            told = str(error).replace(f"connection {self.conn_id!r}", "this connection")
+            return False, f"{title} can be reached, but refuses the key: {told}"
         except AnswerError as error:
             if error.status is None:
                 return False, f"{title} cannot be reached at {client.root}: {error}"
@@ -91,6 +93,7 @@ class RunHook(BaseHook):
         except AirflowNotFoundException:
             raise self._missing() from None
         settings = client_settings(self.provider, connection)
+        # Airflow masks the password as it is stored; this is it as it is sent, without a line break at its end.
         mask_secret(settings["token"])
         return settings
 

@@ -79,7 +79,10 @@ class RunOperator(RunWaiting):
     :param cancel_on_kill: Cancel the run when a person kills the task, where the provider can.
     :param cancel_on_timeout: Cancel the run when the wait timed out, where the provider can.
     :param durable: Remember the run over tries.
-    :param on_clear: What a person's clear means: ``"submit"`` a new run, or ``"reattach"`` to the earlier one.
+    :param on_clear: What a person's clear means: ``"submit"`` a new run, or ``"reattach"`` to the earlier one. Where
+        it means a new run, the next try cancels the earlier one as it begins, if the kill has not. With
+        ``durable=False``, and below Airflow 3.3, nothing but the kill cancels it: not where the next try has deferred
+        before the triggerer hears of the clear, because then the task reads as deferred.
     :param deferrable: Wait in the triggerer. Default: Airflow's ``operators.default_deferrable``.
     """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import abstractmethod
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,10 +21,9 @@ from runops.airflow.metrics import erred
 from runops.airflow.settle import publish
 from runops.airflow.trigger import timed_out
 from runops.airflow.waiting import LATE_SECONDS, Follower, RunWaiting
-from runops.core import OutcomePolicy, PollingError, RunNotFound, RunopsError, RunRef, RunResult, RunSnapshot, find
+from runops.core import FinalError, OutcomePolicy, PollingError, RunopsError, RunRef, RunResult, RunSnapshot, find
 from runops.core.cadence import spread
-from runops.core.run import PARKED
-from runops.core.watch import DEFAULT_ERROR_BUDGET, Patience
+from runops.core.watch import DEFAULT_ERROR_BUDGET, Past, Patience
 
 RESCHEDULE_SECONDS = 60.0
 """The shortest time between two pokes in reschedule mode, unless the user gives a ``poke_interval``."""
@@ -122,13 +122,13 @@ class WaitingSensor(RunWaiting, BaseSensorOperator):
 
     # --- what subclasses say ---
 
+    @abstractmethod
     def _wanted(self, context: Any, patience: Patience) -> RunRef | RunSnapshot:
         """The run, or the end of a wait for it to be there."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _poked(self, context: Any) -> RunSnapshot | None:
         """The last snapshot if the wait ends at this poke."""
-        raise NotImplementedError
 
     def _named_parents(self, more: Mapping[str, str] | None) -> dict[str, str]:
         named = {name: getattr(self, name) for name in self.parent_fields}
@@ -191,29 +191,43 @@ class WaitingSensor(RunWaiting, BaseSensorOperator):
         """The last snapshot if the wait ends at this poke. What outlives the poke is kept in the task's memory."""
         patience = self._clocks(deadline=self._deadline(context))
         memory = Memory(context)
-        past = memory.load() or {}
         url = self.service.url(ref)
-        follower = _OneLook(context, self, url)
+        follower, learnt = _OneLook(context, self, url), self._learnt(context, memory)
         # Airflow removes a task's XComs before each poke.
         publish(context, ref, url)
         began = time.time()
         here = replace(patience, deadline=min(max(patience.deadline, began), began + POKE_SECONDS), max_paused=None)
         try:
             with self._hook().client() as client:
-                snapshot = client.wait(ref, patience=here, submitted_at=past.get("began"), on_look=follower)
+                snapshot = client.wait(ref, patience=here, submitted_at=learnt.began, past=learnt, on_look=follower)
         except _NotOver as news:
-            return self._still_open(memory, past, patience, ref, news.snapshot)
-        except (PollingError, RunNotFound) as error:
-            over = self._failing(memory, patience, error, began=began, seen=bool(past.get("seen")))
+            return self._still_open(memory, learnt, patience, news.snapshot, began=began)
+        except PollingError as error:
+            over = self._failing(memory, patience, error, began=began, seen=learnt.seen)
             return timed_out(self._hook(), ref, None, "timeout") if over else None
         except RunopsError as error:
+            erred(self.provider, error)
             raise as_airflow(error) from None
         if snapshot.ended_by and time.time() < patience.deadline:
+            self.log.warning("%s could not be read in this poke.", ref)
+            memory.update(failing_since=learnt.failing_since)
             return None
         return snapshot
 
+    def _learnt(self, context: Any, memory: Memory) -> Past:
+        """What earlier pokes have learnt of the run."""
+        began, past = self._began(context), memory.load() or {}
+        # Without a memory: a first poke that had met no such run would have been the last.
+        seen = past.get("seen") if memory.exists else began < context["ti"].start_date.timestamp()
+        return Past(
+            began=began,
+            seen=bool(seen),
+            failing_since=past.get("failing_since"),
+            parked_since=past.get("parked_since"),
+        )
+
     def _failing(
-        self, memory: Memory, patience: Patience, error: PollingError | RunNotFound, *, began: float, seen: bool
+        self, memory: Memory, patience: Patience, error: PollingError | FinalError, *, began: float, seen: bool
     ) -> bool:
         """Take in a poke that could not look; whether the wait's time is over.
 
@@ -221,7 +235,7 @@ class WaitingSensor(RunWaiting, BaseSensorOperator):
         """
         now = time.time()
         failing_since = (memory.load() or {}).get("failing_since") or began
-        never = not seen and (isinstance(error, RunNotFound) or now >= patience.deadline)
+        never = not seen and (isinstance(error, FinalError) or now >= patience.deadline)
         if never or now - failing_since >= patience.error_budget:
             erred(self.provider, error)
             raise as_airflow(error) from None
@@ -230,18 +244,17 @@ class WaitingSensor(RunWaiting, BaseSensorOperator):
         return now >= patience.deadline
 
     def _still_open(
-        self, memory: Memory, past: Mapping[str, Any], patience: Patience, ref: RunRef, snapshot: RunSnapshot
+        self, memory: Memory, learnt: Past, patience: Patience, snapshot: RunSnapshot, *, began: float
     ) -> RunSnapshot | None:
-        now = time.time()
-        parked_since = (past.get("parked_since") or now) if snapshot.phase in PARKED else None
+        now, ref, parked_since = time.time(), snapshot.ref, learnt.parked_since
         memory.update(seen=True, failing_since=None, parked_since=parked_since)
         if now >= patience.deadline:
             return timed_out(self._hook(), ref, snapshot, "timeout")
         if parked_since is not None and patience.max_paused is not None:
-            if not memory.exists:
-                self.log.warning("max_paused needs Airflow 3.3 or newer in reschedule mode: it is not applied.")
-            elif now - parked_since >= patience.max_paused:
+            if now - parked_since >= patience.max_paused:
                 return timed_out(self._hook(), ref, snapshot, "max_paused")
+            if not memory.exists and (learnt.began or 0.0) < began <= parked_since:
+                self.log.warning("max_paused needs Airflow 3.3 or newer in reschedule mode: it is not applied.")
         return None
 
     @contextmanager
@@ -286,7 +299,8 @@ class RunSensor(WaitingSensor):
         failed, cancelled, timed_out. Verdicts: succeed, warn, skip, fail.
     :param error_budget: Seconds (or a timedelta) of failed reads in a row before ``PollingError``.
     :param max_paused: Seconds (or a timedelta) that the run may stay paused or waiting before it counts as timed_out.
-        In reschedule mode this needs Airflow 3.3 or newer.
+        It counts from where this wait first saw the run so, or from where the provider says (OnePin does). Unless the
+        provider says it, a restart of the triggerer begins it anew, and reschedule mode needs Airflow 3.3 or newer.
     :param deferrable: Wait in the triggerer. Default: Airflow's ``operators.default_deferrable``.
     :param start_from_trigger: With ``deferrable``, begin in the triggerer at once, without a worker before the end.
         ``run_id`` and ``run_url`` are then pushed at the end only. Mapped tasks, arguments that are another task's

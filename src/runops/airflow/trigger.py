@@ -137,7 +137,9 @@ class RunTrigger(BaseTrigger):
     async def on_kill(self) -> None:
         """Cancel the run if a person killed the task; leave it if the task is only being moved.
 
-        Airflow 3.3 calls this on a reassignment to another triggerer too, so the task's state is asked first.
+        Airflow 3.3 calls this on a reassignment to another triggerer too, so the task's state is asked first. After a
+        clear whose next try has deferred already, that state is deferred again, and nothing is cancelled here: the
+        next try has seen to it.
         """
         if not self.cancel_on_kill:
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
@@ -38,7 +39,7 @@ from runops.core import (
 from runops.core.discovery import Search
 from runops.core.retry import may_pass
 from runops.core.run import EndedBy
-from runops.core.watch import News, Patience
+from runops.core.watch import News, Past, Patience
 
 LOOK_SECONDS = 10.0
 """For so long a deferrable task looks itself before it defers, so that short runs never do."""
@@ -121,13 +122,13 @@ class RunWaiting(BaseOperator):
 
     # --- what subclasses say ---
 
+    @abstractmethod
     def _deadline(self, context: Any) -> float:
         """Unix seconds at which the whole wait ends; the same on each call in one try."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _waited_for(self, context: Any) -> RunRef:
         """The run, as a resumed process finds it."""
-        raise NotImplementedError
 
     def _trigger_settings(self) -> dict[str, Any]:
         """Further arguments of the trigger."""
@@ -168,13 +169,15 @@ class RunWaiting(BaseOperator):
     ) -> RunSnapshot:
         """Wait here, or look for a while here and then defer; the last snapshot."""
         follower = Follower(context, self.log, url=self.service.url(ref))
+        # A resumed process goes on with the wait of its try.
+        past = Past(began=context["ti"].start_date.timestamp())
         here = patience
         if self.deferrable:
             here = replace(patience, deadline=min(patience.deadline, time.time() + LOOK_SECONDS))
         whole = here.deadline == patience.deadline
         try:
             with self._hook().client() as client:
-                snapshot = client.wait(ref, patience=here, submitted_at=submitted_at, on_look=follower)
+                snapshot = client.wait(ref, patience=here, submitted_at=submitted_at, past=past, on_look=follower)
         except AirflowTaskTimeout:
             return self._last_look(ref, follower.last, "execution_timeout")
         except RunopsError as error:
@@ -184,7 +187,7 @@ class RunWaiting(BaseOperator):
         else:
             if whole or snapshot.ended_by != "timeout":
                 return snapshot
-        return self._defer(context, ref, patience, submitted_at=submitted_at)
+        return self._defer(context, ref, patience, submitted_at=submitted_at, past=past)
 
     def _defer(
         self,
@@ -193,6 +196,7 @@ class RunWaiting(BaseOperator):
         patience: Patience,
         *,
         submitted_at: float | None = None,
+        past: Past | None = None,
         search: Search | None = None,
     ) -> NoReturn:
         """Let the triggerer wait: for a run, or for one to be there."""
@@ -208,6 +212,7 @@ class RunWaiting(BaseOperator):
             patience=patience.to_dict(),
             not_before=earliest,
             submitted_at=submitted_at,
+            past=None if past is None else past.to_dict(now),
             execution_ends=execution_ends,
             **self._trigger_settings(),
         )
