@@ -5,7 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 WHEEL_VENV := .venv-wheel
-LOWEST_VENV := .venv-airflow-lowest
+LOWEST_AIRFLOW_VENV := .venv-airflow-lowest
+LOWEST_DAGSTER_VENV := .venv-dagster-lowest
 
 # Settings of other projects must not leak into this one, and bytecode makes the hosts start in half the time.
 unexport PYTHONDONTWRITEBYTECODE PYTHONPATH PYTHONHOME VIRTUAL_ENV
@@ -13,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE PYTHONPATH PYTHONHOME VIRTUAL_ENV
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-unit test-fast test-packaging test-wheel test-airflow test-airflow-required test-airflow-lowest test-dagster test-hosts test-all check format lock build bench bench-triggerer bench-import demo demo-ui clean
+.PHONY: help setup test test-unit test-fast test-packaging test-wheel test-airflow test-airflow-required test-airflow-lowest test-dagster-lowest test-dagster test-hosts test-all check format lock build bench bench-triggerer bench-import demo demo-ui clean
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-22s %s\n", $$1, $$2 }'
@@ -41,7 +42,7 @@ test-hosts: $(READY) ## Both hosts' own processes, without what make test has ru
 
 test-all: $(READY) ## Run every test there is, the load tests too.
 	@RUNOPS_REQUIRE_POSTGRES=1 $(BIN)/python -m pytest
-	@$(MAKE) --no-print-directory test-wheel test-airflow-lowest
+	@$(MAKE) --no-print-directory test-wheel test-airflow-lowest test-dagster-lowest
 
 test-unit: $(READY) ## Run the pure tests of the core.
 	@$(BIN)/python -m pytest tests/core -m "not http and not packaging and not slow"
@@ -63,11 +64,17 @@ test-wheel: $(READY) ## Run the fast tests from the sdist against the installed 
 	  -m "not packaging and not slow" -p no:cacheprovider
 
 test-airflow-lowest: $(READY) ## Run the fast Airflow tests on the oldest supported Airflow, httpx and pydantic.
-	@$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python $(LOWEST_VENV)
-	@$(BIN)/uv pip sync --quiet --compile-bytecode --python $(LOWEST_VENV)/bin/python --require-hashes \
+	@$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python $(LOWEST_AIRFLOW_VENV)
+	@$(BIN)/uv pip sync --quiet --compile-bytecode --python $(LOWEST_AIRFLOW_VENV)/bin/python --require-hashes \
 	  requirements/airflow-lowest.lock
 	@# Airflow 3.1 itself warns of what it deprecates while it is imported.
-	@PYTHONPATH=src $(LOWEST_VENV)/bin/python -P -m pytest tests/airflow_side -m "not slow" -W default -p no:cacheprovider
+	@PYTHONPATH=src $(LOWEST_AIRFLOW_VENV)/bin/python -P -m pytest tests/airflow_side -m "not slow" -W default -p no:cacheprovider
+
+test-dagster-lowest: $(READY) ## Run the fast Dagster tests on the oldest supported Dagster, httpx and pydantic.
+	@$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python $(LOWEST_DAGSTER_VENV)
+	@$(BIN)/uv pip sync --quiet --compile-bytecode --python $(LOWEST_DAGSTER_VENV)/bin/python --require-hashes \
+	  requirements/dagster-lowest.lock
+	@PYTHONPATH=src $(LOWEST_DAGSTER_VENV)/bin/python -P -m pytest tests/dagster_side -m "not slow" -p no:cacheprovider
 
 check: $(READY) ## Lint, formatting, types and import rules; all four, whichever fails.
 	@failed=; \
@@ -103,5 +110,5 @@ demo-ui: $(READY) ## The same, and keep both web interfaces up.
 	@$(BIN)/python -m demo --ui
 
 clean: ## Remove everything that make has made.
-	@rm -rf $(VENV) $(WHEEL_VENV) $(LOWEST_VENV) .venv-bench build dist .demo .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) $(WHEEL_VENV) $(LOWEST_AIRFLOW_VENV) $(LOWEST_DAGSTER_VENV) .venv-bench build dist .demo .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	@find src tests example_dags demo benchmarks scripts -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
