@@ -29,8 +29,8 @@ from runops.core import (
     arguments,
     find,
 )
-from runops.core.auth import BEARER, AuthScheme, HeaderAuth
-from runops.core.provider import Route, RunBody, check_id
+from runops.core.auth import HeaderAuth
+from runops.core.provider import BEARER, AuthScheme, Route, RunBody, check_id
 
 EACH = pytest.mark.parametrize("provider", PROVIDERS.values(), ids=PROVIDERS)
 PAYLOADS = Path(__file__).resolve().parents[1] / "payloads"

@@ -241,7 +241,10 @@ def test_importing_every_name_loads_no_heavy_module_beside_dagster_s_own() -> No
         "print('\\n'.join(sorted({name.split('.')[0] for name in set(sys.modules) - before})))\n"
     )
     answer = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=120)
+    # A code location is loaded often, by processes that talk to nobody: not even the HTTP library is needed there.
     heavy = {
+        "httpx",
+        "rich",
         "airflow",
         "asyncio",
         "anyio",
@@ -254,7 +257,7 @@ def test_importing_every_name_loads_no_heavy_module_beside_dagster_s_own() -> No
         "sqlalchemy",
     }
     loaded = set(answer.stdout.split())
-    assert {"httpx", "runops"} <= loaded
+    assert "runops" in loaded
     assert loaded & heavy == set()
 
 

@@ -1,6 +1,10 @@
-"""The shared core of runops: providers, runs, outcomes, verdicts and clients. It knows neither Airflow nor Dagster."""
+"""The shared core of runops: providers, runs, outcomes, verdicts and clients. It knows neither Airflow nor Dagster.
 
-from runops.core.client import AsyncRunClient, RunClient
+The clients are loaded when they are asked for: whoever only declares waits needs no HTTP library.
+"""
+
+from typing import TYPE_CHECKING, Any
+
 from runops.core.errors import (
     AnswerError,
     AuthError,
@@ -21,6 +25,9 @@ from runops.core.provider import Call, Provider
 from runops.core.providers import PROVIDERS, find
 from runops.core.run import Outcome, Phase, Progress, RunRef, RunResult, RunSnapshot
 from runops.core.states import StateTable
+
+if TYPE_CHECKING:
+    from runops.core.client import AsyncRunClient, RunClient
 
 __all__ = [
     "DEFAULT_VERDICTS",
@@ -55,3 +62,15 @@ __all__ = [
     "Verdict",
     "find",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in ("AsyncRunClient", "RunClient"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from runops.core import client
+
+    return getattr(client, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

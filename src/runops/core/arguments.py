@@ -10,6 +10,11 @@ from typing import Any, cast
 
 from runops.core.errors import ConfigurationError
 
+DEFAULT_REQUEST_TIMEOUT = 30.0
+"""Seconds for one whole request."""
+DEFAULT_MAX_RESPONSE_BYTES = 10_000_000
+"""The largest answer, decompressed, that is read."""
+
 
 def required_text(field: str, value: object) -> str:
     """A non-empty text."""

@@ -4,27 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Generator
-from dataclasses import dataclass
 
 import httpx
 
 from runops.core.errors import ConfigurationError
-
-
-@dataclass(frozen=True, slots=True)
-class AuthScheme:
-    """Which header carries the credential, and what stands before it.
-
-    Args:
-        header: The header's name.
-        prefix: What stands before the secret in the header's value, such as ``"Bearer "``.
-    """
-
-    header: str
-    prefix: str = ""
-
-
-BEARER = AuthScheme("Authorization", "Bearer ")
+from runops.core.provider import AuthScheme
 
 
 class HeaderAuth(httpx.Auth):

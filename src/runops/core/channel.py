@@ -13,16 +13,13 @@ import httpx
 
 from runops import __version__
 from runops.core import arguments
+from runops.core.arguments import DEFAULT_MAX_RESPONSE_BYTES, DEFAULT_REQUEST_TIMEOUT
 from runops.core.auth import HeaderAuth
 from runops.core.cadence import Gate
 from runops.core.errors import ConfigurationError, TransientError
 from runops.core.provider import Provider, Request
 from runops.core.retry import Answer, from_answer
 from runops.core.transport import ACCEPT_ENCODING, timeouts
-
-DEFAULT_REQUEST_TIMEOUT = 30.0
-"""Seconds."""
-DEFAULT_MAX_RESPONSE_BYTES = 10_000_000
 
 _GATES: WeakValueDictionary[tuple[object, ...], Gate] = WeakValueDictionary()
 """One for each credential of the process: a pause that one client is asked for holds for all that share its key."""

@@ -25,7 +25,6 @@ from pydantic import (
     create_model,
 )
 
-from runops.core.auth import BEARER, AuthScheme
 from runops.core.cadence import Cadence
 from runops.core.errors import ConfigurationError, MalformedAnswer, NotSupported, UnknownStateError
 from runops.core.policy import OutcomePolicy, Verdict
@@ -150,6 +149,22 @@ def check_id(name: str, value: object) -> str:
             f"{name}={value[:80]!r} cannot be an id: it holds '..', a slash or a control character."
         )
     return value.strip()
+
+
+@dataclass(frozen=True, slots=True)
+class AuthScheme:
+    """Which header carries the credential, and what stands before it.
+
+    Args:
+        header: The header's name.
+        prefix: What stands before the secret in the header's value, such as ``"Bearer "``.
+    """
+
+    header: str
+    prefix: str = ""
+
+
+BEARER = AuthScheme("Authorization", "Bearer ")
 
 
 @dataclass(frozen=True, slots=True)

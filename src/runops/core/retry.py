@@ -7,9 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import Any, cast
-
-import httpx
+from typing import TYPE_CHECKING, Any, cast
 
 from runops.core.errors import (
     AnswerError,
@@ -25,6 +23,9 @@ from runops.core.errors import (
     TransientError,
 )
 from runops.core.redaction import clean, code
+
+if TYPE_CHECKING:
+    import httpx
 
 LONGEST_HELD = 900.0
 """Seconds: an asked-for pause is honoured up to here."""
@@ -51,6 +52,9 @@ class Answer:
 
 def from_transport(error: httpx.HTTPError) -> TransientError:
     """What a failure below HTTP means. Only a failed connect proves that nothing was sent."""
+    # Whoever has such an error has loaded httpx; to decide takes nothing of it.
+    import httpx
+
     kind = type(error).__name__
     if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)):
         return ConnectionFailed(f"No connection to the service ({kind}).")

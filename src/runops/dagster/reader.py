@@ -6,11 +6,14 @@ import json
 import os
 import time
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from runops.core import Provider, RunClient, RunopsError, RunRef, RunSnapshot
+from runops.core import Provider, RunopsError, RunRef, RunSnapshot
 from runops.core.flows import Flow, Read, Send
 from runops.core.provider import Look
+
+if TYPE_CHECKING:
+    from runops.core import RunClient
 
 R = TypeVar("R")
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from pydantic import ConfigDict, Field, field_validator
 
-from runops.core import Call, Provider, RunClient, RunRef, RunSnapshot, find
-from runops.core.channel import DEFAULT_MAX_RESPONSE_BYTES, DEFAULT_REQUEST_TIMEOUT
+from runops.core import Call, Provider, RunRef, RunSnapshot, find
+from runops.core.arguments import DEFAULT_MAX_RESPONSE_BYTES, DEFAULT_REQUEST_TIMEOUT
 from runops.core.watch import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT
 from runops.dagster import keys
+
+if TYPE_CHECKING:
+    from runops.core import RunClient
 
 
 class ProviderResource(dg.ConfigurableResource):
@@ -71,6 +74,9 @@ class ProviderResource(dg.ConfigurableResource):
             "origin": origin,
             "user_agent": f"dagster/{dg.__version__}",
         }
+        # Only who talks to a service loads the HTTP library; a code location that is loaded does not.
+        from runops.core import RunClient
+
         return RunClient(self.declaration, token=token, **(given | settings))
 
     def ref(self, run_id: str | RunRef, parents: Mapping[str, str] | None = None) -> RunRef:

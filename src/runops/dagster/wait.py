@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import dagster as dg
 
@@ -22,7 +22,6 @@ from runops.core import (
     OutcomePolicy,
     PollingError,
     Provider,
-    RunClient,
     RunopsError,
     RunRef,
     RunSnapshot,
@@ -38,6 +37,9 @@ from runops.dagster import _compat, settle
 from runops.dagster.attach import Attempt, Records
 from runops.dagster.interrupts import INTERRUPTS, HeldInterrupts
 from runops.dagster.resource import ProviderResource
+
+if TYPE_CHECKING:
+    from runops.core import RunClient
 
 CANCEL_REQUEST_TIMEOUT = 5.0
 """Seconds for one request of a cancel: whoever pressed Terminate waits for it."""

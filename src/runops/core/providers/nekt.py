@@ -7,9 +7,20 @@ from typing import Annotated, Any, cast
 
 from pydantic import BeforeValidator, Field
 
-from runops.core.auth import AuthScheme
 from runops.core.cadence import Cadence
-from runops.core.provider import Count, Flag, Listing, Moment, Number, Provider, Route, RunBody, Text, detail
+from runops.core.provider import (
+    AuthScheme,
+    Count,
+    Flag,
+    Listing,
+    Moment,
+    Number,
+    Provider,
+    Route,
+    RunBody,
+    Text,
+    detail,
+)
 from runops.core.run import Outcome, Phase
 from runops.core.states import StateTable
 

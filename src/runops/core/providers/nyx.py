@@ -8,10 +8,10 @@ from typing import Any
 from pydantic import Field
 
 from runops.core.arguments import json_object, one_of, positive, required_text, texts
-from runops.core.auth import AuthScheme
 from runops.core.cadence import Cadence
 from runops.core.errors import ConfigurationError
 from runops.core.provider import (
+    AuthScheme,
     Call,
     Count,
     Listing,
