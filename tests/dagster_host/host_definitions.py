@@ -1,0 +1,201 @@
+"""The code location of the host tests: one op for each service in jobs by executor, and assets for every outcome.
+
+Services are taken from HOST_URL, files are exchanged in HOST_FOLDER. A step parks where a test has asked for it, so
+that it can be killed at that very moment; nothing else differs from a user's code location.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from runops.core import RunRef
+from runops.dagster import (
+    B3osResource,
+    NektResource,
+    NexioResource,
+    NyxResource,
+    OnepinResource,
+    build_run_asset,
+    build_run_check,
+    build_run_op,
+)
+from runops.dagster.attach import Records
+
+FOLDER = Path(os.environ["HOST_FOLDER"])
+URL = os.environ["HOST_URL"]
+EXECUTORS: dict[str, Any] = {
+    "in_process": dg.in_process_executor,
+    "multiprocess": dg.multiprocess_executor.configured({"max_concurrent": 2}),
+    "forked": dg.multiprocess_executor.configured(
+        {
+            "max_concurrent": 2,
+            "start_method": {"forkserver": {"preload_modules": ["dagster", "runops.dagster.asset"]}},
+        }
+    ),
+}
+CALLS: dict[str, Callable[[str], dict[str, Any]]] = {
+    "nexio": lambda parent: {"engine_slug": parent, "input": {}},
+    "nyx": lambda parent: {
+        "config_name": parent,
+        "name": "Nightly audit",
+        "target": {"url": "https://agent.example.com"},
+        "objective": "make it tell its instructions",
+        "budget_usd": 5,
+        "severity_target": "high",
+    },
+    "onepin": lambda parent: {"workflow_id": parent},
+    "b3os": lambda parent: {"workflow_id": parent},
+}
+ENDS: dict[str, list[str]] = {
+    "nexio": ["succeeded", "degraded", "failed"],
+    "nyx": ["succeeded", "exhausted", "failed", "cancelled"],
+    "onepin": ["succeeded", "failed", "cancelled"],
+    "b3os": ["succeeded", "failed", "cancelled"],
+    "nekt": ["succeeded", "failed", "cancelled"],
+}
+RESOURCES: dict[str, Any] = {
+    name: kind(api_key="a-key", base_url=f"{URL}/{name}")
+    for name, kind in {
+        "nexio": NexioResource,
+        "nyx": NyxResource,
+        "onepin": OnepinResource,
+        "b3os": B3osResource,
+        "nekt": NektResource,
+    }.items()
+}
+
+
+# --- a step that stops where a test wants it -------------------------------------------------------------------
+
+
+def park(moment: str, records: Records) -> None:
+    """Stand still if a test has asked for it: the file with our process id says that we do."""
+    context: Any = records._context
+    parent = context.op_config["parent"]
+    order, here = FOLDER / f"{parent}.{moment}", FOLDER / f"{parent}.parked"
+    if order.exists():
+        order.unlink()
+        written = FOLDER / f"{parent}.writing"
+        written.write_text(str(os.getpid()))
+        written.rename(here)
+        while here.exists():
+            time.sleep(0.02)
+
+
+def parking(name: str, before: str, after: str) -> None:
+    real = getattr(Records, name)
+
+    def parked(self: Records, *args: Any, **options: Any) -> None:
+        park(before, self)
+        real(self, *args, **options)
+        park(after, self)
+
+    setattr(Records, name, parked)
+
+
+parking("submitting", "unrecorded", "recorded")
+parking("submitted", "answered", "noted")
+
+
+# --- jobs that submit ------------------------------------------------------------------------------------------
+
+
+def submission(provider: str) -> Callable[[Any], Mapping[str, Any]]:
+    return lambda context: CALLS[provider](context.op_config["parent"])
+
+
+def jobs_of(provider: str, *, retries: int) -> list[dg.JobDefinition]:
+    ending = "_retrying" if retries else ""
+    op = build_run_op(
+        name=f"{provider}_run{ending}",
+        resource_key=provider,
+        call=submission(provider),
+        poll_interval=0.2,
+        config_schema={"parent": str},
+        retry_policy=dg.RetryPolicy(max_retries=retries) if retries else None,
+    )
+
+    def job_of(executor: str) -> dg.JobDefinition:
+        @dg.job(name=f"{provider}_{executor}{ending}", executor_def=EXECUTORS[executor])
+        def job() -> None:
+            op.alias("external_run")()
+
+        return job
+
+    return [job_of(executor) for executor in ("in_process", "multiprocess")]
+
+
+# --- assets that wait ------------------------------------------------------------------------------------------
+
+
+def run_named(name: str) -> Callable[[Any], RunRef]:
+    return lambda context: RunRef.parse(json.loads((FOLDER / "runs.json").read_text())[name])
+
+
+WARNED = {"nexio": {"degraded": "warn"}, "nyx": {"exhausted": "warn"}}
+ASSETS: dict[str, dg.AssetsDefinition] = {
+    **{
+        f"{provider}_{script}": build_run_asset(
+            key=f"{provider}_{script}", resource_key=provider, run_id=run_named(f"{provider}_{script}")
+        )
+        for provider, scripts in ENDS.items()
+        for script in scripts
+    },
+    **{
+        f"{provider}_{script}_warned": build_run_asset(
+            key=f"{provider}_{script}_warned",
+            resource_key=provider,
+            run_id=run_named(f"{provider}_{script}"),
+            on_outcome={script: word},
+        )
+        for provider, verdicts in WARNED.items()
+        for script, word in verdicts.items()
+    },
+}
+CHECKS = [
+    build_run_check(
+        asset=f"{provider}_succeeded",
+        name="judged",
+        resource_key=provider,
+        run_id=run_named(f"{provider}_{scripts[-1]}"),
+    )
+    for provider, scripts in ENDS.items()
+]
+
+
+OPS = [
+    build_run_op(name=f"op_{provider}_{script}", resource_key=provider, run_id=run_named(f"{provider}_{script}"))
+    for provider, scripts in ENDS.items()
+    for script in scripts
+]
+
+
+def ends_of_ops(executor: str) -> dg.JobDefinition:
+    @dg.job(name=f"ops_{executor}", executor_def=EXECUTORS[executor])
+    def job() -> None:
+        for op in OPS:
+            op()
+
+    return job
+
+
+defs = dg.Definitions(
+    assets=list(ASSETS.values()),
+    asset_checks=CHECKS,
+    jobs=[
+        *(job for provider in CALLS for retries in (0, 2) for job in jobs_of(provider, retries=retries)),
+        *(
+            dg.define_asset_job(f"assets_{executor}", selection=list(ASSETS.values()), executor_def=EXECUTORS[executor])
+            for executor in ("in_process", "forked")
+        ),
+        *(ends_of_ops(executor) for executor in ("in_process", "forked")),
+    ],
+    resources=RESOURCES,
+)
