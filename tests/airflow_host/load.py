@@ -11,14 +11,14 @@ from typing import Any
 from airflow.sdk import BaseOperator
 from airflow.triggers.base import BaseTrigger, StartTriggerArgs, TriggerEvent
 
-from tests.airflow_host.host import KILL_FOLDER
-
+FOLDER = "RUNOPS_TEST_MARKS"
+"""The environment variable that names the folder of the marks."""
 LOOK_SECONDS = 1.0
 
 
-def mark_of(run_id: str, task_id: str) -> Path:
-    """The file whose appearance ends an empty wait."""
-    return Path(os.environ[KILL_FOLDER], f"{run_id}.{task_id}.over")
+def mark_of(run_id: str, task_id: str) -> str:
+    """The name of the file whose appearance ends an empty wait."""
+    return f"{run_id}.{task_id}"
 
 
 class MarkTrigger(BaseTrigger):
@@ -29,8 +29,8 @@ class MarkTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         ti: Any = self.task_instance
-        mark = mark_of(ti.run_id, ti.task_id)
-        while not mark.exists():  # noqa: ASYNC110 - another process makes it
+        mark = Path(os.environ[FOLDER], mark_of(ti.run_id, ti.task_id))
+        while not mark.exists():  # noqa: ASYNC110, ASYNC240 - another process makes it
             await asyncio.sleep(LOOK_SECONDS)
         yield TriggerEvent({})
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.airflow_host.host import Host, Outside, Task, until
-from tests.leaks.private_fields import WORKFLOW
+from tests.airflow_host.matrix import workflow_of
 
 END_SECONDS = 150.0
 CRON_DAYS = (2, 1, 0)
@@ -85,7 +85,7 @@ def _by_hand(outside: Outside) -> dict[str, str]:
     made: dict[str, str] = {}
     for task_id, provider, parents in (
         ("found", "nyx", {"config_name": "matrix-nightly"}),
-        ("found_by_poking", "onepin", {"workflow_id": WORKFLOW}),
+        ("found_by_poking", "onepin", {"workflow_id": workflow_of("found_by_poking")}),
     ):
         for age in (7200, 600):
             goes_on = task_id == "found" and age == 600

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from airflow.sdk import Asset, dag
 
 from runops.airflow import B3osWorkflowSensor, NektPipelineSensor, NyxConfigSensor, OnepinWorkflowSensor
-from tests.leaks.private_fields import WORKFLOW
+from tests.airflow_host.matrix import workflow_of
 
 TODAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 
@@ -26,7 +26,9 @@ def matrix_daily() -> None:
 @dag(schedule=None, catchup=False)
 def matrix_by_hand() -> None:
     NyxConfigSensor(task_id="found", config_name="matrix-nightly", deferrable=True)
-    OnepinWorkflowSensor(task_id="found_by_poking", workflow_id=WORKFLOW, deferrable=False, mode="reschedule")
+    OnepinWorkflowSensor(
+        task_id="found_by_poking", workflow_id=workflow_of("found_by_poking"), deferrable=False, mode="reschedule"
+    )
 
 
 @dag(schedule=[Asset("matrix_asset")], catchup=False)
