@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -32,12 +33,13 @@ class BlockingTrigger(BaseTrigger):
 
 
 class BreakingTrigger(BaseTrigger):
-    """Breaks at once."""
+    """Breaks, but not so soon after the deferral that Airflow takes the resumed task for a dead one."""
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         return "tests.airflow_host.bad_triggers.BreakingTrigger", {}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
+        await asyncio.sleep(12)
         raise RuntimeError("this trigger breaks")
         yield TriggerEvent("never")
 
