@@ -35,7 +35,7 @@ class Import:
     budget: float
 
 
-CORE = Import("runops.core", "import httpx, pydantic", "import httpx, pydantic, runops.core", 0.15)
+CORE = Import("runops.core", "import httpx, pydantic", "import httpx, pydantic; from runops.core import *", 0.15)
 DAGSTER = Import("every name of runops.dagster", "import dagster", "import dagster; from runops.dagster import *", 0.2)
 
 

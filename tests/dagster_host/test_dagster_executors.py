@@ -56,7 +56,11 @@ def told(event: dg.DagsterEvent) -> Any:
     match event.event_type_value:
         case "ASSET_MATERIALIZATION":
             said = json.loads(dg.serialize_value(event.materialization))
-            tags = {tag: value for tag, value in event.materialization.tags.items() if "input_event_pointer" not in tag}
+            tags = {
+                tag: value
+                for tag, value in (event.materialization.tags or {}).items()
+                if "input_event_pointer" not in tag
+            }
             return {"metadata": said["metadata_entries"], "tags": tags, "partition": said["partition"]}
         case "ASSET_CHECK_EVALUATION":
             data = event.asset_check_evaluation_data
