@@ -56,6 +56,7 @@ def test_the_test_button_tells_a_bad_key(connect: Any, served: Any, provider: st
     good, told = RunHook("other", provider=provider).test_connection()
     assert not good
     assert "refuses the key" in told
+    assert "this connection" in told
     assert password not in told
 
 

@@ -14,7 +14,7 @@ DAG_RUN: Any = SimpleNamespace(dag_id="a_dag", run_id="a_run")
 
 
 def extracted(task: Any, context: Any, state: str) -> Any:
-    from airflow.providers.openlineage.extractors.manager import (  # pyright: ignore[reportMissingImports]
+    from airflow.providers.openlineage.extractors.manager import (
         ExtractorManager,
     )
     from airflow.utils.state import TaskInstanceState
@@ -28,7 +28,7 @@ def extracted(task: Any, context: Any, state: str) -> Any:
 def test_the_external_run_is_told_on_every_end_in_every_mode(
     host: Any, sensors: Any, mode: Any, script: str, state: str
 ) -> None:
-    from openlineage.client.serde import Serde  # pyright: ignore[reportMissingImports]
+    from openlineage.client.serde import Serde
 
     run = host.made("nexio", script=script)
     task, context = sensors["nexio"](task_id="a_task", **run, **mode), host.context()
@@ -40,7 +40,7 @@ def test_the_external_run_is_told_on_every_end_in_every_mode(
 
 
 def test_what_an_operator_submits_is_not_told(host: Any, operators: Any, calls: Any, key: str) -> None:
-    from openlineage.client.serde import Serde  # pyright: ignore[reportMissingImports]
+    from openlineage.client.serde import Serde
 
     for provider, arguments in calls.items():
         task, context = operators[provider](task_id="a_task", **arguments), host.context()

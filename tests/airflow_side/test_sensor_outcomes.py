@@ -197,3 +197,4 @@ def test_a_nyx_gate_stops_on_a_finding_and_lets_pass_without_one(
     assert type(ended.error) is kind
     if ended.error:
         assert isinstance(ended.error, AirflowFailException)
+        assert "The task fails, because on_outcome says fail for succeeded." in str(ended.error)

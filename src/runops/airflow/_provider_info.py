@@ -23,11 +23,11 @@ _KEYS = {
     "nekt": "API key",
 }
 _KEY_PLACEHOLDERS = {
-    "nexio": "The key of the environment whose runs you wait for",
-    "nyx": "The token from Fabraix",
-    "onepin": "The key of your workspace",
-    "b3os": "The key of your organisation",
-    "nekt": "The key from your workspace's settings",
+    "nexio": "nx_..., of the environment whose runs these are",
+    "nyx": "nyx_..., the token that Fabraix gave you",
+    "onepin": "op_live_..., of the workspace whose runs these are",
+    "b3os": "b3sk_..., of your organisation",
+    "nekt": "From app.nekt.ai, Settings, API keys",
 }
 _OPTIONS = {
     "onepin": {
@@ -48,12 +48,12 @@ _OPTIONS = {
 _COMMON_FIELDS = {
     "request_timeout": {
         "label": "Request timeout (s)",
-        "description": "Seconds for one whole request.",
+        "description": "For one whole request, the answer included. How long a run may take is said in the task.",
         "schema": {"type": ["number", "null"], "default": 30, "minimum": 0.1},
     },
     "requests_per_minute": {
         "label": "Requests per minute",
-        "description": "For all waits on this connection in one process together; empty for no limit.",
+        "description": "For all waits on this connection in one process together. Empty: only the service's own limit.",
         "schema": {"type": ["number", "null"], "minimum": 0.1},
     },
     "max_response_bytes": {
@@ -63,7 +63,7 @@ _COMMON_FIELDS = {
     },
     "allow_http": {
         "label": "Allow plain HTTP",
-        "description": "Send the key in the clear to a machine other than this one. Only for a network that you know.",
+        "description": "Allow http:// to other machines. The key is sent unencrypted: only in a network you trust.",
         "schema": {"type": ["boolean", "null"], "default": False},
     },
 }
@@ -76,11 +76,13 @@ def _connection_type(name: str) -> dict:
         "hook-class-name": f"runops.airflow.{name}.{title.capitalize()}Hook",
         "hook-name": title,
         "ui-field-behaviour": {
-            "hidden-fields": ["login", "port", "schema", "extra"],
+            # The port stays: the Test button of Airflow 3.3.1 and 3.3.2 refuses every connection that has none.
+            "hidden-fields": ["login", "schema", "extra"],
             "relabeling": {"password": _KEYS[name], "host": "Base URL"},
             "placeholders": {
                 "password": _KEY_PLACEHOLDERS[name],
-                "host": f"{_BASE_URLS[name]} (leave empty for this one)",
+                "host": f"Leave empty for {_BASE_URLS[name]}",
+                "port": "443, or Test fails on Airflow 3.3.1 and 3.3.2",
             },
         },
         "conn-fields": {**_OPTIONS.get(name, {}), **_COMMON_FIELDS},

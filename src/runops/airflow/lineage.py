@@ -12,8 +12,8 @@ def facets(result: RunResult) -> Any:
 
     :param result: How the run ended.
     """
-    from airflow.providers.openlineage.extractors import OperatorLineage  # pyright: ignore[reportMissingImports]
-    from openlineage.client.facet_v2 import external_query_run  # pyright: ignore[reportMissingImports]
+    from airflow.providers.openlineage.extractors import OperatorLineage
+    from openlineage.client.facet_v2 import external_query_run
 
     facet = external_query_run.ExternalQueryRunFacet(externalQueryId=result["run_id"], source=result["provider"])
     return OperatorLineage(run_facets={"externalQuery": facet})

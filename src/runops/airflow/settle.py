@@ -53,11 +53,16 @@ def settle(
         case Verdict.SUCCEED:
             log.info("%s", told)
         case Verdict.WARN:
-            log.warning("%s The task succeeds, because on_outcome says warn for %s.", told, outcome)
+            log.warning("%s", told_of(snapshot, f"The task succeeds, because on_outcome says warn for {outcome}."))
         case Verdict.SKIP:
-            raise AirflowSkipException(told)
+            raise AirflowSkipException(
+                told_of(snapshot, f"The task is skipped, because the verdict on {outcome} is skip.")
+            )
         case Verdict.FAIL:
-            raise _failure(outcome, RunTimedOut if by_airflow else timed_out)(told, result)
+            failure = _failure(outcome, RunTimedOut if by_airflow else timed_out)
+            if failure is RunRejected:
+                told = told_of(snapshot, f"The task fails, because on_outcome says fail for {outcome}.")
+            raise failure(told, result)
     return result
 
 
@@ -69,10 +74,14 @@ def publish(context: Mapping[str, Any], ref: RunRef, url: str | None) -> None:
         ti.xcom_push(key=RUN_URL, value=url)
 
 
-def told_of(snapshot: RunSnapshot) -> str:
-    """How a run ended, in one line for a person."""
-    line = snapshot.summary().rstrip(".")
-    return f"{line}. See {snapshot.url}" if snapshot.url else f"{line}."
+def told_of(snapshot: RunSnapshot, consequence: str = "") -> str:
+    """How a run ended, in one line for a person.
+
+    :param snapshot: The run.
+    :param consequence: What becomes of the task where the outcome alone does not say so: a sentence.
+    """
+    parts = [f"{snapshot.summary().rstrip('.')}.", consequence, f"See {snapshot.url}" if snapshot.url else ""]
+    return " ".join(part for part in parts if part)
 
 
 def _failure(outcome: Outcome, timed_out: type[RunTimedOut]) -> type[Any]:
