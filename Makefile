@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE PYTHONPATH PYTHONHOME VIRTUAL_ENV
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-unit test-fast test-packaging test-wheel test-airflow test-airflow-required test-airflow-lowest test-dagster-lowest test-dagster test-hosts test-all check format lock build bench bench-triggerer bench-import demo demo-ui clean
+.PHONY: help setup test test-unit test-fast test-packaging test-wheel test-airflow test-airflow-required test-airflow-lowest test-dagster-lowest test-dagster test-airflow-outcomes test-all check format lock build bench bench-triggerer bench-import bench-parse screenshots demo demo-ui clean
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-22s %s\n", $$1, $$2 }'
@@ -37,8 +37,8 @@ test-airflow-required: $(READY) ## The same, and fail where there is no PostgreS
 test-dagster: $(READY) ## Run all tests of the Dagster side, those with its own processes included.
 	@$(BIN)/python -m pytest tests/dagster_side tests/dagster_host
 
-test-hosts: $(READY) ## Both hosts' own processes, without what make test has run already.
-	@$(BIN)/python -m pytest tests/dagster_host tests/airflow_host -m "not slow"
+test-airflow-outcomes: $(READY) ## Every outcome in every mode in a real Airflow on sqlite.
+	@$(BIN)/python -m pytest tests/airflow_host/test_host_matrix.py tests/airflow_host/test_host_matrix_discovery.py
 
 test-all: $(READY) ## Run every test there is, the load tests too.
 	@RUNOPS_REQUIRE_POSTGRES=1 $(BIN)/python -m pytest
@@ -103,6 +103,12 @@ bench-triggerer: $(READY) ## The same inside Airflow's own trigger runner and su
 bench-import: $(READY) ## Measure what importing the core costs.
 	@$(BIN)/python benchmarks/import_cost.py
 
+bench-parse: $(READY) ## Measure what parsing a DAG file with everything of ours costs.
+	@$(BIN)/python benchmarks/parse_time.py
+
+screenshots: $(READY) ## Take the pictures of docs/what_you_see.md anew; needs a Chromium.
+	@$(BIN)/python -m scripts.screenshots
+
 demo: $(READY) ## Run every provider and outcome through a real Airflow and Dagster, against the emulator.
 	@$(BIN)/python -m demo
 
@@ -110,5 +116,5 @@ demo-ui: $(READY) ## The same, and keep both web interfaces up.
 	@$(BIN)/python -m demo --ui
 
 clean: ## Remove everything that make has made.
-	@rm -rf $(VENV) $(WHEEL_VENV) $(LOWEST_AIRFLOW_VENV) $(LOWEST_DAGSTER_VENV) .venv-bench build dist .demo .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) $(WHEEL_VENV) $(LOWEST_AIRFLOW_VENV) $(LOWEST_DAGSTER_VENV) .venv-bench .venv-screenshots build dist .demo .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	@find src tests example_dags demo benchmarks scripts -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
