@@ -125,8 +125,8 @@ def test_an_evicted_worker_leaves_the_run_and_the_next_try_re_attaches(host: Hos
 def test_a_trigger_that_breaks_is_followed_by_another_for_the_same_run_in_the_same_try(
     host: Host, outside: Outside
 ) -> None:
-    assert "The trigger broke" in host.log(BROKEN)
-    assert host.state(BROKEN) == "deferred"
+    until("the task has looked itself", 60, lambda: "The trigger broke" in host.log(BROKEN))
+    host.wait_for(BROKEN, {"deferred"})
     assert host.instance(BROKEN)["try_number"] == 1
     check(host, outside, (BROKEN,))
 
