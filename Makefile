@@ -64,16 +64,12 @@ test-wheel: $(READY) ## Run the fast tests from the sdist against the installed 
 	  -m "not packaging and not slow" -p no:cacheprovider
 
 test-airflow-lowest: $(READY) ## Run the fast Airflow tests on the oldest supported Airflow, httpx and pydantic.
-	@$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python $(LOWEST_AIRFLOW_VENV)
-	@$(BIN)/uv pip sync --quiet --compile-bytecode --python $(LOWEST_AIRFLOW_VENV)/bin/python --require-hashes \
-	  requirements/airflow-lowest.lock
+	@$(BIN)/python scripts/setup_environment.py $(LOWEST_AIRFLOW_VENV) --lock requirements/airflow-lowest.lock --without-project
 	@# Airflow 3.1 itself warns of what it deprecates while it is imported.
 	@PYTHONPATH=src $(LOWEST_AIRFLOW_VENV)/bin/python -P -m pytest tests/airflow_side -m "not slow" -W default -p no:cacheprovider
 
 test-dagster-lowest: $(READY) ## Run the fast Dagster tests on the oldest supported Dagster, httpx and pydantic.
-	@$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python $(LOWEST_DAGSTER_VENV)
-	@$(BIN)/uv pip sync --quiet --compile-bytecode --python $(LOWEST_DAGSTER_VENV)/bin/python --require-hashes \
-	  requirements/dagster-lowest.lock
+	@$(BIN)/python scripts/setup_environment.py $(LOWEST_DAGSTER_VENV) --lock requirements/dagster-lowest.lock --without-project
 	@PYTHONPATH=src $(LOWEST_DAGSTER_VENV)/bin/python -P -m pytest tests/dagster_side -m "not slow" -p no:cacheprovider
 
 check: $(READY) ## Lint, formatting, types and import rules; all four, whichever fails.

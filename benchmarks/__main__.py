@@ -72,11 +72,8 @@ def environment() -> Path:
     """The interpreter of the environment that holds the peers, made from the lock when that is newer."""
     python, ready = ENVIRONMENT / "bin" / "python", ENVIRONMENT / ".ready"
     if not ready.exists() or ready.stat().st_mtime < LOCK.stat().st_mtime:
-        uv = Path(sys.executable).with_name("uv")
-        print(f"Installing the peers into {ENVIRONMENT} ...", file=sys.stderr, flush=True)
-        subprocess.run([uv, "venv", "--quiet", "--allow-existing", "--python", sys.executable, ENVIRONMENT], check=True)
-        into = ["--python", python, "--compile-bytecode", "--require-hashes"]
-        subprocess.run([uv, "pip", "sync", "--quiet", *into, LOCK], check=True)
+        make = [sys.executable, ROOT / "scripts" / "setup_environment.py", ENVIRONMENT, "--without-project"]
+        subprocess.run([*make, "--lock", LOCK], check=True)
         ready.touch()
     return python
 

@@ -1,4 +1,4 @@
-"""Makes a virtual environment from the lock, with nothing but the standard library. It never touches another one.
+"""Makes a virtual environment from a lock, with nothing but the standard library. It never touches another one.
 
 Called by make; runs under whatever ``python3`` is there, so it checks that one first and says what is missing.
 """
@@ -30,17 +30,21 @@ MISLEADING = (
 
 
 def main() -> None:
-    """Make or renew the environment, then install the project into it."""
+    """Make or renew the environment, then install the project into it where that is wanted."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("environment", type=Path, help="folder of the virtual environment")
     parser.add_argument("--wheel", type=Path, help="install this wheel instead of the source tree")
+    parser.add_argument("--lock", type=Path, default=LOCK, help="what goes into it; the development lock if not given")
+    parser.add_argument("--without-project", action="store_true", help="install the packages of the lock only")
     arguments = parser.parse_args()
     environment = {name: value for name, value in os.environ.items() if name not in MISLEADING}
     if ssl.create_default_context().cert_store_stats()["x509_ca"]:
         # A machine may trust more than uv's own list: a company's proxy, a mirror.
         environment.setdefault("UV_SYSTEM_CERTS", "1")
     try:
-        prepare(arguments.environment, arguments.wheel, environment)
+        uv = install_packages(arguments.environment, arguments.lock, environment)
+        if not arguments.without_project:
+            install_project(arguments.environment, uv, arguments.wheel, environment)
     except subprocess.CalledProcessError as error:
         command = " ".join(str(part) for part in error.cmd[:6])
         sys.exit(
@@ -50,24 +54,34 @@ def main() -> None:
         )
 
 
-def prepare(folder: Path, wheel: "Path | None", environment: "dict[str, str]") -> None:
-    """Every step, each repeatable."""
+def install_packages(folder: Path, lock: Path, environment: "dict[str, str]") -> Path:
+    """The environment with what the lock says; returns the uv that did it. Each step is repeatable."""
     python = folder / "bin" / "python"
-    uv = folder / "bin" / "uv"
     if not usable(python):
         create(folder)
-    if not current(uv):
+    uv = next((each for each in (folder / "bin" / "uv", Path(sys.executable).with_name("uv")) if current(each)), None)
+    if uv is None:
         install_uv(python, environment)
+        uv = folder / "bin" / "uv"
     print(f"Installing the pinned packages into {folder} (a minute or two the first time) ...", flush=True)
-    pip = [uv, "pip"]
-    to_here = ["--quiet", "--python", python, "--compile-bytecode"]
-    subprocess.run([*pip, "sync", *to_here, "--require-hashes", LOCK], env=environment, check=True)
+    subprocess.run([uv, "pip", "sync", *into(python), "--require-hashes", lock], env=environment, check=True)
+    return uv
+
+
+def install_project(folder: Path, uv: Path, wheel: "Path | None", environment: "dict[str, str]") -> None:
+    """The project itself: as it stands, or a wheel of it."""
+    python = folder / "bin" / "python"
     project = [wheel] if wheel else ["--no-build-isolation", "--editable", ROOT]
     subprocess.run(
-        [*pip, "install", *to_here, "--no-deps", "--reinstall-package", "runops", *project],
+        [uv, "pip", "install", *into(python), "--no-deps", "--reinstall-package", "runops", *project],
         env={**environment, "PATH": f"{python.parent}{os.pathsep}{environment.get('PATH', os.defpath)}"},
         check=True,
     )
+
+
+def into(python: Path) -> "list[str | Path]":
+    """What tells uv where to, and to be quiet."""
+    return ["--quiet", "--python", python, "--compile-bytecode"]
 
 
 def usable(python: Path) -> bool:

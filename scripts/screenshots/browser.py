@@ -52,10 +52,8 @@ def use_packages() -> None:
     """Make the packages of the lock importable, beside those of this environment, which win where both have one."""
     python, ready = ENVIRONMENT / "bin" / "python", ENVIRONMENT / ".ready"
     if not ready.exists() or ready.stat().st_mtime < LOCK.stat().st_mtime:
-        uv = Path(sys.executable).with_name("uv")
-        print(f"Installing what drives the browser into {ENVIRONMENT.name} ...", file=sys.stderr, flush=True)
-        subprocess.run([uv, "venv", "--quiet", "--allow-existing", "--python", sys.executable, ENVIRONMENT], check=True)
-        subprocess.run([uv, "pip", "sync", "--quiet", "--python", python, "--require-hashes", LOCK], check=True)
+        make = [sys.executable, ROOT / "scripts" / "setup_environment.py", ENVIRONMENT, "--without-project"]
+        subprocess.run([*make, "--lock", LOCK], check=True)
         ready.touch()
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     site.addsitedir(str(ENVIRONMENT / "lib" / version / "site-packages"))
