@@ -50,7 +50,7 @@ def chromium() -> str:
 
 def use_packages() -> None:
     """Make the packages of the lock importable, beside those of this environment, which win where both have one."""
-    python, ready = ENVIRONMENT / "bin" / "python", ENVIRONMENT / ".ready"
+    ready = ENVIRONMENT / ".ready"
     if not ready.exists() or ready.stat().st_mtime < LOCK.stat().st_mtime:
         make = [sys.executable, ROOT / "scripts" / "setup_environment.py", ENVIRONMENT, "--without-project"]
         subprocess.run([*make, "--lock", LOCK], check=True)
