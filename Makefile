@@ -26,7 +26,8 @@ $(READY): requirements/dev.lock requirements/uv.lock pyproject.toml scripts/setu
 	@touch $@
 
 test: $(READY) ## Run all tests but those that need a whole host of their own.
-	@$(BIN)/python -m pytest -m "not airflow_host and not dagster_host"
+	@# Each host reads its settings when it is imported: they must be those of the tests that run.
+	@$(BIN)/python -m pytest --ignore=tests/airflow_host --ignore=tests/dagster_host
 
 test-airflow: $(READY) ## Run the tests in a real Airflow on PostgreSQL; without PostgreSQL those that need it are skipped.
 	@$(BIN)/python -m pytest tests/airflow_host -m "not slow"
@@ -41,8 +42,9 @@ test-airflow-outcomes: $(READY) ## Every outcome in every mode in a real Airflow
 	@$(BIN)/python -m pytest tests/airflow_host/test_host_matrix.py tests/airflow_host/test_host_matrix_discovery.py
 
 test-all: $(READY) ## Run every test there is, the load tests too.
-	@RUNOPS_REQUIRE_POSTGRES=1 $(BIN)/python -m pytest
-	@$(MAKE) --no-print-directory test-wheel test-airflow-lowest test-dagster-lowest
+	@$(MAKE) --no-print-directory test test-wheel test-airflow-lowest test-dagster-lowest
+	@$(BIN)/python -m pytest tests/dagster_host
+	@RUNOPS_REQUIRE_POSTGRES=1 $(BIN)/python -m pytest tests/airflow_host
 
 test-unit: $(READY) ## Run the pure tests of the core.
 	@$(BIN)/python -m pytest tests/core -m "not http and not packaging and not slow"

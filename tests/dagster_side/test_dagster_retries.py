@@ -379,7 +379,7 @@ def test_a_storm_of_a_quarter_of_an_hour_neither_cancels_nor_resubmits(
         if runs.submits and not began:
             began.append(clock.now)
             runs.emulator.add_fault(kind="status", status=503, provider="b3os", count=None)
-        elif began and clock.now - began[0] >= 890:
+        elif began and clock.now - began[0] >= 840:
             runs.emulator.reset(only=("faults",))
 
     clock.on_sleep = weather

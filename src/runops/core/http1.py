@@ -29,6 +29,8 @@ from runops.core.transport import (
 
 IDLE_SECONDS = 30.0
 """A kept connection is closed after so long without use."""
+CLOSING_SECONDS = 0.25
+"""For so long a connect that is under way may go on when the pool closes."""
 LONGEST_HEAD = 65_536
 """Bytes of header, and of framing between two pieces of a body."""
 NEXT_ADDRESS_AFTER = 0.25
@@ -125,10 +127,13 @@ class Http1Pool:
                 handle.cancel()
         for waiter in tuple(self._queue):
             _fail(waiter, pool_closed())
-        for task in self._connecting:
-            task.cancel()
         for connection in tuple(self._open):
             connection.give_up()
+        if self._connecting:
+            # asyncio loses the socket of a connect that is cancelled in its last moment; most are over at once.
+            await asyncio.wait(tuple(self._connecting), timeout=CLOSING_SECONDS)
+        for task in self._connecting:
+            task.cancel()
         self._tell_end()
         await self._ended.wait()
 
