@@ -18,18 +18,21 @@ class Case:
         moment: Where its task is when something dies.
         deferrable: Whether it waits in the triggerer.
         adopt: ``adopt_uncertain``.
+        marked: ``mark_runs``.
     """
 
     provider: str
     moment: str
     deferrable: bool = True
     adopt: bool = False
+    marked: bool = True
 
     @property
     def name(self) -> str:
         """Its task id."""
         where = "deferrable" if self.deferrable else "worker"
-        return "_".join([self.moment, self.provider, where, *(["adopting"] if self.adopt else [])])
+        more = [*(["adopting"] if self.adopt else []), *([] if self.marked else ["unmarked"])]
+        return "_".join([self.moment, self.provider, where, *more])
 
     @property
     def lost(self) -> bool:
@@ -37,14 +40,19 @@ class Case:
         return self.moment in (MARKED, DURING, BETWEEN)
 
     @property
+    def proven(self) -> bool:
+        """Whether the service shows a mark of ours, so that a lost run is found and a missing one is known to be."""
+        return self.provider == "nyx" and self.marked
+
+    @property
     def runs_after_death(self) -> int:
         """How many runs there are in the end, if the worker dies at the moment."""
-        return 0 if self.moment == MARKED else 1
+        return 0 if self.moment == MARKED and not self.proven else 1
 
     @property
     def error_after_death(self) -> str | None:
         """How the task ends, if the worker dies at the moment; None: well."""
-        found_again = self.runs_after_death == 1 and (self.provider in ("nyx", "onepin") or self.adopt)
+        found_again = self.proven or (self.runs_after_death == 1 and self.adopt)
         return UNCERTAIN if self.lost and not found_again else None
 
 
@@ -53,9 +61,12 @@ CASES = (
     Case("nyx", BEFORE, deferrable=False),
     Case("nexio", MARKED),
     Case("nyx", MARKED, deferrable=False),
+    Case("nyx", MARKED),
     Case("nexio", DURING),
     Case("b3os", DURING, deferrable=False),
     Case("onepin", DURING),
+    Case("nyx", DURING),
+    Case("nyx", DURING, deferrable=False, marked=False),
     Case("nexio", BETWEEN, deferrable=False),
     Case("nyx", BETWEEN),
     Case("b3os", BETWEEN, adopt=True),

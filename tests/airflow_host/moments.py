@@ -78,9 +78,9 @@ class Held(RunOperator):
         mark.touch()
         return not there
 
-    def _submit(self, client: Any, call: Any, memory: Memory) -> Any:
-        self.hold(self._context, BEFORE)
-        return super()._submit(client, call, memory)
+    def _submit(self, context: Any, client: Any, call: Any, memory: Memory, record: Any) -> Any:
+        self.hold(context, BEFORE)
+        return super()._submit(context, client, call, memory, record)
 
     def _remember(self, memory: Memory, ref: Any, **more: Any) -> Any:
         self.hold(self._context, BETWEEN)

@@ -133,7 +133,9 @@ class Wave:
     def waits_again(self, case: Case) -> bool:
         """Whether a later try waits for a run."""
         return any(
-            word in log for log in self.logs(case)[1:] for word in ("Submitted", "Re-attached", "the triggerer watches")
+            word in log
+            for log in self.logs(case)[1:]
+            for word in ("Submitted", "Re-attached", "Took up", "the triggerer watches")
         )
 
     def logs(self, case: Case) -> list[str]:

@@ -97,7 +97,10 @@ def test_a_blocked_loop_moves_the_triggers_and_cancels_nothing(host: Host, outsi
 
     def let_go() -> bool:
         # Airflow 3.3 takes the move for a kill by a person, and says so to the trigger that moved.
-        return all("is left alone: the state of its task is deferred" in host.log(task) for task in DEFERRED[1:])
+        return all(
+            "Left alone:" in host.log(task) and "state of its task is deferred" in host.log(task)
+            for task in DEFERRED[1:]
+        )
 
     try:
         until("the first triggerer wakes up", 60, let_go)
@@ -113,7 +116,7 @@ def test_an_evicted_worker_leaves_the_run_and_the_next_try_re_attaches(host: Hos
     for task in (EVICTED, EVICTED_FOR_GOOD):
         until(
             f"{task} was asked to end", 20,
-            lambda: "is left alone: nobody is known to have killed its task" in host.log(task),  # noqa: B023
+            lambda: "since nobody is known to have killed its task" in host.log(task),  # noqa: B023
         )  # fmt: skip
     # What does not end by itself in its time is ended.
     assert host.runner_of(EVICTED_FOR_GOOD) == supervised

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -24,6 +27,7 @@ from runops.core import (
     find,
 )
 from runops.core.errors import ConnectionFailed
+from runops.core.submission import Intent, new_mark
 
 SUBMITTERS = ["nexio", "nyx", "onepin", "b3os"]
 SINGLE = ["nyx", "onepin"]
@@ -45,6 +49,7 @@ LOST: dict[str, dict[str, Any]] = {
     "an_id_that_is_none": {"kind": "json", "body": {"run_id": "../x", "data": {"id": "../x", "runId": ""}}},
     "gzip_bomb": {"kind": "gzip_bomb"},
 }
+EMPTY: dict[str, Any] = {"nyx": {"runs": []}, "onepin": {"data": []}, "b3os": {"data": {"items": []}}}
 NOT_KEPT = httpx.Limits(max_keepalive_connections=0)
 PARENT = {"nyx": {"config_name": "nightly"}, "onepin": {"workflow_id": "7c9e6679-7425-40de-944b-e07fc1f90ae7"}}
 
@@ -85,30 +90,69 @@ def test_what_is_asked_for_is_what_arrives(
     runs("submit", call_of(provider))
     body = runs.emulator.runs(provider=provider)[0]["body"]
     asked = {key: value for key, value in calls[provider].items() if key not in ("engine_slug", "workflow_id")}
+    if provider == "nyx":
+        # A mark at the end of the name, and nothing else, is ours.
+        sent = body["name"]
+        assert re.fullmatch(r"Nightly audit \[[a-z2-7]{13}\]", sent)
+        body = {**body, "name": sent[: len("Nightly audit")]}
     assert body == asked
+
+
+def test_a_text_is_sent_as_it_is_where_runs_are_not_to_be_marked(
+    runs_of: Callable[..., Any], call_of: Callable[..., Any]
+) -> None:
+    runs = runs_of("nyx", mark_runs=False)
+    runs("submit", call_of("nyx"))
+    assert runs.emulator.runs(provider="nyx")[0]["body"]["name"] == "Nightly audit"
 
 
 # --- created, or not, then lost --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("lost", LOST)
-@pytest.mark.parametrize("provider", SINGLE)
-def test_created_then_lost_is_found_and_adopted(
-    runs_of: Callable[..., Any], call_of: Callable[..., Any], provider: str, lost: str
+def test_created_then_lost_is_found_by_its_mark(
+    runs_of: Callable[..., Any], call_of: Callable[..., Any], lost: str
 ) -> None:
-    runs = runs_of(provider)
-    runs.made(script="succeeded", age_seconds=3600, parents=PARENT[provider])
-    runs.emulator.add_fault(provider=provider, action="submit", when="after", **LOST[lost])
+    runs = runs_of("nyx")
+    runs.made(script="succeeded", age_seconds=3600, parents=PARENT["nyx"])
+    runs.emulator.add_fault(provider="nyx", action="submit", when="after", **LOST[lost])
     # Some kinds replace the answer without carrying the request out; those that can, do.
-    ref = runs("submit", call_of(provider))
+    ref = runs("submit", call_of("nyx"))
     assert [ref.run_id] == submitted(runs)
-    assert len(posts(runs)) == 1
     assert runs("wait", ref).outcome is Outcome.SUCCEEDED
 
 
+@pytest.mark.parametrize("provider", ["onepin", "b3os"])
+def test_created_then_lost_is_uncertain_where_nothing_proves_whose_a_run_is(
+    runs_of: Callable[..., Any], call_of: Callable[..., Any], provider: str
+) -> None:
+    runs = runs_of(provider)
+    runs.emulator.add_fault(kind="reset", when="after", provider=provider, action="submit")
+    with pytest.raises(SubmitUncertainError) as caught:
+        runs("submit", call_of(provider))
+    assert [ref.run_id for ref in caught.value.candidates] == submitted(runs)
+    assert len(posts(runs)) == 1
+
+
+@pytest.mark.parametrize("lost", LOST)
+@pytest.mark.parametrize("provider", ["onepin", "b3os"])
+def test_created_then_lost_is_taken_for_ours_only_when_the_user_says_so(
+    runs_of: Callable[..., Any], call_of: Callable[..., Any], provider: str, lost: str
+) -> None:
+    runs = runs_of(provider)
+    runs.made(script="succeeded", age_seconds=3600, parents=PARENT.get(provider, {"workflow_id": "wf_1"}))
+    runs.emulator.add_fault(provider=provider, action="submit", when="after", **LOST[lost])
+    ref = runs("submit", call_of(provider), adopt_uncertain=True)
+    assert [ref.run_id] == submitted(runs)
+    assert len(posts(runs)) == 1
+    # Until then a second new run could have shown that nobody can tell them apart.
+    assert runs.clock.passed >= 300
+
+
 # Resets everywhere, every other kind of loss with one provider each.
-NOT_CREATED = [(provider, "reset") for provider in SUBMITTERS] + [
-    (SUBMITTERS[n % 4], lost) for n, lost in enumerate(LOST) if lost != "reset"
+UNMARKED = ["nexio", "onepin", "b3os"]
+NOT_CREATED = [(provider, "reset") for provider in UNMARKED] + [
+    (UNMARKED[n % 3], lost) for n, lost in enumerate(LOST) if lost != "reset"
 ]
 
 
@@ -127,6 +171,107 @@ def test_not_created_then_lost_is_uncertain_and_never_sent_again(
     assert len(posts(runs)) == 1
 
 
+@pytest.mark.parametrize("lost", LOST)
+def test_not_created_then_lost_is_sent_once_more_where_a_second_active_run_is_refused(
+    runs_of: Callable[..., Any], call_of: Callable[..., Any], lost: str
+) -> None:
+    runs = runs_of("nyx")
+    runs.emulator.add_fault(provider="nyx", action="submit", **{**LOST[lost], "when": "before"})
+    ref = runs("submit", call_of("nyx"))
+    assert [ref.run_id] == submitted(runs)
+    assert len(posts(runs)) == 2
+    assert runs.clock.passed >= 300
+
+
+def test_a_submit_that_is_lost_twice_is_uncertain(runs_of: Callable[..., Any], call_of: Callable[..., Any]) -> None:
+    runs = runs_of("nyx")
+    runs.emulator.add_fault(kind="reset", provider="nyx", action="submit", count=None)
+    with pytest.raises(SubmitUncertainError):
+        runs("submit", call_of("nyx"))
+    assert len(posts(runs)) == 2
+
+
+def test_a_lost_run_that_shows_up_in_the_way_of_the_second_submit_is_ours(
+    runs_of: Callable[..., Any], call_of: Callable[..., Any]
+) -> None:
+    """The list and the newest run lag behind by more than the grace: the refusal is the first sign of our run."""
+    runs = runs_of("nyx")
+    runs.emulator.set_defaults("nyx", hidden_seconds=301)
+    runs.emulator.add_fault(kind="reset", when="after", provider="nyx", action="submit")
+    runs.emulator.set_defaults("nyx", script="forever")
+    ref = runs("submit", call_of("nyx"))
+    assert [ref.run_id] == submitted(runs)
+
+
+@pytest.mark.parametrize("provider", ["onepin", "b3os", "nyx"])
+def test_a_lost_submit_never_takes_a_run_that_was_over_before_for_its_own(
+    runs_of: Callable[..., Any], call_of: Callable[..., Any], provider: str
+) -> None:
+    """The list before the submit is empty, as a replica that lags shows it; afterwards it shows yesterday's success."""
+    runs = runs_of(provider, mark_runs=False)
+    parents = PARENT.get(provider, {"workflow_id": "wf_1"})
+    runs.made(script="succeeded", age_seconds=86_400, parents=parents, seconds=60)
+    runs.emulator.add_fault(kind="json", body=EMPTY[provider], provider=provider, action="list")
+    runs.emulator.add_fault(kind="status", status=404, body={"error": "no run"}, provider=provider, action="latest")
+    runs.emulator.add_fault(kind="status", status=502, provider=provider, action="submit")
+    with pytest.raises(SubmitUncertainError) as caught:
+        runs("submit", call_of(provider), adopt_uncertain=True)
+    assert caught.value.candidates == ()
+    assert len(posts(runs)) == 1
+
+
+@pytest.mark.parametrize("provider", ["onepin", "b3os", "nyx"])
+def test_nothing_is_adopted_where_the_page_of_a_gateway_stood_for_the_list_before(
+    runs_of: Callable[..., Any], call_of: Callable[..., Any], provider: str
+) -> None:
+    runs = runs_of(provider, mark_runs=False)
+    parents = PARENT.get(provider, {"workflow_id": "wf_1"})
+    runs.made(script="succeeded", age_seconds=86_400, parents=parents, seconds=60)
+    runs.emulator.add_fault(kind="html", status=404, provider=provider, method="GET")
+    runs.emulator.add_fault(kind="reset", provider=provider, action="submit")
+    with pytest.raises(SubmitUncertainError, match="no whole list from before the submit"):
+        runs("submit", call_of(provider), adopt_uncertain=True)
+
+
+def test_a_run_that_another_user_is_shown_to_have_started_is_never_adopted(
+    runs_of: Callable[..., Any], call_of: Callable[..., Any]
+) -> None:
+    runs = runs_of("onepin")
+    runs.emulator.add_fault(kind="reset", provider="onepin", action="submit")
+    theirs: list[RunRef] = []
+    user = {"triggered_by": {"user_id": "somebody-else", "user_name": "x"}}
+    runs.clock.on_sleep = lambda _: theirs or theirs.append(runs.made(script="forever", fields=user))
+    with pytest.raises(SubmitUncertainError) as caught:
+        runs("submit", call_of("onepin"), adopt_uncertain=True)
+    assert list(caught.value.candidates) == theirs
+
+
+def test_a_run_is_not_adopted_while_nobody_knows_whose_key_this_is(
+    runs_of: Callable[..., Any], call_of: Callable[..., Any]
+) -> None:
+    runs = runs_of("onepin")
+    runs.emulator.add_fault(kind="reset", when="after", provider="onepin", action="submit")
+    runs.emulator.add_fault(kind="status", status=500, provider="onepin", action="probe", count=None)
+    with pytest.raises(SubmitUncertainError):
+        runs("submit", call_of("onepin"), adopt_uncertain=True)
+
+
+def test_a_second_run_that_appears_within_the_grace_shows_that_nobody_can_tell_them_apart(
+    runs_of: Callable[..., Any], call_of: Callable[..., Any]
+) -> None:
+    runs = runs_of("b3os")
+    runs.emulator.add_fault(kind="reset", when="after", provider="b3os", action="submit")
+    began = runs.clock.now
+    runs.clock.on_sleep = lambda _: (
+        runs.clock.now < began + 200
+        or runs.emulator.runs(provider="b3os")[1:]
+        or runs.made(script="forever", parents={"workflow_id": "wf_1"})
+    )
+    with pytest.raises(SubmitUncertainError) as caught:
+        runs("submit", call_of("b3os"), adopt_uncertain=True)
+    assert len(caught.value.candidates) == 2
+
+
 @pytest.mark.parametrize("adopt", [False, True])
 def test_nexio_cannot_be_checked_and_never_adopts(
     runs_of: Callable[..., Any], call_of: Callable[..., Any], adopt: bool
@@ -137,18 +282,6 @@ def test_nexio_cannot_be_checked_and_never_adopts(
         runs("submit", call_of("nexio"), adopt_uncertain=adopt)
     assert len(posts(runs)) == 1
     assert len(submitted(runs)) == 1
-
-
-def test_b3os_adopts_only_when_told_to(runs_of: Callable[..., Any], call_of: Callable[..., Any]) -> None:
-    runs = runs_of("b3os")
-    runs.emulator.add_fault(kind="reset", when="after", provider="b3os", action="submit", count=2)
-    with pytest.raises(SubmitUncertainError) as caught:
-        runs("submit", call_of("b3os"))
-    assert [ref.run_id for ref in caught.value.candidates] == submitted(runs)
-    runs.clock.now += 5
-    ref = runs("submit", call_of("b3os"), adopt_uncertain=True)
-    assert ref.run_id == submitted(runs)[1]
-    assert len(posts(runs)) == 2
 
 
 @pytest.mark.parametrize("adopt", [False, True])
@@ -168,31 +301,62 @@ def test_b3os_tells_nothing_apart_when_another_run_starts_too(
     assert len(posts(runs)) == 1
 
 
-def test_nyx_takes_no_stranger_for_its_own(runs_of: Callable[..., Any], call_of: Callable[..., Any]) -> None:
+@pytest.mark.parametrize("same", [True, False], ids=["same name and budget", "another name"])
+def test_nyx_takes_no_stranger_for_its_own(
+    runs_of: Callable[..., Any], call_of: Callable[..., Any], calls: Mapping[str, dict[str, Any]], same: bool
+) -> None:
+    """A's submit is lost before it is carried out; B's run of the same config stands alone on the list."""
     runs = runs_of("nyx")
     runs.emulator.add_fault(kind="reset", provider="nyx", action="submit")
-    runs.emulator.add_fault(kind="reset", provider="nyx", action="latest", skip=1)
+    fields = {"name": calls["nyx"]["name"], "budget_usd": calls["nyx"]["budget_usd"]} if same else {"name": "Theirs"}
     stranger: list[RunRef] = []
     runs.clock.on_sleep = lambda _: (
-        stranger
-        or stranger.append(runs.made(script="forever", parents=PARENT["nyx"], fields={"name": "Somebody else's audit"}))
+        stranger or stranger.append(runs.made(script="forever", parents=PARENT["nyx"], fields=fields))
+    )
+    with pytest.raises(ConflictError, match="Active now") as caught:
+        runs("submit", call_of("nyx"))
+    assert stranger[0].run_id in str(caught.value)
+    assert submitted(runs) == []
+
+
+def test_a_name_that_the_provider_cut_short_may_be_ours_and_nothing_is_sent_again(
+    runs_of: Callable[..., Any], call_of: Callable[..., Any]
+) -> None:
+    runs = runs_of("nyx")
+    runs.emulator.add_fault(kind="reset", provider="nyx", action="submit")
+    made: list[RunRef] = []
+    runs.clock.on_sleep = lambda _: (
+        made
+        or made.append(
+            runs.made(script="succeeded", seconds=1, parents=PARENT["nyx"], fields={"name": "Nightly audit ["})
+        )
     )
     with pytest.raises(SubmitUncertainError) as caught:
         runs("submit", call_of("nyx"))
-    assert list(caught.value.candidates) == stranger
-    assert submitted(runs) == []
+    assert list(caught.value.candidates) == made
     assert len(posts(runs)) == 1
 
 
-@pytest.mark.parametrize("provider", SINGLE)
+@pytest.mark.parametrize("hidden", [3, 40, 81, 299])
 def test_a_run_that_appears_late_in_the_list_is_still_found(
-    runs_of: Callable[..., Any], call_of: Callable[..., Any], provider: str
+    runs_of: Callable[..., Any], call_of: Callable[..., Any], hidden: int
 ) -> None:
-    runs = runs_of(provider)
-    runs.emulator.set_defaults(provider, hidden_seconds=3)
-    runs.emulator.add_fault(kind="reset", when="after", provider=provider, action="submit")
-    ref = runs("submit", call_of(provider))
+    runs = runs_of("nyx")
+    runs.emulator.set_defaults("nyx", hidden_seconds=hidden)
+    runs.emulator.add_fault(kind="reset", when="after", provider="nyx", action="submit")
+    ref = runs("submit", call_of("nyx"))
     assert [ref.run_id] == submitted(runs)
+    assert len(posts(runs)) == 1
+
+
+def test_the_search_ends_when_the_grace_that_the_user_gave_is_over(
+    runs_of: Callable[..., Any], call_of: Callable[..., Any]
+) -> None:
+    runs = runs_of("b3os")
+    runs.emulator.add_fault(kind="reset", provider="b3os", action="submit")
+    with pytest.raises(SubmitUncertainError):
+        runs("submit", call_of("b3os"), submit_grace=30)
+    assert 30 <= runs.clock.passed < 31
 
 
 @pytest.mark.parametrize("provider", ["nyx", "onepin", "b3os"])
@@ -201,11 +365,26 @@ def test_a_list_that_cannot_be_read_leaves_a_lost_answer_uncertain(
 ) -> None:
     runs = runs_of(provider)
     runs.emulator.add_fault(kind="reset", when="after", provider=provider, action="submit")
-    action = "latest" if provider == "nyx" else "list"
-    runs.emulator.add_fault(kind="status", status=500, provider=provider, action=action, skip=1, count=None)
-    with pytest.raises(SubmitUncertainError):
+    runs.emulator.add_fault(kind="status", status=500, provider=provider, method="GET", skip=1, count=None)
+    with pytest.raises(SubmitUncertainError, match="could not be read whole"):
         runs("submit", call_of(provider), adopt_uncertain=True)
     assert len(posts(runs)) == 1
+
+
+@pytest.mark.parametrize("broken", ["list", "latest"])
+def test_one_of_two_routes_is_enough_to_find_a_mark_and_not_enough_to_miss_it(
+    runs_of: Callable[..., Any], call_of: Callable[..., Any], broken: str
+) -> None:
+    runs = runs_of("nyx")
+    runs.emulator.add_fault(kind="status", status=500, provider="nyx", action=broken, count=None)
+    runs.emulator.add_fault(kind="reset", when="after", provider="nyx", action="submit")
+    ref = runs("submit", call_of("nyx"))
+    assert [ref.run_id] == submitted(runs)
+    runs("cancel", ref)
+    runs.emulator.add_fault(kind="reset", provider="nyx", action="submit")
+    with pytest.raises(SubmitUncertainError):
+        runs("submit", call_of("nyx"))
+    assert len(posts(runs)) == 2
 
 
 def test_an_old_run_that_moves_up_the_page_is_not_taken_for_a_new_one(
@@ -358,14 +537,34 @@ def test_a_connect_that_takes_too_long_is_no_lost_answer(
 
 
 @pytest.mark.parametrize("provider", ["nyx", "onepin", "b3os"])
-def test_nothing_is_sent_when_the_list_before_cannot_be_read(
+@pytest.mark.parametrize("status", [403, 404, 410, 500])
+def test_a_key_that_may_start_but_not_list_starts(
+    runs_of: Callable[..., Any],
+    call_of: Callable[..., Any],
+    caplog: pytest.LogCaptureFixture,
+    provider: str,
+    status: int,
+) -> None:
+    runs = runs_of(provider)
+    # A 404 of the service itself says that there is no newest run yet; that of a gateway says nothing.
+    kind = {"kind": "html"} if status == 404 else {"kind": "status"}
+    runs.emulator.add_fault(status=status, provider=provider, method="GET", count=None, **kind)
+    with caplog.at_level(logging.WARNING, "runops"):
+        ref = runs("submit", call_of(provider))
+    assert [ref.run_id] == submitted(runs)
+    assert caplog.text.count("could not be listed before the submit") == 1
+
+
+@pytest.mark.parametrize("provider", ["nyx", "onepin", "b3os"])
+def test_a_lost_answer_is_uncertain_where_nothing_may_be_listed(
     runs_of: Callable[..., Any], call_of: Callable[..., Any], provider: str
 ) -> None:
     runs = runs_of(provider)
-    runs.emulator.add_fault(kind="status", status=500, provider=provider, method="GET", count=None)
-    with pytest.raises(TransientError):
-        runs("submit", call_of(provider))
-    assert posts(runs) == []
+    runs.emulator.add_fault(kind="status", status=403, provider=provider, method="GET", count=None)
+    runs.emulator.add_fault(kind="reset", provider=provider, action="submit")
+    with pytest.raises(SubmitUncertainError):
+        runs("submit", call_of(provider), adopt_uncertain=True)
+    assert len(posts(runs)) == 1
 
 
 def test_a_submit_goes_out_on_a_connection_of_its_own(served: Any, emulator: Any, call_of: Callable[..., Any]) -> None:
@@ -385,8 +584,8 @@ def test_what_a_host_must_record_is_told_before_anything_is_sent(
     runs = runs_of("onepin")
     earlier = runs.made(script="succeeded", age_seconds=60)
 
-    def refuse(known: frozenset[str] | None) -> None:
-        assert known == {earlier.run_id}
+    def refuse(intent: Intent) -> None:
+        assert intent.ids_before == {earlier.run_id}
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -394,15 +593,65 @@ def test_what_a_host_must_record_is_told_before_anything_is_sent(
     assert posts(runs) == []
 
 
-@pytest.mark.parametrize("provider", SINGLE)
-def test_a_run_submitted_before_a_crash_is_found_by_what_was_known(
+def recorded(intents: list[Intent]) -> Intent:
+    """An intent as a later process reads it."""
+    return Intent.from_dict(json.loads(json.dumps(intents[0].to_dict())))
+
+
+@pytest.mark.parametrize(("provider", "adopt"), [("nyx", False), ("onepin", True), ("b3os", True)])
+def test_a_run_submitted_before_a_crash_is_found_by_what_was_recorded(
+    runs_of: Callable[..., Any], call_of: Callable[..., Any], provider: str, adopt: bool
+) -> None:
+    runs = runs_of(provider)
+    intents: list[Intent] = []
+    call = call_of(provider)
+    ref = runs("submit", call, before=intents.append)
+    assert runs("find_submitted", call.family, recorded(intents), adopt_uncertain=adopt) == ref
+    assert runs("submit_again", call, recorded(intents), adopt_uncertain=adopt, submit_grace=0) == ref
+    assert len(posts(runs)) == 1
+
+
+@pytest.mark.parametrize("provider", ["nexio", "onepin", "b3os"])
+def test_without_a_mark_a_later_process_sends_nothing_while_the_lost_run_may_live(
     runs_of: Callable[..., Any], call_of: Callable[..., Any], provider: str
 ) -> None:
     runs = runs_of(provider)
-    known: list[frozenset[str] | None] = []
-    ref = runs("submit", call_of(provider), before=known.append)
-    assert runs("reconcile", call_of(provider), known[0]) == ref
+    intents: list[Intent] = []
+    runs("submit", call_of(provider), before=intents.append)
+    with pytest.raises(SubmitUncertainError):
+        runs("submit_again", call_of(provider), recorded(intents))
     assert len(posts(runs)) == 1
+
+
+def test_a_later_process_submits_where_the_provider_shows_that_the_earlier_one_never_did(
+    runs_of: Callable[..., Any], call_of: Callable[..., Any]
+) -> None:
+    runs = runs_of("nyx")
+    intents: list[Intent] = []
+
+    def die(intent: Intent) -> None:
+        intents.append(intent)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        runs("submit", call_of("nyx"), before=die)
+    ref = runs("submit_again", call_of("nyx"), recorded(intents))
+    assert [ref.run_id] == submitted(runs)
+    assert len(posts(runs)) == 1
+
+
+def test_the_mark_of_a_submitter_begins_alike_and_no_two_submits_share_one() -> None:
+    marks = {new_mark("dag/run/task") for _ in range(200)}
+    assert len(marks) == 200
+    assert len({mark[:8] for mark in marks}) == 1
+    assert new_mark("dag/run/other")[:8] != new_mark("dag/run/task")[:8]
+    assert all(len(mark) <= 16 and mark.isascii() and " " not in mark for mark in marks)
+    assert len({new_mark()[:8] for _ in range(50)}) == 50
+
+
+@pytest.mark.parametrize("record", [None, {}, {"mark": 7}, {"ids_before": "abc", "clock": "now"}, {"known": ["a"]}])
+def test_a_record_that_says_nothing_proves_nothing(record: Any) -> None:
+    assert Intent.from_dict(record) == Intent()
 
 
 @pytest.mark.parametrize("kind", ["async"])

@@ -13,7 +13,8 @@ import pytest
 from runops.core import RunRef, SubmitUncertainError, find
 from runops.core.discovery import Listed, Search, Trail, listed, look_for, seek
 from runops.core.errors import AnswerError, AnswerLost, ConflictError, MalformedAnswer
-from runops.core.flows import Send, Sleep, Time, recent, reconcile, submit, survey
+from runops.core.flows import Reply, Send, Sleep, Time, recent
+from runops.core.submission import Intent, find_submitted, list_before_submit, submit
 from runops.core.watch import Patience
 
 B3OS, NYX, NEKT, ONEPIN = find("b3os"), find("nyx"), find("nekt"), find("onepin")
@@ -53,6 +54,8 @@ def driven(flow: Any, answer: Callable[[Any], bytes]) -> Any:
                 reply = answer(effect.request)
             except AnswerError as failure:
                 error = failure
+            else:
+                reply = Reply(reply, BASE + clock) if effect.dated else reply
         elif isinstance(effect, Sleep):
             clock += effect.seconds
         else:
@@ -179,18 +182,21 @@ def onepin_call() -> Any:
     return ONEPIN.call(**WORKFLOW)
 
 
+def ids_before(content: bytes) -> frozenset[str] | None:
+    return driven(list_before_submit(ONEPIN, onepin_call()), lambda request: content).ids_before
+
+
 def lost(request: Any) -> bytes:
     raise AnswerLost("The connection broke.")
 
 
 def test_an_unreadable_entry_stops_no_submit_but_nothing_is_compared_with_such_a_list() -> None:
-    assert driven(survey(ONEPIN, onepin_call()), lambda request: onepin_page([item("a")])) == {"a"}
-    assert driven(survey(ONEPIN, onepin_call()), lambda request: onepin_page([item("a"), None])) is None
+    assert ids_before(onepin_page([item("a")])) == {"a"}
+    assert ids_before(onepin_page([item("a"), None])) is None
 
 
 def test_a_run_without_a_status_counts_as_known_before_a_submit() -> None:
-    content = onepin_page([{"id": "a"}])
-    assert driven(survey(ONEPIN, onepin_call()), lambda request: content) == {"a"}
+    assert ids_before(onepin_page([{"id": "a"}])) == {"a"}
 
 
 @pytest.mark.parametrize(
@@ -215,7 +221,7 @@ def test_after_a_lost_answer_nothing_is_adopted_beside_an_entry_that_may_be_ours
             return lost(request)
         return onepin_page(after)
 
-    flow = submit(ONEPIN, onepin_call(), known=frozenset({"a"}))
+    flow = submit(ONEPIN, onepin_call(), Intent(None, frozenset({"a"}), BASE), adopt_uncertain=True)
     if adopted is None:
         with pytest.raises(SubmitUncertainError):
             driven(flow, answer)
@@ -226,8 +232,8 @@ def test_after_a_lost_answer_nothing_is_adopted_beside_an_entry_that_may_be_ours
 
 def test_what_could_not_be_compared_before_a_crash_is_uncertain_after_it() -> None:
     content = onepin_page([item("new", 5), item("a")])
-    with pytest.raises(SubmitUncertainError, match="OnePin showed no whole list"):
-        driven(reconcile(ONEPIN, onepin_call(), None), lambda request: content)
+    with pytest.raises(SubmitUncertainError, match="no whole list from before"):
+        driven(find_submitted(ONEPIN, WORKFLOW, Intent(), adopt_uncertain=True), lambda request: content)
 
 
 def test_a_conflict_names_what_is_active_beside_an_unreadable_entry() -> None:
@@ -237,4 +243,4 @@ def test_a_conflict_names_what_is_active_beside_an_unreadable_entry() -> None:
         return onepin_page([None, item("busy")])
 
     with pytest.raises(ConflictError, match=r"run busy \(running\)"):
-        driven(submit(ONEPIN, onepin_call(), known=frozenset()), answer)
+        driven(submit(ONEPIN, onepin_call(), Intent(None, frozenset(), BASE)), answer)

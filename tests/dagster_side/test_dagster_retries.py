@@ -119,16 +119,15 @@ def lost_record(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("lost_record")
-@pytest.mark.parametrize("provider", ["nyx", "onepin"])
-def test_a_run_whose_record_was_lost_is_found_in_the_list(service: Callable[[str], Any], provider: str) -> None:
-    runs = service(provider)
-    ended = runs.materialize(asset_of(provider))
+def test_a_run_whose_record_was_lost_is_found_by_its_mark(service: Callable[[str], Any]) -> None:
+    runs = service("nyx")
+    ended = runs.materialize(asset_of("nyx"))
     assert ended.materialized == ["external"]
     assert runs.submits == 1
 
 
 @pytest.mark.usefixtures("lost_record")
-@pytest.mark.parametrize(("provider", "candidates"), [("nexio", 0), ("b3os", 1)])
+@pytest.mark.parametrize(("provider", "candidates"), [("nexio", 0), ("b3os", 1), ("onepin", 1)])
 def test_a_run_whose_record_was_lost_and_that_cannot_be_told_ends_uncertain(
     service: Callable[[str], Any], provider: str, candidates: int
 ) -> None:
@@ -141,9 +140,10 @@ def test_a_run_whose_record_was_lost_and_that_cannot_be_told_ends_uncertain(
 
 
 @pytest.mark.usefixtures("lost_record")
-def test_b3os_takes_its_only_candidate_where_it_is_told_so(service: Callable[[str], Any]) -> None:
-    runs = service("b3os")
-    ended = runs.materialize(asset_of("b3os", adopt_uncertain=True))
+@pytest.mark.parametrize("provider", ["b3os", "onepin"])
+def test_the_only_candidate_is_taken_where_the_user_says_so(service: Callable[[str], Any], provider: str) -> None:
+    runs = service(provider)
+    ended = runs.materialize(asset_of(provider, adopt_uncertain=True))
     assert ended.materialized == ["external"]
     assert runs.submits == 1
 

@@ -99,12 +99,13 @@ def hooks() -> list[tuple[bool, str]]:
 
 def hurry() -> None:
     """Let no pause between two looks take long."""
-    from runops.core import flows
+    from runops.core import submission
     from runops.core.watch import Watch
 
     pause = Watch.pause
     Watch.pause = lambda self, now: min(pause(self, now), 0.1)
-    flows.LOOKS_AFTER_LOST = (0.1, 0.3)
+    look = submission._Search.look_until_found
+    submission._Search.look_until_found = lambda self, grace: look(self, min(grace, 0.4))
 
 
 def show(name: str, *things: Any) -> None:

@@ -31,7 +31,7 @@ import dagster as dg
 from dagster._core.remote_representation.external_data import RepositorySnap
 
 import runops.dagster
-from runops.core import flows
+from runops.core import submission
 from runops.core.watch import Watch
 from runops.dagster import (
     B3osResource,
@@ -172,7 +172,8 @@ def hurry() -> None:
     """Let no pause between two looks take long."""
     pause = Watch.pause
     Watch.pause = lambda self, now: min(pause(self, now), 0.1)
-    flows.LOOKS_AFTER_LOST = (0.1, 0.3)
+    look = submission._Search.look_until_found
+    submission._Search.look_until_found = lambda self, grace: look(self, min(grace, 0.4))
 
 
 def show(name: str, *things: Any) -> None:

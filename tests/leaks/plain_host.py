@@ -21,7 +21,7 @@ from typing import Any
 import runops.core
 from runops.cli import main as command
 from runops.cli import settings
-from runops.core import Call, Provider, RunopsError, RunRef, RunSnapshot, find, flows
+from runops.core import Call, Provider, RunopsError, RunRef, RunSnapshot, find, submission
 from runops.core.watch import Watch
 
 FOLDER = Path(os.environ["LEAKS_FOLDER"])
@@ -152,7 +152,8 @@ def hurry() -> None:
     """Let no pause between two looks take long."""
     pause = Watch.pause
     Watch.pause = lambda self, now: min(pause(self, now), 0.1)
-    flows.LOOKS_AFTER_LOST = (0.1, 0.3)
+    look = submission._Search.look_until_found
+    submission._Search.look_until_found = lambda self, grace: look(self, min(grace, 0.4))
 
 
 def show(name: str, *things: Any) -> None:

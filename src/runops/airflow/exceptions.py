@@ -24,8 +24,10 @@ exception                   raised when                              retried by 
 ``AuthError``               the key or the connection is missing,    no                   no
                             wrong, or lacks a right
 ``RunNotFound``             there is no such run                     no                   no
-``SubmitUncertainError``    a run may have been started; nobody      no                   no
-                            knows
+``SubmitUnconfirmed``       a run may have been started, and its     yes; the retry       no
+                            mark could not be looked for             looks for it
+``SubmitUncertainError``    a run may have been started, and         no                   no
+                            nothing can prove whose a run is
 ``RequestRefused``          any other refusal (402, 422, 426, ...)   no                   no
 ``ConfigurationError``      an argument or a connection field is     no                   no
                             unusable
@@ -106,8 +108,12 @@ class RunNotFound(AirflowFailException):
     """There is no such run, or it is not visible with this key."""
 
 
+class SubmitUnconfirmed(AirflowException):
+    """A run may have been started, and would bear our mark. A retry looks for it; nothing is sent while it may live."""
+
+
 class SubmitUncertainError(AirflowFailException):
-    """A run may have been started. Check at the provider before you clear the task."""
+    """A run may have been started, and no mark can prove which. Check at the provider before you clear the task."""
 
 
 class RequestRefused(AirflowFailException):
@@ -131,12 +137,14 @@ _MEANINGS: tuple[tuple[type[errors.RunopsError], type[AirflowException]], ...] =
 )
 
 _TRAVELLING: dict[str, type[AirflowException]] = {
-    kind.__name__: kind for kind in (*(meaning for _, meaning in _MEANINGS), TriggerCrashed)
+    kind.__name__: kind for kind in (*(meaning for _, meaning in _MEANINGS), SubmitUnconfirmed, TriggerCrashed)
 }
 
 
 def as_airflow(error: errors.RunopsError) -> AirflowException:
     """An error of the core in Airflow's terms; its text is clean already."""
+    if isinstance(error, errors.SubmitUncertainError) and error.may_be_found:
+        return SubmitUnconfirmed(str(error))
     for kind, meaning in _MEANINGS:
         if isinstance(error, kind):
             return meaning(str(error))

@@ -26,8 +26,9 @@ class RunHook(BaseHook):
 
     The password is the API key or token. The host is the base URL where it is not the public one: with or without
     scheme, port, path prefix or version. The extra may hold ``allow_http`` (plain HTTP to other machines),
-    ``request_timeout`` (seconds, 30), ``requests_per_minute`` (none), ``max_response_bytes`` (10,000,000) and the
-    provider's own options, such as ``workspace_id``.
+    ``request_timeout`` (seconds, 30), ``requests_per_minute`` (none), ``max_response_bytes`` (10,000,000),
+    ``mark_runs`` (true; false sends texts without our mark, so that a run whose submit was not answered cannot be
+    proven to be ours) and the provider's own options, such as ``workspace_id``.
 
     :param conn_id: The connection; ``<provider>_default`` if not given.
     :param provider: A shipped provider's name, or ``"package.module:NAME"``.
@@ -121,6 +122,7 @@ def client_settings(provider: Provider, connection: Any) -> dict[str, Any]:
         "options": {name: _text(extra.get(name)) for name in provider.options},
         "origin": origin,
         "allow_http": _flag(extra.get("allow_http")),
+        "mark_runs": _flag(extra.get("mark_runs", True)),
         "user_agent": f"airflow/{airflow_version}",
     }
     return settings | {name: extra[name] for name in CLIENT_EXTRAS if extra.get(name) not in (None, "")}

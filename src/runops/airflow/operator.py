@@ -14,8 +14,8 @@ from runops.airflow.exceptions import in_airflow_terms
 from runops.airflow.link import RunLink
 from runops.airflow.memory import Memory
 from runops.airflow.settle import RUN_ID, publish
-from runops.airflow.trigger import OVER, state_in
-from runops.airflow.waiting import RunWaiting
+from runops.airflow.trigger import OVER, LostSubmit, read_found, says_lost, state_in
+from runops.airflow.waiting import LOOK_SECONDS, RunWaiting
 from runops.core import (
     AnswerError,
     NotSupported,
@@ -33,6 +33,7 @@ from runops.core import (
 from runops.core.arguments import one_of, seconds
 from runops.core.policy import retry_may_submit
 from runops.core.provider import Call
+from runops.core.submission import SUBMIT_GRACE, Intent
 from runops.core.watch import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT, Patience
 
 logger = logging.getLogger(__name__)
@@ -74,8 +75,12 @@ class RunOperator(RunWaiting):
     :param max_paused: Seconds (or a timedelta) that the run may stay paused or waiting before it counts as timed_out.
         It counts from where this wait first saw the run so, or from where the provider says (OnePin does). Unless the
         provider says it, a restart of the triggerer begins it anew.
-    :param adopt_uncertain: After a lost answer to the submit, take a single new run for ours even where the provider
-        lets runs overlap.
+    :param adopt_uncertain: Where the answer to the submit is lost and no mark can prove whose a run is (OnePin, B3OS),
+        take the single run for ours that began since by the provider's own clock.
+    :param mark_runs: Whether the submit adds a mark to a text that the provider shows again (Nyx: ``name``), so that
+        its run is known whatever happens to the answer. Default: what the connection says, else yes.
+    :param submit_grace: Seconds (or a timedelta) for which the run is looked for after a lost answer; in the
+        triggerer where the task is deferrable.
     :param cancel_on_kill: Cancel the run when a person kills the task, where the provider can.
     :param cancel_on_timeout: Cancel the run when the wait timed out, where the provider can.
     :param durable: Remember the run over tries.
@@ -107,6 +112,8 @@ class RunOperator(RunWaiting):
         on_outcome: Mapping[str, str] | None = None,
         max_paused: float | timedelta | None = None,
         adopt_uncertain: bool = False,
+        mark_runs: bool | None = None,
+        submit_grace: float | timedelta = SUBMIT_GRACE,
         cancel_on_kill: bool = True,
         cancel_on_timeout: bool = True,
         durable: bool = True,
@@ -125,17 +132,21 @@ class RunOperator(RunWaiting):
         self.on_outcome = on_outcome
         self.max_paused = max_paused
         self.adopt_uncertain = adopt_uncertain
+        self.mark_runs = mark_runs
+        self.submit_grace = submit_grace
         self.cancel_on_kill = cancel_on_kill
         self.cancel_on_timeout = cancel_on_timeout
         self.durable = durable
         self.on_clear = on_clear
         self.deferrable = deferrable
         self._running: tuple[Any, RunRef] | None = None
+        self._submitting: tuple[Any, Call, Intent] | None = None
         service = find(provider)
         if service.submit is None:
             raise NotSupported(f"{service.title} documents no way to start a run: wait for its runs with a sensor.")
         service.policy(on_outcome)
         one_of("on_clear", on_clear, ("submit", "reattach"))
+        seconds("submit_grace", submit_grace)
         self._clocks(deadline=0.0)
 
     def execute(self, context: Any) -> RunResult:
@@ -145,8 +156,22 @@ class RunOperator(RunWaiting):
         """
         with in_airflow_terms():
             call = self._call()
-            with self._hook().client() as client:
+            with self._client() as client:
                 ref, submitted_at = self._start(context, client, call)
+        return self._wait_for(context, ref, submitted_at)
+
+    def execute_complete(self, context: Any, event: dict[str, Any] | None = None) -> RunResult:
+        """Go on after the trigger's event: the run is over, or that of a lost submit was found, or was not.
+
+        :param context: The task's context.
+        :param event: What the trigger fired.
+        """
+        if event is not None and (read_found(event) is not None or says_lost(event)):
+            return self._after_search(context, event)
+        return super().execute_complete(context, event)
+
+    def _wait_for(self, context: Any, ref: RunRef, submitted_at: float | None) -> RunResult:
+        self._submitting = None
         self._running = context, ref
         self._memory(context).update(crashes=0)
         url = self.service.url(ref)
@@ -158,18 +183,24 @@ class RunOperator(RunWaiting):
 
     def on_kill(self) -> None:
         """Cancel the run if a person killed the task; leave it if the worker is only being shut down."""
-        if self._running is None or not self._can_cancel(self.cancel_on_kill):
+        if not self._can_cancel(self.cancel_on_kill):
             return
-        context, ref = self._running
+        if self._running is not None:
+            context, ref = self._running
+        elif self._submitting is not None:
+            context, ref = self._submitting[0], None
+        else:
+            return
+        run = ref or "the run whose submit was not answered"
         killed = _within(STATE_SECONDS, lambda: self._killed_by_person(context))
         if not killed:
-            self.log.info("%s is left alone: nobody is known to have killed its task.", ref)
+            self.log.info("Left alone: %s, since nobody is known to have killed its task.", run)
             return
         # A clear of a running task cannot be told from a retry afterwards, so the kill leaves its own record.
         _within(STATE_SECONDS, lambda: self._memory(context).update(given_up=True))
         cancelled = _within(KILL_SECONDS, lambda: self._cancel(ref, request_timeout=KILL_SECONDS))
         if not cancelled:
-            self.log.warning("Whether %s is cancelled is not known: there was no answer in time.", ref)
+            self.log.warning("Whether %s is cancelled is not known: there was no answer in time.", run)
 
     def _do_render_template_fields(self, *arguments: Any, **named: Any) -> None:
         super()._do_render_template_fields(*arguments, **named)
@@ -200,8 +231,16 @@ class RunOperator(RunWaiting):
                 self._memory(context).update(given_up=True)
         return super()._settle(context, snapshot)
 
+    def _after_deferral_timeout(self, context: Any) -> RunResult:
+        if self._is_searching(context):
+            return self._after_search(context, {})
+        return super()._after_deferral_timeout(context)
+
     def _after_crash(self, context: Any, error: AirflowException) -> RunResult:
         """A run that is over has ended, whatever became of the trigger; else another trigger goes on, a few times."""
+        if self._is_searching(context):
+            self.log.warning("The trigger broke (%s); looking for the run of the lost submit once more.", error)
+            return self._after_search(context, {})
         ref = self._waited_for(context)
         self.log.warning("The trigger broke (%s); looking at %s once more.", error, ref)
         memory = self._memory(context)
@@ -229,38 +268,93 @@ class RunOperator(RunWaiting):
             )
         record = memory.load()
         if record is None:
-            self._leave(client, memory.load_any())
+            self._leave(client, call, memory.load_any())
         elif record.get("state") == SUBMITTING:
-            known = record.get("known")
             self.log.info("An earlier try may have submitted; looking for its run.")
-            ref = client.reconcile(
-                call, None if known is None else frozenset(known), adopt_uncertain=self.adopt_uncertain
-            )
-            self.log.info("Re-attached to %s, which an earlier try submitted without seeing the answer.", ref)
-            return self._remember(memory, ref), record.get("submitted_at")
+            ref, known_at = self._submit(context, client, call, memory, record)
+            return self._unless_given_up(context, client, call, memory, ref, {**record, "submitted_at": known_at})
         elif record.get("state") == SUBMITTED:
             ref = RunRef.parse(record["ref"])
             if not self._may_submit_after(client, ref, given_up=bool(record.get("given_up"))):
                 self.log.info("Re-attached to %s, which an earlier try submitted.", ref)
                 return ref, record.get("submitted_at")
-        return self._submit(client, call, memory)
+        return self._submit(context, client, call, memory, None)
 
-    def _submit(self, client: RunClient, call: Call, memory: Memory) -> tuple[RunRef, float]:
-        submitted_at = time.time()
+    def _submit(
+        self, context: Any, client: RunClient, call: Call, memory: Memory, record: Mapping[str, Any] | None
+    ) -> tuple[RunRef, float]:
+        """Submit, or where an earlier try may have done so, look for its run; where to defer, in the triggerer."""
+        earlier = record or {}
+        submitted_at = earlier.get("submitted_at") or time.time()
+        grace = seconds("submit_grace", self.submit_grace)
+        left = min(max(submitted_at + grace - time.time(), 0.0), grace)
+        elsewhere = self.deferrable and left > LOOK_SECONDS and self.service.listing is not None
+        settings: dict[str, Any] = {
+            "adopt_uncertain": self.adopt_uncertain and not elsewhere,
+            "submit_grace": LOOK_SECONDS if elsewhere else left,
+            "resubmit": not elsewhere,
+        }
 
-        def before(known: frozenset[str] | None) -> None:
-            listed = None if known is None else sorted(known)
-            memory.save(state=SUBMITTING, known=listed, submitted_at=submitted_at)
+        def before(intent: Intent) -> None:
+            memory.save(state=SUBMITTING, intent=intent.to_dict(), submitted_at=submitted_at)
+            self._submitting = context, call, intent
 
         try:
-            ref = client.submit(call, adopt_uncertain=self.adopt_uncertain, before=before)
+            if record is None:
+                ref = client.submit(call, identity=identity_of(context), before=before, **settings)
+            else:
+                self._submitting = context, call, Intent.from_dict(record.get("intent"))
+                ref = client.submit_again(call, self._submitting[2], **settings)
         except SubmitUncertainError:
-            raise
+            if not elsewhere or self._submitting is None:
+                raise
+            lost = LostSubmit(call.family, self._submitting[2], submitted_at + grace, self.adopt_uncertain)
+            self._defer(context, None, self._clocks(deadline=self._deadline(context)), lost=lost)
         except RunopsError:
             memory.forget()
             raise
-        self.log.info("Submitted %s.", ref)
-        return self._remember(memory, ref, submitted_at=submitted_at), submitted_at
+        self.log.info("Submitted %s." if record is None else "Took up %s, which an earlier try submitted.", ref)
+        # From here on a 404 is forgiven for a while: the run may have been found by a list that is ahead of its page.
+        known_at = time.time()
+        return self._remember(memory, ref, submitted_at=known_at), known_at
+
+    def _after_search(self, context: Any, event: Mapping[str, Any]) -> RunResult:
+        """Go on after the triggerer has looked for the run of a lost submit."""
+        memory = self._memory(context)
+        # Without a memory, the event says what was known before the submit.
+        record = memory.load() or event
+        found = read_found(event)
+        with in_airflow_terms():
+            call = self._call()
+            with self._client() as client:
+                if found is None:
+                    intent = Intent.from_dict(record.get("intent"))
+                    found = client.submit_again(call, intent, adopt_uncertain=self.adopt_uncertain, submit_grace=0.0)
+                self.log.info("Took up %s, whose submit was not answered.", found)
+                known_at = time.time()
+                self._remember(memory, found, submitted_at=known_at)
+                taken_up = {**record, "submitted_at": known_at}
+                ref, submitted_at = self._unless_given_up(context, client, call, memory, found, taken_up)
+        return self._wait_for(context, ref, submitted_at)
+
+    def _unless_given_up(
+        self,
+        context: Any,
+        client: RunClient,
+        call: Call,
+        memory: Memory,
+        ref: RunRef,
+        record: Mapping[str, Any],
+    ) -> tuple[RunRef, float | None]:
+        """A run that was found again or, where a person has cleared its task and it is cancelled, a new one."""
+        if record.get("given_up") and self._may_submit_after(client, ref, given_up=True):
+            return self._submit(context, client, call, memory, None)
+        return ref, record.get("submitted_at")
+
+    def _is_searching(self, context: Any) -> bool:
+        """Whether the run is still looked for, as a resumed process finds it."""
+        ti = context["ti"]
+        return ti.xcom_pull(task_ids=ti.task_id, key=RUN_ID, map_indexes=ti.map_index) is None
 
     def _remember(self, memory: Memory, ref: RunRef, **more: Any) -> RunRef:
         memory.save(state=SUBMITTED, ref=ref.model_dump(mode="json"), **more)
@@ -281,12 +375,16 @@ class RunOperator(RunWaiting):
             return True
         return retry_may_submit(earlier.outcome) and self._policy().decide(earlier.outcome) is Verdict.FAIL
 
-    def _leave(self, client: RunClient, record: Mapping[str, Any] | None) -> None:
+    def _leave(self, client: RunClient, call: Call, record: Mapping[str, Any] | None) -> None:
         """A person cleared the task: see that the run of before does not go on beside the new one."""
-        if record is None or record.get("state") != SUBMITTED or not self._can_cancel(self.cancel_on_kill):
+        if record is None or not self._can_cancel(self.cancel_on_kill):
             return
-        ref = RunRef.parse(record["ref"])
+        ref: RunRef | str = "The run"
         try:
+            if record.get("state") == SUBMITTED:
+                ref = RunRef.parse(record["ref"])
+            else:
+                ref = client.find_submitted(call.family, Intent.from_dict(record.get("intent")), submit_grace=0.0)
             if client.get(ref).run_ended:
                 return
             self.log.info("The task was cleared: cancelling %s of before.", ref)
@@ -317,8 +415,18 @@ class RunOperator(RunWaiting):
     def _can_cancel(self, wanted: bool) -> bool:
         return wanted and self.service.cancel is not None
 
-    def _cancel(self, ref: RunRef, **settings: Any) -> bool:
+    def _client(self, **settings: Any) -> RunClient:
+        marks = {} if self.mark_runs is None else {"mark_runs": self.mark_runs}
+        return self._hook().client(**marks, **settings)
+
+    def _cancel(self, ref: RunRef | None, **settings: Any) -> bool:
+        """Cancel a run, or where none is given, the one whose submit was not answered, if it bears our mark."""
         with self._hook().client(**settings) as client:
+            if ref is None:
+                if self._submitting is None:
+                    return False
+                _, call, intent = self._submitting
+                ref = client.find_submitted(call.family, intent, submit_grace=0.0)
             client.cancel(ref)
         self.log.info("Cancelled %s.", ref)
         return True
@@ -336,6 +444,15 @@ class RunOperator(RunWaiting):
         # Any other state is Airflow's own doing: a scheduler that gave the worker up sends the task through none,
         # scheduled, queued or up_for_retry, and the next try wants its run back.
         return state in OVER or (state == CLEARED and self.on_clear == "submit")
+
+
+def identity_of(context: Mapping[str, Any]) -> str:
+    """What names a task instance for good, over its tries: a part of the mark of its runs is a hash of it.
+
+    :param context: The task's context.
+    """
+    ti = context["ti"]
+    return "/".join((ti.dag_id, ti.run_id, ti.task_id, str(ti.map_index)))
 
 
 def _within(limit: float, work: Callable[[], Any]) -> Any:

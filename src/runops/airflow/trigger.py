@@ -6,8 +6,8 @@ import asyncio
 import contextvars
 import time
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal, Self
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -16,9 +16,10 @@ from runops.airflow._compat import AirflowException
 from runops.airflow.exceptions import TriggerCrashed, as_airflow, name_of, named
 from runops.airflow.hook import RunHook
 from runops.airflow.metrics import Meter, erred
-from runops.core import Outcome, RunopsError, RunRef, RunSnapshot, find
+from runops.core import AsyncRunClient, Outcome, RunopsError, RunRef, RunSnapshot, SubmitUncertainError, find
 from runops.core.discovery import Search, nothing_found, seek
 from runops.core.run import EndedBy
+from runops.core.submission import Intent
 from runops.core.watch import News, Past, Patience, Watch
 
 VERSION = 1
@@ -36,11 +37,46 @@ class End(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     version: int
-    kind: Literal["ended", "found", "error"]
+    kind: Literal["ended", "found", "lost", "error"]
     snapshot: RunSnapshot | None = None
     ref: RunRef | None = None
     error: str | None = None
     message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LostSubmit:
+    """A submit whose answer never came, and for how long its run is looked for. It holds no payload.
+
+    :param parent: The parent whose list shows the run.
+    :param intent: What was known before the submit.
+    :param until: Unix seconds at which the look ends.
+    :param adopt_uncertain: Whether the single new run is taken for ours where no mark can prove it.
+    """
+
+    parent: Mapping[str, str]
+    intent: Intent
+    until: float
+    adopt_uncertain: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON primitives."""
+        return {
+            "parent": dict(self.parent),
+            "intent": self.intent.to_dict(),
+            "until": self.until,
+            "adopt_uncertain": self.adopt_uncertain,
+        }
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Self:
+        """What :meth:`to_dict` wrote."""
+        return cls(
+            parent=dict(value["parent"]),
+            intent=Intent.from_dict(value["intent"]),
+            until=float(value["until"]),
+            adopt_uncertain=bool(value.get("adopt_uncertain")),
+        )
 
 
 class RunTrigger(BaseTrigger):
@@ -54,6 +90,7 @@ class RunTrigger(BaseTrigger):
     :param conn_id: The connection.
     :param ref: The run's address, or None where ``search`` says which run is wanted.
     :param search: Which run is wanted; the event then names it as soon as it is there.
+    :param lost: The submit whose run is looked for; the event then names it, or says that it did not show up.
     :param patience: The clocks of the wait.
     :param not_before: Unix seconds before which no event is fired.
     :param submitted_at: Unix seconds, where the submit is known.
@@ -78,6 +115,7 @@ class RunTrigger(BaseTrigger):
         ref: Mapping[str, Any] | None = None,
         patience: Mapping[str, Any],
         search: Mapping[str, Any] | None = None,
+        lost: Mapping[str, Any] | None = None,
         not_before: float = 0.0,
         submitted_at: float | None = None,
         past: Mapping[str, Any] | None = None,
@@ -93,6 +131,7 @@ class RunTrigger(BaseTrigger):
         self.conn_id = conn_id
         self.ref = None if ref is None else dict(ref)
         self.search = None if search is None else dict(search)
+        self.lost = None if lost is None else dict(lost)
         self.patience = dict(patience)
         self.not_before = not_before
         self.submitted_at = submitted_at
@@ -108,6 +147,7 @@ class RunTrigger(BaseTrigger):
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """The path of this class, which is frozen, and its arguments."""
         sought = {} if self.search is None else {"search": self.search}
+        missed = {} if self.lost is None else {"lost": self.lost}
         learnt = {} if self.past is None else {"past": self.past}
         started = {} if self.start is None else {"start": self.start, **self._fields}
         return "runops.airflow.trigger.RunTrigger", {
@@ -123,6 +163,7 @@ class RunTrigger(BaseTrigger):
             "on_clear": self.on_clear,
             **learnt,
             **sought,
+            **missed,
             **started,
         }
 
@@ -143,20 +184,33 @@ class RunTrigger(BaseTrigger):
         """
         if not self.cancel_on_kill:
             return
-        ref = RunRef.parse(self.ref)
+        run = "the run of the lost submit" if self.ref is None else RunRef.parse(self.ref)
         try:
             async with asyncio.timeout(STATE_SECONDS):
                 state = await self._task_state()
         except Exception:  # whatever the reason, without the state nobody knows that a person wants the run gone
-            self.log.warning("%s is left alone: the state of its task could not be read.", ref, exc_info=True)
+            self.log.warning("Left alone: %s, since the state of its task could not be read.", run, exc_info=True)
             return
         if state in ALIVE or (self.on_clear == "reattach" and state not in OVER):
-            self.log.info("%s is left alone: the state of its task is %s.", ref, state)
+            self.log.info("Left alone: %s, since the state of its task is %s.", run, state)
             return
-        self.log.info("Cancelling %s: the state of its task is %s.", ref, state)
+        self.log.info("Cancelling %s: the state of its task is %s.", run, state)
         async with asyncio.timeout(CANCEL_SECONDS):
             async with await self._hook().async_client() as client:
-                await client.cancel(ref)
+                await self._cancel(client)
+
+    async def _cancel(self, client: AsyncRunClient) -> None:
+        if self.lost is None:
+            ref = RunRef.parse(self.ref)
+        else:
+            lost = LostSubmit.from_dict(self.lost)
+            try:
+                # Adoption takes the whole grace to be sure; a single look may cancel what bears our mark only.
+                ref = await client.find_submitted(lost.parent, lost.intent, submit_grace=0.0)
+            except SubmitUncertainError as error:
+                self.log.warning("The run of the lost submit could not be cancelled and may yet show up: %s", error)
+                return
+        await client.cancel(ref)
         self.log.info("Cancelled %s.", ref)
 
     def _open_channel(self) -> list[asyncio.Task[Any]]:
@@ -178,6 +232,8 @@ class RunTrigger(BaseTrigger):
                 self._begin(self.start)
             if self.search is not None:
                 return await self._sought(Search.from_dict(self.search))
+            if self.lost is not None:
+                return await self._find_submitted(LostSubmit.from_dict(self.lost))
             snapshot = await self._wait()
         except RunopsError as error:
             return self._error(as_airflow(error))
@@ -226,6 +282,22 @@ class RunTrigger(BaseTrigger):
             return _ended(nothing_found(hook.provider, search, ended_by))
         self.log.info("Found: %s", found.summary())
         return {"version": VERSION, "kind": "found", "ref": found.ref.model_dump(mode="json")}
+
+    async def _find_submitted(self, lost: LostSubmit) -> dict[str, Any]:
+        ends = lost.until if self.execution_ends is None else min(lost.until, self.execution_ends)
+        async with await self._hook().async_client() as client:
+            try:
+                ref = await client.find_submitted(
+                    lost.parent,
+                    lost.intent,
+                    adopt_uncertain=lost.adopt_uncertain,
+                    submit_grace=max(ends - time.time(), 0.0),
+                )
+            except SubmitUncertainError as error:
+                self.log.info("%s", error)
+                return {"version": VERSION, "kind": "lost", "intent": lost.intent.to_dict()}
+        self.log.info("Found: %s", ref)
+        return {"version": VERSION, "kind": "found", "ref": ref.model_dump(mode="json")}
 
     def _own_fields(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """The task's fields that Airflow renders here, under the names that they have in the task."""
@@ -298,6 +370,11 @@ def read_found(event: object) -> RunRef | None:
     except ValidationError:
         return None
     return end.ref if end.kind == "found" else None
+
+
+def says_lost(event: object) -> bool:
+    """Whether an event says that the run of a lost submit did not show up."""
+    return isinstance(event, Mapping) and event.get("kind") == "lost"
 
 
 def read_end(event: object) -> RunSnapshot:

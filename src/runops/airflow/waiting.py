@@ -23,7 +23,7 @@ from runops.airflow.hook import RunHook
 from runops.airflow.lineage import facets
 from runops.airflow.metrics import Meter, erred
 from runops.airflow.settle import publish, settle
-from runops.airflow.trigger import RunTrigger, read_end, timed_out
+from runops.airflow.trigger import LostSubmit, RunTrigger, read_end, timed_out
 from runops.core import (
     AnswerError,
     FinalError,
@@ -198,17 +198,20 @@ class RunWaiting(BaseOperator):
         submitted_at: float | None = None,
         past: Past | None = None,
         search: Search | None = None,
+        lost: LostSubmit | None = None,
     ) -> NoReturn:
-        """Let the triggerer wait: for a run, or for one to be there."""
+        """Let the triggerer wait: for a run, for one to be there, or for that of a lost submit to show up."""
         now = time.time()
         execution_ends = self._execution_ends(context)
-        ends = patience.deadline if execution_ends is None else min(patience.deadline, execution_ends)
+        deadline = patience.deadline if lost is None else lost.until
+        ends = deadline if execution_ends is None else min(deadline, execution_ends)
         earliest = now + max(EARLIEST_SECONDS, 2 * heartbeat_seconds())
         trigger = RunTrigger(
             provider=self.provider,
             conn_id=self._hook().conn_id,
             ref=None if ref is None else ref.model_dump(mode="json"),
             search=None if search is None else search.to_dict(),
+            lost=None if lost is None else lost.to_dict(),
             patience=patience.to_dict(),
             not_before=earliest,
             submitted_at=submitted_at,
@@ -216,7 +219,9 @@ class RunWaiting(BaseOperator):
             execution_ends=execution_ends,
             **self._trigger_settings(),
         )
-        if ref is None:
+        if lost is not None:
+            self.log.info("The triggerer looks for the run of the lost submit from here.")
+        elif ref is None:
             self.log.info("The %s is not there yet; the triggerer looks for it from here.", search)
         else:
             self.log.info("%s goes on; the triggerer watches it from here.", ref)

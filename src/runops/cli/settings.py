@@ -11,14 +11,18 @@ from runops.core import AsyncRunClient, AuthError, ConfigurationError, OutcomePo
 from runops.core.arguments import optional_seconds, seconds
 
 
-def connect(provider: Provider) -> RunClient:
+def connect(provider: Provider, **more: Any) -> RunClient:
     """A client for one request after the other.
+
+    Args:
+        provider: The service.
+        more: Further settings of :class:`RunClient`.
 
     Raises:
         AuthError: The environment holds no key.
         ConfigurationError: A setting in the environment is wrong.
     """
-    return RunClient(provider, **_from_environment(provider))
+    return RunClient(provider, **_from_environment(provider), **more)
 
 
 def connect_async(provider: Provider) -> AsyncRunClient:

@@ -17,6 +17,8 @@ from runops.cli import arguments, settings
 from runops.cli.commands import announce, guarded, wait_for
 from runops.cli.display import printable
 from runops.core import Call, ConfigurationError, NotSupported, Provider, find
+from runops.core.arguments import seconds
+from runops.core.submission import SUBMIT_GRACE
 
 JSON_HELP = "JSON, or @file.json, or @- for standard input"
 
@@ -40,8 +42,9 @@ def _submit(given: argparse.Namespace) -> int:
     settings.policy(provider, options)
     settings.clocks(options)
     call = provider.call(**_call_arguments(build, options))
-    with settings.connect(provider) as client:
-        ref = client.submit(call, adopt_uncertain=options.adopt_uncertain)
+    grace = seconds("--submit-grace", options.submit_grace)
+    with settings.connect(provider, mark_runs=options.mark_runs) as client:
+        ref = client.submit(call, adopt_uncertain=options.adopt_uncertain, submit_grace=grace)
     if not options.wait:
         announce(provider, ref, "submitted", as_json=options.json)
         return 0
@@ -78,7 +81,19 @@ def _parser(provider: Provider, build: Callable[..., Call]) -> argparse.Argument
     parser.add_argument(
         "--adopt-uncertain",
         action="store_true",
-        help="after a lost answer, take a single new run for this one even where runs may overlap",
+        help="after a lost answer, where no mark proves whose a run is, take the single new one for this one",
+    )
+    parser.add_argument(
+        "--no-mark",
+        dest="mark_runs",
+        action="store_false",
+        help="send the name as it is, without the mark that proves whose the run is",
+    )
+    parser.add_argument(
+        "--submit-grace",
+        metavar="SECONDS",
+        default=SUBMIT_GRACE,
+        help="seconds for which the run of a lost answer is looked for (default: %(default)g)",
     )
     parser.add_argument("--wait", action="store_true", help="stay until the run is over")
     arguments.add_patience(parser)

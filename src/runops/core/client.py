@@ -12,13 +12,14 @@ from typing import Any, Self, TypeVar, cast
 
 import httpx
 
-from runops.core import flows
+from runops.core import flows, submission
 from runops.core.channel import Channel
 from runops.core.errors import AnswerError
-from runops.core.flows import Flow, Read, Seen, Send, Sleep, Time
+from runops.core.flows import Flow, Read, Reply, Seen, Send, Sleep, Time
 from runops.core.poller import Poller
 from runops.core.provider import Call, Look, Provider
 from runops.core.run import RunRef, RunSnapshot
+from runops.core.submission import SUBMIT_GRACE, Intent
 from runops.core.transport import (
     async_transport,
     send,
@@ -35,9 +36,10 @@ OnLook = Callable[[RunSnapshot], None]
 class _Client:
     """What both clients share."""
 
-    def __init__(self, provider: Provider, *, token: str, **settings: Any) -> None:
+    def __init__(self, provider: Provider, *, token: str, mark_runs: bool = True, **settings: Any) -> None:
         self._channel = Channel(provider, token=token, **settings)
         self._clock = self._channel.clock
+        self._mark_runs = mark_runs
 
     @property
     def provider(self) -> Provider:
@@ -55,6 +57,9 @@ class _Client:
     def ref(self, run_id: str, parents: Mapping[str, str] | None = None) -> RunRef:
         """The address of a run; see :meth:`Provider.ref`."""
         return self.provider.ref(run_id, parents)
+
+    def _before_submit(self, call: Call, identity: str | None) -> Flow[Intent]:
+        return submission.list_before_submit(self.provider, call, identity=identity, mark_runs=self._mark_runs)
 
     def _patience(self, **settings: Any) -> Patience:
         return Patience.build(self.provider, now=self._clock(), **settings)
@@ -85,7 +90,7 @@ class RunClient(_Client):
             transport: Takes the place of real connections, for tests.
             sleep: For tests.
             settings: As :class:`AsyncRunClient` takes them: base_url, options, origin, request_timeout (s),
-                max_response_bytes, requests_per_minute, allow_http, user_agent, clock.
+                max_response_bytes, requests_per_minute, allow_http, user_agent, mark_runs, clock.
 
         Raises:
             ConfigurationError: A setting is wrong; the text names it.
@@ -107,44 +112,115 @@ class RunClient(_Client):
             self._kept.close()
             self._kept = None
 
+    def list_before_submit(self, call: Call, *, identity: str | None = None) -> Intent:
+        """What :meth:`submit` asks for first, for hosts that do the steps of a submit one by one.
+
+        Args:
+            call: What will be submitted.
+            identity: As :meth:`submit` takes it.
+        """
+        return self._drive(self._before_submit(call, identity))
+
     def submit(
         self,
         call: Call,
         *,
         adopt_uncertain: bool = False,
-        before: Callable[[frozenset[str] | None], None] | None = None,
+        identity: str | None = None,
+        submit_grace: float = SUBMIT_GRACE,
+        resubmit: bool = True,
+        before: Callable[[Intent], None] | None = None,
     ) -> RunRef:
-        """Start a run, once; see :func:`runops.core.flows.submit` for what is never repeated.
+        """Start a run, once; see :mod:`runops.core.submission` for what is never repeated.
 
         Args:
             call: From ``provider.call(...)``.
-            adopt_uncertain: After a lost answer, take a single new run for ours even where runs may overlap.
-            before: Told of the ids of the parent's newest runs (None where there is no list) right before the
-                POST, so that a host can record what :meth:`reconcile` needs after a crash. If it raises, nothing
-                is sent.
+            adopt_uncertain: After a lost answer, where no mark proves whose a run is, take the single new one for
+                ours.
+            identity: What names the submitter for good; a part of the mark is a hash of it.
+            submit_grace: Seconds for which the run of a lost answer is looked for.
+            resubmit: Whether one more POST may be sent after that, where it is safe. False for those who go on
+                looking elsewhere.
+            before: Given what is known right before the POST, so that a host can record what :meth:`submit_again`
+                and :meth:`find_submitted` need after a crash. If it raises, nothing is sent.
 
         Raises:
             ConflictError: Something is active there.
             SubmitUncertainError: The answer is lost; the candidates are in the error.
             AnswerError: Nothing was started.
         """
-        known = self._drive(flows.survey(self.provider, call))
+        intent = self.list_before_submit(call, identity=identity)
         if before is not None:
-            before(known)
-        return self._drive(flows.submit(self.provider, call, known=known, adopt_uncertain=adopt_uncertain))
+            before(intent)
+        return self._drive(
+            submission.submit(
+                self.provider,
+                call,
+                intent,
+                adopt_uncertain=adopt_uncertain,
+                grace=submit_grace,
+                resubmit=resubmit,
+            )
+        )
 
-    def reconcile(self, call: Call, known: frozenset[str] | None, *, adopt_uncertain: bool = False) -> RunRef:
-        """The run of a submit whose answer never reached us, if it can be told; nothing is sent but reads.
+    def submit_again(
+        self,
+        call: Call,
+        intent: Intent,
+        *,
+        adopt_uncertain: bool = False,
+        submit_grace: float = SUBMIT_GRACE,
+        resubmit: bool = True,
+    ) -> RunRef:
+        """The run of a submit that an earlier process may have sent; a new one only where none of it can be alive.
 
         Args:
             call: What was submitted.
-            known: The ids that ``before`` of :meth:`submit` was told of.
-            adopt_uncertain: Take a single new run for ours even where runs may overlap.
+            intent: What ``before`` of :meth:`submit` was given.
+            adopt_uncertain: As :meth:`submit` takes it.
+            submit_grace: Seconds for which the run is looked for; 0 for a single look.
+            resubmit: As :meth:`submit` takes it.
+
+        Raises:
+            SubmitUncertainError: It cannot be told.
+            AnswerError: Nothing was started.
+        """
+        return self._drive(
+            submission.submit(
+                self.provider,
+                call,
+                intent,
+                lost=True,
+                adopt_uncertain=adopt_uncertain,
+                grace=submit_grace,
+                resubmit=resubmit,
+            )
+        )
+
+    def find_submitted(
+        self,
+        parent: Mapping[str, str],
+        intent: Intent,
+        *,
+        adopt_uncertain: bool = False,
+        submit_grace: float = SUBMIT_GRACE,
+    ) -> RunRef:
+        """The run of a submit whose answer never reached us, if it can be told; nothing is sent but reads.
+
+        Args:
+            parent: ``call.family`` of what was submitted.
+            intent: What ``before`` of :meth:`submit` was given.
+            adopt_uncertain: As :meth:`submit` takes it.
+            submit_grace: Seconds for which the run is looked for; 0 for a single look.
 
         Raises:
             SubmitUncertainError: It cannot be told.
         """
-        return self._drive(flows.reconcile(self.provider, call, known, adopt_uncertain=adopt_uncertain))
+        return self._drive(
+            submission.find_submitted(
+                self.provider, parent, intent, adopt_uncertain=adopt_uncertain, grace=submit_grace
+            )
+        )
 
     def get(self, ref: RunRef) -> RunSnapshot:
         """One look at a run.
@@ -287,18 +363,19 @@ class RunClient(_Client):
             if on_look is not None:
                 on_look(snapshot)
 
-    def _answer(self, effect: Send | Read) -> bytes | Look:
+    def _answer(self, effect: Send | Read) -> bytes | Reply | Look:
         if isinstance(effect, Send):
-            return self._send(effect)
+            reply = self._send(effect)
+            return reply if effect.dated else reply.content
         request = self.provider.request(self.provider.status, effect.ref)
-        return self.provider.read(effect.ref, self._send(Send(request, by=effect.by)))
+        return self.provider.read(effect.ref, self._send(Send(request, by=effect.by)).content)
 
-    def _send(self, effect: Send) -> bytes:
+    def _send(self, effect: Send) -> Reply:
         self._sleep(self._channel.turn(effect.by))
         prepared = self._channel.prepare(effect.request)
         with self._transport(effect.fresh) as transport:
             answer = send(transport, prepared, limit=self._channel.limit, seconds=self._channel.timeout)
-        return self._channel.judge(effect.request.asked, answer)
+        return Reply(self._channel.judge(effect.request.asked, answer), answer.date)
 
     @contextmanager
     def _transport(self, fresh: bool) -> Generator[httpx.BaseTransport]:
@@ -330,7 +407,8 @@ class AsyncRunClient(_Client):
             transport: Takes the place of real connections, for tests.
             sleep: For tests.
             settings: base_url, options, origin, request_timeout (s), max_response_bytes, requests_per_minute,
-                allow_http, user_agent, clock.
+                allow_http, user_agent, mark_runs (whether a submit adds its mark to a text that the provider shows
+                again, so that its run can be told from others), clock.
 
         Raises:
             ConfigurationError: A setting is wrong; the text names it.
@@ -354,22 +432,71 @@ class AsyncRunClient(_Client):
             await self._kept.aclose()
             self._kept = None
 
+    async def list_before_submit(self, call: Call, *, identity: str | None = None) -> Intent:
+        """As :meth:`RunClient.list_before_submit`."""
+        return await self._drive(self._before_submit(call, identity))
+
     async def submit(
         self,
         call: Call,
         *,
         adopt_uncertain: bool = False,
-        before: Callable[[frozenset[str] | None], None] | None = None,
+        identity: str | None = None,
+        submit_grace: float = SUBMIT_GRACE,
+        resubmit: bool = True,
+        before: Callable[[Intent], None] | None = None,
     ) -> RunRef:
         """As :meth:`RunClient.submit`."""
-        known = await self._drive(flows.survey(self.provider, call))
+        intent = await self.list_before_submit(call, identity=identity)
         if before is not None:
-            before(known)
-        return await self._drive(flows.submit(self.provider, call, known=known, adopt_uncertain=adopt_uncertain))
+            before(intent)
+        return await self._drive(
+            submission.submit(
+                self.provider,
+                call,
+                intent,
+                adopt_uncertain=adopt_uncertain,
+                grace=submit_grace,
+                resubmit=resubmit,
+            )
+        )
 
-    async def reconcile(self, call: Call, known: frozenset[str] | None, *, adopt_uncertain: bool = False) -> RunRef:
-        """As :meth:`RunClient.reconcile`."""
-        return await self._drive(flows.reconcile(self.provider, call, known, adopt_uncertain=adopt_uncertain))
+    async def submit_again(
+        self,
+        call: Call,
+        intent: Intent,
+        *,
+        adopt_uncertain: bool = False,
+        submit_grace: float = SUBMIT_GRACE,
+        resubmit: bool = True,
+    ) -> RunRef:
+        """As :meth:`RunClient.submit_again`."""
+        return await self._drive(
+            submission.submit(
+                self.provider,
+                call,
+                intent,
+                lost=True,
+                adopt_uncertain=adopt_uncertain,
+                grace=submit_grace,
+                resubmit=resubmit,
+            )
+        )
+
+    async def find_submitted(
+        self,
+        parent: Mapping[str, str],
+        intent: Intent,
+        *,
+        adopt_uncertain: bool = False,
+        submit_grace: float = SUBMIT_GRACE,
+    ) -> RunRef:
+        """As :meth:`RunClient.find_submitted`."""
+        return await self._drive(
+            submission.find_submitted(
+                self.provider, parent, intent, adopt_uncertain=adopt_uncertain, grace=submit_grace
+            )
+        )
 
     async def get(self, ref: RunRef) -> RunSnapshot:
         """As :meth:`RunClient.get`."""
@@ -475,13 +602,15 @@ class AsyncRunClient(_Client):
                     on_look(snapshot)
         return result[0]
 
-    async def _answer(self, effect: Send | Read) -> bytes | Look:
+    async def _answer(self, effect: Send | Read) -> bytes | Reply | Look:
         if isinstance(effect, Send):
-            return await self._send(effect)
+            reply = await self._send(effect)
+            return reply if effect.dated else reply.content
         request = self.provider.request(self.provider.status, effect.ref)
-        return self.provider.read(effect.ref, await self._send(Send(request, by=effect.by)))
+        reply = await self._send(Send(request, by=effect.by))
+        return self.provider.read(effect.ref, reply.content)
 
-    async def _send(self, effect: Send) -> bytes:
+    async def _send(self, effect: Send) -> Reply:
         await self._sleep(self._channel.turn(effect.by))
         prepared = self._channel.prepare(effect.request)
         fresh = effect.fresh and self._given is None
@@ -497,4 +626,4 @@ class AsyncRunClient(_Client):
         finally:
             if fresh:
                 await transport.aclose()
-        return self._channel.judge(effect.request.asked, answer)
+        return Reply(self._channel.judge(effect.request.asked, answer), answer.date)

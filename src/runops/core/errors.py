@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from runops.core.run import RunRef
 
 
+MOST_CANDIDATES = 10
+"""So many runs are named in one message."""
+
+
 class RunopsError(Exception):
     """The root of all errors of runops."""
 
@@ -58,6 +62,8 @@ class AnswerError(RunopsError):
         status: The HTTP status, where there was one.
         code: The provider's own error code, where the body held one.
         retry_after: Seconds that the provider asked us to wait, or None.
+        is_json: Whether the body was a JSON object, as the errors of the service itself are. The page of a gateway
+            in between is none.
     """
 
     def __init__(
@@ -67,11 +73,13 @@ class AnswerError(RunopsError):
         status: int | None = None,
         code: str | None = None,
         retry_after: float | None = None,
+        is_json: bool = False,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
         self.retry_after = retry_after
+        self.is_json = is_json
 
 
 class TransientError(AnswerError):
@@ -160,10 +168,16 @@ class SubmitUncertainError(RunopsError):
     Args:
         message: What happened.
         candidates: Runs that appeared since the submit; one of them may be ours.
+        may_be_found: Whether looking again later can find the run: it would bear our mark.
     """
 
-    def __init__(self, message: str, *, candidates: Sequence[RunRef] = ()) -> None:
-        names = ", ".join(ref.run_id for ref in candidates)
-        seen = f"Runs that appeared since: {names}." if names else "No run of it could be found so far."
+    candidates: tuple[RunRef, ...] = ()
+    may_be_found: bool = False
+
+    def __init__(self, message: str, *, candidates: Sequence[RunRef] = (), may_be_found: bool = False) -> None:
+        names = ", ".join(ref.run_id for ref in candidates[:MOST_CANDIDATES])
+        more = f" and {len(candidates) - MOST_CANDIDATES} more" if len(candidates) > MOST_CANDIDATES else ""
+        seen = f"Runs that appeared since: {names}{more}." if names else "No run of it could be found so far."
         super().__init__(f"{message} {seen} Check at the provider before you submit again.")
         self.candidates = tuple(candidates)
+        self.may_be_found = may_be_found

@@ -4,36 +4,28 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from runops.core.cadence import backoff
 from runops.core.errors import (
     AnswerError,
     AuthError,
-    ConfigurationError,
     ConflictError,
     FinalError,
-    MalformedAnswer,
     NotSupported,
     RunNotFound,
     RunopsError,
-    SubmitUncertainError,
     TransientError,
     UnknownStateError,
 )
-from runops.core.provider import Call, Look, Provider, Request, Route, detail
-from runops.core.retry import submit_is_uncertain, submit_may_repeat
+from runops.core.provider import Look, Page, Provider, Request
 from runops.core.run import Outcome, Phase, RunRef, RunSnapshot
 from runops.core.watch import Past, Patience, Watch
 
 logger = logging.getLogger("runops")
 
-SUBMIT_PATIENCE = 300.0
-"""Seconds for which a submit that certainly started nothing is repeated."""
 READ_TRIES = 4
-LOOKS_AFTER_LOST = (0.0, 2.0, 4.0, 8.0)
-"""Seconds before each look for a run whose submit was answered by nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +37,17 @@ class Send:
     """On a connection of its own, so that a stale kept one cannot swallow a submit."""
     by: float | None = None
     """Unix seconds: fail with a :class:`TransientError` rather than be held back for longer than this."""
+    dated: bool = False
+    """Whether the reply is a :class:`Reply`, which tells the service's own clock beside the body."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A good answer and when it was given, by the service's own clock."""
+
+    content: bytes = field(repr=False)
+    date: float | None
+    """Unix seconds, or None where the answer bears no date."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,18 +135,20 @@ def _look(provider: Provider, ref: RunRef, *, by: float | None = None) -> Flow[L
 
 def payload(provider: Provider, ref: RunRef) -> Flow[dict[str, Any]]:
     """The whole payload of a run, as the provider sends it."""
-    content = yield from _patient_read(provider.request(provider.result or provider.status, ref))
-    return provider.payload(content)
+    reply = yield from patient_read(provider.request(provider.result or provider.status, ref))
+    return provider.payload(reply.content)
 
 
 def recent(provider: Provider, parent: str | Mapping[str, str]) -> Flow[list[RunSnapshot]]:
     """The runs on the first page of a parent's list, newest first."""
-    return (yield from _page(provider, provider.family(parent))).runs
+    page = yield from list_page(provider, provider.family(parent))
+    return [look.snapshot for look in page.looks]
 
 
 def newest(provider: Provider, parent: str | Mapping[str, str]) -> Flow[list[RunSnapshot]]:
     """The newest runs of a parent, newest first, by the route that shows them most surely: one at least, if any."""
-    return (yield from _newest(provider, provider.family(parent))).runs
+    page = yield from newest_page(provider, provider.family(parent))
+    return [look.snapshot for look in page.looks]
 
 
 def cancel(provider: Provider, ref: RunRef) -> Flow[None]:
@@ -159,7 +164,7 @@ def cancel(provider: Provider, ref: RunRef) -> Flow[None]:
                 raise
             if (yield from _is_over(provider, ref)):
                 return
-            yield Sleep(_pause(error, attempt))
+            yield Sleep(pause_after(error, attempt))
         except AuthError:
             raise
         except FinalError:
@@ -188,11 +193,8 @@ def probe(provider: Provider) -> Flow[None]:
         AuthError: The credential is bad.
         AnswerError: The service cannot be reached or answers something else.
     """
-    route = provider.probe
     try:
-        content: bytes = yield Send(
-            Request(route.method, route.path, f"connection test of {provider.title}", route.query)
-        )
+        content: bytes = yield Send(provider.probe_request())
     except RunNotFound:
         if not provider.probe_absent:
             raise
@@ -200,166 +202,37 @@ def probe(provider: Provider) -> Flow[None]:
         provider.check_json(content)
 
 
-# --- submit ----------------------------------------------------------------------------------------------------
+# --- lists ----------------------------------------------------------------------------------------------------
 
 
-def survey(provider: Provider, call: Call) -> Flow[frozenset[str] | None]:
-    """The ids of the newest runs of a call's parent, before it is submitted.
-
-    None where there is no list, or where an entry of it names no run: nobody could tell later that it is not ours.
-    """
-    _check_call(provider, call)
-    if provider.listing is None or not call.family:
-        return None
-    found = yield from _newest(provider, call.family)
-    return None if found.unread else frozenset(run.ref.run_id for run in found.runs)
-
-
-def submit(
-    provider: Provider, call: Call, *, known: frozenset[str] | None, adopt_uncertain: bool = False
-) -> Flow[RunRef]:
-    """Start a run, once.
-
-    Args:
-        provider: The provider.
-        call: What to start.
-        known: What :func:`survey` found.
-        adopt_uncertain: After a lost answer, take a single new run for ours even where runs may overlap.
-
-    Raises:
-        ConflictError: Something is active; the text says what, where it can be seen.
-        SubmitUncertainError: The answer is lost, and so whether a run exists is not known.
-        AnswerError: Nothing was started.
-    """
-    _check_call(provider, call)
-    request = Request("POST", call.path, f"submit to {provider.title}", json=call.json)
-    began: float = yield Time()
-    attempt = 0
-    while True:
-        attempt += 1
-        try:
-            content: bytes = yield Send(request, fresh=True)
-            return _submitted(provider, call, content)
-        except ConflictError as error:
-            raise (yield from _told_what_is_active(provider, call, error)) from None
-        except AnswerError as error:
-            if submit_is_uncertain(error):
-                return (yield from _reconcile(provider, call, known, adopt_uncertain, error))
-            now: float = yield Time()
-            pause = _pause(error, attempt)
-            if not submit_may_repeat(error) or now + pause - began > SUBMIT_PATIENCE:
-                raise
-            yield Sleep(pause)
-
-
-def _check_call(provider: Provider, call: Call) -> None:
-    if call.provider != provider.name:
-        raise ConfigurationError(f"This call is for {call.provider}, not for {provider.title}.")
-    if provider.submit is None:
-        raise NotSupported(f"{provider.title} documents no way to start a run.")
-
-
-def reconcile(
-    provider: Provider, call: Call, known: frozenset[str] | None, *, adopt_uncertain: bool = False
-) -> Flow[RunRef]:
-    """The run of a submit whose answer never reached us, if it can be told.
-
-    Raises:
-        SubmitUncertainError: It cannot.
-    """
-    return (yield from _reconcile(provider, call, known, adopt_uncertain, None))
-
-
-def _reconcile(
-    provider: Provider,
-    call: Call,
-    known: frozenset[str] | None,
-    adopt_uncertain: bool,
-    lost: AnswerError | None,
-) -> Flow[RunRef]:
-    why = f"The answer to a submit to {provider.title} is lost{f' ({lost})' if lost else ''}."
-    if known is None or provider.submit is None:
-        lacks = "lists no runs" if provider.listing is None else "showed no whole list of runs before"
-        raise SubmitUncertainError(f"{why} {provider.title} {lacks} to compare with.") from None
-    appeared: list[RunSnapshot] = []
-    whole = True
-    for pause in LOOKS_AFTER_LOST:
-        yield Sleep(pause)
-        try:
-            found = yield from _newest(provider, call.family)
-        except RunopsError:
-            continue
-        appeared, whole = _newer(found.runs, known), not found.unread
-        if appeared:
-            break
-    ours = [run.ref for run in appeared if _bears_marks(run, call)]
-    # An entry that names no run may be ours just as well as the one that does.
-    alone = whole and len(ours) == 1 and len(appeared) == 1
-    if alone and (provider.submit.one_at_a_time or adopt_uncertain):
-        return ours[0]
-    raise SubmitUncertainError(why, candidates=[run.ref for run in appeared]) from None
-
-
-def _newer(runs: list[RunSnapshot], known: frozenset[str]) -> list[RunSnapshot]:
-    """The runs that came after the known ones; an old one may move up on a page when another is deleted."""
-    newest_known = max((_age(run) for run in runs if run.ref.run_id in known), default=0.0)
-    return [run for run in runs if run.ref.run_id not in known and not 0 < _age(run) < newest_known]
-
-
-def _bears_marks(run: RunSnapshot, call: Call) -> bool:
-    return all(run.details.get(name, detail(mark)) == detail(mark) for name, mark in call.marks.items())
-
-
-def _submitted(provider: Provider, call: Call, content: bytes) -> RunRef:
-    answer = provider.payload(content)
-    for key in ("run_id", "id", "runId"):
-        run_id = answer.get(key)
-        if isinstance(run_id, (str, int)) and not isinstance(run_id, bool):
-            try:
-                return provider.ref(str(run_id), call.parents)
-            except ConfigurationError:
-                continue
-    raise MalformedAnswer(f"The answer to a submit to {provider.title} holds no usable run id.")
-
-
-def _told_what_is_active(provider: Provider, call: Call, error: ConflictError) -> Flow[ConflictError]:
-    active: list[str] = []
-    if provider.listing is not None and call.family:
-        try:
-            runs = (yield from _newest(provider, call.family)).runs
-        except RunopsError:
-            runs = []
-        active = [f"run {run.ref.run_id} ({run.state})" for run in runs if run.phase is not None]
-    told = f" Active now: {', '.join(active[:5])}." if active else ""
-    return ConflictError(f"{error}{told}", status=error.status, code=error.code)
-
-
-@dataclass(frozen=True, slots=True)
-class _Newest:
-    """The newest runs of a parent, newest first, and what stands for the entries that name no run."""
-
-    runs: list[RunSnapshot]
-    unread: tuple[str, ...] = ()
-
-
-def _newest(provider: Provider, parent: Mapping[str, str]) -> Flow[_Newest]:
+def newest_page(provider: Provider, parent: Mapping[str, str]) -> Flow[Page]:
+    """The newest runs of a parent, newest first, by the route that shows them most surely: one at least, if any."""
     listing = provider.listing
-    if listing is None or listing.latest is None or not set(listing.latest.holes) <= set(parent):
-        return (yield from _page(provider, parent))
+    if listing is None or not provider.shows_latest(parent):
+        return (yield from list_page(provider, parent))
+    return (yield from latest_page(provider, parent))
+
+
+def latest_page(provider: Provider, parent: Mapping[str, str], *, by: float | None = None) -> Flow[Page]:
+    """What the route of a parent's newest run shows: one run or, where the service itself answers 404, none."""
     try:
-        content = yield from _patient_read(_parent_request(provider, listing.latest, parent))
-    except RunNotFound:
-        return _Newest([])
-    return _Newest([look.snapshot for look in provider.newest(content, parent)])
+        reply = yield from patient_read(provider.latest_request(parent), by=by)
+    except RunNotFound as error:
+        # The page of a gateway that does not know the address says nothing about the parent.
+        if not error.is_json:
+            raise
+        return Page([])
+    return Page(provider.newest(reply.content, parent), date=reply.date)
 
 
-def _page(provider: Provider, parent: Mapping[str, str]) -> Flow[_Newest]:
+def list_page(provider: Provider, parent: Mapping[str, str], *, by: float | None = None) -> Flow[Page]:
+    """The first page of a parent's list, newest first."""
     request = provider.page_request(parent)
-    content = yield from _patient_read(request)
-    page = provider.page(content, parent)
+    reply = yield from patient_read(request, by=by)
+    page = provider.page(reply.content, parent)
     if page.unread:
         logger.warning("The %s has %s; the others are used.", request.asked, unreadable(len(page.unread)))
-    return _Newest(sorted([look.snapshot for look in page.looks], key=_age, reverse=True), page.unread)
+    return Page(sorted(page.looks, key=_age, reverse=True), page.unread, reply.date)
 
 
 def unreadable(entries: int) -> str:
@@ -367,27 +240,27 @@ def unreadable(entries: int) -> str:
     return f"{entries} {'entry' if entries == 1 else 'entries'} without a readable run id"
 
 
-def _age(run: RunSnapshot) -> float:
-    born = run.created_at or run.started_at
+def _age(look: Look) -> float:
+    born = look.snapshot.created_at or look.snapshot.started_at
     return born.timestamp() if born else 0.0
 
 
-def _parent_request(provider: Provider, route: Route, parent: Mapping[str, str]) -> Request:
-    named = ", ".join(f"{kind} {value}" for kind, value in parent.items())
-    return Request(route.method, route.fill(parent), f"list of {provider.title} runs of {named}", route.query)
-
-
-def _patient_read(request: Request) -> Flow[bytes]:
-    """A read that is tried a few times; the last failure is raised."""
-    for attempt in range(1, READ_TRIES):
+def patient_read(request: Request, *, by: float | None = None) -> Flow[Reply]:
+    """A read that is tried a few times, until ``by`` in unix seconds; the last failure is raised."""
+    attempt = 0
+    while True:
+        attempt += 1
         try:
-            content: bytes = yield Send(request)
-            return content
+            reply: Reply = yield Send(request, by=by, dated=True)
+            return reply
         except TransientError as error:
-            yield Sleep(_pause(error, attempt))
-    content = yield Send(request)
-    return content
+            pause = pause_after(error, attempt)
+            now: float = yield Time()
+            if attempt == READ_TRIES or (by is not None and now + pause > by):
+                raise
+            yield Sleep(pause)
 
 
-def _pause(error: AnswerError, attempt: int) -> float:
+def pause_after(error: AnswerError, attempt: int) -> float:
+    """Seconds before the next try of a request, after its failure number ``attempt``."""
     return max(error.retry_after or 0.0, backoff(attempt, first=0.5, ceiling=30.0))

@@ -6,7 +6,7 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from hashlib import blake2b
@@ -106,6 +106,10 @@ class RunBody(Part):
 
     def progress(self) -> Progress | None:
         """How far the run is."""
+        return None
+
+    def started_by(self) -> str | None:
+        """The account that the provider shows as the one that started the run; None where it shows none."""
         return None
 
     def parked_at(self) -> datetime | None:
@@ -223,7 +227,6 @@ class Call:
         json: The body.
         parents: What a :class:`RunRef` of the new run needs beside its id.
         family: The parent under which the provider lists runs of this kind, by name; empty where it lists none.
-        marks: Details that a run of this call shows, so that a stranger is not taken for ours.
     """
 
     provider: str
@@ -231,7 +234,11 @@ class Call:
     json: Mapping[str, Any] | None = field(default=None, repr=False)
     parents: Mapping[str, str] = field(default_factory=dict[str, str])
     family: Mapping[str, str] = field(default_factory=dict[str, str])
-    marks: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
+
+    def marked(self, text_field: str, mark: str) -> Call:
+        """The same submission, with a mark at the end of one of its texts."""
+        text = f"{(self.json or {}).get(text_field) or ''} {mark}".lstrip()
+        return replace(self, json={**(self.json or {}), text_field: text})
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,12 +247,17 @@ class Submission:
 
     Args:
         build: Typed keyword arguments to a :class:`Call`; checks them and raises ConfigurationError.
-        one_at_a_time: The provider allows one active run per parent, so a single new run after a lost answer
-            is ours. Otherwise it is adopted only when the user says so.
+        one_at_a_time: The provider refuses a second active run of one parent.
+        mark: The text of the body that the run shows again, itself and in lists: a mark at its end proves whose run
+            it is. None where the provider shows no text of ours.
+        account: The keys that lead, in the answer of the provider's ``probe``, to the account that runs are started
+            as; empty where that cannot be asked. :meth:`RunBody.started_by` is compared with it.
     """
 
     build: Callable[..., Call]
     one_at_a_time: bool = False
+    mark: str | None = None
+    account: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,11 +315,15 @@ class Look:
         snapshot: What people and other processes may see.
         reading: How the run's word was read.
         parked_at: Since when the run is paused or waiting, where the provider says it.
+        label: The text in which a submit's mark stands, whole and as it came. It is for comparison, not for people.
+        started_by: The account that started the run, where the provider shows it.
     """
 
     snapshot: RunSnapshot
     reading: Reading
     parked_at: datetime | None = None
+    label: str | None = field(default=None, repr=False)
+    started_by: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,10 +333,12 @@ class Page:
     Args:
         looks: Its runs, as the provider orders them.
         unread: What stands for each entry that names no run: a digest, since nothing else tells it from others.
+        date: When it was answered, by the service's own clock in unix seconds; None where that is not known.
     """
 
     looks: list[Look]
     unread: tuple[str, ...] = ()
+    date: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -418,6 +436,21 @@ class Provider:
         path = route.fill({**ref.parents, "run_id": ref.run_id})
         return Request(route.method, path, f"{verb} of {ref}", route.query, route.json)
 
+    def probe_request(self) -> Request:
+        """The request that proves a credential."""
+        return Request(self.probe.method, self.probe.path, f"connection test of {self.title}", self.probe.query)
+
+    def account(self, content: bytes) -> str | None:
+        """The account that a credential belongs to, as the answer of the probe names it; None where it does not.
+
+        Raises:
+            MalformedAnswer: It is not JSON.
+        """
+        found: Any = _decoded(content)
+        for key in self.submit.account if self.submit else ():
+            found = cast("dict[str, Any]", found).get(key) if isinstance(found, dict) else None
+        return found if isinstance(found, str) else None
+
     def call(self, **arguments: Any) -> Call:
         """A checked submission.
 
@@ -489,7 +522,11 @@ class Provider:
             url=self.url(ref, details),
             details=details,
         )
-        return Look(snapshot, reading, body.parked_at())
+        return Look(snapshot, reading, body.parked_at(), self._label(body), body.started_by())
+
+    def _label(self, body: RunBody) -> str | None:
+        text = getattr(body, self.submit.mark, None) if self.submit and self.submit.mark else None
+        return text if isinstance(text, str) else None
 
     def payload(self, content: bytes) -> dict[str, Any]:
         """The whole payload of an answer, out of its envelope.
@@ -525,8 +562,25 @@ class Provider:
         """
         listing = self._listing()
         query = dict(listing.query(page))
-        named = ", ".join(f"{kind} {value}" for kind, value in parent.items()) or "all parents"
-        return Request(listing.route.method, listing.route.fill(parent), f"list of {self.title} runs of {named}", query)
+        path = listing.route.fill(parent)
+        return Request(listing.route.method, path, f"list of {self.title} runs of {_named(parent)}", query)
+
+    def shows_latest(self, parent: Mapping[str, str]) -> bool:
+        """Whether a route answers a parent's newest run alone."""
+        latest = self.listing and self.listing.latest
+        return latest is not None and set(latest.holes) <= set(parent)
+
+    def latest_request(self, parent: Mapping[str, str]) -> Request:
+        """The request for a parent's newest run.
+
+        Raises:
+            NotSupported: The provider documents no route for that.
+        """
+        latest = self._listing().latest
+        if latest is None:
+            raise NotSupported(f"{self.title} documents no route of a parent's newest run.")
+        path = latest.fill(parent)
+        return Request(latest.method, path, f"list of {self.title} runs of {_named(parent)}", latest.query)
 
     def page(self, content: bytes, parent: Mapping[str, str]) -> Page:
         """The runs on one page of the list. An entry that cannot be read does not spoil the others.
@@ -616,8 +670,15 @@ class Provider:
             return self.look(ref, body)
         except UnknownStateError as error:
             # A list only finds runs; what an unknown word means is judged where the run is waited for.
-            snapshot = RunSnapshot(ref=ref, state=error.word, created_at=body.created_at)
-            return Look(snapshot, Reading(error.word, error.word, None, known=False))
+            snapshot = RunSnapshot(
+                ref=ref,
+                state=error.word,
+                created_at=body.created_at,
+                started_at=body.started_at,
+                finished_at=body.finished_at,
+            )
+            reading = Reading(error.word, error.word, None, known=False)
+            return Look(snapshot, reading, None, self._label(body), body.started_by())
 
     def family(self, parent: str | Mapping[str, str]) -> dict[str, str]:
         """A parent by its kind, checked.
@@ -694,6 +755,10 @@ def malformed(asked: str, error: ValidationError) -> MalformedAnswer:
     """What is wrong with an answer, by the names of its fields only: its values are nobody's business."""
     places = sorted({".".join(str(part) for part in problem["loc"]) or "the body" for problem in error.errors()})
     return MalformedAnswer(f"The answer to the {asked} is not as documented; unreadable: {', '.join(places[:5])}.")
+
+
+def _named(parent: Mapping[str, str]) -> str:
+    return ", ".join(f"{kind} {value}" for kind, value in parent.items()) or "all parents"
 
 
 def _decoded(content: bytes) -> Any:

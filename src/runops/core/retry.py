@@ -49,6 +49,16 @@ class Answer:
         """Whether it is a 2xx."""
         return 200 <= self.status < 300
 
+    @property
+    def date(self) -> float | None:
+        """When it was given, by the service's own clock in unix seconds; None where no readable date came with it."""
+        try:
+            given = parsedate_to_datetime(self.headers["date"]).timestamp()
+        except (KeyError, ValueError, TypeError, OverflowError):
+            return None
+        # A cache on the way says how long it has kept the answer.
+        return given + max(_number(self.headers.get("age")) or 0.0, 0.0)
+
 
 def from_transport(error: httpx.HTTPError) -> TransientError:
     """What a failure below HTTP means. Only a failed connect proves that nothing was sent."""
@@ -81,7 +91,8 @@ def from_answer(answer: Answer, *, origin: str, asked: str, secrets: tuple[str, 
     if status in TRANSIENT_STATUSES or status >= 500:
         return ServerTrouble(text, status=status, code=provider_code, retry_after=asked_pause(answer))
     kind: type[FinalError] = _FINAL.get(status, RequestRefused)
-    return kind(text + _ADVICE.get(status, "").format(origin=origin), status=status, code=provider_code)
+    advice = _ADVICE.get(status, "").format(origin=origin)
+    return kind(text + advice, status=status, code=provider_code, is_json=_json_object(answer.content) is not None)
 
 
 _FINAL: Mapping[int, type[FinalError]] = {
@@ -155,13 +166,9 @@ def _number(value: str | None) -> float | None:
 
 def _said(content: bytes, secrets: tuple[str, ...]) -> tuple[str | None, str | None]:
     """The code and message of an error body, in any of the shapes that the five APIs use; neither must be there."""
-    try:
-        body: Any = json.loads(content)
-    except (ValueError, RecursionError):
+    outer = _json_object(content)
+    if outer is None:
         return None, None
-    if not isinstance(body, dict):
-        return None, None
-    outer = cast("dict[str, Any]", body)
     inner: Any = outer.get("error")
     source = cast("dict[str, Any]", inner) if isinstance(inner, dict) else outer
     found_code = code(source.get("code"), *secrets) or code(source.get("type"), *secrets)
@@ -170,6 +177,14 @@ def _said(content: bytes, secrets: tuple[str, ...]) -> tuple[str | None, str | N
         if text:
             return found_code, text
     return found_code, _fields(outer.get("detail") or source.get("details"))
+
+
+def _json_object(content: bytes) -> dict[str, Any] | None:
+    try:
+        body: Any = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    return cast("dict[str, Any]", body) if isinstance(body, dict) else None
 
 
 def _fields(problems: Any) -> str | None:

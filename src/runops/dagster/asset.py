@@ -8,6 +8,7 @@ from typing import Any, cast
 import dagster as dg
 
 from runops.core import ConfigurationError, Verdict
+from runops.core.submission import SUBMIT_GRACE
 from runops.core.watch import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT
 from runops.dagster import settle
 from runops.dagster.plan import CallSource, Plan, RunIdSource, Seconds, asset_key_of
@@ -32,6 +33,8 @@ def build_run_asset(
     cancel_on_interrupt: bool | None = None,
     cancel_on_timeout: bool | None = None,
     adopt_uncertain: bool = False,
+    mark_runs: bool | None = None,
+    submit_grace: Seconds = SUBMIT_GRACE,
     reattach: bool = True,
     required_resource_keys: set[str] | None = None,
     **asset_kwargs: Any,
@@ -56,7 +59,9 @@ def build_run_asset(
         max_paused: Seconds that the run may stay paused or waiting.
         cancel_on_interrupt: Cancel the run on Terminate; by default only one that is submitted here.
         cancel_on_timeout: Cancel the run when a clock ended the wait; by default only one that is submitted here.
-        adopt_uncertain: After a lost answer, take a single new run for ours even where runs may overlap.
+        adopt_uncertain: Where no mark can prove whose a run is, take the single new one for ours.
+        mark_runs: Whether the submit marks its run; None for what the resource says.
+        submit_grace: Seconds (or a timedelta) for which the run of a lost answer is looked for.
         reattach: Take up an earlier run of this step when it is retried.
         required_resource_keys: Further resources that a function of the context uses.
         asset_kwargs: Anything of ``dagster.asset``: deps, partitions_def, retry_policy, group_name, kinds, ...
@@ -83,6 +88,8 @@ def build_run_asset(
         cancel_on_interrupt=cancel_on_interrupt,
         cancel_on_timeout=cancel_on_timeout,
         adopt_uncertain=adopt_uncertain,
+        mark_runs=mark_runs,
+        submit_grace=submit_grace,
         reattach=reattach,
     )
 
@@ -116,6 +123,8 @@ def build_run_op(
     cancel_on_interrupt: bool | None = None,
     cancel_on_timeout: bool | None = None,
     adopt_uncertain: bool = False,
+    mark_runs: bool | None = None,
+    submit_grace: Seconds = SUBMIT_GRACE,
     reattach: bool = True,
     required_resource_keys: set[str] | None = None,
     ins: Mapping[str, dg.In] | None = None,
@@ -139,7 +148,9 @@ def build_run_op(
         max_paused: Seconds that the run may stay paused or waiting.
         cancel_on_interrupt: Cancel the run on Terminate; by default only one that is submitted here.
         cancel_on_timeout: Cancel the run when a clock ended the wait; by default only one that is submitted here.
-        adopt_uncertain: After a lost answer, take a single new run for ours even where runs may overlap.
+        adopt_uncertain: Where no mark can prove whose a run is, take the single new one for ours.
+        mark_runs: Whether the submit marks its run; None for what the resource says.
+        submit_grace: Seconds (or a timedelta) for which the run of a lost answer is looked for.
         reattach: Take up an earlier run of this step when it is retried.
         required_resource_keys: Further resources that a function of the context uses.
         ins: What the op waits for, such as ``{"after": dg.In(dg.Nothing)}``. Only Nothing: values have no taker here.
@@ -169,6 +180,8 @@ def build_run_op(
         cancel_on_interrupt=cancel_on_interrupt,
         cancel_on_timeout=cancel_on_timeout,
         adopt_uncertain=adopt_uncertain,
+        mark_runs=mark_runs,
+        submit_grace=submit_grace,
         reattach=reattach,
     )
 

@@ -7,13 +7,14 @@ import json
 import os
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Self, cast
 
 import dagster as dg
 
 from runops.core import Call, Outcome, RunRef, RunSnapshot, Verdict
 from runops.core.policy import retry_may_submit
+from runops.core.submission import Intent
 from runops.dagster import _compat
 
 RECORD = "runops/record"
@@ -33,9 +34,9 @@ class Attempt:
     Args:
         run: The Dagster run that the newest record stands in.
         ref: The external run, or None when the answer to the submit was never recorded.
-        known: The ids that the parent's list showed before the submit; None where there is no list.
+        intent: What was known before the submit.
         deadline: When the wait was to end, in unix seconds.
-        submitted_at: When the run was submitted, in unix seconds, where that is known.
+        submitted_at: When the run was submitted, or was about to be, in unix seconds, where that is known.
         stopped: Whether this side asked the service to cancel the run.
         ended: How the wait ended, if it did.
         verdict: What was decided then.
@@ -43,7 +44,7 @@ class Attempt:
 
     run: dg.DagsterRun
     ref: RunRef | None = None
-    known: frozenset[str] | None = None
+    intent: Intent = field(default_factory=Intent)
     deadline: float | None = None
     submitted_at: float | None = None
     stopped: bool = False
@@ -119,10 +120,18 @@ class Records:
         found = self._folded(self._run, {**marks, "attempt": self._context.retry_number - 1})
         return found if found is not None and found.may_be_alive else None
 
-    def submitting(self, provider: str, known: frozenset[str] | None) -> None:
+    @property
+    def identity(self) -> str | None:
+        """What names this step for good, over its tries and re-executions: a part of its runs' mark is a hash of it."""
+        if self._run is None:
+            return None
+        step = _compat.step_key_of(self._context)
+        root = self._run.root_run_id or self._run.run_id
+        return "/".join((root, step or "", self._marks["partition"] or ""))
+
+    def submitting(self, provider: str, intent: Intent, *, at: float) -> None:
         """Before the submit. If this cannot be written nothing may be sent, so it raises."""
-        listed = None if known is None else sorted(known)
-        self._write("submitting", f"Submitting a run to {provider}.", known=listed)
+        self._write("submitting", f"Submitting a run to {provider}.", intent=intent.to_dict(), at=at)
 
     def submitted(self, ref: RunRef, url: str | None, *, deadline: float, at: float | None) -> None:
         """After the submit."""
@@ -224,8 +233,7 @@ def _after(found: Attempt | None, record: Mapping[str, Any], run: dg.DagsterRun)
     """What is known after one more record."""
     match record["kind"]:
         case "submitting":
-            known: list[str] | None = record.get("known")
-            return Attempt(run, known=None if known is None else frozenset(known))
+            return Attempt(run, intent=Intent.from_dict(record.get("intent")), submitted_at=record.get("at"))
         case "submitted" | "taken up":
             ref = RunRef.parse(record["ref"])
             return Attempt(run, ref=ref, deadline=record.get("deadline"), submitted_at=record.get("at"))

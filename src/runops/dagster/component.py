@@ -10,6 +10,7 @@ import dagster as dg
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from runops.core import OutcomePolicy, Provider, RunopsError, find
+from runops.core.submission import SUBMIT_GRACE
 from runops.core.watch import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT
 from runops.dagster import _compat
 from runops.dagster.check import build_run_check
@@ -109,7 +110,15 @@ class RunAssets(_Waiting):
     name: str | None = Field(default=None, description="The name of the step; by default made of the first key.")
     cancel_on_interrupt: bool | None = Field(default=None, description="Cancel the run on Terminate.")
     cancel_on_timeout: bool | None = Field(default=None, description="Cancel the run when the timeout is over.")
-    adopt_uncertain: bool = Field(default=False, description="After a lost answer, take a single new run for ours.")
+    adopt_uncertain: bool = Field(
+        default=False, description="After a lost answer, where no mark proves whose a run is, take the single new one."
+    )
+    mark_runs: bool | None = Field(
+        default=None, description="Let the submit add a mark to a text that the service shows again."
+    )
+    submit_grace: float = Field(
+        default=SUBMIT_GRACE, gt=0, description="Seconds for which the run of a lost answer is looked for."
+    )
     max_retries: int = Field(default=0, description="Retries of the step.")
     retry_delay: float = Field(default=60.0, description="Seconds before a retry.")
     pool: str | None = Field(default=None, description="The pool of the step.")
@@ -396,6 +405,8 @@ class RunopsComponent(dg.Component, Described):
             cancel_on_interrupt=assets.cancel_on_interrupt,
             cancel_on_timeout=assets.cancel_on_timeout,
             adopt_uncertain=assets.adopt_uncertain,
+            mark_runs=assets.mark_runs,
+            submit_grace=assets.submit_grace,
             pool=assets.pool,
             op_tags=assets.op_tags,
             backfill_policy=assets.policy,

@@ -11,6 +11,7 @@ from typing import Any
 import dagster as dg
 
 from runops.core import ConfigurationError, OutcomePolicy, RunRef, arguments
+from runops.core.submission import SUBMIT_GRACE
 from runops.core.watch import DEFAULT_TIMEOUT
 from runops.dagster import _compat, settle
 from runops.dagster.cursor import Cursor
@@ -43,6 +44,8 @@ def build_submit_job(
     resource_key: str,
     call: CallSource,
     adopt_uncertain: bool = False,
+    mark_runs: bool | None = None,
+    submit_grace: Seconds = SUBMIT_GRACE,
     reattach: bool = True,
     required_resource_keys: set[str] | None = None,
     retry_policy: dg.RetryPolicy | None = None,
@@ -57,7 +60,9 @@ def build_submit_job(
         name: The job's name. It must not be the name of an asset.
         resource_key: The key of the runops resource.
         call: What to submit: the arguments of the resource's ``call``, or a function of the context.
-        adopt_uncertain: After a lost answer, take a single new run for ours even where runs may overlap.
+        adopt_uncertain: Where no mark can prove whose a run is, take the single new one for ours.
+        mark_runs: Whether the submit marks its run; None for what the resource says.
+        submit_grace: Seconds (or a timedelta) for which the run of a lost answer is looked for.
         reattach: Take up an earlier run of this step when it is retried.
         required_resource_keys: Further resources that a function of the context uses.
         retry_policy: The retry policy of the one step.
@@ -87,6 +92,8 @@ def build_submit_job(
                 resource,
                 made,
                 adopt_uncertain=adopt_uncertain,
+                mark_runs=mark_runs,
+                submit_grace=submit_grace,
                 reattach=reattach,
                 keep=partial(_keep, context),
             )

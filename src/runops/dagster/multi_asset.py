@@ -9,6 +9,7 @@ from typing import Any
 import dagster as dg
 
 from runops.core import ConfigurationError, RunopsError, RunSnapshot, Verdict
+from runops.core.submission import SUBMIT_GRACE
 from runops.core.watch import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT
 from runops.dagster import settle
 from runops.dagster.plan import CallSource, Plan, RunIdSource, Seconds, asset_key_of, resource_of
@@ -38,6 +39,8 @@ def build_run_multi_asset(
     cancel_on_interrupt: bool | None = None,
     cancel_on_timeout: bool | None = None,
     adopt_uncertain: bool = False,
+    mark_runs: bool | None = None,
+    submit_grace: Seconds = SUBMIT_GRACE,
     reattach: bool = True,
     required_resource_keys: set[str] | None = None,
     **multi_asset_kwargs: Any,
@@ -64,7 +67,9 @@ def build_run_multi_asset(
         max_paused: Seconds that the run may stay paused or waiting.
         cancel_on_interrupt: Cancel the run on Terminate; by default only one that is submitted here.
         cancel_on_timeout: Cancel the run when a clock ended the wait; by default only one that is submitted here.
-        adopt_uncertain: After a lost answer, take a single new run for ours even where runs may overlap.
+        adopt_uncertain: Where no mark can prove whose a run is, take the single new one for ours.
+        mark_runs: Whether the submit marks its run; None for what the resource says.
+        submit_grace: Seconds (or a timedelta) for which the run of a lost answer is looked for.
         reattach: Take up an earlier run of this step when it is retried.
         required_resource_keys: Further resources that a function of the context uses.
         multi_asset_kwargs: Anything of ``dagster.multi_asset``: can_subset, partitions_def, retry_policy, pool, ...
@@ -94,6 +99,8 @@ def build_run_multi_asset(
         cancel_on_interrupt=cancel_on_interrupt,
         cancel_on_timeout=cancel_on_timeout,
         adopt_uncertain=adopt_uncertain,
+        mark_runs=mark_runs,
+        submit_grace=submit_grace,
         reattach=reattach,
     )
 

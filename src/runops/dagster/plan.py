@@ -11,6 +11,7 @@ import dagster as dg
 
 from runops.core import Call, ConfigurationError, OutcomePolicy, RunRef, Verdict, arguments
 from runops.core.provider import check_id
+from runops.core.submission import SUBMIT_GRACE
 from runops.core.watch import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT
 from runops.dagster import _compat, settle
 from runops.dagster.resource import ProviderResource
@@ -52,6 +53,8 @@ class Plan:
         cancel_on_interrupt: bool | None = None,
         cancel_on_timeout: bool | None = None,
         adopt_uncertain: bool = False,
+        mark_runs: bool | None = None,
+        submit_grace: Seconds = SUBMIT_GRACE,
         reattach: bool = True,
     ) -> Self:
         """The plan, checked while definitions are loaded as far as that is possible without a resource.
@@ -69,7 +72,9 @@ class Plan:
             max_paused: Seconds that the run may stay paused or waiting.
             cancel_on_interrupt: Cancel the run on Terminate.
             cancel_on_timeout: Cancel the run when a clock ended the wait.
-            adopt_uncertain: After a lost answer, take a single new run for ours even where runs may overlap.
+            adopt_uncertain: Where no mark can prove whose a run is, take the single new one for ours.
+            mark_runs: Whether the submit marks its run; None for what the resource says.
+            submit_grace: Seconds (or a timedelta) for which the run of a lost answer is looked for.
             reattach: Take up an earlier run of this step.
 
         Raises:
@@ -80,6 +85,7 @@ class Plan:
             OutcomePolicy.build(on_outcome)
             arguments.seconds("timeout", timeout)
             arguments.seconds("error_budget", error_budget)
+            arguments.seconds("submit_grace", submit_grace)
             arguments.optional_seconds("poll_interval", poll_interval)
             arguments.optional_seconds("max_paused", max_paused)
         except ConfigurationError as error:
@@ -98,6 +104,8 @@ class Plan:
                 "cancel_on_interrupt": cancel_on_interrupt,
                 "cancel_on_timeout": cancel_on_timeout,
                 "adopt_uncertain": adopt_uncertain,
+                "mark_runs": mark_runs,
+                "submit_grace": submit_grace,
                 "reattach": reattach,
             },
         )

@@ -38,6 +38,10 @@ class ProviderResource(dg.ConfigurableResource):
         default=DEFAULT_MAX_RESPONSE_BYTES, description="The largest answer, decompressed, that is read."
     )
     allow_http: bool = Field(default=False, description="Allow plain http:// to other machines than this one.")
+    mark_runs: bool = Field(
+        default=True,
+        description="Let a submit add a mark to a text that the service shows again, so that its run is known by it.",
+    )
 
     @field_validator("api_key", mode="before")
     @classmethod
@@ -71,6 +75,7 @@ class ProviderResource(dg.ConfigurableResource):
             "requests_per_minute": self.requests_per_minute,
             "max_response_bytes": self.max_response_bytes,
             "allow_http": self.allow_http,
+            "mark_runs": self.mark_runs,
             "origin": origin,
             "user_agent": f"dagster/{dg.__version__}",
         }
@@ -214,7 +219,7 @@ class RunResource(ProviderResource):
 
         Args:
             call: From :meth:`call`.
-            adopt_uncertain: After a lost answer, take a single new run for ours even where runs may overlap.
+            adopt_uncertain: After a lost answer, where no mark proves whose a run is, take the single new one for ours.
 
         Raises:
             ConflictError: Something is active there.

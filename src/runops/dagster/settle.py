@@ -159,8 +159,9 @@ def failure_of(error: RunopsError) -> dg.Failure:
     return dg.Failure(
         description=description,
         metadata=found,
-        # A retry takes the same run up again, or finds the parent free.
-        allow_retries=isinstance(error, (PollingError, ConflictError, TransientError)),
+        # A retry takes the same run up again, finds the one that bears its mark, or the parent free.
+        allow_retries=isinstance(error, (PollingError, ConflictError, TransientError))
+        or (isinstance(error, SubmitUncertainError) and error.may_be_found),
     )
 
 

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
@@ -25,13 +25,16 @@ from runops.core import (
     RunopsError,
     RunRef,
     RunSnapshot,
+    SubmitUncertainError,
     TransientError,
     UnknownStateError,
     Verdict,
-    flows,
+    submission,
 )
+from runops.core.arguments import seconds
 from runops.core.flows import Flow, Send
 from runops.core.retry import submit_may_repeat
+from runops.core.submission import SUBMIT_GRACE, Intent
 from runops.core.watch import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT, News, Patience
 from runops.dagster import _compat, settle
 from runops.dagster.attach import Attempt, Records
@@ -74,6 +77,8 @@ def wait_for_run(
     cancel_on_interrupt: bool | None = None,
     cancel_on_timeout: bool | None = None,
     adopt_uncertain: bool = False,
+    mark_runs: bool | None = None,
+    submit_grace: float | timedelta = SUBMIT_GRACE,
     reattach: bool = True,
 ) -> RunResult:
     """Submit a run, or take one that exists, and wait in this step until it is over.
@@ -96,7 +101,11 @@ def wait_for_run(
         cancel_on_interrupt: Cancel the run when the Dagster run is terminated. By default only a run that was
             submitted here: one given by ``ref`` is somebody else's.
         cancel_on_timeout: Cancel the run when a clock ended the wait. The default is the same.
-        adopt_uncertain: After a lost answer, take a single new run for ours even where runs may overlap.
+        adopt_uncertain: Where the answer to the submit is lost and no mark can prove whose a run is (OnePin, B3OS),
+            take the single run for ours that began since by the service's own clock.
+        mark_runs: Whether the submit adds a mark to a text that the service shows again (Nyx: ``name``), so that its
+            run is known whatever happens to the answer. None for what the resource says.
+        submit_grace: Seconds (or a timedelta) for which the run is looked for after a lost answer.
         reattach: Take up an earlier run of this step. ``False`` submits anew on every try.
 
     Returns:
@@ -120,6 +129,8 @@ def wait_for_run(
         cancel_on_interrupt=cancel_on_interrupt,
         cancel_on_timeout=cancel_on_timeout,
         adopt_uncertain=adopt_uncertain,
+        mark_runs=mark_runs,
+        submit_grace=submit_grace,
         reattach=reattach,
     )
     if ended.verdict is Verdict.FAIL:
@@ -160,6 +171,8 @@ def submit_run(
     call: Call,
     *,
     adopt_uncertain: bool = False,
+    mark_runs: bool | None = None,
+    submit_grace: float | timedelta = SUBMIT_GRACE,
     reattach: bool = True,
     keep: Callable[[RunRef, float], None],
 ) -> RunRef:
@@ -169,7 +182,11 @@ def submit_run(
         context: The context of the op.
         resource: The service.
         call: What to submit.
-        adopt_uncertain: After a lost answer, take a single new run for ours even where runs may overlap.
+        adopt_uncertain: Where the answer to the submit is lost and no mark can prove whose a run is (OnePin, B3OS),
+            take the single run for ours that began since by the service's own clock.
+        mark_runs: Whether the submit adds a mark to a text that the service shows again (Nyx: ``name``), so that its
+            run is known whatever happens to the answer. None for what the resource says.
+        submit_grace: Seconds (or a timedelta) for which the run is looked for after a lost answer.
         reattach: Take up an earlier run of this step.
         keep: Told of the run, and when it was submitted in unix seconds: what it writes is how others find the
             run. On Terminate until then the run is cancelled.
@@ -177,7 +194,14 @@ def submit_run(
     Raises:
         dagster.Failure: The run could not be started, or the Dagster run is being terminated.
     """
-    wait = _Wait.of(context, resource, ours=True, adopt_uncertain=adopt_uncertain)
+    wait = _Wait.of(
+        context,
+        resource,
+        ours=True,
+        adopt_uncertain=adopt_uncertain,
+        mark_runs=mark_runs,
+        submit_grace=submit_grace,
+    )
     with _core_warnings_in(context):
         try:
             return wait.only_submitted(_checked(call, wait.provider), reattach, keep)
@@ -219,9 +243,13 @@ class _Wait:
     cancel_on_interrupt: bool
     cancel_on_timeout: bool
     adopt_uncertain: bool
+    mark_runs: bool | None
+    submit_grace: float
 
     alive: RunRef | None = None
     """The run that an interrupt would leave behind."""
+    lost: tuple[Call, Intent] | None = None
+    """The submit that was not answered, while its run is looked for."""
     records: Records | None = None
 
     @classmethod
@@ -239,6 +267,8 @@ class _Wait:
         cancel_on_interrupt: bool | None = None,
         cancel_on_timeout: bool | None = None,
         adopt_uncertain: bool = False,
+        mark_runs: bool | None = None,
+        submit_grace: float | timedelta = SUBMIT_GRACE,
     ) -> Self:
         """The wait that these arguments ask for; ``ours`` tells that the run is submitted by it."""
         provider = resource.declaration
@@ -259,6 +289,8 @@ class _Wait:
             cancel_on_interrupt=ours if cancel_on_interrupt is None else cancel_on_interrupt,
             cancel_on_timeout=ours if cancel_on_timeout is None else cancel_on_timeout,
             adopt_uncertain=adopt_uncertain,
+            mark_runs=mark_runs,
+            submit_grace=seconds("submit_grace", submit_grace),
         )
 
     def for_given(self, ref: RunRef) -> RunSnapshot:
@@ -272,7 +304,7 @@ class _Wait:
         """Wait for a run that this step submits, or has submitted in an earlier try."""
         self._refuse_when_over()
         held = HeldInterrupts()
-        with self._stopping_on_interrupt(), self.resource.client(sleep=held.sleep) as client:
+        with self._stopping_on_interrupt(), self._submitting_client(held) as client:
             records = self.records = Records.of(self.context, call=call, root=client.root)
             start = self._begin(client, records, call, held, reattach)
             last = self._follow(client, start)
@@ -285,7 +317,7 @@ class _Wait:
         """Submit a run, or take up the one that this step has submitted in an earlier try."""
         self._refuse_when_over()
         held = HeldInterrupts()
-        with self._stopping_on_interrupt(), self.resource.client(sleep=held.sleep) as client:
+        with self._stopping_on_interrupt(), self._submitting_client(held) as client:
             records = self.records = Records.of(self.context, call=call, root=client.root)
             start = self._begin(client, records, call, held, reattach)
             if start.stopped and self._follow(client, start).outcome is Outcome.CANCELLED:
@@ -298,7 +330,7 @@ class _Wait:
         if not reattach:
             return self._submit(client, records, call, held)
         earlier = records.earlier()
-        start = self._take_up(client, records, call, earlier) if earlier else None
+        start = self._take_up(client, records, call, earlier, held) if earlier else None
         unlike = records.unlike() if earlier is None else None
         if unlike is not None:
             self._say(
@@ -329,14 +361,42 @@ class _Wait:
 
     # --- submit ---
 
+    def _submitting_client(self, held: HeldInterrupts) -> RunClient:
+        marks = {} if self.mark_runs is None else {"mark_runs": self.mark_runs}
+        return self.resource.client(sleep=held.sleep, **marks)
+
     def _submit(self, client: RunClient, records: Records, call: Call, held: HeldInterrupts) -> _Start:
-        known = client.drive(flows.survey(self.provider, call))
-        with held:
-            self.alive = ref = self._post(client, records, call, known, held)
+        intent = client.list_before_submit(call, identity=records.identity)
+        # Its run is looked for where an interrupt may strike, which is not here.
+        with suppress(SubmitUncertainError):
+            return self._post(client, records, call, intent, held)
+        return self._find_or_submit(client, records, call, intent, held, self.submit_grace)
+
+    def _find_or_submit(
+        self,
+        client: RunClient,
+        records: Records,
+        call: Call,
+        intent: Intent,
+        held: HeldInterrupts,
+        grace: float,
+    ) -> _Start:
+        """The run of a submit that was not answered; a new one only where nothing of that can be alive."""
+        self.lost = call, intent
+        duration = f", for up to {grace:.0f} s" if grace else ""
+        self._say(f"Looking for the run of a submit that was not answered{duration}.", logging.WARNING)
+        ref: RunRef | None = None
+        with suppress(SubmitUncertainError):
+            ref = client.find_submitted(call.family, intent, adopt_uncertain=self.adopt_uncertain, submit_grace=grace)
+        if ref is None:
+            start = self._post(client, records, call, intent, held, again=True)
+        else:
+            self.alive = ref
             start = _Start(ref, self.patience.deadline, submitted_at=time.time())
-            records.submitted(ref, self.provider.url(ref), deadline=start.deadline, at=start.submitted_at)
+            records.taken_up(ref, self.provider.url(ref), deadline=start.deadline, at=start.submitted_at)
             self._tag(ref, "submitted")
-        self._say(f"Submitted {ref}{self._place(ref)}.")
+            self._say(f"Took up {ref}, whose submit was not answered{self._place(ref)}.")
+        self.lost = None
         return start
 
     def _post(
@@ -344,20 +404,51 @@ class _Wait:
         client: RunClient,
         records: Records,
         call: Call,
-        known: frozenset[str] | None,
+        intent: Intent,
         held: HeldInterrupts,
+        *,
+        again: bool = False,
+    ) -> _Start:
+        with held:
+            self.alive = ref = self._posted(client, records, call, intent, held, again=again)
+            start = _Start(ref, self.patience.deadline, submitted_at=time.time())
+            records.submitted(ref, self.provider.url(ref), deadline=start.deadline, at=start.submitted_at)
+            self._tag(ref, "submitted")
+        self._say(f"Submitted {ref}{self._place(ref)}.")
+        return start
+
+    def _posted(
+        self,
+        client: RunClient,
+        records: Records,
+        call: Call,
+        intent: Intent,
+        held: HeldInterrupts,
+        *,
+        again: bool,
     ) -> RunRef:
         held.may_break = True
         held.let_through()
-        records.submitting(self.provider.title, known)
+        if not again:
+            records.submitting(self.provider.title, intent, at=time.time())
         try:
             # After the record: a re-execution starts when this run is over, and then it finds the record.
             self._refuse_when_over()
-            flow = flows.submit(self.provider, call, known=known, adopt_uncertain=self.adopt_uncertain)
+            flow = submission.submit(
+                self.provider,
+                call,
+                intent,
+                lost=again,
+                adopt_uncertain=self.adopt_uncertain and again,
+                grace=0.0,
+                resubmit=again,
+            )
             return client.drive(_noting_what_is_sure(flow, held))
-        except (AnswerError, dg.Failure, *INTERRUPTS):
-            # A lost answer is another error: these tell that no run was started.
-            records.refused(self.provider.title)
+        except (AnswerError, dg.Failure, *INTERRUPTS) as error:
+            # A lost answer is another error: these tell that no run was started by this POST. Of an earlier one that
+            # is lost, only a refusal that comes after the look for it tells the same.
+            if not again or isinstance(error, AnswerError):
+                records.refused(self.provider.title)
             raise
 
     def _refuse_when_over(self) -> None:
@@ -388,18 +479,23 @@ class _Wait:
 
     # --- take up again ---
 
-    def _take_up(self, client: RunClient, records: Records, call: Call, earlier: Attempt) -> _Start | None:
+    def _take_up(
+        self, client: RunClient, records: Records, call: Call, earlier: Attempt, held: HeldInterrupts
+    ) -> _Start | None:
         """The earlier run, if it is to be waited for again."""
         if earlier.rejected and records.asked_anew(earlier):
             self._say(f"The earlier {earlier.ref} ended {earlier.ended}; a new run was asked for.")
             return None
-        self.alive = earlier.ref
-        now = self._read(client, earlier.ref) if earlier.ref else None
+        if earlier.ref is None:
+            left = (earlier.submitted_at or 0.0) + self.submit_grace - time.time()
+            grace = min(max(left, 0.0), self.submit_grace)
+            return self._find_or_submit(client, records, call, earlier.intent, held, grace)
+        self.alive = ref = earlier.ref
+        now = self._read(client, ref)
         if now is not None and self._is_done_with(earlier, now):
             self._say(f"{now.summary().rstrip('.')}; a new run is submitted.")
             self.alive = None
             return None
-        self.alive = ref = earlier.ref or self._found_again(client, call, earlier)
         deadline = records.deadline_of(earlier) or self.patience.deadline
         records.taken_up(ref, self.provider.url(ref), deadline=deadline, at=earlier.submitted_at)
         self._tag(ref, "submitted")
@@ -417,11 +513,6 @@ class _Wait:
         """Whether the earlier run is over in a way that a retry repeats."""
         failed = now.outcome is Outcome.FAILED and self.policy.decide(Outcome.FAILED) is Verdict.FAIL
         return failed or (earlier.stopped and now.outcome is Outcome.CANCELLED)
-
-    def _found_again(self, client: RunClient, call: Call, earlier: Attempt) -> RunRef:
-        """The run of a submit after which the process died before the answer was recorded."""
-        flow = flows.reconcile(self.provider, call, earlier.known, adopt_uncertain=self.adopt_uncertain)
-        return client.drive(flow)
 
     # --- follow and stop ---
 
@@ -461,22 +552,38 @@ class _Wait:
         try:
             yield
         except INTERRUPTS:
-            ref = self.alive
             with HeldInterrupts(drop=True):
+                ref = self.alive or self._lost_run()
                 if ref is not None and self.cancel_on_interrupt:
                     self._stop(ref)
                 elif ref is not None:
                     self._say(f"Interrupted; {ref} goes on: this wait is not to cancel it.", logging.WARNING)
             raise
 
+    def _lost_run(self) -> RunRef | None:
+        """The run of the submit that was not answered, if a single look shows its mark."""
+        if self.lost is None:
+            return None
+        call, intent = self.lost
+        try:
+            with self._hasty_client() as client:
+                return client.find_submitted(call.family, intent, submit_grace=0.0)
+        except RunopsError as error:
+            self._say(f"The run of the submit that was not answered may yet show up: {error}", logging.ERROR)
+            return None
+
+    def _hasty_client(self) -> RunClient:
+        """A client for whoever waits for a Terminate to be done."""
+        seconds = min(CANCEL_REQUEST_TIMEOUT, self.resource.request_timeout)
+        return self.resource.client(request_timeout=seconds, sleep=_pauses_of_a_cancel())
+
     def _stop(self, ref: RunRef) -> None:
         """Cancel a run. That this fails must not hide why the wait ended."""
         if self.provider.cancel is None:
             self._say(f"{self.provider.title} has no way to cancel a run: {ref} goes on.", logging.WARNING)
             return
-        seconds = min(CANCEL_REQUEST_TIMEOUT, self.resource.request_timeout)
         try:
-            with self.resource.client(request_timeout=seconds, sleep=_pauses_of_a_cancel()) as client:
+            with self._hasty_client() as client:
                 client.cancel(ref)
         except RunopsError as error:
             self._say(f"{ref} could not be cancelled and may go on: {error}", logging.ERROR)
@@ -525,13 +632,14 @@ def _noting_what_is_sure(flow: Flow[RunRef], held: HeldInterrupts) -> Flow[RunRe
             effect = step()
         except StopIteration as stop:
             return stop.value
+        posted = isinstance(effect, Send) and effect.fresh
         try:
             reply = yield effect
         except AnswerError as error:
-            held.may_break = held.may_break and submit_may_repeat(error)
+            held.may_break = held.may_break and (not posted or submit_may_repeat(error))
             step = partial(flow.throw, error)
         else:
-            held.may_break = held.may_break and not isinstance(effect, Send)
+            held.may_break = held.may_break and not posted
             step = partial(flow.send, reply)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from email.utils import formatdate
 from typing import Any
 
 from starlette.applications import Starlette
@@ -11,7 +12,7 @@ from starlette.requests import Request as PlainRequest
 from starlette.responses import JSONResponse
 from starlette.routing import Mount
 from starlette.routing import Route as PlainRoute
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from runops import __version__
 from runops.emulator.api import FORBIDDEN_KEY, INVALID_KEY, Api, RefusedError, Route
@@ -30,6 +31,7 @@ class ProviderApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
+        send = self._dated(send)
         request = await read_request(scope, receive)
         route, refusal = self._route(request)
         entry = self._entry(request, route)
@@ -65,6 +67,17 @@ class ProviderApp:
             receive=receive,
             send=send,
         )
+
+    def _dated(self, send: Send) -> Send:
+        """Let every answer bear the time of the emulator's clock, as those of the real services bear theirs."""
+
+        async def send_dated(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                date = formatdate(self.emulator.now(), usegmt=True).encode()
+                message = {**message, "headers": [*message.get("headers", ()), (b"date", date)]}
+            await send(message)
+
+        return send_dated
 
     def _route(self, request: Request) -> tuple[Route | None, Answer | None]:
         try:

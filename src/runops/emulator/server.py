@@ -193,6 +193,8 @@ def _uvicorn_server(app: Starlette, on_started: Callable[[], Any]) -> uvicorn.Se
         timeout_keep_alive=75,
         timeout_graceful_shutdown=0,
         server_header=False,
+        # The emulated services tell their own time.
+        date_header=False,
     )
     return EmulatorServer(config)
 

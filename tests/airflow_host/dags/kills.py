@@ -18,6 +18,8 @@ def kills() -> None:
             moment=case.moment,
             deferrable=case.deferrable,
             adopt_uncertain=case.adopt,
+            mark_runs=case.marked,
+            submit_grace=20,
             poll_interval=2,
             **{f"{case.provider}_conn_id": f"{case.provider}_patient"},
             **arguments(case.provider, TEMPLATED_PARENT),

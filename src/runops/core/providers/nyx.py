@@ -77,7 +77,7 @@ def submit(
 
     Args:
         config_name: Stable name of the audit.
-        name: What people call this run.
+        name: What people call this run. A mark of 15 characters is added to it, unless ``mark_runs`` is false.
         target: ``{"url": ..., "endpoint": ..., "credentials": ...}``, with at least one of url and endpoint.
         objective: What the audit should try to make the target do.
         budget_usd: The most it may spend, in USD.
@@ -110,7 +110,6 @@ def submit(
         "/v1/nyx/runs",
         body,
         family={"config_name": body["config_name"]},
-        marks={"name": body["name"], "budget_usd": body["budget_usd"]},
     )
 
 
@@ -147,7 +146,8 @@ NYX = Provider(
         }
     ),
     status=Route("GET", "/v1/nyx/runs/{run_id}"),
-    submit=Submission(submit, one_at_a_time=True),
+    # "A run for this config is already in progress" (409); the run and its list show the name again.
+    submit=Submission(submit, one_at_a_time=True, mark="name"),
     cancel=Route("POST", "/v1/nyx/runs/{run_id}/cancel"),
     listing=Listing(
         Route("GET", "/v1/nyx/runs", query={"limit": "100"}),

@@ -13,8 +13,10 @@ from runops.core.provider import (
     Call,
     Count,
     Flag,
+    Lenient,
     Listing,
     Moment,
+    Part,
     Provider,
     Route,
     RunBody,
@@ -26,6 +28,12 @@ from runops.core.run import Outcome, Phase, Progress
 from runops.core.states import StateTable
 
 PAUSING = "pause requested"
+
+
+class OnepinUser(Part):
+    """The user who started a run; the name, often an e-mail address, is never read."""
+
+    user_id: Text = None
 
 
 class OnepinRun(RunBody):
@@ -58,6 +66,10 @@ class OnepinRun(RunBody):
     paused_ms: Count = None
     pause_error: Text = None
     error: Text = None
+    triggered_by: Lenient[OnepinUser] = None
+
+    def started_by(self) -> str | None:
+        return self.triggered_by.user_id if self.triggered_by else None
 
     def qualifier(self) -> str | None:
         return PAUSING if self.pause_requested_at else None
@@ -119,7 +131,8 @@ ONEPIN = Provider(
     ),
     status=Route("GET", "/api/v1/workflows/{workflow_id}/runs/{run_id}/status"),
     result=Route("GET", "/api/v1/workflows/{workflow_id}/runs/{run_id}"),
-    submit=Submission(submit, one_at_a_time=True),
+    # No text of ours is shown again. Whose key started a run is: whoami and triggered_by name the user (onepin 0.16.1).
+    submit=Submission(submit, one_at_a_time=True, account=("data", "user_id")),
     cancel=Route("POST", "/api/v1/workflows/{workflow_id}/runs/{run_id}/cancel"),
     listing=Listing(
         Route(
