@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import ipaddress
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import settings
 
-from runops.core import AsyncRunClient, Provider, RunClient, RunRef, find
+from runops.core import AsyncRunClient, Provider, RunClient, RunRef, connections, find
 from runops.emulator.server import Server, running
 from runops.emulator.store import Emulator
 
@@ -188,3 +194,36 @@ def leaks() -> Callable[[Mapping[str, str], Any], list[str]]:
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate and its key, for 127.0.0.1 and service.example.com."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    names = [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("service.example.com")]
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path_factory.mktemp("tls") / "both.pem"
+    plain = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    path.write_bytes(key.private_bytes(*plain) + made.public_bytes(serialization.Encoding.PEM))
+    return path
+
+
+@pytest.fixture
+def trusting(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The process trusts the test's certificate."""
+    monkeypatch.setenv("SSL_CERT_FILE", os.fspath(certificate))
+    connections.ssl_context.cache_clear()
+    yield
+    connections.ssl_context.cache_clear()

@@ -78,14 +78,17 @@ class RunHook(BaseHook):
             with client:
                 client.probe()
         except AuthError as error:
-            # Airflow's button tests a copy, whose id nobody has ever seen.
-            told = str(error).replace(f"connection {self.conn_id!r}", "this connection")
-            return False, f"{title} can be reached, but refuses the key: {told}"
+            return False, f"{title} can be reached, but refuses the key: {self._of_this_connection(error)}"
         except AnswerError as error:
+            told = self._of_this_connection(error)
             if error.status is None:
-                return False, f"{title} cannot be reached at {client.root}: {error}"
-            return False, f"{title} answered at {client.root}, but not as expected: {error}"
+                return False, f"{title} cannot be reached at {client.root}: {told}"
+            return False, f"{title} answered at {client.root}, but not as expected: {told}"
         return True, f"{title} accepts the key."
+
+    def _of_this_connection(self, error: AnswerError) -> str:
+        # Airflow's button tests a copy, whose id nobody has ever seen.
+        return str(error).replace(f"connection {self.conn_id!r}", "this connection")
 
     @cached_property
     def _settings(self) -> dict[str, Any]:
@@ -121,6 +124,7 @@ def client_settings(provider: Provider, connection: Any) -> dict[str, Any]:
         "base_url": base_url(connection),
         "options": {name: _text(extra.get(name)) for name in provider.options},
         "origin": origin,
+        "address_origin": origin,
         "allow_http": _flag(extra.get("allow_http")),
         "mark_runs": _flag(extra.get("mark_runs", True)),
         "user_agent": f"airflow/{airflow_version}",

@@ -91,9 +91,11 @@ def _from_environment(provider: Provider) -> dict[str, Any]:
             f"The environment variable {provider.key_variable} is not set: it holds the key for {provider.title}."
         )
     prefix = provider.name.upper()
+    address = os.environ.get(f"{prefix}_BASE_URL") or None
     return {
         "token": token,
-        "base_url": os.environ.get(f"{prefix}_BASE_URL") or None,
+        "base_url": address,
+        "address_origin": f"the environment variable {prefix}_BASE_URL" if address else "",
         "options": {name: os.environ.get(f"{prefix}_{name.upper()}") or None for name in provider.options},
         "origin": f"the environment variable {provider.key_variable}",
         "user_agent": "cli",

@@ -16,10 +16,14 @@ from runops.core import arguments
 from runops.core.arguments import DEFAULT_MAX_RESPONSE_BYTES, DEFAULT_REQUEST_TIMEOUT
 from runops.core.auth import HeaderAuth
 from runops.core.cadence import Gate
+from runops.core.connections import peer_of
 from runops.core.errors import ConfigurationError, TransientError
 from runops.core.provider import Provider, Request
 from runops.core.retry import Answer, from_answer
-from runops.core.transport import ACCEPT_ENCODING, timeouts
+from runops.core.transport import ACCEPT_ENCODING, REQUEST_TIMEOUT, timeouts
+
+LAST_LOOK_SECONDS = 5.0
+"""Seconds after the end of a wait for which a look that is under way may go on."""
 
 _GATES: WeakValueDictionary[tuple[object, ...], Gate] = WeakValueDictionary()
 """One for each credential of the process: a pause that one client is asked for holds for all that share its key."""
@@ -40,6 +44,7 @@ class Channel:
         allow_http: Allow plain HTTP to other machines than this one.
         user_agent: What to say beside ``runops/<version>``.
         clock: Unix seconds; for tests.
+        address_origin: Where the address was set, such as ``connection 'nexio_default'``; for error messages.
 
     Raises:
         ConfigurationError: A setting is wrong; the text names it and never holds the token.
@@ -59,9 +64,17 @@ class Channel:
         allow_http: bool = False,
         user_agent: str = "",
         clock: Callable[[], float] = time.time,
+        address_origin: str = "",
     ) -> None:
         self.provider = provider
         self.root = provider.root(base_url, allow_http=allow_http)
+        try:
+            httpx.URL(self.root)
+        except httpx.InvalidURL as error:
+            raise ConfigurationError(
+                f"base_url {self.root!r} is not a web address such as {provider.base_url}: {error}."
+            ) from None
+        self.peer = peer_of(self.root, provider.title, origin=address_origin)
         self.timeout = arguments.seconds("request_timeout", request_timeout)
         self.limit = int(arguments.positive("max_response_bytes", max_response_bytes))
         self.requests_per_minute = requests_per_minute
@@ -106,6 +119,18 @@ class Channel:
             extensions=timeouts(self.timeout),
         )
         return next(self._auth.auth_flow(prepared))
+
+    def time_for(self, by: float | None) -> tuple[float, str]:
+        """Seconds that an exchange may take, and what stands before them in a message.
+
+        Args:
+            by: Unix seconds at which the wait that needs it is over: the last look may end a little later.
+        """
+        if by is not None:
+            left = max(by - self.clock(), 0.0) + LAST_LOOK_SECONDS
+            if left < self.timeout:
+                return left, "the rest of the wait, "
+        return self.timeout, REQUEST_TIMEOUT
 
     def turn(self, by: float | None = None) -> float:
         """Seconds until the next request may leave.

@@ -14,19 +14,14 @@ import httpx
 
 from runops.core import flows, submission
 from runops.core.channel import Channel
+from runops.core.connections import async_transport, sync_transport
 from runops.core.errors import AnswerError
 from runops.core.flows import Flow, Read, Reply, Seen, Send, Sleep, Time
 from runops.core.poller import Poller
 from runops.core.provider import Call, Look, Provider
 from runops.core.run import RunRef, RunSnapshot
 from runops.core.submission import SUBMIT_GRACE, Intent
-from runops.core.transport import (
-    async_transport,
-    send,
-    send_async,
-    sync_transport,
-    took_too_long,
-)
+from runops.core.transport import send, send_async, took_too_long
 from runops.core.watch import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT, Past, Patience
 
 R = TypeVar("R")
@@ -372,10 +367,12 @@ class RunClient(_Client):
 
     def _send(self, effect: Send) -> Reply:
         self._sleep(self._channel.turn(effect.by))
-        prepared = self._channel.prepare(effect.request)
+        channel = self._channel
+        prepared = channel.prepare(effect.request)
+        seconds, bound = channel.time_for(effect.by)
         with self._transport(effect.fresh) as transport:
-            answer = send(transport, prepared, limit=self._channel.limit, seconds=self._channel.timeout)
-        return Reply(self._channel.judge(effect.request.asked, answer), answer.date)
+            answer = send(transport, prepared, limit=channel.limit, seconds=seconds, peer=channel.peer, bound=bound)
+        return Reply(channel.judge(effect.request.asked, answer), answer.date)
 
     @contextmanager
     def _transport(self, fresh: bool) -> Generator[httpx.BaseTransport]:
@@ -612,18 +609,20 @@ class AsyncRunClient(_Client):
 
     async def _send(self, effect: Send) -> Reply:
         await self._sleep(self._channel.turn(effect.by))
-        prepared = self._channel.prepare(effect.request)
+        channel = self._channel
+        prepared = channel.prepare(effect.request)
+        seconds, bound = channel.time_for(effect.by)
         fresh = effect.fresh and self._given is None
         if fresh:
             transport = async_transport(self.root, keep=False)
         else:
             transport = self._kept = self._kept or async_transport(self.root)
         try:
-            async with asyncio.timeout(self._channel.timeout):
-                answer = await send_async(transport, prepared, limit=self._channel.limit)
+            async with asyncio.timeout(seconds):
+                answer = await send_async(transport, prepared, limit=channel.limit, peer=channel.peer)
         except TimeoutError:
-            raise took_too_long(self._channel.timeout) from None
+            raise took_too_long(seconds, channel.peer, bound) from None
         finally:
             if fresh:
                 await transport.aclose()
-        return Reply(self._channel.judge(effect.request.asked, answer), answer.date)
+        return Reply(channel.judge(effect.request.asked, answer), answer.date)

@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 
 from runops.core.arguments import one_of
 from runops.core.errors import AnswerError, MalformedAnswer, RunNotFound
-from runops.core.flows import Flow, Send, Sleep, Time, unreadable
+from runops.core.flows import Flow, Send, Sleep, Time, unreadable, within
 from runops.core.provider import Look, Page, Provider, Request
 from runops.core.run import Phase, RunRef, RunSnapshot
 from runops.core.states import Reading
@@ -278,7 +278,7 @@ def seek(provider: Provider, search: Search, patience: Patience) -> Flow[RunSnap
     told_at, told = began, set[str]()
     while True:
         try:
-            found = yield from look_for(provider, search, told=told)
+            found = yield from within(look_for(provider, search, told=told), watch.latest_look)
         except AnswerError as error:
             now: float = yield Time()
             watch.failed(error, now)

@@ -151,11 +151,10 @@ class PollingError(RunopsError):
     """
 
     def __init__(self, ref: RunRef, seconds: float, last: AnswerError) -> None:
-        unreached = isinstance(last, ConnectionFailed)
+        lasted = f"{seconds:.0f}" if seconds >= 10 else f"{seconds:.1g}"
         super().__init__(
-            f"{ref} could not be read for {seconds:.0f} s; the last answer was: {last} "
-            + ("Check the base URL (the host), and whether this machine can reach it. " if unreached else "")
-            + "The run itself may well go on: it was neither cancelled nor submitted again."
+            f"{ref} could not be read for {lasted} s; the last answer was: {last} "
+            "The run itself may well go on: it was neither cancelled nor submitted again."
         )
         self.ref = ref
         self.seconds = seconds

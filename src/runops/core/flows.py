@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from runops.core.cadence import backoff
 from runops.core.errors import (
@@ -36,7 +36,8 @@ class Send:
     fresh: bool = False
     """On a connection of its own, so that a stale kept one cannot swallow a submit."""
     by: float | None = None
-    """Unix seconds: fail with a :class:`TransientError` rather than be held back for longer than this."""
+    """Unix seconds: fail with a :class:`TransientError` rather than be held back for longer than this. An exchange that
+    is under way then has ``LAST_LOOK_SECONDS`` (channel.py) left."""
     dated: bool = False
     """Whether the reply is a :class:`Reply`, which tells the service's own clock beside the body."""
 
@@ -101,11 +102,12 @@ def wait(
     began: float = yield Time()
     watch = Watch(provider, ref, patience, began=began, submitted_at=submitted_at, seen=seen, past=past)
     while True:
+        started: float = yield Time()
         try:
             look = yield from _look(provider, ref, by=watch.latest_look)
         except AnswerError as error:
             now: float = yield Time()
-            watch.failed(error, now)
+            watch.failed(error, now, began=started)
         else:
             now = yield Time()
             last = watch.saw(look, now)
@@ -131,6 +133,27 @@ def _look(provider: Provider, ref: RunRef, *, by: float | None = None) -> Flow[L
         # Only the reason is missing; how the run ended is known.
         return look
     return replace(look, snapshot=look.snapshot.model_copy(update={"reason": explain.read(told)}))
+
+
+def within(flow: Flow[R], by: float) -> Flow[R]:
+    """A flow whose requests fail rather than outlast a moment by more than a last look may.
+
+    Args:
+        flow: Any flow.
+        by: Unix seconds; see :class:`Send`.
+    """
+    reply: Any = None
+    error: AnswerError | None = None
+    while True:
+        try:
+            effect = flow.send(reply) if error is None else flow.throw(error)
+        except StopIteration as stop:
+            return cast("R", stop.value)
+        reply, error = None, None
+        try:
+            reply = yield replace(effect, by=by) if isinstance(effect, Send) and effect.by is None else effect
+        except AnswerError as failure:
+            error = failure
 
 
 def payload(provider: Provider, ref: RunRef) -> Flow[dict[str, Any]]:

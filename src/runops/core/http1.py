@@ -1,43 +1,50 @@
 """HTTP/1.1 over asyncio with the parser of httptools: a pool of connections, and nothing that knows of runs.
 
 It does what a poll needs and no more: requests that are bytes already, whole answers, kept connections. Proxies,
-redirects, cookies and HTTP/2 are not its business; where one of them is needed, httpx does the work.
+redirects, cookies and HTTP/2 are not its business; where one of them is needed, httpx does the work. So it does for a
+service whose answers this strict parser refuses and httpx reads: from the first such answer on, for good.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
 import ssl
 from typing import cast
 
 import httptools
 import httpx
 
+from runops.core.connections import peer_of, ssl_context
 from runops.core.errors import AnswerError, AnswerLost, ConnectionFailed, MalformedAnswer
-from runops.core.retry import Answer, too_large
+from runops.core.network import LONGEST_HEAD, begins_like_http, head_too_large
+from runops.core.retry import Answer, Peer, connection_failed, not_http, too_large
 from runops.core.transport import (
     CONNECT_SECONDS,
+    HttpxPool,
     Inflater,
     Prepared,
     closed_on_the_way,
     no_place,
     pool_closed,
-    ssl_context,
+    timeouts,
     took_too_long,
 )
+
+logger = logging.getLogger("runops")
 
 IDLE_SECONDS = 30.0
 """A kept connection is closed after so long without use."""
 CLOSING_SECONDS = 0.25
 """For so long a connect that is under way may go on when the pool closes."""
-LONGEST_HEAD = 65_536
-"""Bytes of header, and of framing between two pieces of a body."""
 NEXT_ADDRESS_AFTER = 0.25
 """Seconds that one address of a host has before the next is tried beside it (RFC 8305)."""
 
 _REPEATABLE = frozenset({"GET", "HEAD"})
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
+_LEFT_TO_HTTPX: set[str] = set()
+"""Services of this process whose answers only httpx reads, by scheme, host and port."""
 
 
 class Http1Pool:
@@ -46,14 +53,19 @@ class Http1Pool:
     Args:
         root: The address of the service: its scheme, host and port.
         max_connections: The most connections; exchanges over it wait their turn.
+        peer: Whom requests go to, for messages.
     """
 
-    def __init__(self, root: str, *, max_connections: int) -> None:
+    def __init__(self, root: str, *, max_connections: int, peer: Peer | None = None) -> None:
         url = httpx.URL(root)
+        self._url = url
+        self.peer = peer or peer_of(root)
         self._host = url.raw_host.decode("ascii")
         self._tls: ssl.SSLContext | None = ssl_context() if url.scheme == "https" else None
         self._port = url.port or (443 if self._tls else 80)
         self._most = max_connections
+        self._place = f"{url.scheme}://{self._host}:{self._port}"
+        self._httpx: HttpxPool | None = None
         self._open: set[_Connection] = set()
         self._standing: set[_Connection] = set()
         self._idle: list[_Connection] = []
@@ -72,7 +84,7 @@ class Http1Pool:
     @property
     def connections(self) -> int:
         """Open connections, and those being opened."""
-        return len(self._open) + len(self._connecting)
+        return len(self._open) + len(self._connecting) + (0 if self._httpx is None else self._httpx.connections)
 
     @property
     def max_connections(self) -> int:
@@ -82,6 +94,8 @@ class Http1Pool:
     @max_connections.setter
     def max_connections(self, most: int) -> None:
         self._most = most
+        if self._httpx is not None:
+            self._httpx.max_connections = most
         while self._idle and self.connections > most:
             self._idle[0].abort()
         self._open_more()
@@ -107,6 +121,20 @@ class Http1Pool:
             MalformedAnswer: The answer is too large, or is no HTTP/1.1.
         """
         ends = asyncio.get_running_loop().time() + seconds
+        if self._place in _LEFT_TO_HTTPX:
+            return await self._exchange_by_httpx(prepared, limit, seconds)
+        try:
+            return await self._exchange(prepared, limit, ends, seconds)
+        except Unreadable:
+            if prepared.method not in _REPEATABLE:
+                # What it was sent for may be done: the next one is read by httpx.
+                self._leave_to_httpx()
+                raise
+        answer = await self._exchange_by_httpx(prepared, limit, ends - asyncio.get_running_loop().time())
+        self._leave_to_httpx()
+        return answer
+
+    async def _exchange(self, prepared: Prepared, limit: int, ends: float, seconds: float) -> Answer:
         connection = self._idle.pop() if self._idle else await self._turn(ends)
         try:
             return await connection.ask(prepared, limit, ends, seconds)
@@ -118,6 +146,29 @@ class Http1Pool:
             self._idle[0].abort()
         connection = await self._turn(ends)
         return await connection.ask(prepared, limit, ends, seconds)
+
+    async def _exchange_by_httpx(self, prepared: Prepared, limit: int, seconds: float) -> Answer:
+        if self._closed:
+            raise pool_closed()
+        if self._httpx is None:
+            self._httpx = HttpxPool(str(self._url), max_connections=self._most, peer=self.peer)
+        assert isinstance(prepared.message, bytes)
+        head, _, content = prepared.message.partition(b"\r\n\r\n")
+        first, *lines = head.split(b"\r\n")
+        _, target, _ = first.split(b" ")
+        headers = [(name, value) for name, _, value in (line.partition(b": ") for line in lines)]
+        url = self._url.copy_with(raw_path=target)
+        request = httpx.Request(
+            prepared.method, url, headers=headers, content=content, extensions=timeouts(max(seconds, 0.001))
+        )
+        return await self._httpx.exchange(Prepared(prepared.method, request), limit=limit, seconds=seconds)
+
+    def _leave_to_httpx(self) -> None:
+        if self._place not in _LEFT_TO_HTTPX:
+            _LEFT_TO_HTTPX.add(self._place)
+            logger.info("%s answers in a form that only httpx reads: it does the work there from now on.", self.peer)
+        for connection in tuple(self._idle):
+            connection.abort()
 
     async def close(self) -> None:
         """Close every connection for good; what is on its way fails."""
@@ -135,6 +186,8 @@ class Http1Pool:
         for task in self._connecting:
             task.cancel()
         self._tell_end()
+        if self._httpx is not None:
+            await self._httpx.close()
         await self._ended.wait()
 
     # --- places ---
@@ -147,7 +200,7 @@ class Http1Pool:
         waiter: asyncio.Future[_Connection] = loop.create_future()
         self._queue[waiter] = None
         self._open_more()
-        timer = loop.call_at(ends, _fail, waiter, no_place())
+        timer = loop.call_at(ends, self._end_waiting, waiter)
         try:
             return await waiter
         except asyncio.CancelledError:
@@ -158,6 +211,10 @@ class Http1Pool:
         finally:
             self._queue.pop(waiter, None)
             timer.cancel()
+
+    def _end_waiting(self, waiter: asyncio.Future[_Connection]) -> None:
+        # Where none is open yet, it is the connection itself that takes too long.
+        _fail(waiter, no_place(self.peer) if self._open else connection_failed(TimeoutError(), self.peer))
 
     def _open_more(self) -> None:
         while len(self._connecting) < len(self._queue) and self.connections < self._most:
@@ -189,8 +246,8 @@ class Http1Pool:
         self._connecting.discard(task)
         error = None if task.cancelled() else task.exception()
         waiter = self._next() if error is not None else None
-        if waiter is not None:
-            waiter.set_exception(ConnectionFailed(f"No connection to the service ({type(error).__name__})."))
+        if waiter is not None and error is not None:
+            waiter.set_exception(connection_failed(error, self.peer))
         self._open_more()
         self._tell_end()
 
@@ -263,6 +320,10 @@ class Http1Pool:
         self._sweep = None if oldest is None else loop.call_at(oldest + IDLE_SECONDS, self._close_idle)
 
 
+class Unreadable(MalformedAnswer):
+    """An answer that the parser of httptools refuses, and another one may read."""
+
+
 class _Connection(asyncio.Protocol):
     """One connection: it sends a request and collects its answer, one at a time."""
 
@@ -288,7 +349,7 @@ class _Connection(asyncio.Protocol):
         self._headers: list[tuple[bytes, bytes]] = []
         self._body: list[bytes] = []
         self._size = self._unread = 0
-        self._begun = self._headed = self._framed = self._complete = self._spoilt = False
+        self._begun = self._headed = self._framed = self._unframed = self._complete = self._spoilt = False
         self._ends, self._seconds = ends, seconds
         self._pool.end_by(ends)
         assert isinstance(prepared.message, bytes)
@@ -330,21 +391,32 @@ class _Connection(asyncio.Protocol):
             # Nobody has asked: this could be taken for the answer to the next request.
             self.abort()
             return
+        if not self._begun and not begins_like_http(data):
+            self._fail(not_http(self._pool.peer))
+            return
         self._begun = True
         self._unread += len(data)
         try:
             self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+        except httptools.HttpParserUpgrade:
             self._spoilt = True
             if not self._complete:
-                self._fail(MalformedAnswer("The answer is not HTTP/1.1."))
+                self._fail(not_http(self._pool.peer))
                 return
-        if self._size > self._limit:
+        except httptools.HttpParserError:
+            self._spoilt = True
+            if not self._complete:
+                self._fail(_unreadable(self._pool.peer))
+                return
+        if self._unframed:
+            # The parser would read on; httpx refuses it.
+            self._fail(_unreadable(self._pool.peer))
+        elif self._size > self._limit:
             self._fail(too_large(self._limit))
         elif self._complete:
             self._succeed()
         elif self._unread > LONGEST_HEAD:
-            self._fail(MalformedAnswer(f"The answer's header is larger than {LONGEST_HEAD} bytes."))
+            self._fail(head_too_large())
 
     def eof_received(self) -> None:
         if self._answer is not None and self._headed and not self._framed:
@@ -374,6 +446,8 @@ class _Connection(asyncio.Protocol):
         self._headed = True
         self._status = self._parser.get_status_code()
         self._kept = self._parser.should_keep_alive()
+        codings = [value for name, value in self._headers if name == b"transfer-encoding"]
+        self._unframed = bool(codings) and [coding.lower() for coding in codings] != [b"chunked"]
         if self._bodiless:
             # The parser would wait for the body that the header announces: this connection is not used again.
             self._complete = self._spoilt = True
@@ -428,7 +502,8 @@ class _Connection(asyncio.Protocol):
         if self._answer is not None:
             self.went_stale = self._asked > 1 and not self._begun
             kind = type(exc).__name__ if exc is not None else "closed by the service"
-            self._fail(AnswerLost(f"The connection broke before the answer was whole ({kind})."))
+            told = f"The connection to {self._pool.peer} broke before the answer was whole ({kind})."
+            self._fail(AnswerLost(told))
 
     @property
     def ends(self) -> float | None:
@@ -438,7 +513,11 @@ class _Connection(asyncio.Protocol):
     def end_if_late(self, now: float) -> None:
         """Fail the exchange whose time is over."""
         if self._answer is not None and self._ends <= now:
-            self._fail(took_too_long(self._seconds))
+            self._fail(took_too_long(self._seconds, self._pool.peer))
+
+
+def _unreadable(peer: Peer) -> Unreadable:
+    return Unreadable(str(not_http(peer)))
 
 
 def _fail(waiter: asyncio.Future[_Connection], error: ConnectionFailed) -> None:

@@ -14,7 +14,7 @@ from hashlib import blake2b
 from typing import Any
 
 from runops.core import flows
-from runops.core.channel import Channel
+from runops.core.channel import LAST_LOOK_SECONDS, Channel
 from runops.core.errors import AnswerError, AnswerLost, ConnectionFailed, RunopsError, TransientError
 from runops.core.flows import Flow, Read, Seen, Sleep, Time
 from runops.core.provider import Look, Request
@@ -58,6 +58,8 @@ OVERDUE = 1.0
 """Seconds after which an exchange no longer counts as one of the connections that the rate asks for: it may hang."""
 SETTLED = 10.0
 """Seconds after which the log tells how late looks are: by then those that began together are all in line."""
+IN_LINE = 1.0
+"""Seconds after the end of a wait for which its last look, if it had to wait in line, may go on."""
 AT_ONCE = 100
 """Waits that go on in one round of the loop; the rest take the next one, so that nothing else there stands still."""
 
@@ -168,7 +170,9 @@ class Poller:
         self._channel = channel
         self._provider = channel.provider
         self._most = most_connections
-        self._pool: Pool = open_pool(channel.root, max_connections=most_connections, transport=transport)
+        self._pool: Pool = open_pool(
+            channel.root, max_connections=most_connections, transport=transport, peer=channel.peer
+        )
         self._loop = asyncio.get_running_loop()
         # What the poller does for all is no waiter's doing, and must not land in some waiter's log.
         self._context = contextvars.Context()
@@ -401,7 +405,7 @@ class Poller:
         if heap:
             self._set_alarm(heap[0][0])
         for wait in due:
-            error = None if wait.asleep else _too_late()
+            error = None if wait.asleep else _unanswered()
             self._wake(wait)
             self._advance(wait, error=error)
 
@@ -431,19 +435,21 @@ class Poller:
                 self._jobs.append(run)
         self._go_on()
         if joins or self._jobs:
-            self._remind_by(wait, by)
+            self._remind_by(wait, by, IN_LINE)
+        elif by is not None and by - self._channel.clock() < self._channel.timeout:
+            self._remind_by(wait, by, LAST_LOOK_SECONDS)
 
     def _ask_more(self, wait: _Wait, request: Request, by: float | None) -> None:
         """Put a question in line, before all others: how the run ended is known, and its wait is almost over."""
         wait.question = _Question(wait, request)
         self._jobs.appendleft(wait.question)
-        self._remind_by(wait, by)
+        self._remind_by(wait, by, IN_LINE)
         self._go_on()
 
-    def _remind_by(self, wait: _Wait, by: float | None) -> None:
-        """Nobody knows how long the line will take, for a pause may be asked for at any moment."""
+    def _remind_by(self, wait: _Wait, by: float | None, grace: float) -> None:
+        """Nobody knows how long the line or the answer will take, for a pause may be asked for at any moment."""
         if by is not None and math.isfinite(by):
-            self._remind(wait, max(by - self._channel.clock(), 0.0) + 1.0)
+            self._remind(wait, max(by - self._channel.clock(), 0.0) + grace)
 
     def _go_on(self) -> None:
         if self._opening is None and not self._closed:
@@ -800,3 +806,9 @@ def _tell(wait: _Wait, snapshot: RunSnapshot) -> BaseException | None:
 
 def _too_late() -> TransientError:
     return TransientError("The service's limits hold the next look back for longer than the wait lasts.")
+
+
+def _unanswered() -> TransientError:
+    return TransientError(
+        "No answer to the last look came before the wait was over: it was slow, or the service's limits held it back."
+    )

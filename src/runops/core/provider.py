@@ -490,7 +490,7 @@ class Provider:
             UnknownStateError: The run is over in a word that is not documented.
         """
         try:
-            answer = self._answer.model_validate_json(content)
+            answer = validated(self._answer, content)
         except ValidationError as error:
             raise malformed(f"read of {ref}", error) from None
         body = answer if self.envelope is None else getattr(answer, self.envelope)
@@ -749,6 +749,24 @@ class Provider:
                 break
         netloc = f"[{host}]" if ":" in host else host
         return urlunsplit((parts.scheme, netloc if port is None else f"{netloc}:{port}", path.rstrip("/"), "", ""))
+
+
+def validated(model: type[T], content: bytes) -> T:
+    """A JSON body as a model, read as leniently as a list is: with a byte order mark, in UTF-16, with half a surrogate.
+
+    Raises:
+        ValidationError: It is no JSON, or not as the model wants it.
+    """
+    try:
+        return model.model_validate_json(content)
+    except ValidationError as error:
+        if error.errors(include_url=False, include_context=False, include_input=False)[0]["type"] != "json_invalid":
+            raise
+        try:
+            decoded = _decoded(content)
+        except MalformedAnswer:
+            raise error from None
+    return model.model_validate(decoded)
 
 
 def malformed(asked: str, error: ValidationError) -> MalformedAnswer:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
+import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, cast
@@ -60,15 +62,112 @@ class Answer:
         return given + max(_number(self.headers.get("age")) or 0.0, 0.0)
 
 
-def from_transport(error: httpx.HTTPError) -> TransientError:
-    """What a failure below HTTP means. Only a failed connect proves that nothing was sent."""
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Whom requests go to, in words for messages.
+
+    Args:
+        name: Service, host and port, such as ``Nexio at api.example.com:443``.
+        origin: Where a person set the address, such as ``connection 'nexio_default'``; empty where nobody did.
+        proxy: Host and port of the proxy that stands between; empty for none.
+    """
+
+    name: str = "the service"
+    origin: str = ""
+    proxy: str = ""
+
+    def __str__(self) -> str:
+        through = [f"through the proxy {self.proxy}"] if self.proxy else []
+        told = ", ".join([*through, *([self.origin] if self.origin else [])])
+        return f"{self.name} ({told})" if told else self.name
+
+
+UNNAMED = Peer()
+
+
+def from_transport(error: httpx.HTTPError, peer: Peer = UNNAMED, *, unreadable: bool = False) -> TransientError:
+    """What a failure below HTTP means. Only a failed connect proves that nothing was sent.
+
+    Args:
+        error: What httpx raised.
+        peer: Whom the request went to.
+        unreadable: Whether the other side has kept the connection, so that what it broke is the protocol.
+    """
     # Whoever has such an error has loaded httpx; to decide takes nothing of it.
     import httpx
 
-    kind = type(error).__name__
     if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)):
-        return ConnectionFailed(f"No connection to the service ({kind}).")
-    return AnswerLost(f"The connection broke before the answer was whole ({kind}).")
+        return connection_failed(error, peer)
+    if unreadable and isinstance(error, httpx.RemoteProtocolError):
+        return not_http(peer)
+    return AnswerLost(f"The connection to {peer} broke before the answer was whole ({type(error).__name__}).")
+
+
+def not_http(peer: Peer = UNNAMED) -> MalformedAnswer:
+    """The error for an answer that no parser can read."""
+    return MalformedAnswer(f"The answer of {peer} is not HTTP/1.1.")
+
+
+def connection_failed(error: BaseException, peer: Peer = UNNAMED) -> ConnectionFailed:
+    """The error for a connection that could not be made: to whom, why, and what to check.
+
+    Args:
+        error: What httpx or asyncio raised.
+        peer: Whom it was to go to.
+    """
+    why, advice = _why_no_connection(error)
+    return ConnectionFailed(f"No connection to {peer}: {why}. {advice}")
+
+
+REACH = "Check the base URL (the host), and whether this machine can reach it."
+_TRUST = (
+    "Check the base URL (the host); where a proxy or a private authority signs certificates, name its certificates in "
+    "the environment variable SSL_CERT_FILE."
+)
+_NO_TLS = "Check whether the base URL's port speaks TLS (https://)."
+_PROXY = "Check the proxy that the environment names (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY), or add the host to NO_PROXY."
+
+
+def _why_no_connection(error: BaseException) -> tuple[str, str]:
+    """The cause of a failed connect in words, and what to check."""
+    for cause in _causes(error):
+        match cause:
+            case ssl.SSLCertVerificationError():
+                return f"its TLS certificate is not accepted ({cause.verify_message})", _TRUST
+            case ssl.SSLError():
+                return f"TLS failed ({cause.reason or type(cause).__name__})", _NO_TLS
+            case socket.gaierror():
+                absent = cause.errno in (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", None))
+                told = "name not found" if absent else "the name could not be resolved"
+                return f"{told} ({cause.strerror})", REACH
+            case UnicodeError():
+                return "name not found (DNS cannot carry such a name)", REACH
+            case ConnectionRefusedError():
+                return "connection refused", REACH
+            case TimeoutError():
+                return "timed out", REACH
+            case ConnectionResetError() | ConnectionAbortedError():
+                return "the other side closed the connection", REACH
+            case OSError() if cause.errno is not None:
+                return (cause.strerror or type(cause).__name__).lower(), REACH
+            case _:
+                continue
+    kind = type(error).__name__
+    if kind == "ProxyError":
+        return f"the proxy answered {clean(str(error)) or 'with a refusal'}", _PROXY
+    return ("timed out" if "Timeout" in kind else f"it failed ({kind})"), REACH
+
+
+def _causes(error: BaseException | None) -> Generator[BaseException]:
+    """An error and what led to it, the outermost first: beyond the cause may stand what the caller was handling."""
+    if error is None:
+        return
+    yield error
+    if isinstance(error, BaseExceptionGroup):
+        for each in cast("tuple[BaseException, ...]", error.exceptions):  # pyright: ignore[reportUnknownMemberType]
+            yield from _causes(each)
+    # httpcore cuts off the causes of what it raises, but not their context.
+    yield from _causes(error.__cause__ or error.__context__)
 
 
 def from_answer(answer: Answer, *, origin: str, asked: str, secrets: tuple[str, ...] = ()) -> AnswerError:

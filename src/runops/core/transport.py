@@ -1,10 +1,11 @@
-"""The one place that opens connections and reads bodies. It knows no provider and decides nothing about an answer."""
+"""One request and its whole answer, and pools for many. It knows no provider and decides nothing about an answer."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
+import math
+import re
 import time
 import zlib
 from collections import deque
@@ -12,53 +13,25 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Protocol
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
+from runops.core.connections import async_transport, peer_of, proxy_for
 from runops.core.errors import AnswerLost, ConnectionFailed, MalformedAnswer
-from runops.core.retry import Answer, from_transport, too_large
+from runops.core.network import LONGEST_HEAD, Exchange
+from runops.core.retry import UNNAMED, Answer, Peer, from_transport, not_http, too_large
 
 AsyncTransport = httpx.AsyncBaseTransport
 """What a user may give in the place of real connections."""
 
 CONNECT_SECONDS = 10.0
-KEPT_CONNECTIONS = 100
+
+REQUEST_TIMEOUT = "request_timeout="
+"""What bounds an exchange where nothing else does, as it stands before the seconds in a message."""
 
 ACCEPT_ENCODING = "gzip"
 """What :class:`Inflater` can undo within a limit."""
-
-
-@cache
-def ssl_context() -> ssl.SSLContext:
-    """One context per process: loading the trust store costs more than a hundred polls."""
-    context = httpx.create_ssl_context()
-    context.set_alpn_protocols(["http/1.1"])
-    return context
-
-
-def proxy_for(root: str) -> str | None:
-    """The proxy that the environment names for an address, or None."""
-    parts = urlsplit(root)
-    host = parts.hostname or ""
-    if host in ("localhost", "::1") or host.startswith("127.") or proxy_bypass(host):
-        return None
-    proxies = getproxies()
-    proxy = proxies.get(parts.scheme) or proxies.get("all")
-    return proxy if not proxy or "://" in proxy else f"http://{proxy}"
-
-
-def sync_transport(root: str, *, keep: bool = True) -> httpx.BaseTransport:
-    """A transport for one root. ``keep=False`` uses a fresh connection for each request."""
-    return httpx.HTTPTransport(verify=ssl_context(), proxy=proxy_for(root), limits=_limits(keep))
-
-
-def async_transport(root: str, *, keep: bool = True) -> httpx.AsyncBaseTransport:
-    """The same for asyncio."""
-    return httpx.AsyncHTTPTransport(verify=ssl_context(), proxy=proxy_for(root), limits=_limits(keep))
 
 
 def timeouts(seconds: float) -> dict[str, dict[str, float | None]]:
@@ -68,50 +41,85 @@ def timeouts(seconds: float) -> dict[str, dict[str, float | None]]:
     return {"timeout": limits.as_dict()}
 
 
-def send(transport: httpx.BaseTransport, request: httpx.Request, *, limit: int, seconds: float) -> Answer:
-    """One request, its whole body within ``limit`` bytes and about ``seconds``.
+def send(
+    transport: httpx.BaseTransport,
+    request: httpx.Request,
+    *,
+    limit: int,
+    seconds: float,
+    peer: Peer = UNNAMED,
+    bound: str = REQUEST_TIMEOUT,
+) -> Answer:
+    """One request, its whole body within ``limit`` bytes, all of it within ``seconds``.
+
+    Args:
+        transport: From ``sync_transport`` of connections.py: only such a one bounds the header's time too.
+        request: The request.
+        limit: The most bytes of body, decompressed.
+        seconds: For everything: the name's address, the connection, header and body.
+        peer: Whom it goes to, for messages.
+        bound: What stands before ``seconds`` in messages.
 
     Raises:
         ConnectionFailed: Nothing was sent.
         AnswerLost: The answer did not come whole, or not in time.
-        MalformedAnswer: The body is too large or cannot be decoded.
+        MalformedAnswer: The answer is too large, cannot be decoded, or is no HTTP/1.1.
     """
-    ends = time.monotonic() + seconds
+    exchange = Exchange(time.monotonic() + seconds)
     try:
-        with _headers_unlogged():
+        with exchange.current(), _headers_unlogged():
             response = transport.handle_request(request)
-        try:
-            body = Inflater(response.headers.get("content-encoding"), limit)
-            stream = response.stream
-            assert isinstance(stream, httpx.SyncByteStream)
-            for chunk in stream:
-                body.feed(chunk)
-                # A slow drip resets the read timeout with each byte; the whole answer has a time too.
-                if time.monotonic() > ends:
-                    raise took_too_long(seconds)
-        finally:
-            response.close()
+            try:
+                body = _body_of(response, limit, peer)
+                stream = response.stream
+                assert isinstance(stream, httpx.SyncByteStream)
+                for chunk in stream:
+                    exchange.unread = 0
+                    body.feed(chunk)
+                    if time.monotonic() > exchange.ends:
+                        raise took_too_long(seconds, peer, bound)
+            finally:
+                response.close()
+    except (httpx.ReadTimeout, httpx.WriteTimeout):
+        raise took_too_long(seconds, peer, bound) from None
     except httpx.HTTPError as error:
-        raise from_transport(error) from None
+        raise from_transport(error, peer, unreadable=exchange.read and not exchange.hung_up) from None
     return Answer(response.status_code, _headers(response), body.finish())
 
 
-async def send_async(transport: httpx.AsyncBaseTransport, request: httpx.Request, *, limit: int) -> Answer:
+async def send_async(
+    transport: httpx.AsyncBaseTransport, request: httpx.Request, *, limit: int, peer: Peer = UNNAMED
+) -> Answer:
     """The same for asyncio; the caller bounds the time."""
+    exchange = Exchange(math.inf)
     try:
-        with _headers_unlogged():
+        with exchange.current(), _headers_unlogged():
             response = await transport.handle_async_request(request)
-        try:
-            body = Inflater(response.headers.get("content-encoding"), limit)
-            stream = response.stream
-            assert isinstance(stream, httpx.AsyncByteStream)
-            async for chunk in stream:
-                body.feed(chunk)
-        finally:
-            await response.aclose()
+            try:
+                body = _body_of(response, limit, peer)
+                stream = response.stream
+                assert isinstance(stream, httpx.AsyncByteStream)
+                async for chunk in stream:
+                    exchange.unread = 0
+                    body.feed(chunk)
+            finally:
+                await response.aclose()
     except httpx.HTTPError as error:
-        raise from_transport(error) from None
+        raise from_transport(error, peer, unreadable=exchange.read and not exchange.hung_up) from None
     return Answer(response.status_code, _headers(response), body.finish())
+
+
+def _body_of(response: httpx.Response, limit: int, peer: Peer) -> Inflater:
+    """What collects the body of an answer.
+
+    Raises:
+        MalformedAnswer: It is none that we have asked for, or says in two ways where it ends.
+    """
+    headers = response.headers
+    if response.status_code < 200 or ("transfer-encoding" in headers and "content-length" in headers):
+        # An upgrade, or what one side reads as one answer and another as two.
+        raise not_http(peer)
+    return Inflater(headers.get("content-encoding"), limit)
 
 
 class _WithoutOurHeaders(logging.Filter):
@@ -135,9 +143,15 @@ def _headers_unlogged() -> Generator[None]:
         _ours.reset(mark)
 
 
-def took_too_long(seconds: float) -> AnswerLost:
-    """The error for an answer that is not whole in time."""
-    return AnswerLost(f"No whole answer came within request_timeout={seconds:g} s.")
+def took_too_long(seconds: float, peer: Peer = UNNAMED, bound: str = REQUEST_TIMEOUT) -> AnswerLost:
+    """The error for an answer that is not whole in time.
+
+    Args:
+        seconds: How long it had.
+        peer: Whose answer it is.
+        bound: What stands before the seconds.
+    """
+    return AnswerLost(f"No whole answer of {peer} came within {bound}{round(seconds, 2):g} s.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +203,12 @@ class Pool(Protocol):
 
 
 def open_pool(
-    root: str, *, max_connections: int, transport: httpx.AsyncBaseTransport | None = None, lean: bool = True
+    root: str,
+    *,
+    max_connections: int,
+    transport: httpx.AsyncBaseTransport | None = None,
+    lean: bool = True,
+    peer: Peer | None = None,
 ) -> Pool:
     """A pool for one root. It opens no connection before the first exchange.
 
@@ -198,7 +217,12 @@ def open_pool(
         max_connections: The most connections.
         transport: Takes the place of real connections; the pool does not close it.
         lean: Use :mod:`runops.core.http1` where it serves: httptools is installed, and no proxy stands between.
+        peer: Whom requests go to, for messages.
+
+    Raises:
+        ConfigurationError: The proxy or the certificates that the environment names cannot be used.
     """
+    peer = peer or peer_of(root)
     if lean and transport is None and proxy_for(root) is None:
         try:
             from runops.core.http1 import Http1Pool
@@ -206,8 +230,8 @@ def open_pool(
             if error.name != "httptools":
                 raise
         else:
-            return Http1Pool(root, max_connections=max_connections)
-    return HttpxPool(root, max_connections=max_connections, transport=transport)
+            return Http1Pool(root, max_connections=max_connections, peer=peer)
+    return HttpxPool(root, max_connections=max_connections, transport=transport, peer=peer)
 
 
 class HttpxPool:
@@ -217,16 +241,22 @@ class HttpxPool:
         root: The address of the service.
         max_connections: The most connections.
         transport: Takes the place of real connections; the pool does not close it.
+        peer: Whom requests go to, for messages.
     """
 
-    def __init__(self, root: str, *, max_connections: int, transport: httpx.AsyncBaseTransport | None = None) -> None:
+    def __init__(
+        self,
+        root: str,
+        *,
+        max_connections: int,
+        transport: httpx.AsyncBaseTransport | None = None,
+        peer: Peer | None = None,
+    ) -> None:
         self._most = max_connections
+        self._peer = peer or peer_of(root)
         self._owned = transport is None
-        self._transport = transport or httpx.AsyncHTTPTransport(
-            verify=ssl_context(),
-            proxy=proxy_for(root),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=max_connections, keepalive_expiry=30.0),
-        )
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=max_connections, keepalive_expiry=30.0)
+        self._transport = transport or async_transport(root, limits=limits)
         self._working = 0
         self._clocks: set[asyncio.Timeout] = set()
         self._queue: deque[asyncio.Future[None]] = deque()
@@ -265,11 +295,11 @@ class HttpxPool:
             async with clock:
                 await self._place()
                 placed = True
-                return await send_async(self._transport, prepared.message, limit=limit)
+                return await send_async(self._transport, prepared.message, limit=limit, peer=self._peer)
         except TimeoutError:
             if self._closed:
                 raise (closed_on_the_way() if placed else pool_closed()) from None
-            raise (took_too_long(seconds) if placed else no_place()) from None
+            raise (took_too_long(seconds, self._peer) if placed else no_place(self._peer)) from None
         finally:
             self._clocks.discard(clock)
             if self._closed and not self._clocks:
@@ -311,9 +341,9 @@ class HttpxPool:
                 waiter.set_result(None)
 
 
-def no_place() -> ConnectionFailed:
+def no_place(peer: Peer = UNNAMED) -> ConnectionFailed:
     """The error for an exchange that got no connection in time."""
-    return ConnectionFailed("No connection to the service became free in time.")
+    return ConnectionFailed(f"No connection to {peer} became free in time; all are in use.")
 
 
 def pool_closed() -> ConnectionFailed:
@@ -340,14 +370,16 @@ class Inflater:
     def __init__(self, encoding: str | None, limit: int) -> None:
         self._limit = limit
         self._parts: list[bytes] = []
-        self._size = 0
-        name = (encoding or "identity").strip().lower()
-        if name in ("gzip", "x-gzip", "deflate"):
-            self._decoder = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
-        elif name in ("identity", ""):
-            self._decoder = None
-        else:
+        self._size = self._received = 0
+        self._decoder: zlib._Decompress | None = None  # pyright: ignore[reportPrivateUsage] - a type of typeshed only
+        self._waiting = b""
+        """What has come and cannot be told apart yet."""
+        self._begun = self._ended = False
+        """Whether a first compressed member has begun, and whether all that follows is padding."""
+        names = [name for name in re.split(r"[\s,]+", (encoding or "").lower()) if name not in ("", "identity")]
+        if names and names not in (["gzip"], ["x-gzip"], ["deflate"]):
             raise MalformedAnswer("The answer is compressed in a way that was not asked for.")
+        self._encoding = names[0] if names else None
 
     def feed(self, chunk: bytes) -> None:
         """Take the next piece off the wire.
@@ -355,17 +387,47 @@ class Inflater:
         Raises:
             MalformedAnswer: The body is over the limit, or its compression is broken.
         """
-        if self._decoder is not None:
-            if self._decoder.eof:
+        if self._encoding is None:
+            self._take(chunk)
+            return
+        self._received += len(chunk)
+        if self._received > self._limit + LONGEST_HEAD:
+            # Compression that grows: empty members without end, which would never reach the limit.
+            raise too_large(self._limit)
+        # A body may be several compressed members, one after the other.
+        chunk, self._waiting = self._waiting + chunk, b""
+        while chunk and not self._ended:
+            decoder = self._decoder = self._decoder or self._begin(chunk)
+            if decoder is None:
                 return
             try:
-                chunk = self._decoder.decompress(chunk, self._limit - self._size + 1)
+                self._take(decoder.decompress(chunk, self._limit - self._size + 1))
             except zlib.error:
                 raise MalformedAnswer("The answer's compression is broken.") from None
-        self._size += len(chunk)
+            chunk = decoder.unused_data
+            if decoder.eof:
+                self._decoder = None
+
+    def _begin(self, chunk: bytes) -> zlib._Decompress | None:  # pyright: ignore[reportPrivateUsage]
+        """The decoder of a member, by its first two bytes; None where there are fewer, or no further member."""
+        if len(chunk) < 2:
+            self._waiting = chunk
+            return None
+        gzipped = chunk[:2] == b"\x1f\x8b"
+        if self._begun and not gzipped:
+            self._ended = True
+            return None
+        self._begun = True
+        bare = self._encoding == "deflate" and (chunk[0] & 0x0F != zlib.DEFLATED or int.from_bytes(chunk[:2]) % 31 != 0)
+        # Some call deflate what has no zlib header.
+        return zlib.decompressobj(wbits=-zlib.MAX_WBITS if bare and not gzipped else zlib.MAX_WBITS | 32)
+
+    def _take(self, piece: bytes) -> None:
+        self._size += len(piece)
         if self._size > self._limit:
             raise too_large(self._limit)
-        self._parts.append(chunk)
+        if piece:
+            self._parts.append(piece)
 
     def finish(self) -> bytes:
         """The whole body.
@@ -373,16 +435,10 @@ class Inflater:
         Raises:
             AnswerLost: The compressed body is cut off.
         """
-        if self._decoder is not None and self._size and not self._decoder.eof:
+        if self._decoder is not None or (self._waiting and not self._begun):
             raise AnswerLost("The answer's compressed body is cut off.")
         return b"".join(self._parts)
 
 
 def _headers(response: httpx.Response) -> dict[str, str]:
     return {name.lower(): value for name, value in response.headers.items()}
-
-
-def _limits(keep: bool) -> httpx.Limits:
-    if keep:
-        return httpx.Limits(max_connections=KEPT_CONNECTIONS, max_keepalive_connections=KEPT_CONNECTIONS)
-    return httpx.Limits(max_keepalive_connections=0)

@@ -169,6 +169,7 @@ class Watch:
         "_patience",
         "_provider",
         "_submitted_at",
+        "_unread_since",
         "_warned",
         "last",
         "ref",
@@ -195,6 +196,7 @@ class Watch:
         self._born = self._past.began if submitted_at is None else submitted_at
         self._failures = 0
         self._error: AnswerError | None = None
+        self._unread_since = began
         self._warned = _NO_WORDS
 
     def saw(self, look: Look, now: float) -> RunSnapshot | None:
@@ -220,14 +222,21 @@ class Watch:
             past.parked_since = min(max(told, past.began or now), now)
         return None
 
-    def failed(self, error: AnswerError, now: float) -> None:
+    def failed(self, error: AnswerError, now: float, *, began: float | None = None) -> None:
         """Take in a failed read.
+
+        Args:
+            error: How it failed.
+            now: When, in unix seconds.
+            began: When that read began, where it is known: it may have taken long.
 
         Raises:
             FinalError: Another read would end the same way.
             PollingError: Reads have failed for longer than the error budget.
         """
         failing_since = self._past.failing_since = now if self._past.failing_since is None else self._past.failing_since
+        if self._error is None:
+            self._unread_since = failing_since if began is None else min(began, failing_since)
         self._failures += 1
         # Kept for long, and by many waits at once: not with the frames and bodies that its traceback holds.
         self._error = error.with_traceback(None)
@@ -239,7 +248,7 @@ class Watch:
             if not self._past.seen and now - since >= NOT_FOUND_GRACE:
                 raise error
         if now - failing_since >= self._patience.error_budget:
-            raise PollingError(self.ref, now - failing_since, error) from None
+            raise PollingError(self.ref, now - self._unread_since, error) from None
 
     def expired(self, now: float) -> RunSnapshot | None:
         """The last snapshot, as ``timed_out``, if a clock has ended the wait.
@@ -251,7 +260,7 @@ class Watch:
             if not self._past.seen and self._error is not None:
                 if isinstance(self._error, FinalError):
                     raise self._error
-                raise PollingError(self.ref, now - (self._past.failing_since or now), self._error) from None
+                raise PollingError(self.ref, now - self._unread_since, self._error) from None
             return self.timed_out("timeout")
         parked_until = self._parked_until
         if parked_until is not None and now >= parked_until:

@@ -77,6 +77,7 @@ class ProviderResource(dg.ConfigurableResource):
             "allow_http": self.allow_http,
             "mark_runs": self.mark_runs,
             "origin": origin,
+            "address_origin": type(self).__name__,
             "user_agent": f"dagster/{dg.__version__}",
         }
         # Only who talks to a service loads the HTTP library; a code location that is loaded does not.

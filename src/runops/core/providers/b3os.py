@@ -25,6 +25,7 @@ from runops.core.provider import (
     RunBody,
     Submission,
     Text,
+    validated,
 )
 from runops.core.redaction import LONGEST, clean
 from runops.core.run import Outcome, Phase
@@ -90,7 +91,7 @@ _NODE_FAILED = "failure"
 def failed_nodes(content: bytes) -> str | None:
     """Which nodes failed, their types and the error or message of their results, cleaned; None if unreadable."""
     try:
-        nodes = B3osExecutionAnswer.model_validate_json(content).data.executionState
+        nodes = validated(B3osExecutionAnswer, content).data.executionState
     except ValidationError:
         return None
     said: list[str] = []
