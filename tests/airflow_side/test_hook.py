@@ -65,6 +65,17 @@ def test_the_test_button_tells_an_unreachable_host(connect: Any) -> None:
     good, told = NexioHook("other").test_connection()
     assert not good
     assert "cannot be reached at http://127.0.0.1:9" in told
+    assert "Nexio at 127.0.0.1:9 (this connection): connection refused" in told
+
+
+def test_the_test_button_tells_that_no_connection_can_be_made_with_the_environment(
+    connect: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("https_proxy", "ftp://proxy.example.com")
+    connect("other", "nexio", host="https://api.example.com")
+    good, told = NexioHook("other").test_connection()
+    assert not good
+    assert "The proxy ftp://proxy.example.com that the environment names" in told
 
 
 def test_the_test_button_tells_a_host_that_is_something_else(connect: Any, served: Any, emulator: Any) -> None:

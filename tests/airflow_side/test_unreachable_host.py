@@ -29,4 +29,5 @@ def test_a_host_that_cannot_be_reached_fails_under_soft_fail_and_says_what_to_ch
     ended = host.run(task)
     assert type(ended.error) is PollingError
     assert "Check the base URL (the host), and whether this machine can reach it." in str(ended.error)
+    assert f"Nekt at 127.0.0.1:{closed_port} (connection 'nekt_away'): connection refused" in str(ended.error)
     assert "neither cancelled nor submitted again" in str(ended.error)

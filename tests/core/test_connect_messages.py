@@ -234,6 +234,15 @@ def test_a_certificate_file_that_cannot_be_read_is_a_configuration_error(
         way("https://api.example.com")
 
 
+@pytest.mark.parametrize("kind", [RunClient, AsyncRunClient])
+def test_what_no_connection_can_be_made_with_is_refused_before_a_submit_can_be_recorded(
+    kind: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("https_proxy", "ftp://proxy.example.com")
+    with pytest.raises(ConfigurationError, match="ftp"):
+        kind(NEXIO, token="k")
+
+
 @pytest.mark.usefixtures("no_context")
 @every_way
 def test_a_service_without_tls_needs_no_certificates(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import socket
 import subprocess
 import sys
 import textwrap
@@ -16,6 +17,7 @@ from dagster._core.remote_representation.external_data import RepositorySnap
 
 import runops.dagster
 from runops.core import AuthError, Call, ConfigurationError, NotSupported, Outcome, find
+from runops.core.errors import ConnectionFailed
 from runops.dagster import (
     B3osResource,
     NektResource,
@@ -277,3 +279,17 @@ def test_no_secret_or_personal_field_of_a_run_is_written_anywhere(
     written["logs"] = caplog.text
     assert all(written.values())
     assert leaks(canaries, written) == []
+
+
+def test_a_service_that_cannot_be_reached_is_named_with_its_resource_and_the_cause() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        place = f"127.0.0.1:{probe.getsockname()[1]}"
+        # Bound, and nobody listens.
+        resource = NexioResource(api_key=KEY, base_url=f"http://{place}")
+        with pytest.raises(ConnectionFailed) as caught:
+            resource.get("r1")
+    assert str(caught.value) == (
+        f"No connection to Nexio at {place} (NexioResource): connection refused. "
+        "Check the base URL (the host), and whether this machine can reach it."
+    )

@@ -79,6 +79,8 @@ class RunHook(BaseHook):
                 client.probe()
         except AuthError as error:
             return False, f"{title} can be reached, but refuses the key: {self._of_this_connection(error)}"
+        except ConfigurationError as error:
+            return False, str(error)
         except AnswerError as error:
             told = self._of_this_connection(error)
             if error.status is None:

@@ -14,7 +14,7 @@ import httpx
 
 from runops.core import flows, submission
 from runops.core.channel import Channel
-from runops.core.connections import async_transport, sync_transport
+from runops.core.connections import async_transport, check_environment, sync_transport
 from runops.core.errors import AnswerError
 from runops.core.flows import Flow, Read, Reply, Seen, Send, Sleep, Time
 from runops.core.poller import Poller
@@ -88,9 +88,11 @@ class RunClient(_Client):
                 max_response_bytes, requests_per_minute, allow_http, user_agent, mark_runs, clock.
 
         Raises:
-            ConfigurationError: A setting is wrong; the text names it.
+            ConfigurationError: A setting is wrong, or a proxy or certificate file of the environment; the text names it.
         """
         super().__init__(provider, token=token, **settings)
+        if transport is None:
+            check_environment(self.root)
         self._given = transport
         self._kept: httpx.BaseTransport | None = transport
         self._sleep = sleep
@@ -408,9 +410,11 @@ class AsyncRunClient(_Client):
                 again, so that its run can be told from others), clock.
 
         Raises:
-            ConfigurationError: A setting is wrong; the text names it.
+            ConfigurationError: A setting is wrong, or a proxy or certificate file of the environment; the text names it.
         """
         super().__init__(provider, token=token, **settings)
+        if transport is None:
+            check_environment(self.root)
         self._given = transport
         self._kept: httpx.AsyncBaseTransport | None = transport
         self._sleep = sleep

@@ -78,6 +78,20 @@ def _host_and_port(address: str) -> str:
     return host if port is None else f"{host}:{port}"
 
 
+def check_environment(root: str) -> None:
+    """Refuse at once what no connection to an address can be made with, not between the record of a submit and its POST.
+
+    Args:
+        root: The address of the service.
+
+    Raises:
+        ConfigurationError: The proxy or the certificates that the environment names cannot be used.
+    """
+    _proxy(root)
+    if root.startswith("https:"):
+        ssl_context()
+
+
 def sync_transport(root: str, *, keep: bool = True) -> httpx.BaseTransport:
     """A transport for one root, each of whose exchanges ``send`` of transport.py bounds as a whole.
 
