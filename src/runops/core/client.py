@@ -88,7 +88,7 @@ class RunClient(_Client):
                 max_response_bytes, requests_per_minute, allow_http, user_agent, mark_runs, clock.
 
         Raises:
-            ConfigurationError: A setting is wrong, or a proxy or certificate file of the environment; the text names it.
+            ConfigurationError: A setting, or a proxy or certificate file of the environment, is wrong; names it.
         """
         super().__init__(provider, token=token, **settings)
         if transport is None:
@@ -410,7 +410,7 @@ class AsyncRunClient(_Client):
                 again, so that its run can be told from others), clock.
 
         Raises:
-            ConfigurationError: A setting is wrong, or a proxy or certificate file of the environment; the text names it.
+            ConfigurationError: A setting, or a proxy or certificate file of the environment, is wrong; names it.
         """
         super().__init__(provider, token=token, **settings)
         if transport is None:

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Generator
 from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -31,6 +32,9 @@ def ssl_context() -> ssl.SSLContext:
         ConfigurationError: The certificates that the environment names cannot be loaded.
     """
     try:
+        if authorities := os.environ.get("SSL_CERT_FILE"):
+            # Older versions of httpx take what they know in the place of a file that is not there.
+            Path(authorities).open("rb").close()
         context = httpx.create_ssl_context()
     except OSError as error:
         named = [name for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE") if os.environ.get(name)]
@@ -79,7 +83,7 @@ def _host_and_port(address: str) -> str:
 
 
 def check_environment(root: str) -> None:
-    """Refuse at once what no connection to an address can be made with, not between the record of a submit and its POST.
+    """Refuse at once what no connection can be made with, and not between the record of a submit and its POST.
 
     Args:
         root: The address of the service.

@@ -414,7 +414,9 @@ class AsyncStream(httpcore.AsyncNetworkStream):
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.AsyncNetworkStream:
         """The same connection, encrypted."""
-        return AsyncStream(await self._inner.start_tls(ssl_context, server_hostname, timeout), self._speaks_http)
+        with _raising(httpcore.ConnectTimeout, httpcore.ConnectError):
+            stream = await self._inner.start_tls(ssl_context, server_hostname, timeout)
+        return AsyncStream(stream, self._speaks_http)
 
     def get_extra_info(self, info: str) -> Any:
         """What httpcore asks about a connection."""
