@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -179,7 +179,7 @@ class _Transport(httpx.BaseTransport):
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         with _as_httpx():
             answer = self._pool.handle_request(_for_httpcore(request))
-        return httpx.Response(answer.status, headers=answer.headers, stream=_Body(answer))
+        return httpx.Response(answer.status, headers=answer.headers, stream=_Body(answer), extensions=_kept(answer))
 
     def close(self) -> None:
         self._pool.close()
@@ -194,7 +194,8 @@ class _AsyncTransport(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         with _as_httpx():
             answer = await self._pool.handle_async_request(_for_httpcore(request))
-        return httpx.Response(answer.status, headers=answer.headers, stream=_AsyncBody(answer))
+        body = _AsyncBody(answer)
+        return httpx.Response(answer.status, headers=answer.headers, stream=body, extensions=_kept(answer))
 
     async def aclose(self) -> None:
         await self._pool.aclose()
@@ -203,6 +204,8 @@ class _AsyncTransport(httpx.AsyncBaseTransport):
 class _Body(httpx.SyncByteStream):
     def __init__(self, answer: httpcore.Response) -> None:
         self._answer = answer
+        # Under the name that it has in httpx.
+        self._httpcore_stream = answer.stream
 
     def __iter__(self) -> Generator[bytes]:
         with _as_httpx():
@@ -216,6 +219,7 @@ class _Body(httpx.SyncByteStream):
 class _AsyncBody(httpx.AsyncByteStream):
     def __init__(self, answer: httpcore.Response) -> None:
         self._answer = answer
+        self._httpcore_stream = answer.stream
 
     async def __aiter__(self) -> AsyncGenerator[bytes]:
         with _as_httpx():
@@ -225,6 +229,10 @@ class _AsyncBody(httpx.AsyncByteStream):
     async def aclose(self) -> None:
         with _as_httpx():
             await self._answer.aclose()
+
+
+def _kept(answer: httpcore.Response) -> dict[str, Any]:
+    return {**cast("dict[str, Any]", answer.extensions)}  # pyright: ignore[reportUnknownMemberType]
 
 
 def _for_httpcore(request: httpx.Request) -> httpcore.Request:
