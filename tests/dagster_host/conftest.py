@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
@@ -54,6 +54,12 @@ mutation($params: ReexecutionParams!) {
     __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message }
   }
 }"""
+LAUNCH_WITH = """
+mutation($params: ExecutionParams!) {
+  launchRunReexecution(executionParams: $params) {
+    __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message }
+  }
+}"""
 TERMINATE = "mutation($run: String!) { terminateRun(runId: $run) { __typename } }"
 
 
@@ -85,8 +91,16 @@ class Host:
 
     until = staticmethod(until)
 
-    def __init__(self, url: str, instance: dg.DagsterInstance, emulator: Emulator, folder: Path) -> None:
+    def __init__(
+        self,
+        url: str,
+        instance: dg.DagsterInstance,
+        emulator: Emulator,
+        folder: Path,
+        environment: Mapping[str, str],
+    ) -> None:
         self.instance, self.emulator, self.folder = instance, emulator, folder
+        self.environment = environment
         self._url = f"{url}/graphql"
         self._http = httpx.Client(timeout=60, trust_env=False)
 
@@ -114,6 +128,34 @@ class Host:
         """Re-execute a run; the id of the new one."""
         params = {"parentRunId": run_id, "strategy": strategy}
         return self._run_id(self._ask(LAUNCH_AGAIN, {"params": params})["launchRunReexecution"])
+
+    def reexecute_with(self, run_id: str, *, steps: Sequence[str] = (), tags: Mapping[str, str] | None = None) -> str:
+        """Re-execute a run as the launchpad does, with steps or tags of one's own; the id of the new run."""
+        run = self.instance.get_run_by_id(run_id)
+        assert run is not None
+        params = {
+            "selector": {
+                "repositoryLocationName": "host",
+                "repositoryName": "__repository__",
+                "jobName": run.job_name,
+            },
+            "runConfigData": run.run_config,
+            "mode": "default",
+            "stepKeys": list(steps) or None,
+            "executionMetadata": {
+                "parentRunId": run_id,
+                "rootRunId": run.root_run_id or run_id,
+                "tags": [{"key": key, "value": value} for key, value in (tags or {}).items()],
+            },
+        }
+        return self._run_id(self._ask(LAUNCH_WITH, {"params": params})["launchRunReexecution"])
+
+    def reexecute_in_python(self, run_id: str, *options: str) -> str:
+        """Re-execute a run by ``dagster.execute_job`` in a process of its own, and wait for its end; its id."""
+        command = [sys.executable, str(FOLDER / "reexecute.py"), run_id, *options]
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=180, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.split()[-1]
 
     def terminate(self, run_id: str) -> None:
         """Press Terminate."""
@@ -258,7 +300,7 @@ def whole_dagster(served: Server, tmp_path_factory: pytest.TempPathFactory) -> I
             if name == "code":
                 until(partial(_listens, code, child), "the code server")
         until(lambda: _listens(web, children[1]), "the web server")
-        host = Host(f"http://127.0.0.1:{web}", instance, served.emulator, folder)
+        host = Host(f"http://127.0.0.1:{web}", instance, served.emulator, folder, environment)
         stack.callback(host.close)
         yield host
 

@@ -40,11 +40,7 @@ def external_job() -> None:
 
 if __name__ == "__main__":
     with dg.DagsterInstance.get() as instance:
-        options, tags = None, None
-        if sys.argv[1] == "retry":
-            options = dg.ReexecutionOptions.from_failure(sys.argv[2], instance)
-            # The web interface and the daemon mark such a run; execute_job alone does not.
-            tags = {"dagster/is_resume_retry": "true"}
+        options = dg.ReexecutionOptions.from_failure(sys.argv[2], instance) if sys.argv[1] == "retry" else None
         job = dg.reconstructable(external_job)
-        with dg.execute_job(job, instance, reexecution_options=options, tags=tags) as result:
+        with dg.execute_job(job, instance, reexecution_options=options) as result:
             sys.exit(0 if result.success else 1)

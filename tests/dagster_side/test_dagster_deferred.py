@@ -9,6 +9,8 @@ from typing import Any
 import dagster as dg
 import httpx
 import pytest
+from dagster._core.definitions.job_base import InMemoryJob
+from dagster._core.execution.api import execute_run
 
 from runops.core import ConfigurationError
 from runops.dagster import ProviderResource, build_completion_sensor, build_submit_job
@@ -102,6 +104,20 @@ def test_a_re_execution_that_has_taken_over_tags_is_pending_only_for_what_it_sub
     assert pair.instance.get_run_by_id(first.run_id).tags["runops/pending"] == "false"
     # The sensor has not touched it, so that what it submits is told too.
     assert pair.instance.get_run_by_id(again.run_id).tags == inherited
+
+
+@pytest.mark.parametrize(("over", "submits"), [(True, 2), (False, 1)])
+def test_a_submit_job_that_is_executed_again_submits_anew_once_its_run_is_over(
+    deferred: Any, service: Callable[[str], Any], clock: Any, over: bool, submits: int
+) -> None:
+    resources = {"b3os": service("b3os").resource}
+    pair = deferred(job={"resource_defs": resources, "executor_def": dg.in_process_executor})
+    first = pair.instance.create_run_for_job(pair.job)
+    assert execute_run(InMemoryJob(pair.job), first, pair.instance).success
+    clock.now += 3600 if over else 0
+    again = pair.instance.create_run_for_job(pair.job, parent_run_id=first.run_id, root_run_id=first.run_id)
+    assert execute_run(InMemoryJob(pair.job), again, pair.instance).success
+    assert (pair.runs.submits, pair.runs.cancels) == (submits, 0)
 
 
 def test_a_daemon_that_dies_before_the_cursor_is_kept_tells_the_end_once(deferred: Any, clock: Any) -> None:

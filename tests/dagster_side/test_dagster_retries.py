@@ -314,14 +314,14 @@ BY_THE_DAEMON = {"dagster/retry_number": "1"}
     [
         (FROM_FAILURE, "in the wait", 1),
         (BY_THE_DAEMON, "in the wait", 1),
-        ({}, "in the wait", 2),
+        ({}, "in the wait", 1),
         (FROM_FAILURE, "after it", 1),
         (BY_THE_DAEMON, "after it", 2),
         ({}, "after it", 2),
     ],
-    ids=lambda value: ",".join(value) or "anew" if isinstance(value, dict) else str(value),
+    ids=lambda value: ",".join(value) or "all-steps" if isinstance(value, dict) else str(value),
 )
-def test_a_run_that_may_be_alive_gets_no_second_one_from_a_retry_of_the_whole_dagster_run(
+def test_a_run_that_may_be_alive_gets_no_second_one_from_any_re_execution_of_the_dagster_run(
     service: Callable[[str], Any], dying: Callable[..., None], tags: dict[str, str], died: str, submits: int
 ) -> None:
     runs = service("b3os")

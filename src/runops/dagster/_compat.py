@@ -8,8 +8,25 @@ from typing import Any
 import dagster as dg
 from dagster._core.errors import DagsterInvalidPropertyError
 from dagster._core.events import EngineEventData
-from dagster._core.storage.tags import ASSET_RESUME_RETRY_TAG, BACKFILL_ID_TAG, RESUME_RETRY_TAG, RETRY_NUMBER_TAG
+from dagster._core.storage.tags import (
+    ASSET_PARTITION_RANGE_END_TAG,
+    ASSET_PARTITION_RANGE_START_TAG,
+    ASSET_RESUME_RETRY_TAG,
+    BACKFILL_ID_TAG,
+    PARTITION_NAME_TAG,
+    RESUME_RETRY_TAG,
+    RETRY_NUMBER_TAG,
+    ROOT_BACKFILL_ID_TAG,
+    ROOT_RUN_ID_TAG,
+)
 from dagster.components.resolved.errors import ResolutionException as ResolutionException
+
+_ENDS_OF_STEPS = {dg.DagsterEventType.STEP_SUCCESS, dg.DagsterEventType.STEP_FAILURE}
+_ENDS_OF_RUNS = {
+    dg.DagsterEventType.RUN_SUCCESS,
+    dg.DagsterEventType.RUN_FAILURE,
+    dg.DagsterEventType.RUN_CANCELED,
+}
 
 StepContext = dg.OpExecutionContext | dg.AssetExecutionContext | dg.AssetCheckExecutionContext
 
@@ -69,9 +86,62 @@ def newest_check_evaluations(
             yield event.asset_check_evaluation_data.metadata
 
 
-def continues_a_failed_run(run: dg.DagsterRun) -> bool:
-    """Whether a run was started from the failure of its parent, and not as a new beginning."""
-    return "true" in (run.tags.get(RESUME_RETRY_TAG), run.tags.get(ASSET_RESUME_RETRY_TAG))
+def continues_its_parent(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    """Whether a re-execution does what its parent left undone, and not everything from the beginning.
+
+    The web interface, GraphQL and the daemon mark such a run with a tag. ``execute_job`` does not: there, and for a
+    selection of steps, the execution plan holds what the parent has done already.
+    """
+    if "true" in (run.tags.get(RESUME_RETRY_TAG), run.tags.get(ASSET_RESUME_RETRY_TAG)):
+        return True
+    if run.execution_plan_snapshot_id is None:
+        return False
+    known = instance.get_execution_plan_snapshot(run.execution_plan_snapshot_id).initial_known_state
+    return known is not None and known.parent_state is not None
+
+
+def parent_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> dg.DagsterRun | None:
+    """The run that a run re-executes, whoever started it; None where it was launched anew or its parent is gone."""
+    return instance.get_run_by_id(run.parent_run_id) if run.parent_run_id else None
+
+
+def others_of_group(instance: dg.DagsterInstance, run: dg.DagsterRun, limit: int) -> list[dg.DagsterRun]:
+    """The runs that a run, or its backfill, re-executes directly or not, with their other re-executions; newest first.
+
+    Args:
+        instance: Where the runs are.
+        run: The run.
+        limit: The most runs of each kind.
+    """
+    found: dict[int, dg.DagsterRun] = {}
+    for wanted in _filters_of_group(run):
+        for record in instance.get_run_records(wanted, limit=limit):
+            found[record.storage_id] = record.dagster_run
+    return [found[at] for at in sorted(found, reverse=True) if found[at].run_id != run.run_id]
+
+
+def _filters_of_group(run: dg.DagsterRun) -> Iterator[dg.RunsFilter]:
+    if run.parent_run_id and run.root_run_id:
+        yield dg.RunsFilter(run_ids=[run.parent_run_id, run.root_run_id])
+        yield dg.RunsFilter(tags={ROOT_RUN_ID_TAG: run.root_run_id})
+    # A backfill that re-executes another starts its runs without a parent: the partition tells which one it repeats.
+    root = run.tags.get(ROOT_BACKFILL_ID_TAG)
+    names = (PARTITION_NAME_TAG, ASSET_PARTITION_RANGE_START_TAG, ASSET_PARTITION_RANGE_END_TAG)
+    partition = {name: run.tags[name] for name in names if name in run.tags}
+    if root:
+        yield dg.RunsFilter(tags={BACKFILL_ID_TAG: root, **partition})
+        yield dg.RunsFilter(tags={ROOT_BACKFILL_ID_TAG: root, **partition})
+
+
+def end_of_step(instance: dg.DagsterInstance, run_id: str, step_key: str) -> dg.DagsterEventType | None:
+    """STEP_SUCCESS or STEP_FAILURE, as the run knew it; None where its step was killed, or has outlived it."""
+    found: dg.DagsterEventType | None = None
+    for entry in instance.all_logs(run_id, of_type={*_ENDS_OF_STEPS, *_ENDS_OF_RUNS}):
+        if entry.dagster_event_type in _ENDS_OF_RUNS:
+            break
+        if entry.step_key == step_key:
+            found = entry.dagster_event_type
+    return found
 
 
 def started_by_run_retries(run: dg.DagsterRun) -> bool:

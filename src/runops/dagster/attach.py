@@ -25,6 +25,7 @@ _DEEPEST = 64
 """How many re-executions are followed back."""
 _PROCESS = uuid.uuid4().hex[:12]
 _GAVE_UP = "gave_up"
+_SUCCESS = dg.DagsterEventType.STEP_SUCCESS
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ class Attempt:
         stopped: Whether this side asked the service to cancel the run.
         ended: How the wait ended, if it did.
         verdict: What was decided then.
+        step_end: How the step of an earlier Dagster run ended; None where that run did not live to see it.
     """
 
     run: dg.DagsterRun
@@ -50,6 +52,12 @@ class Attempt:
     stopped: bool = False
     ended: str | None = None
     verdict: str | None = None
+    step_end: dg.DagsterEventType | None = None
+
+    @property
+    def step_succeeded(self) -> bool:
+        """Whether the step had its success already, so that a re-execution asks for more than the run's end."""
+        return self.step_end is _SUCCESS
 
     @property
     def may_be_alive(self) -> bool:
@@ -94,23 +102,47 @@ class Records:
         return cls(context, _compat.run_of(context), call=call, root=root)
 
     def earlier(self) -> Attempt | None:
-        """The newest earlier submission that may still matter: of this run, or of the failed runs it continues.
+        """The newest earlier submission that may still matter: of this run, or of those that it re-executes.
 
-        A retry of the whole run, which Dagster starts by itself, does everything again that is over; but a run that
-        may be alive is not to get a second one beside it.
+        A re-execution is known by its parent run, whoever started it. A run that may be alive is not to get a second
+        one beside it, whatever is executed again. One that is over matters to a re-execution that goes on where its
+        parent failed, and where the parent did not live to see the end of the step: otherwise a new run is wanted.
         """
-        run, all_again = self._run, False
+        if self._run is None:
+            return None
+        here = self._folded(self._run, self._marks)
+        if here is not None:
+            return here
+        alive = self._newest_of_group(self._run)
+        return alive if alive is not None and alive.may_be_alive else self._of_parents(self._run)
+
+    def _of_parents(self, run: dg.DagsterRun) -> Attempt | None:
+        """The newest submission of the runs that a run re-executes, if it is to be taken up."""
+        instance, all_again = self._context.instance, False
         for _ in range(_DEEPEST):
-            if run is None:
+            all_again = all_again or not _compat.continues_its_parent(instance, run)
+            parent = _compat.parent_of(instance, run)
+            if parent is None:
                 return None
-            found = self._folded(run, self._marks)
+            found = self._folded(parent, self._marks)
             if found is not None:
-                return found if found.may_be_alive or not all_again else None
-            continues = _compat.continues_a_failed_run(run)
-            all_again = all_again or not continues
-            parent = run.parent_run_id if continues or _compat.started_by_run_retries(run) else None
-            run = self._context.instance.get_run_by_id(parent) if parent else None
+                found = self._with_end_of_step(found)
+                wanted_anew = found.step_succeeded or (all_again and found.step_end is not None)
+                return found if found.may_be_alive or not wanted_anew else None
+            run = parent
         return None
+
+    def _newest_of_group(self, run: dg.DagsterRun) -> Attempt | None:
+        """The newest submission among all re-executions of the same root: the only one that can be alive."""
+        for each in _compat.others_of_group(self._context.instance, run, _DEEPEST):
+            found = self._folded(each, self._marks)
+            if found is not None:
+                return self._with_end_of_step(found)
+        return None
+
+    def _with_end_of_step(self, found: Attempt) -> Attempt:
+        step_key = _compat.step_key_of(self._context)
+        return replace(found, step_end=_compat.end_of_step(self._context.instance, found.run.run_id, step_key))
 
     def unlike(self) -> Attempt | None:
         """What an earlier try of this step in the same Dagster run submitted with other arguments, if it may live."""

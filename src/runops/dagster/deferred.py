@@ -54,7 +54,8 @@ def build_submit_job(
 ) -> dg.JobDefinition:
     """A job that submits an external run and ends: how the run ends is told by ``build_completion_sensor``.
 
-    The run is submitted once, as a run asset does: a retry or a re-execution from failure takes it up again.
+    The run is submitted once, as a run asset does: a retry takes it up again, and so does a re-execution of any kind
+    while it may be alive.
 
     Args:
         name: The job's name. It must not be the name of an asset.

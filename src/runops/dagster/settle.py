@@ -152,7 +152,7 @@ def failure_of(error: RunopsError) -> dg.Failure:
         found["runops/candidates"] = dg.MetadataValue.json(candidates)
         description += (
             " If one of them is yours, wait for it by run_id; if there is none, launch the asset or job anew "
-            "(a re-execution from failure looks for the lost run again)."
+            "(a re-execution looks for the lost run again)."
         )
     if isinstance(error, PollingError):
         found["runops/run_id"] = dg.MetadataValue.text(error.ref.run_id)

@@ -83,8 +83,9 @@ def wait_for_run(
 ) -> RunResult:
     """Submit a run, or take one that exists, and wait in this step until it is over.
 
-    A step that is retried or re-executed from failure takes up the run that it submitted before, and submits
-    anew only after a run that failed or that it cancelled itself. A failed read neither cancels nor repeats.
+    A step that is retried, or re-executed from failure, takes up the run that it submitted before, and submits anew
+    only after a run that failed or that it cancelled itself. A re-execution of all steps submits anew once the run is
+    over and takes it up while it may be alive. A failed read neither cancels nor repeats.
 
     Call it from a plain function, not from an ``async`` one: Dagster cannot interrupt those cleanly.
 
@@ -510,7 +511,9 @@ class _Wait:
             return None
 
     def _is_done_with(self, earlier: Attempt, now: RunSnapshot) -> bool:
-        """Whether the earlier run is over in a way that a retry repeats."""
+        """Whether the earlier run is over in a way that a retry repeats, or in a step that had its success already."""
+        if earlier.step_succeeded and now.run_ended:
+            return True
         failed = now.outcome is Outcome.FAILED and self.policy.decide(Outcome.FAILED) is Verdict.FAIL
         return failed or (earlier.stopped and now.outcome is Outcome.CANCELLED)
 
