@@ -391,3 +391,24 @@ def test_the_component_loads_without_any_key(monkeypatch: pytest.MonkeyPatch, lo
 def test_dagster_finds_the_component_and_nothing_else_in_its_module() -> None:
     found = discover_package_objects(["runops.dagster.component"])
     assert [key.to_typename() for key in found] == [TYPE]
+
+
+def test_a_template_that_fails_in_a_step_names_its_asset_and_field(
+    load: Any, service: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = service("nyx")
+    monkeypatch.setenv("NYX_TOKEN", KEY)
+    monkeypatch.setenv("NYX_URL", runs.base_url)
+    regions = {"type": "static", "partition_keys": ["north", "south"]}
+    call = {**AUDIT, "config_name": "{{ {'north': 'nightly'}[partition_key|string].upper() }}"}
+    call["target"] = {"url": "https://agent.example.com"}
+    assets = [{"specs": [{"key": "security/audit", "partitions_def": regions}], "call": call}]
+    found = load(audits={"provider": "nyx", "base_url_env_var": "NYX_URL", "assets": assets})
+    job = found.resolve_implicit_global_asset_job_def()
+    result = job.execute_in_process(instance=runs.instance, partition_key="south", raise_on_error=False)
+    (failed,) = [event for event in result.all_events if event.event_type is dg.DagsterEventType.STEP_FAILURE]
+    said = failed.step_failure_data.user_failure_data.description
+    assert said.startswith("build_run_multi_asset('security__audit'): ")
+    assert "assets[0].call" in said
+    assert "south" in said
+    assert runs.submits == 0

@@ -274,8 +274,8 @@ PROVED = {
         "test_an_interrupt_at_a_yield_passes_by_a_cancel_so_that_the_run_is_over_before_the_first"
     ),
     "a handle in an engine event survives a crash": "test_a_run_whose_submit_was_recorded_is_taken_up_again",
-    "only a re-execution from failure continues a run": (
-        "test_a_run_that_may_be_alive_gets_no_second_one_from_a_retry_of_the_whole_dagster_run"
+    "no tag tells every re-execution, but its parent run does": (
+        "test_a_run_whose_end_nobody_was_told_of_is_taken_up_by_every_re_execution"
     ),
     "SUSPENDED is on its way": "test_a_run_status_that_is_not_known_yet_keeps_nothing_from_running",
     "events of a sensor come at least once": "test_a_daemon_that_dies_between_events_and_cursor_reports_nothing_twice",

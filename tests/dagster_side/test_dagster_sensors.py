@@ -488,3 +488,121 @@ def test_bad_arguments_of_a_sensor_are_refused_when_it_is_built(options: dict[st
     with pytest.raises(ConfigurationError, match=told) as raised:
         build_run_sensor(**{"name": "runs", "resource_key": "nyx", **options})
     assert str(raised.value).startswith("build_run_sensor('runs')")
+
+
+REGIONS = dg.StaticPartitionsDefinition(["north", "south"])
+
+
+def with_definitions(watch: Any, definitions: dg.Definitions) -> Any:
+    """One tick of a sensor that knows its code location."""
+    context = dg.build_sensor_context(
+        instance=watch.instance,
+        cursor=watch.cursor,
+        definitions=definitions,
+        resources={watch.runs.provider.name: watch.runs.resource},
+    )
+    return watch.sensor.evaluate_tick(context)
+
+
+def located(watch: Any, *assets: Any, jobs: Any = ()) -> dg.Definitions:
+    return dg.Definitions(
+        assets=list(assets), jobs=list(jobs), sensors=[watch.sensor], resources={"nyx": watch.runs.resource}
+    )
+
+
+def test_a_partition_key_that_raises_is_named_with_its_text_and_shows_no_secret(daemon: Any, clock: Any) -> None:
+    def region(run: Any) -> str:
+        return {"north": "n"}["eastern"]
+
+    def leaking(run: Any) -> str:
+        raise ValueError("no region for https://user:hunter2@example.com with token=abc123")
+
+    for function, text in (
+        (region, "partition_key raised KeyError: 'eastern'"),
+        (leaking, "raised ValueError: no reg"),
+    ):
+        watch = daemon("nyx", targets={"audit": "nightly"}, partition_key=function)
+        watch.runs.made(script="succeeded", seconds=1, parents={"config_name": "nightly"})
+        clock.now += 60
+        said = watch.tick().skip_message
+        assert text in said
+        assert "audit" in said
+        assert "hunter2" not in said
+        assert "abc123" not in said
+
+
+@pytest.mark.parametrize(
+    ("asset", "text"),
+    [
+        (dg.AssetSpec("audit", partitions_def=REGIONS), "asset audit has no partition 'nort'; there is 'north'"),
+        (dg.AssetSpec("audit"), "asset audit has no partitions"),
+    ],
+)
+def test_a_partition_that_does_not_exist_is_reported_and_said(
+    daemon: Any, clock: Any, asset: dg.AssetSpec, text: str
+) -> None:
+    watch = daemon("nyx", targets={"audit": "nightly"}, partition_key=lambda run: "nort")
+    ref = watch.runs.made(script="succeeded", seconds=1, parents={"config_name": "nightly"})
+    clock.now += 60
+    data = with_definitions(watch, located(watch, asset))
+    (materialization,) = events(data, dg.AssetMaterialization)
+    assert (materialization.partition, materialization.metadata["runops/run_id"].value) == ("nort", ref.run_id)
+    assert text in data.skip_message
+    assert ref.run_id in data.skip_message
+
+
+AUDITS = dg.DynamicPartitionsDefinition(name="audits")
+
+
+@pytest.mark.parametrize(
+    ("partitions", "options"),
+    [(REGIONS, {"partition_key": lambda run: "north"}), (AUDITS, {"dynamic_partitions": AUDITS})],
+    ids=["exists", "is-added"],
+)
+def test_a_partition_that_exists_or_is_being_added_needs_no_word(
+    daemon: Any, clock: Any, partitions: Any, options: dict[str, Any]
+) -> None:
+    watch = daemon("nyx", targets={"audit": "nightly"}, **options)
+    watch.runs.made(script="succeeded", seconds=1, parents={"config_name": "nightly"})
+    clock.now += 60
+    data = with_definitions(watch, located(watch, dg.AssetSpec("audit", partitions_def=partitions)))
+    assert len(events(data, dg.AssetMaterialization)) == 1
+    assert "partition" not in data.skip_message
+
+
+def test_a_run_that_would_be_requested_for_a_missing_partition_holds_up_no_other(daemon: Any, clock: Any) -> None:
+    @dg.job(partitions_def=REGIONS)
+    def take() -> None: ...
+
+    regions: dict[str, str] = {}
+    watch = daemon(
+        "nyx", targets={"audit": "nightly"}, request_job=take, partition_key=lambda run: regions[run.ref.run_id]
+    )
+    parents = {"config_name": "nightly"}
+    lost, good = (watch.runs.made(script="succeeded", seconds=1, parents=parents) for _ in range(2))
+    regions |= {lost.run_id: "nort", good.run_id: "south"}
+    clock.now += 60
+    data = with_definitions(watch, located(watch, jobs=[take]))
+    (request,) = data.run_requests
+    assert (request.partition_key, request.run_key) == ("south", f"nyx:{good.run_id}")
+    watch.cursor = data.cursor
+    data = with_definitions(watch, located(watch, jobs=[take]))
+    assert data.run_requests == []
+    assert "job take has no partition 'nort'; there is 'north'" in data.skip_message
+
+
+def test_a_sensor_whose_resource_has_no_key_names_the_resource(
+    daemon: Any, clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUDIT_KEY", "")
+    watch = daemon("nyx", targets={"audit": "nightly"})
+    watch.runs.resource = type(watch.runs.resource)(api_key=dg.EnvVar("AUDIT_KEY"))
+    with pytest.raises(ConfigurationError, match=r"Resource 'nyx': .*AUDIT_KEY"):
+        watch.tick()
+
+
+def test_targets_that_cannot_be_read_name_the_resource(daemon: Any, clock: Any) -> None:
+    watch = daemon("nyx", targets={"audit": "nightly", "other": "weekly"})
+    watch.runs.emulator.add_fault(kind="status", status=500, provider="nyx", count=1)
+    said = watch.tick().skip_message
+    assert "Resource 'nyx': 1 failed: audit: " in said

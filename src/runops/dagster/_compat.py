@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from typing import Any
 
 import dagster as dg
@@ -27,6 +28,9 @@ _ENDS_OF_RUNS = {
     dg.DagsterEventType.RUN_FAILURE,
     dg.DagsterEventType.RUN_CANCELED,
 }
+
+_MOST_KEYS = 1000
+"""The newest keys of partitions that a misspelled one is compared with."""
 
 StepContext = dg.OpExecutionContext | dg.AssetExecutionContext | dg.AssetCheckExecutionContext
 
@@ -147,6 +151,38 @@ def end_of_step(instance: dg.DagsterInstance, run_id: str, step_key: str) -> dg.
 def started_by_run_retries(run: dg.DagsterRun) -> bool:
     """Whether Dagster started this run by itself, to retry another."""
     return RETRY_NUMBER_TAG in run.tags
+
+
+def partitions_of(
+    context: dg.SensorEvaluationContext, asset_key: dg.AssetKey, job: str | None
+) -> dg.PartitionsDefinition[Any] | None:
+    """The partitions of a job, or of an asset where no job is given; None where it has none.
+
+    Raises:
+        LookupError: It does not belong to the sensor's code location.
+    """
+    repository = context.repository_def
+    if repository is not None and job is not None and repository.has_job(job):
+        return repository.get_job(job).partitions_def
+    if repository is not None and job is None and repository.asset_graph.has(asset_key):
+        return repository.asset_graph.get(asset_key).partitions_def
+    raise LookupError(job or asset_key.to_user_string())
+
+
+def has_partition(partitions: dg.PartitionsDefinition[Any], key: str, instance: dg.DagsterInstance) -> bool:
+    """Whether a partition exists at this moment."""
+    with dg.partition_loading_context(dynamic_partitions_store=instance):
+        try:
+            return partitions.has_partition_key(key)
+        except dg.DagsterUnknownPartitionError:
+            return False
+
+
+def nearest_partition(partitions: dg.PartitionsDefinition[Any], key: str, instance: dg.DagsterInstance) -> str | None:
+    """The key of a partition that is spelled alike."""
+    with dg.partition_loading_context(dynamic_partitions_store=instance):
+        found = get_close_matches(key, partitions.get_partition_keys()[-_MOST_KEYS:], n=1)
+    return found[0] if found else None
 
 
 def in_a_backfill_of_partitions(context: StepContext) -> bool:

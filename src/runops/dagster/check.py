@@ -99,7 +99,7 @@ def build_run_check(
     return run_check
 
 
-class _NoRunError(Exception):
+class _NoRunError(RunopsError):
     """The parent has no run."""
 
 
@@ -111,7 +111,7 @@ def _newest_run(context: _compat.StepContext, *, resource_key: str, parent: str 
     except ConfigurationError:
         raise
     except RunopsError as error:
-        raise settle.failure_of(error) from error
+        raise settle.failure_of(error, f"Resource {resource_key!r}") from error
     if not runs:
         raise _NoRunError(f"{resource.declaration.title} shows no run of {_named(parent)}: there is nothing to judge.")
     return runs[0].ref

@@ -15,6 +15,7 @@ from runops.core.submission import SUBMIT_GRACE
 from runops.core.watch import DEFAULT_TIMEOUT
 from runops.dagster import _compat, settle
 from runops.dagster.cursor import Cursor
+from runops.dagster.functions import FunctionFailed
 from runops.dagster.plan import (
     CallSource,
     Plan,
@@ -98,8 +99,8 @@ def build_submit_job(
                 reattach=reattach,
                 keep=partial(_keep, context),
             )
-        except ConfigurationError as error:
-            raise settle.failure_of(error) from error
+        except (ConfigurationError, FunctionFailed) as error:
+            raise settle.failure_of(error, told) from error
         return ref.model_dump(mode="json")
 
     @dg.job(name=name, **job_kwargs)

@@ -12,6 +12,7 @@ from runops.core import ConfigurationError, RunopsError, RunSnapshot, Verdict
 from runops.core.submission import SUBMIT_GRACE
 from runops.core.watch import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT
 from runops.dagster import settle
+from runops.dagster.functions import called
 from runops.dagster.plan import CallSource, Plan, RunIdSource, Seconds, asset_key_of, resource_of
 from runops.dagster.wait import RunResult
 
@@ -121,7 +122,7 @@ def build_run_multi_asset(
         # All reading is done before the first yield: an interrupt at a yield would pass by the cancel.
         yield from _results(context, ended, there)
         if ended.verdict is Verdict.FAIL:
-            raise settle.failure(ended.snapshot)
+            raise plan.failure(ended)
 
     return run_multi_asset
 
@@ -134,9 +135,9 @@ def _made(context: dg.AssetExecutionContext, plan: Plan, made: Made | None, ende
     try:
         client = resource_of(context.resources, plan.resource_key).client()
         with client:
-            keys = list(made(snapshot, partial(client.fetch_result, snapshot.ref)))
+            keys = called("made", lambda: list(made(snapshot, partial(client.fetch_result, snapshot.ref))))
     except RunopsError as error:
-        raise settle.failure_of(error) from error
+        raise settle.failure_of(error, plan.name) from error
     return {asset_key_of(key) for key in keys} & set(context.selected_asset_keys)
 
 

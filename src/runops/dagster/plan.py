@@ -14,6 +14,7 @@ from runops.core.provider import check_id
 from runops.core.submission import SUBMIT_GRACE
 from runops.core.watch import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT
 from runops.dagster import _compat, settle
+from runops.dagster.functions import FunctionFailed, called
 from runops.dagster.resource import ProviderResource
 from runops.dagster.wait import RunResult, end_of_run
 
@@ -29,6 +30,8 @@ Seconds = float | timedelta
 class Plan:
     """What a step does, as its builder was told. Made by :meth:`of`, which refuses what is wrong."""
 
+    name: str
+    """Who was told, for messages: the builder and what it builds."""
     resource_key: str
     call: CallSource | None
     run_id: RunIdSource | None
@@ -91,6 +94,7 @@ class Plan:
         except ConfigurationError as error:
             raise ConfigurationError(f"{name}: {error}") from None
         return cls(
+            name=name,
             resource_key=checked_resource_key(name, resource_key),
             call=call,
             run_id=run_id,
@@ -118,7 +122,7 @@ class Plan:
         """
         ended = self.end(context)
         if ended.verdict is Verdict.FAIL:
-            raise settle.failure(ended.snapshot)
+            raise self.failure(ended)
         return ended
 
     def end(self, context: _compat.StepContext) -> RunResult:
@@ -130,20 +134,28 @@ class Plan:
         try:
             resource = resource_of(context.resources, self.resource_key)
             if self.run_id is not None:
-                ref = resource.ref(_said(self.run_id, context), self.parents)
+                ref = resource.ref(self._given_by("run_id", self.run_id, context), self.parents)
                 return end_of_run(context, resource, ref=ref, **self.settings)
             return end_of_run(context, resource, call=self.submission(context, resource), **self.settings)
-        except ConfigurationError as error:
-            raise settle.failure_of(error) from error
+        except (ConfigurationError, FunctionFailed) as error:
+            raise settle.failure_of(error, self.name) from error
+
+    def failure(self, ended: RunResult) -> dg.Failure:
+        """The end of the step where the verdict is fail."""
+        return settle.failure(ended.snapshot, given=self.run_id is not None)
 
     def submission(self, context: _compat.StepContext, resource: ProviderResource) -> Call:
         """What the step submits.
 
         Raises:
             ConfigurationError: An argument is wrong.
+            FunctionFailed: The function that gives it raised.
         """
-        said = _said(self.call, context)
+        said = self._given_by("call", self.call, context)
         return said if isinstance(said, Call) else _call(resource, said)
+
+    def _given_by(self, argument: str, source: Any, context: _compat.StepContext) -> Any:
+        return called(argument, source, context) if callable(source) else source
 
 
 def _check_source(call: CallSource | None, run_id: RunIdSource | None, parents: Mapping[str, str] | None) -> None:
@@ -192,10 +204,6 @@ def _resolved(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_resolved(item) for item in cast("Sequence[Any]", value)]
     return value
-
-
-def _said(source: Any, context: _compat.StepContext) -> Any:
-    return source(context) if callable(source) else source
 
 
 def checked_resource_key(name: str, resource_key: object) -> str:

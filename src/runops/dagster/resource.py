@@ -299,5 +299,16 @@ class RunResource(ProviderResource):
         return self._fetch_result(self.ref(run_id, parents))
 
 
+def named_resource(resources: Any, resource: ProviderResource) -> str:
+    """A resource as a message begins: by its key, or by its kind where the step did not get it from Dagster.
+
+    Args:
+        resources: The resources of the step's context.
+        resource: The one that is used.
+    """
+    found = [key for key, each in getattr(resources, "_asdict", dict)().items() if each is resource]
+    return f"Resource {found[0]!r}" if found else type(resource).__name__
+
+
 def _plain(value: str | None) -> str | None:
     return value.get_value() if isinstance(value, dg.EnvVar) else value

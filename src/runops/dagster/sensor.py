@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import dagster as dg
 
@@ -28,11 +28,16 @@ from runops.core import (
 from runops.core.discovery import listed
 from runops.core.provider import check_id
 from runops.core.watch import Patience, Watch
+from runops.dagster import _compat
 from runops.dagster.cursor import Cursor, TargetMemory
 from runops.dagster.events import AssetEvent, ReportedRuns, events_of, submitted_by_dagster
+from runops.dagster.functions import called, described
 from runops.dagster.plan import Seconds, check_parent, checked_resource_key, resource_of
 from runops.dagster.reader import Budget, OutOfTimeError, Reader, default_tick_seconds, request_seconds
 from runops.dagster.resource import ProviderResource
+
+if TYPE_CHECKING:
+    from runops.core import RunClient
 
 R = TypeVar("R")
 
@@ -108,6 +113,7 @@ def build_run_sensor(
             seconds=arguments.optional_seconds("tick_seconds", tick_seconds) or default_tick_seconds(),
             on_outcome=on_outcome,
             requests=request_job is not None,
+            job=request_job if request_job is None or isinstance(request_job, str) else request_job.name,
             partition_key=partition_key or ((lambda run: run.ref.run_id) if dynamic_partitions else None),
             partitions=dynamic_partitions,
             run_config=run_config,
@@ -147,6 +153,8 @@ class SensorPlan:
     partition_key: Callable[[RunSnapshot], str | None] | None
     partitions: dg.DynamicPartitionsDefinition | None
     run_config: Callable[[RunSnapshot], Mapping[str, Any]] | None
+    job: str | None = None
+    """The job whose runs are requested."""
     own: bool = False
     """Whether runs that Dagster submitted are reported too."""
     deadlines: Mapping[RunRef, float] = field(default_factory=dict[RunRef, float])
@@ -171,6 +179,8 @@ class SensorTick:
     """Both with the moment when the run ended, in unix seconds: the newest is to be the last."""
     partitions: dict[str, None] = field(default_factory=dict[str, None])
     broken: dict[str, str] = field(default_factory=dict[str, str])
+    misplaced: list[str] = field(default_factory=list[str])
+    """Runs that were reported for a partition that does not exist."""
     reported: int = 0
     done_with: int = 0
     failed: int = 0
@@ -198,10 +208,11 @@ class SensorTick:
 
         Raises:
             dagster.Failure: Every target failed. The cursor stays as it was.
+            ConfigurationError: The resource cannot be used.
         """
         order = self._order()
         longest = request_seconds(self.plan.seconds, self.resource.request_timeout)
-        with self.resource.client(request_timeout=longest, sleep=self.budget.sleep) as client:
+        with self._client(longest) as client:
             reader = Reader(client, self.budget)
             for asset_key in order:
                 if not self._visit(reader, asset_key):
@@ -212,6 +223,12 @@ class SensorTick:
         # Whoever was cut off comes first; but the first of this tick was given its time.
         begin_with = order[max(self.done_with, 1) % len(order)]
         return self._told(replace_targets(self.cursor, self.plan.targets, begin_with))
+
+    def _client(self, request_timeout: float) -> RunClient:
+        try:
+            return self.resource.client(request_timeout=request_timeout, sleep=self.budget.sleep)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"Resource {self.plan.resource_key!r}: {error}") from None
 
     def _order(self) -> list[dg.AssetKey]:
         keys = list(self.plan.targets)
@@ -376,7 +393,7 @@ class SensorTick:
         if not self.plan.own and submitted_by_dagster(self.context.instance, snapshot.ref):
             return
         verdict = self.policy.decide(snapshot.outcome) if snapshot.outcome else Verdict.FAIL
-        partition = self.plan.partition_key(snapshot) if self.plan.partition_key else None
+        partition = self._partition(asset_key, snapshot)
         if self.plan.requests:
             reported = self._request(snapshot, verdict, partition)
         else:
@@ -388,6 +405,40 @@ class SensorTick:
             if partition is not None and self.plan.partitions is not None:
                 self.partitions[partition] = None
 
+    def _partition(self, asset_key: dg.AssetKey, snapshot: RunSnapshot) -> str | None:
+        """The partition that a run belongs to, and a word about one that does not exist.
+
+        Raises:
+            FunctionFailed: The function that gives it raised.
+            ConfigurationError: It does not exist and a run of it was to be requested, which Dagster refuses.
+        """
+        if self.plan.partition_key is None:
+            return None
+        key = called("partition_key", self.plan.partition_key, snapshot)
+        missing = self._missing(asset_key, key) if key is not None else None
+        if missing is None:
+            return key
+        text = f"partition_key gives {key!r} for {snapshot.ref}, but {missing}"
+        if self.plan.job:
+            raise ConfigurationError(text)
+        self.context.log.warning("%s It is reported all the same, and shows once there is one.", text)
+        self.misplaced.append(f"{snapshot.ref}: {missing}")
+        return key
+
+    def _missing(self, asset_key: dg.AssetKey, key: str) -> str | None:
+        """What is wrong with a partition; nothing where it exists, is about to be added, or cannot be looked up."""
+        try:
+            partitions = _compat.partitions_of(self.context, asset_key, self.plan.job)
+        except LookupError:
+            return None
+        target = f"job {self.plan.job}" if self.plan.job else f"asset {asset_key.to_user_string()}"
+        if partitions is None:
+            return f"{target} has no partitions."
+        if partitions == self.plan.partitions or _compat.has_partition(partitions, key, self.context.instance):
+            return None
+        nearest = _compat.nearest_partition(partitions, key, self.context.instance)
+        return f"{target} has no partition {key!r}{f'; there is {nearest!r}' if nearest else ''}."
+
     def _request(self, snapshot: RunSnapshot, verdict: Verdict, partition: str | None) -> bool:
         if verdict not in (Verdict.SUCCEED, Verdict.WARN):
             self.context.log.info("%s; verdict %s: no run is requested.", snapshot.summary(), verdict)
@@ -395,7 +446,7 @@ class SensorTick:
         ref = snapshot.ref
         request = dg.RunRequest(
             run_key=f"{ref.provider}:{ref.run_id}",
-            run_config=dict(self.plan.run_config(snapshot)) if self.plan.run_config else None,
+            run_config=dict(called("run_config", self.plan.run_config, snapshot)) if self.plan.run_config else None,
             partition_key=partition,
             tags={"runops/provider": ref.provider, "runops/run_id": ref.run_id, "runops/verdict": verdict.value},
         )
@@ -411,6 +462,8 @@ class SensorTick:
         text = f"Reported {self.reported} runs; looked at {self.done_with} of {len(self.plan.targets)} targets."
         if self.broken:
             text += f" {self._told_broken()}"
+        if self.misplaced:
+            text += f" {len(self.misplaced)} without a partition that exists: {self.misplaced[0]}"
         new = [key for key in self.partitions if not self._has_partition(key)]
         return dg.SensorResult(
             run_requests=_in_order(self.requests) or None,
@@ -429,14 +482,14 @@ class SensorTick:
         return name is not None and self.context.instance.has_dynamic_partition(name, key)
 
     def _say_broken(self, name: str, error: Exception) -> None:
-        # The text of an error that is not ours may hold anything.
-        self.broken[name] = str(error) if isinstance(error, RunopsError) else type(error).__name__
+        self.broken[name] = str(error) if isinstance(error, RunopsError) else described(error)
         self.context.log.warning("%s: %s", name, self.broken[name])
 
     def _told_broken(self) -> str:
         told = [f"{name}: {text}" for name, text in list(self.broken.items())[:3]]
         more = len(self.broken) - len(told)
-        return f"{len(self.broken)} failed: {'; '.join(told)}{f' and {more} more' if more > 0 else ''}"
+        listed = f"{'; '.join(told)}{f' and {more} more' if more > 0 else ''}"
+        return f"Resource {self.plan.resource_key!r}: {len(self.broken)} failed: {listed}"
 
     def _say_gap(self, asset_key: dg.AssetKey, parent: Mapping[str, str]) -> None:
         named = ", ".join(f"{kind} {value}" for kind, value in parent.items())

@@ -20,6 +20,7 @@ from runops.core import (
     Verdict,
 )
 from runops.core.policy import retry_may_submit
+from runops.dagster.functions import FunctionFailed
 
 CHECK_NAME = "runops_outcome"
 """The check of every asset that stands for an external run."""
@@ -118,17 +119,22 @@ def data_version(snapshot: RunSnapshot) -> dg.DataVersion:
     return dg.DataVersion(f"{snapshot.ref.provider}:{snapshot.ref.run_id}")
 
 
-def failure(snapshot: RunSnapshot) -> dg.Failure:
+def failure(snapshot: RunSnapshot, *, given: bool = False) -> dg.Failure:
     """The end of a step whose verdict is fail, and whether a retry policy may try again.
 
     After ``failed`` a retry submits anew. After ``timed_out`` it takes the same run up again. Any other outcome
-    would not go away by being repeated.
+    would not go away by being repeated, and of a run that was given no retry can make another.
+
+    Args:
+        snapshot: The last snapshot of the run.
+        given: Whether the step was given the run, and has not submitted it.
     """
     outcome = snapshot.outcome or Outcome.TIMED_OUT
+    advice = (_ADVICE_ON_GIVEN if given else {}).get(outcome) or _ADVICE[outcome]
     return dg.Failure(
-        description=f"{snapshot.summary().rstrip('.')}. {_ADVICE[outcome]}",
+        description=f"{snapshot.summary().rstrip('.')}. {advice}",
         metadata=metadata(snapshot, Verdict.FAIL),
-        allow_retries=outcome is Outcome.TIMED_OUT or retry_may_submit(outcome),
+        allow_retries=outcome is Outcome.TIMED_OUT or (retry_may_submit(outcome) and not given),
     )
 
 
@@ -141,12 +147,22 @@ _ADVICE = {
     Outcome.CANCELLED: "It was cancelled, and a retry policy does not undo that.",
     Outcome.TIMED_OUT: "Only the wait has ended; a retry takes the same run up again.",
 }
+_ADVICE_ON_GIVEN = {
+    Outcome.FAILED: "This step only waits for the run it is given, so that a retry would read the same end: start a "
+    "new run where this one was started, and wait for that.",
+    Outcome.TIMED_OUT: "Only the wait has ended; a retry waits for the same run again.",
+}
 
 
-def failure_of(error: RunopsError) -> dg.Failure:
-    """The end of a step that could not tell how its run ends, or could not start one."""
+def failure_of(error: RunopsError, where: str) -> dg.Failure:
+    """The end of a step that could not tell how its run ends, or could not start one.
+
+    Args:
+        error: Why.
+        where: The resource, or who has failed, as the text is to begin.
+    """
     found: Metadata = {"runops/error": dg.MetadataValue.text(type(error).__name__)}
-    description = str(error)
+    description = f"{where}: {error}"
     if isinstance(error, SubmitUncertainError):
         candidates = [ref.model_dump(mode="json") for ref in error.candidates]
         found["runops/candidates"] = dg.MetadataValue.json(candidates)
@@ -160,7 +176,7 @@ def failure_of(error: RunopsError) -> dg.Failure:
         description=description,
         metadata=found,
         # A retry takes the same run up again, finds the one that bears its mark, or the parent free.
-        allow_retries=isinstance(error, (PollingError, ConflictError, TransientError))
+        allow_retries=isinstance(error, (PollingError, ConflictError, TransientError, FunctionFailed))
         or (isinstance(error, SubmitUncertainError) and error.may_be_found),
     )
 

@@ -39,7 +39,7 @@ from runops.core.watch import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT, News, Patie
 from runops.dagster import _compat, settle
 from runops.dagster.attach import Attempt, Records
 from runops.dagster.interrupts import INTERRUPTS, HeldInterrupts
-from runops.dagster.resource import ProviderResource
+from runops.dagster.resource import ProviderResource, named_resource
 
 if TYPE_CHECKING:
     from runops.core import RunClient
@@ -135,7 +135,7 @@ def wait_for_run(
         reattach=reattach,
     )
     if ended.verdict is Verdict.FAIL:
-        raise settle.failure(ended.snapshot)
+        raise settle.failure(ended.snapshot, given=ref is not None)
     return ended
 
 
@@ -162,7 +162,7 @@ def end_of_run(
             given = resource.ref(ref) if ref else None
             last = wait.for_given(given) if given else wait.for_submitted(_checked(call, wait.provider), reattach)
         except RunopsError as error:
-            raise settle.failure_of(error) from error
+            raise settle.failure_of(error, named_resource(context.resources, resource)) from error
     return wait.decide(last)
 
 
@@ -207,7 +207,7 @@ def submit_run(
         try:
             return wait.only_submitted(_checked(call, wait.provider), reattach, keep)
         except RunopsError as error:
-            raise settle.failure_of(error) from error
+            raise settle.failure_of(error, named_resource(context.resources, resource)) from error
 
 
 _OVER = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE)
