@@ -222,6 +222,8 @@ def test_all_that_is_wrong_in_one_part_is_told_at_once(sandbox: Any) -> None:
 WRONG_IN_PYTHON = [
     ({"assets": [{"specs": [], "call": AUDIT}]}, "specs is empty"),
     ({"assets": [{**ASSETS[0], "time_out": 5}]}, "time_out"),
+    ({"assets": [{**ASSETS[0], "max_retries": -1}]}, "max_retries: must not be negative, but is -1"),
+    ({"assets": [{**ASSETS[0], "retry_delay": -0.5}]}, "retry_delay: must not be negative, but is -0.5"),
     ({"sensors": [{"name": "s", "targets": []}]}, "targets"),
     ({"provider": "nexio", "checks": [{"asset": "a", "parent": "p"}]}, "Nexio documents no list"),
     ({"provider": "nekt", "assets": [{"specs": [{"key": "a"}], "call": {}}]}, "Nekt documents no way to start"),
@@ -360,6 +362,20 @@ def test_a_scaffolded_file_loads_as_it_stands(sandbox: Any, provider: str) -> No
     with sandbox.load_component_and_build_defs(path) as (component, found):
         assert isinstance(component, RunopsComponent)
         assert found.resolve_asset_graph().has(dg.AssetKey([provider, "run"]))
+
+
+@pytest.mark.parametrize(
+    ("provider", "kind"),
+    [("nexio", None), ("nyx", "config_name"), ("onepin", "workflow_id"), ("b3os", "workflow_id"), ("nekt", "pipeline")],
+)
+def test_a_scaffolded_file_watches_the_runs_of_a_parent_where_the_service_lists_them(
+    sandbox: Any, provider: str, kind: str | None
+) -> None:
+    path = sandbox.scaffold_component(RunopsComponent, scaffold_params={"provider": provider})
+    with sandbox.load_component_and_build_defs(path) as (component, found):
+        targets = [(sensor.name, target.parent) for sensor in component.sensors for target in sensor.targets]
+        assert targets == ([(f"{provider}_run_runs", {kind: "its-id"})] if kind else [])
+        assert found.resolve_asset_graph().has(dg.AssetKey([provider, "run_outside"])) is (kind is not None)
 
 
 def test_a_check_of_a_file_judges_the_newest_run(
