@@ -336,9 +336,10 @@ FIRST_CURSOR = (
 
 def test_a_cursor_of_the_first_release_is_read() -> None:
     memory = Cursor.parse(FIRST_CURSOR % "abc").memory("audit", "abc")
-    assert (memory.horizon, set(memory.known), memory.newest_event) == (1763800000.5, {"r_0", "r_1"}, 7)
+    assert (memory.trail.horizon, memory.newest_event) == (1763800000.5, 7)
+    assert (set(memory.trail.open), set(memory.trail.done)) == ({"r_1"}, {"r_0"})
     assert memory.doubted_for("r_1", 1763800012.0) == 10
-    assert Cursor.parse(FIRST_CURSOR % "abc").memory("audit", "another").horizon is None
+    assert not Cursor.parse(FIRST_CURSOR % "abc").memory("audit", "another").trail.begun
 
 
 def test_given_runs_are_followed_to_their_end(daemon: Any, service: Callable[[str], Any], clock: Any) -> None:
@@ -447,7 +448,7 @@ def test_a_tick_with_only_events_does_not_look_empty(daemon: Any, clock: Any) ->
     assert watch.tick().skip_message == "Reported 1 runs; looked at 1 of 1 targets."
 
 
-@pytest.mark.parametrize("cursor", ["nonsense", "[]", '{"version": 1}', '{"version": 2, "targets": {}, "first": null}'])
+@pytest.mark.parametrize("cursor", ["nonsense", "[]", '{"version": 1}', '{"version": 3, "targets": {}, "first": null}'])
 def test_an_unreadable_cursor_fails_the_tick_and_does_not_begin_anew(daemon: Any, cursor: str) -> None:
     watch = daemon("nyx", targets={"audit": "nightly"})
     watch.cursor = cursor

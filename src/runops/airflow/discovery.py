@@ -142,9 +142,10 @@ class RunDiscoverySensor(WaitingSensor):
         past = memory.load() or {}
         began = time.time()
         patience = self._clocks(deadline=self._deadline(context))
+        warned = set[str](past.get("warned") or ())
         try:
             with self._hook().client() as client:
-                found = client.drive(seek(self.service, search, replace(patience, deadline=began)))
+                found = client.drive(seek(self.service, search, replace(patience, deadline=began), told=warned))
         except (PollingError, FinalError) as error:
             if not may_go_on(error):
                 raise as_airflow(error) from None
@@ -152,7 +153,7 @@ class RunDiscoverySensor(WaitingSensor):
             return nothing_found(self.service, search) if over else None
         except RunopsError as error:
             raise as_airflow(error) from None
-        memory.update(listed=True, failing_since=None)
+        memory.update(listed=True, failing_since=None, warned=sorted(warned))
         if not found.ended_by:
             return self._choose(context, found.ref, found.url)
         return found if time.time() >= patience.deadline else None

@@ -15,7 +15,9 @@ from runops.airflow._compat import AirflowException, asset_state_stores
 from runops.airflow.hook import RunHook
 from runops.core import (
     AsyncRunClient,
+    AuthError,
     ConfigurationError,
+    FinalError,
     PollingError,
     RunNotFound,
     RunopsError,
@@ -59,9 +61,11 @@ class RunFinishedTrigger(BaseEventTrigger):
     ``provider`` and ``run_id``.
 
     The event's payload is the dict that sensors return, with ``verdict`` null, and ``parent`` and ``gap`` beside it.
-    ``gap`` is true when more runs came than the list can show since the event before, or one that it shows without a
-    readable id, so that some may be missing; a warning in the triggerer's log says so at once. A run that is over in
-    an undocumented word has ``outcome`` null.
+    Which runs came later is told by their place in the list and their ids, so that a creation time that is wrong, be
+    it another pipeline's or one up to six hours behind, hides no run. ``gap`` is true when since the event before more
+    runs came than the list can show, or one that it shows without a readable id, or when a followed run was deleted, so
+    that some may be missing; a warning in the triggerer's log says so at once. A run that is over in an undocumented
+    word has ``outcome`` null.
 
     Nothing ends the watch: a wrong key or a service that does not answer is an error in the triggerer's log, and is
     tried again. All arguments are JSON primitives without any secret.
@@ -160,7 +164,7 @@ class RunFinishedTrigger(BaseEventTrigger):
             await asyncio.gather(*waits.values(), return_exceptions=True)
 
     async def _look(self, client: AsyncRunClient, trail: Trail) -> None:
-        first, gap = trail.horizon is None, trail.gap
+        first, gap = not trail.begun, trail.gap
         followed = trail.take(await client.drive(trail.look(client.provider, self.parent)))
         if first:
             self.log.info("The watch over %s begins; %d of its runs are open.", self._named, len(trail.open))
@@ -171,7 +175,8 @@ class RunFinishedTrigger(BaseEventTrigger):
                 "The list of %s does not show all runs that came: some may be missing. The next event says gap.",
                 self._named,
             )
-        if first or followed or trail.gap != gap:
+        if first or followed or trail.gap != gap or trail.window.deep:
+            # Also now and then while nothing comes: how other parents' runs stand in the list moves on.
             await self._keep(trail)
 
     async def _wait(self, client: AsyncRunClient, run_id: str) -> RunSnapshot:
@@ -195,9 +200,19 @@ class RunFinishedTrigger(BaseEventTrigger):
         except PollingError as error:
             self.log.error("%s", error)
             if isinstance(error.last, RunNotFound):
-                self.log.error("%s is gone and not followed any more.", self._ref(run_id))
+                self.log.error(
+                    "%s is gone and not followed any more; how it ended is not known. The next event says gap.",
+                    self._ref(run_id),
+                )
                 trail.close(run_id)
+                trail.gap = True
                 await self._keep(trail)
+            return None
+        except AuthError:
+            raise
+        except FinalError as error:
+            # Of this run alone: the others are followed on, and this one is read again after the next look.
+            self.log.error("%s could not be read, and is tried again: %s", self._ref(run_id), error)
             return None
 
     # --- memory ---

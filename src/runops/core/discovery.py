@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, Self
@@ -15,13 +15,21 @@ from runops.core.provider import Look, Page, Provider, Request
 from runops.core.run import Phase, RunRef, RunSnapshot
 from runops.core.states import Reading
 from runops.core.watch import Patience, Watch
+from runops.core.window import LATE_SECONDS, Comparison, Entry, Place, Window, digest
 
 logger = logging.getLogger("runops")
 
 MOST_PAGES = 10
-"""Pages of a list that one look turns at the most."""
+"""Pages of :data:`PAGE` runs that one look turns at the most; where pages are shorter, as many runs."""
+PAGE = 100
+SHORTEST_PAGE = 20
+"""Runs that a page counts for at the least, so that a look at a list of tiny pages has an end."""
+TAIL = 10
+"""Runs at the end of a page that must be older than a moment before it counts as reached: one may have a wrong time."""
 OVERLAP = 600.0
-"""Seconds that each look goes back behind the newest run known: a run may show up in a list later than it began."""
+"""Seconds by which the watches of the first release went back behind the newest run that they knew."""
+DONE_KEPT = 20
+"""Runs that are done with and kept by their ids; of the others a watch remembers a digest."""
 SEEK_SECONDS = 10.0
 """The shortest time between two looks at a list, unless a user says another."""
 TELL_SECONDS = 300.0
@@ -40,6 +48,11 @@ def born(run: RunSnapshot) -> float | None:
 # --- lists, back to a moment ---------------------------------------------------------------------------------------
 
 
+Stop = Literal["end", "since", "known", "limit", "time"]
+"""Why a look at a list ended: at the end of the list, at the moment or among the runs it was to go back to, at
+:data:`MOST_PAGES` or for want of a further page, or because the caller's time was over."""
+
+
 @dataclass(frozen=True, slots=True)
 class Listed:
     """What a look at the list of a parent showed.
@@ -50,6 +63,9 @@ class Listed:
         newest: When the newest run of any parent on the list was created, in unix seconds; None if none tells.
         oldest: The same of the oldest.
         unread: What stands for each entry that names no run, so that nobody knows what was missed there.
+        entries: The runs of all parents, in the same order.
+        stop: Why the look ended.
+        at: The time of the look, in unix seconds.
     """
 
     runs: tuple[RunSnapshot, ...]
@@ -57,6 +73,23 @@ class Listed:
     newest: float | None
     oldest: float | None
     unread: frozenset[str] = frozenset()
+    entries: tuple[Entry, ...] = ()
+    stop: Stop | None = None
+    at: float | None = None
+
+    @property
+    def order(self) -> tuple[Entry, ...]:
+        """The entries; the parent's runs where nothing is known of others."""
+        return self.entries or tuple(Entry(run.ref.run_id, born(run)) for run in self.runs)
+
+    @property
+    def ended_by(self) -> Stop:
+        """Why the look ended, also where that was not noted."""
+        return self.stop or ("end" if self.whole else "limit")
+
+    def reaches(self, since: float) -> bool:
+        """Whether the look went back to a moment."""
+        return self.ended_by == "end" or _is_older([entry.born for entry in self.entries], since)
 
 
 def listed(
@@ -64,59 +97,100 @@ def listed(
     parent: Mapping[str, str],
     *,
     since: float,
-    known: Collection[str] = (),
+    known: Container[str] = (),
+    depth: int = 1,
     enough: Callable[[Sequence[RunSnapshot]], bool] = lambda runs: False,
+    has_time: Callable[[], bool] = lambda: True,
 ) -> Flow[Listed]:
     """The runs of a parent back to a moment, over as many pages as that takes, :data:`MOST_PAGES` at the most.
 
     Args:
         provider: Whose list it is.
         parent: The parent, as :meth:`Provider.family` gives it.
-        since: Unix seconds. A run that is older ends the look.
-        known: Ids that end it too, where the list tells no times.
+        since: Unix seconds. A page that ends in runs older than this ends the look: one such run does not.
+        known: Ids that end it too, with a page that shows some of them and no other run of the parent.
+        depth: Pages to read before they do.
         enough: Whether the runs so far will do.
+        has_time: Whether there is time for a further page.
 
     Raises:
         AnswerError: A page could not be had.
         ConfigurationError: The list names no parents of this kind.
     """
-    ours: dict[str, RunSnapshot] = {}
-    shown: set[str] = set()
-    births: list[float] = []
-    unread: set[str] = set()
-
-    def seen(*, whole: bool) -> Listed:
-        newest, oldest = max(births, default=None), min(births, default=None)
-        return Listed(tuple(ours.values()), whole, newest, oldest, frozenset(unread))
-
-    for number in range(MOST_PAGES):
+    seen = _Seen()
+    while True:
+        if seen.pages and _is_long(seen.pages, len(seen.entries)):
+            return seen.end("limit")
+        if seen.pages and not has_time():
+            return seen.end("time")
         try:
-            content: bytes = yield Send(provider.page_request(parent, number))
+            content: bytes = yield Send(provider.page_request(parent, seen.pages))
         except RunNotFound:
-            if number == 0:
+            if not seen.pages:
                 raise
             # Behind the last page there is nothing.
-            return seen(whole=True)
+            return seen.end("end")
         try:
             page = _all_on(provider, content, parent)
         except MalformedAnswer:
-            if number == 0:
+            if not seen.pages:
                 raise
-            return seen(whole=False)
-        runs = [look.snapshot for look in page.looks]
-        entries = {run.ref.run_id for run in runs}.union(page.unread)
-        if entries and entries <= shown:
+            return seen.end("limit")
+        if seen.repeats(page):
             # The list does not turn its pages.
-            return seen(whole=False)
-        shown |= entries
-        unread.update(page.unread)
-        ours |= {look.snapshot.ref.run_id: look.snapshot for look in provider.page(content, parent).looks}
-        times = [moment for moment in map(born, runs) if moment is not None]
-        births += times
-        reached = min(times) < since if times else any(run.ref.run_id in known for run in runs)
-        if reached or enough(tuple(ours.values())) or _is_last(provider, len(runs) + len(page.unread)):
-            return seen(whole=True)
-    return seen(whole=False)
+            return seen.end("limit")
+        ours = [look.snapshot for look in provider.page(content, parent).looks]
+        entries = seen.add(page, ours)
+        if _is_last(provider, len(entries) + len(page.unread)):
+            return seen.end("end")
+        if _is_older([entry.born for entry in entries], since):
+            return seen.end("since")
+        met = seen.pages >= depth and any(entry.run_id in known for entry in entries)
+        if enough(tuple(seen.ours.values())) or (met and all(run.ref.run_id in known for run in ours)):
+            return seen.end("known")
+
+
+@dataclass
+class _Seen:
+    """What the pages of a look have shown so far."""
+
+    pages: int = 0
+    ours: dict[str, RunSnapshot] = field(default_factory=dict[str, RunSnapshot])
+    entries: dict[str, Entry] = field(default_factory=dict[str, Entry])
+    unread: set[str] = field(default_factory=set[str])
+
+    def repeats(self, page: Page) -> bool:
+        """Whether a page shows nothing but what was on those before; an empty one does not."""
+        names = {look.snapshot.ref.run_id for look in page.looks}
+        return bool(names or page.unread) and names <= self.entries.keys() and self.unread.issuperset(page.unread)
+
+    def add(self, page: Page, ours: Sequence[RunSnapshot]) -> list[Entry]:
+        """Take in a page; its entries."""
+        entries = [Entry(look.snapshot.ref.run_id, born(look.snapshot), self.pages) for look in page.looks]
+        for entry in entries:
+            # A run that moved on while the pages were turned stays where it was seen first.
+            self.entries.setdefault(entry.run_id, entry)
+        self.ours |= {run.ref.run_id: run for run in ours}
+        self.unread.update(page.unread)
+        self.pages += 1
+        return entries
+
+    def end(self, stop: Stop) -> Listed:
+        """All of it, once the look is over."""
+        entries = tuple(self.entries.values())
+        births = [entry.born for entry in entries if entry.born is not None]
+        newest, oldest = max(births, default=None), min(births, default=None)
+        whole = stop in ("end", "since", "known")
+        return Listed(tuple(self.ours.values()), whole, newest, oldest, frozenset(self.unread), entries, stop)
+
+
+def _is_long(pages: int, runs: int) -> bool:
+    return runs >= MOST_PAGES * PAGE or pages >= MOST_PAGES * PAGE // SHORTEST_PAGE
+
+
+def _is_older(births: Sequence[float | None], since: float) -> bool:
+    tail = [moment for moment in births if moment is not None][-TAIL:]
+    return bool(tail) and all(moment < since for moment in tail)
 
 
 def _all_on(provider: Provider, content: bytes, parent: Mapping[str, str]) -> Page:
@@ -257,13 +331,14 @@ def look_for(provider: Provider, search: Search, *, told: set[str] | None = None
     return search.choose(found.runs)
 
 
-def seek(provider: Provider, search: Search, patience: Patience) -> Flow[RunSnapshot]:
+def seek(provider: Provider, search: Search, patience: Patience, *, told: set[str] | None = None) -> Flow[RunSnapshot]:
     """Look until the wanted run is there; it as the list shows it, or ``timed_out`` when the deadline came first.
 
     Args:
         provider: Whose run it is.
         search: Which run.
         patience: The clocks of the whole wait; its cadence, at least ``search.interval``, is that of the looks.
+        told: As in :func:`look_for`.
 
     Raises:
         PollingError: The error budget is used up.
@@ -275,7 +350,7 @@ def seek(provider: Provider, search: Search, patience: Patience) -> Flow[RunSnap
     nothing = Look(RunSnapshot(ref=nobody, state=None, phase=Phase.QUEUED), Reading("", "", Phase.QUEUED))
     patience = replace(patience, cadence=patience.cadence.at_least(search.interval))
     watch = Watch(provider, nobody, patience, began=began)
-    told_at, told = began, set[str]()
+    told_at, told = began, set[str]() if told is None else told
     while True:
         try:
             found = yield from within(look_for(provider, search, told=told), watch.latest_look)
@@ -310,51 +385,85 @@ def nothing_found(
 
 @dataclass
 class Trail:
-    """The memory of a watch over a parent: what is open, what is done with, and how far back to look.
+    """The memory of a watch over a parent: what is open, what is done with, and what was seen of the list.
 
     What was over before the first look is past; what is open then, or comes later, is followed to its end by its id.
+    Which runs came later is told by their place in the list and by their ids: see :mod:`runops.core.window`.
 
     Args:
-        horizon: How far back to look: unix seconds, in the provider's time; None before the first look.
-        newest: When the newest run known was created; None where that is not told.
         open: When each followed run was born, by id; 0 where that is not told.
-        done: The same of the runs that are done with, as far back as a list may still show them.
+        done: The same of the runs that are done with; the newest of them.
         gap: Whether runs may have been missed since the last report.
         unread: What stands for each entry of the last look that named no run.
+        window: What was seen of the list.
+        horizon: How far back the next look goes, in unix seconds, in the memory of a watch of the first release;
+            None once that has been taken over.
     """
 
-    horizon: float | None = None
-    newest: float | None = None
     open: dict[str, float] = field(default_factory=dict[str, float])
     done: dict[str, float] = field(default_factory=dict[str, float])
     gap: bool = False
     unread: list[str] = field(default_factory=list[str])
+    window: Window = field(default_factory=Window)
+    horizon: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON primitives that :meth:`parse` reads."""
-        return {"version": 1, **asdict(self)}
+        return {
+            "version": 2,
+            "open": self.open,
+            "done": self.done,
+            "gap": self.gap,
+            "unread": self.unread,
+            "window": self.window.to_dict(),
+            "horizon": self.horizon,
+        }
 
     @classmethod
     def parse(cls, value: object) -> Self:
-        """Read what :meth:`to_dict` wrote; anything else is a watch that begins anew."""
+        """Read what :meth:`to_dict` wrote, in this release or an earlier one; anything else is a watch that begins."""
         if not isinstance(value, Mapping):
             return cls()
         given: Mapping[str, Any] = value  # pyright: ignore[reportUnknownVariableType]
         return cls(
-            horizon=given.get("horizon"),
-            newest=given.get("newest"),
             open=dict(given.get("open") or {}),
             done=dict(given.get("done") or {}),
             gap=bool(given.get("gap")),
             unread=list(given.get("unread") or []),
+            window=Window.parse(given.get("window")),
+            horizon=given.get("horizon"),
         )
 
-    def look(self, provider: Provider, parent: Mapping[str, str]) -> Flow[Listed]:
-        """The runs that :meth:`take` needs to see."""
-        if self.horizon is None:
-            found = yield from listed(provider, parent, since=0.0, enough=lambda runs: True)
-        else:
-            found = yield from listed(provider, parent, since=self.horizon, known={*self.open, *self.done})
+    @property
+    def begun(self) -> bool:
+        """Whether there was a first look."""
+        return self.window.order is not None or self.horizon is not None
+
+    def __contains__(self, run_id: object) -> bool:
+        return run_id in self.open or run_id in self.done or run_id in self.window
+
+    def look(
+        self,
+        provider: Provider,
+        parent: Mapping[str, str],
+        *,
+        since: float | None = None,
+        has_time: Callable[[], bool] = lambda: True,
+    ) -> Flow[Listed]:
+        """The runs that :meth:`take` needs to see.
+
+        Args:
+            provider: Whose list it is.
+            parent: The parent, as :meth:`Provider.family` gives it.
+            since: A moment that the look goes back to at the least, in unix seconds.
+            has_time: As :func:`listed` takes it.
+        """
+        now: float = yield Time()
+        back = [self.window.since(now), *(each for each in (since, self.horizon) if each is not None)]
+        known: Container[str] = () if self.window.deep else self
+        found = yield from listed(
+            provider, parent, since=min(back), known=known, depth=self.window.depth, has_time=has_time
+        )
         unread = found.unread.difference(self.unread)
         if unread:
             logger.warning(
@@ -363,40 +472,91 @@ class Trail:
                 named(parent),
                 unreadable(len(unread)),
             )
-        return found
+        return replace(found, at=now)
 
     def take(self, found: Listed) -> list[str]:
         """Take in a look; the ids of the runs that are followed from now on, oldest first."""
-        first = self.horizon is None
-        horizon = self.horizon or 0.0
+        first = not self.begun
+        entries = found.order
+        seen = self.window.compare(entries)
+        places = {entry.run_id: seen.place(index) for index, entry in enumerate(entries)}
         followed: list[str] = []
         for run in reversed(found.runs):
-            run_id, moment = run.ref.run_id, born(run)
-            if run_id in self.open or run_id in self.done:
+            run_id = run.ref.run_id
+            if run_id in self:
                 continue
-            if first and run.phase is None:
-                self.done[run_id] = moment or 0.0
-            elif first or moment is None or moment >= horizon:
-                self.open[run_id] = moment or 0.0
+            if run.phase is not None or (not first and self._is_new(run, places[run_id], found)):
+                self.open[run_id] = born(run) or 0.0
                 followed.append(run_id)
-        if first:
-            self.horizon = horizon if found.newest is None else found.newest
-        else:
+        if not first:
             new_unread = bool(found.unread.difference(self.unread))
-            self.gap = self.gap or new_unread or not (found.whole or self._joins(found))
-            self.horizon = horizon if found.newest is None else max(horizon, found.newest - OVERLAP)
+            self.gap = self.gap or new_unread or self._misses(found, seen, followed)
         self.unread = sorted(found.unread)
-        self.newest = max((each for each in (self.newest, found.newest) if each is not None), default=None)
-        shown = {run.ref.run_id for run in found.runs}
-        self.done = {
-            run_id: moment for run_id, moment in self.done.items() if run_id in shown or moment >= self.horizon
-        }
+        self._remember(found, seen, () if first else followed)
         return followed
-
-    def _joins(self, found: Listed) -> bool:
-        """Whether a look went back to what was known before, though not as far as a late run would need."""
-        return self.newest is not None and found.oldest is not None and found.oldest <= self.newest
 
     def close(self, run_id: str) -> None:
         """A followed run has been dealt with."""
         self.done[run_id] = self.open.pop(run_id, 0.0)
+        if self.window.order is None:
+            # Runs that were given by their ids: no list tells which of them are done with.
+            return
+        if run_id not in self.window:
+            self.window.remember([digest(run_id)])
+        self._forget_names()
+
+    def _is_new(self, run: RunSnapshot, place: Place, found: Listed) -> bool:
+        """Whether a run that is over, and that nothing is known of, came after the look before."""
+        moment = born(run)
+        if self.horizon is not None:
+            return moment is None or moment >= self._taken_over(found)
+        if place is not Place.UNCLEAR:
+            return place is Place.NEW
+        if moment is not None and self.window.at is not None:
+            return moment >= self.window.at - LATE_SECONDS
+        if found.ended_by != "end":
+            return True
+        # All that was remembered has been deleted. What is left tells no time, and may have been reported.
+        self.gap = True
+        return False
+
+    def _taken_over(self, found: Listed) -> float:
+        horizon = self.horizon or 0.0
+        return horizon if found.at is None else min(horizon, found.at - OVERLAP)
+
+    def _misses(self, found: Listed, seen: Comparison, followed: Collection[str]) -> bool:
+        """Whether runs may have come that no look has shown."""
+        if self.horizon is not None:
+            # A watch that has waited for a time to come has seen nothing until then.
+            return found.at is not None and self.horizon > found.at
+        if found.ended_by not in ("limit", "time"):
+            return False
+        if seen.last < 0:
+            return True
+        if found.ended_by == "time":
+            return False
+        entries = found.order
+        end = len(entries) - max(len(entries) // TAIL, 1)
+        late = any(entry.run_id in followed for entry in entries[max(seen.first, end) :])
+        below = len(entries) - 1 - seen.last
+        pushed_out = below > 0 if seen.bottom else not seen.floor and below > max(len(entries) // TAIL, 30)
+        ahead = found.at is not None and found.oldest is not None and found.oldest > found.at
+        return late or pushed_out or ahead
+
+    def _remember(self, found: Listed, seen: Comparison, news: Collection[str]) -> None:
+        self.window.take(
+            found.order,
+            seen,
+            {run.ref.run_id for run in found.runs},
+            news,
+            now=found.at,
+            end=found.ended_by == "end",
+            goes_on=found.ended_by in ("known", "time"),
+        )
+        if self.horizon is not None:
+            self.horizon = None
+            self.window.remember(map(digest, self.done))
+        self._forget_names()
+
+    def _forget_names(self) -> None:
+        self.done = dict(list(self.done.items())[-DONE_KEPT:])

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, Self, cast
 
 from runops.core import ConfigurationError, RunSnapshot
-from runops.core.discovery import OVERLAP, Listed, Trail, born
+from runops.core.discovery import Listed, Trail, born
 
-VERSION = 1
+VERSION = 2
+READ = (1, VERSION)
+"""The versions that can be read. One that an older release reads as new would begin anew there."""
 
 
 @dataclass
@@ -29,37 +31,21 @@ class TargetMemory:
     doubtful: dict[str, float] = field(default_factory=dict[str, float])
     newest_event: int = 0
 
-    @property
-    def horizon(self) -> float | None:
-        """How far back the next look goes, in unix seconds; None before the first."""
-        return self.trail.horizon
-
-    @property
-    def known(self) -> Collection[str]:
-        """The ids of the runs that were seen already."""
-        return self.trail.open.keys() | self.trail.done.keys()
-
-    def joins(self, runs: Sequence[RunSnapshot]) -> bool:
-        """Whether a look has come back to runs that an earlier one showed: what is older was seen then too."""
-        return bool(runs) and runs[-1].ref.run_id in self.known
-
     def begin(self, found: Listed, since: float) -> None:
         """Take in the first look: runs that are open, or that ended since a moment, are to be reported."""
         for run in reversed(found.runs):
-            place = self.trail.done if _ended_before(run, since) else self.trail.open
-            place[run.ref.run_id] = born(run) or 0.0
-        self.trail.horizon = since if found.newest is None else found.newest - OVERLAP
-        self._forget_what_cannot_come_back()
-
-    def go_on(self, found: Listed) -> None:
-        """Take in a later look."""
+            if not _ended_before(run, since):
+                self.trail.open[run.ref.run_id] = born(run) or 0.0
         self.trail.take(found)
-        self.trail.gap = False
-        self._forget_what_cannot_come_back()
+
+    def go_on(self, found: Listed) -> bool:
+        """Take in a later look; whether runs may have come that none has shown."""
+        self.trail.take(found)
+        gap, self.trail.gap = self.trail.gap, False
+        return gap
 
     def follow(self, run_ids: Collection[str]) -> None:
         """Follow runs that are given by their ids, each once and for all."""
-        self.trail.horizon = 0.0
         wanted = set(run_ids)
         self.trail.done = {run_id: born for run_id, born in self.trail.done.items() if run_id in wanted}
         kept = [run_id for run_id in self.trail.open if run_id in wanted]
@@ -77,11 +63,6 @@ class TargetMemory:
         """A run has been dealt with."""
         self.trail.close(run_id)
         self.doubtful.pop(run_id, None)
-
-    def _forget_what_cannot_come_back(self) -> None:
-        """A run that was born before the horizon counts as past: its id need not be kept to tell that."""
-        horizon = self.trail.horizon or 0.0
-        self.trail.done = {run_id: moment for run_id, moment in self.trail.done.items() if not 0 < moment < horizon}
 
 
 @dataclass
@@ -108,7 +89,7 @@ class Cursor:
             return cls()
         try:
             said = json.loads(text)
-            if said["version"] != VERSION:
+            if said["version"] not in READ:
                 raise ConfigurationError(
                     f"The sensor's cursor has version {said['version']!r}, and this runops writes {VERSION}: "
                     "it was written by another release. Use that one, or reset the cursor to begin anew."

@@ -61,8 +61,12 @@ class Budget:
         Raises:
             OutOfTimeError: There is not.
         """
-        if time.monotonic() + wanted >= self._ends:
+        if not self.has(wanted):
             raise OutOfTimeError
+
+    def has(self, wanted: float) -> bool:
+        """Whether so many seconds are left."""
+        return time.monotonic() + wanted < self._ends
 
     def sleep(self, seconds: float) -> None:
         """A pause, if it ends in time."""
@@ -92,6 +96,10 @@ class Reader:
             OutOfTimeError: The tick is over.
         """
         return self._client.drive(self._within(flow))
+
+    def has_time(self, seconds: float) -> bool:
+        """Whether the tick has time for something that may take so long."""
+        return self._budget.has(seconds)
 
     def look(self, ref: RunRef) -> Look:
         """One look at a run."""

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import dagster as dg
@@ -25,7 +26,6 @@ from runops.core import (
     Verdict,
     arguments,
 )
-from runops.core.discovery import listed
 from runops.core.provider import check_id
 from runops.core.watch import Patience, Watch
 from runops.dagster import _compat
@@ -262,15 +262,17 @@ class SensorTick:
             memory.follow([self.resource.ref(ref).run_id for ref in refs])
             return {}
         parent = reader.provider.family(watched)  # pyright: ignore[reportArgumentType]
-        if memory.horizon is None:
-            since = self.now - self.plan.lookback
-            found = reader.drive(listed(reader.provider, parent, since=since))
+        first, since = not memory.trail.begun, self.now - self.plan.lookback
+        has_time = partial(reader.has_time, request_seconds(self.plan.seconds, self.resource.request_timeout))
+        found = reader.drive(
+            memory.trail.look(reader.provider, parent, since=since if first else None, has_time=has_time)
+        )
+        if first:
             memory.begin(found, since)
+            gap = not found.reaches(since)
         else:
-            since, known, enough = memory.horizon, memory.known, memory.joins
-            found = reader.drive(listed(reader.provider, parent, since=since, known=known, enough=enough))
-            memory.go_on(found)
-        if not found.whole:
+            gap = memory.go_on(found)
+        if gap:
             self._say_gap(asset_key, parent)
         return {run.ref.run_id: run for run in found.runs}
 
