@@ -117,6 +117,7 @@ def listed(
         AnswerError: A page could not be had.
         ConfigurationError: The list names no parents of this kind.
     """
+    everyones = provider.listing is not None and provider.listing.filtered
     seen = _Seen()
     while True:
         if seen.pages and _is_long(seen.pages, len(seen.entries)):
@@ -131,7 +132,7 @@ def listed(
             # Behind the last page there is nothing.
             return seen.end("end")
         try:
-            page = _all_on(provider, content, parent)
+            page = provider.page(content, {} if everyones else parent)
         except MalformedAnswer:
             if not seen.pages:
                 raise
@@ -139,7 +140,8 @@ def listed(
         if seen.repeats(page):
             # The list does not turn its pages.
             return seen.end("limit")
-        ours = [look.snapshot for look in provider.page(content, parent).looks]
+        looks = provider.page(content, parent).looks if everyones else page.looks
+        ours = [look.snapshot for look in looks]
         entries = seen.add(page, ours)
         if _is_last(provider, len(entries) + len(page.unread)):
             return seen.end("end")
@@ -191,12 +193,6 @@ def _is_long(pages: int, runs: int) -> bool:
 def _is_older(births: Sequence[float | None], since: float) -> bool:
     tail = [moment for moment in births if moment is not None][-TAIL:]
     return bool(tail) and all(moment < since for moment in tail)
-
-
-def _all_on(provider: Provider, content: bytes, parent: Mapping[str, str]) -> Page:
-    listing = provider.listing
-    everyones = listing is not None and listing.filtered
-    return provider.page(content, {} if everyones else parent)
 
 
 def _is_last(provider: Provider, items: int) -> bool:

@@ -28,11 +28,13 @@ FEWEST = 50
 """Entries at the top of a list that are remembered, however old they are."""
 MOST = 1_200
 """Entries that are remembered at the most: somewhat more than a look reads."""
-MOST_GONE = 1_000
+MOST_GONE = 2_000
 GONE_SECONDS = 86_400.0
 """How long an entry that went out of sight is remembered: a lagging replica may show it again."""
-DEEP_EVERY = 10
+DEEP_EVERY = 5
 """One look in so many reads as far back as late runs may be entered."""
+DEEPEST = 3
+"""Pages that the other looks read at the least where late runs were found so far down lately."""
 ONE_IN = 4
 """Of the runs of other parents, one in so many is remembered: they only mark places in the order."""
 _DIGITS = 8
@@ -182,7 +184,7 @@ class Window:
             goes_on: Whether what is remembered below it still holds: it ended where nothing was new.
         """
         late = [entry.page + 1 for entry in entries[seen.first + 1 :] if entry.run_id in news]
-        learnt = max(late, default=1)
+        learnt = min(max(late, default=1), DEEPEST)
         self.depth = max(learnt, self.depth // 2 if self.deep else self.depth)
         old = self.order or []
         shown = frozenset(seen.digests)
@@ -207,17 +209,20 @@ class Window:
     def remember(self, digests: Iterable[str]) -> None:
         """Keep entries that are out of sight, for a day and so many at the most."""
         now = self.at or 0.0
+        fresh = dict.fromkeys(digests)
+        elsewhere = {*(self.order or ()), *fresh}
+        gone = {
+            hour: "".join(each for each in _cut(text) if each not in elsewhere)
+            for hour, text in self.gone.items()
+            if int(hour) * 3600 > now - GONE_SECONDS
+        }
         hour = str(int(now // 3600))
-        kept = frozenset([*(self.order or ()), *(each for text in self.gone.values() for each in _cut(text))])
-        fresh = [each for each in digests if each not in kept]
-        gone = {key: text for key, text in self.gone.items() if int(key) * 3600 > now - GONE_SECONDS}
-        if fresh:
-            gone[hour] = gone.pop(hour, "") + "".join(fresh)
+        gone[hour] = gone.pop(hour, "") + "".join(fresh)
         left = MOST_GONE * _DIGITS
         self.gone = {}
-        for key, text in reversed(gone.items()):
-            if left > 0:
-                self.gone = {key: text[-left:], **self.gone}
+        for hour, text in reversed(gone.items()):
+            if text and left > 0:
+                self.gone = {hour: text[-left:], **self.gone}
                 left -= len(text)
         self._known = None
 
