@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cached_property
 from hashlib import blake2b
 from types import MappingProxyType
@@ -21,10 +21,12 @@ from pydantic import (
     Field,
     FiniteFloat,
     ValidationError,
+    ValidationInfo,
     WrapValidator,
     create_model,
 )
 
+from runops.core import times
 from runops.core.cadence import Cadence
 from runops.core.errors import ConfigurationError, MalformedAnswer, NotSupported, UnknownStateError
 from runops.core.policy import OutcomePolicy, Verdict
@@ -41,16 +43,10 @@ NO_STATUS = "without a status"
 # --- what comes in ---------------------------------------------------------------------------------------------
 
 
-def _moment(value: object) -> datetime | None:
-    """An aware time, or None: absent, null, empty, zero and unreadable times all mean "not yet"."""
-    if not isinstance(value, str):
-        return None
-    try:
-        moment = datetime.fromisoformat(value.strip())
-        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None
-    return None if moment.year < 1971 else moment
+def _moment(value: object, field: ValidationInfo) -> datetime | None:
+    """An aware time, or None. An end that is told in a way nobody can read is an end all the same."""
+    found = times.moment(value)
+    return None if found == times.UNREADABLE and field.field_name != "finished_at" else found
 
 
 def _or_none(value: object, parse: Callable[[object], Any]) -> Any:
@@ -83,7 +79,8 @@ class RunBody(Part):
     """The fields that we read of a provider's run object. Only the id and the status are required.
 
     A subclass declares its fields under the provider's own names (by ``validation_alias`` where ours differ),
-    and names in ``DETAILS`` those that people may see. Everything else in the payload is never read.
+    and names in ``DETAILS`` those that people may see. Everything else in the payload is never read. A ``finished_at``
+    that is given and cannot be read is :data:`runops.core.times.UNREADABLE`: the run has ended, nobody knows when.
     """
 
     model_config = ConfigDict(coerce_numbers_to_str=True)
@@ -518,7 +515,7 @@ class Provider:
             progress=body.progress(),
             created_at=body.created_at,
             started_at=body.started_at,
-            finished_at=body.finished_at,
+            finished_at=None if body.finished_at == times.UNREADABLE else body.finished_at,
             url=self.url(ref, details),
             details=details,
         )
