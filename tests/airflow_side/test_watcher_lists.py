@@ -84,7 +84,7 @@ class Watched:
             )
 
         hook: Any = SimpleNamespace(async_client=async_client)
-        trigger._hook = lambda: hook  # pyright: ignore[reportPrivateUsage]
+        trigger._hook = lambda: hook
 
         async def collect() -> None:
             async for event in trigger.run():

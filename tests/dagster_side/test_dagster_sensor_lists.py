@@ -169,13 +169,13 @@ def test_a_list_that_is_too_slow_for_a_tick_is_read_on_in_the_next(daemon: Any, 
         clock.now += 7
         return answer(request)
 
-    service.answer = slow  # pyright: ignore[reportAttributeAccessIssue]
+    service.answer = slow
     for _ in range(4):
         began = clock.now
         watch.tick()
         assert clock.now - began <= 36 + 9
     assert watch.gaps, "a tick that did not come to what was known says so"
-    service.answer = answer  # pyright: ignore[reportAttributeAccessIssue]
+    service.answer = answer
     for _ in range(6):
         clock.now += TICK
         watch.tick()
