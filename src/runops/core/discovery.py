@@ -460,6 +460,14 @@ class Trail:
         found = yield from listed(
             provider, parent, since=min(back), known=known, depth=self.window.depth, has_time=has_time
         )
+        if found.stop == "limit" and not self.window.short:
+            logger.warning(
+                "The list of %s runs of %s can be read back over %d runs only: one that shows up below them, because "
+                "its creation time is further back, is missed.",
+                provider.name,
+                named(parent),
+                len(found.entries),
+            )
         unread = found.unread.difference(self.unread)
         if unread:
             logger.warning(
@@ -484,11 +492,11 @@ class Trail:
             if run.phase is not None or (not first and self._is_new(run, places[run_id], found)):
                 self.open[run_id] = born(run) or 0.0
                 followed.append(run_id)
-        if not first:
-            new_unread = bool(found.unread.difference(self.unread))
-            self.gap = self.gap or new_unread or self._misses(found, seen, followed)
+        new_unread = bool(found.unread.difference(self.unread))
         self.unread = sorted(found.unread)
         self._remember(found, seen, () if first else followed)
+        if not first:
+            self.gap = self.gap or new_unread or self._misses(found, seen)
         return followed
 
     def close(self, run_id: str) -> None:
@@ -520,24 +528,18 @@ class Trail:
         horizon = self.horizon or 0.0
         return horizon if found.at is None else min(horizon, found.at - OVERLAP)
 
-    def _misses(self, found: Listed, seen: Comparison, followed: Collection[str]) -> bool:
+    def _misses(self, found: Listed, seen: Comparison) -> bool:
         """Whether runs may have come that no look has shown."""
-        if self.horizon is not None:
-            # A watch that has waited for a time to come has seen nothing until then.
-            return found.at is not None and self.horizon > found.at
         if found.ended_by not in ("limit", "time"):
             return False
         if seen.last < 0:
             return True
         if found.ended_by == "time":
             return False
-        entries = found.order
-        end = len(entries) - max(len(entries) // TAIL, 1)
-        late = any(entry.run_id in followed for entry in entries[max(seen.first, end) :])
-        below = len(entries) - 1 - seen.last
-        pushed_out = below > 0 if seen.bottom else not seen.floor and below > max(len(entries) // TAIL, 30)
+        below = len(found.order) - 1 - seen.last
+        pushed_out = below > 0 if seen.bottom else not seen.floor and below > max(len(found.order) // TAIL, 30)
         ahead = found.at is not None and found.oldest is not None and found.oldest > found.at
-        return late or pushed_out or ahead
+        return pushed_out or ahead or self.window.disordered
 
     def _remember(self, found: Listed, seen: Comparison, news: Collection[str]) -> None:
         self.window.take(
@@ -549,7 +551,10 @@ class Trail:
             end=found.ended_by == "end",
             goes_on=found.ended_by in ("known", "time"),
         )
+        self.window.short = found.ended_by == "limit" or (self.window.short and found.ended_by in ("known", "time"))
         if self.horizon is not None:
+            # A watch that has waited for a time to come has seen nothing until then.
+            self.gap = self.gap or (found.at is not None and self.horizon > found.at)
             self.horizon = None
             self.window.remember(map(digest, self.done))
         self._forget_names()

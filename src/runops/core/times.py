@@ -50,7 +50,11 @@ def moment(value: object) -> datetime | None:
 
 def _is_placeholder(text: str) -> bool:
     # A zero in any form, 0000-00-00T00:00:00 too, is no time; neither is a mere dash, or the end of the calendar.
-    return text.lower() in _NOT_YET or text.startswith("9999-") or not re.search(r"[^\W0_]", text.rstrip("Zz").replace("T", ""))
+    return (
+        text.lower() in _NOT_YET
+        or text.startswith("9999-")
+        or not re.search(r"[^\W0_]", text.rstrip("Zz").replace("T", ""))
+    )
 
 
 def _in_use(found: datetime | None) -> datetime | None:

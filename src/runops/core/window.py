@@ -35,6 +35,8 @@ DEEP_EVERY = 5
 """One look in so many reads as far back as late runs may be entered."""
 DEEPEST = 3
 """Pages that the other looks read at the least where late runs were found so far down lately."""
+DISPLACED = 20
+"""Entries known before that must stand above a new one before it counts as entered late."""
 ONE_IN = 4
 """Of the runs of other parents, one in so many is remembered: they only mark places in the order."""
 _DIGITS = 8
@@ -98,6 +100,8 @@ class Window:
         depth: Pages that each look reads at least: as far down as late runs were found lately.
         looks: How many there were.
         at: The time of the last one, in unix seconds; None if unknown.
+        late: When the last run was found that had been entered far below others, in unix seconds; None if never.
+        short: Whether the last look could not go back as far as late runs may be entered.
     """
 
     order: list[str] | None = None
@@ -106,6 +110,8 @@ class Window:
     depth: int = 1
     looks: int = 0
     at: float | None = None
+    late: float | None = None
+    short: bool = False
 
     _known: frozenset[str] | None = field(default=None, init=False, repr=False, compare=False)
 
@@ -119,6 +125,8 @@ class Window:
             "depth": self.depth,
             "looks": self.looks,
             "at": self.at,
+            "late": self.late,
+            "short": self.short,
         }
 
     @classmethod
@@ -135,6 +143,8 @@ class Window:
             depth=int(given.get("depth") or 1),
             looks=int(given.get("looks") or 0),
             at=given.get("at"),
+            late=given.get("late"),
+            short=bool(given.get("short")),
         )
 
     def __contains__(self, run_id: object) -> bool:
@@ -151,6 +161,11 @@ class Window:
     def since(self, now: float) -> float:
         """How far back a run may be entered that came after the last look, in unix seconds."""
         return min(now, now if self.at is None else self.at) - LATE_SECONDS
+
+    @property
+    def disordered(self) -> bool:
+        """Whether runs have been entered far below others lately, so that more may follow."""
+        return self.late is not None and self.at is not None and self.at - self.late < LATE_SECONDS
 
     def compare(self, entries: Sequence[Entry]) -> Comparison:
         """A look beside what is remembered."""
@@ -186,6 +201,8 @@ class Window:
         late = [entry.page + 1 for entry in entries[seen.first + 1 :] if entry.run_id in news]
         learnt = min(max(late, default=1), DEEPEST)
         self.depth = max(learnt, self.depth // 2 if self.deep else self.depth)
+        if any(entry.run_id in news for entry in entries[seen.first + DISPLACED :]):
+            self.late = now
         old = self.order or []
         shown = frozenset(seen.digests)
         below = _below(old, seen.digests[seen.last] if seen.last >= 0 else None)

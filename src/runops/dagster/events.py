@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -30,13 +30,17 @@ class ReportedRuns:
         self._instance = instance
         self._asset_key = asset_key
         self._after = self.newest = after
-        self._found: set[RunRef] | None = None
+        self._found: dict[RunRef, None] | None = None
         self._judged: set[RunRef | None] | None = None
 
     def __contains__(self, ref: RunRef) -> bool:
         if self._found is None:
-            self._found = set(self._read())
+            self._found = {ref: None for _, ref in sorted(self._read(), key=lambda pair: pair[0])}
         return RunRef(provider=ref.provider, run_id=ref.run_id) in self._found
+
+    def read_so_far(self, most: int) -> Sequence[RunRef]:
+        """The runs that the log was found to show, the newest of them last; none if it was not read."""
+        return list(self._found or ())[-most:]
 
     def judged(self, ref: RunRef) -> bool:
         """Whether the check's history shows a run; asked only of one that the log shows."""
@@ -45,7 +49,7 @@ class ReportedRuns:
             self._judged = {_run_of(metadata) for metadata in evaluations}
         return RunRef(provider=ref.provider, run_id=ref.run_id) in self._judged
 
-    def _read(self) -> Iterator[RunRef]:
+    def _read(self) -> Iterator[tuple[int, RunRef]]:
         wanted = dg.AssetRecordsFilter(asset_key=self._asset_key, after_storage_id=self._after)
         for fetch in (self._instance.fetch_materializations, self._instance.fetch_observations):
             cursor: str | None = None
@@ -56,7 +60,7 @@ class ReportedRuns:
                     event = record.asset_materialization or record.event_log_entry.asset_observation
                     ref = _run_of(event.metadata) if event else None
                     if ref is not None:
-                        yield ref
+                        yield record.storage_id, ref
                 if not page.has_more:
                     break
                 cursor = page.cursor

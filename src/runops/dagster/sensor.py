@@ -28,6 +28,7 @@ from runops.core import (
 )
 from runops.core.provider import check_id
 from runops.core.watch import Patience, Watch
+from runops.core.window import digest
 from runops.dagster import _compat
 from runops.dagster.cursor import Cursor, TargetMemory
 from runops.dagster.events import AssetEvent, ReportedRuns, events_of, submitted_by_dagster
@@ -286,6 +287,7 @@ class SensorTick:
         failures = 0
         for run_id in list(memory.trail.open):
             if self.reported >= MOST_RUNS:
+                self._take_in_log(memory, log)
                 return False
             try:
                 self._follow(reader, memory, asset_key, run_id, found.get(run_id), log)
@@ -294,10 +296,28 @@ class SensorTick:
                 self._say_broken(f"{asset_key.to_user_string()}, run {run_id}", error)
             if run_id in memory.trail.open:
                 memory.put_last(run_id)
-            memory.newest_event = log.newest
             if failures >= MOST_FAILURES:
                 break
+        self._take_in_log(memory, log)
         return True
+
+    def _take_in_log(self, memory: TargetMemory, log: ReportedRuns) -> None:
+        """Take in the runs that a tick reported whose cursor was lost; after that the log need not be read again.
+
+        A list may show such a run only later again, from a replica that lags.
+        """
+        again = False
+        if memory.newest_event and memory.trail.begun:
+            for ref in log.read_so_far(MOST_RUNS):
+                if ref.provider != self.resource.declaration.name or ref.run_id in memory.trail:
+                    continue
+                if log.judged(ref):
+                    memory.trail.window.remember([digest(ref.run_id)])
+                else:
+                    memory.trail.open[ref.run_id] = 0.0
+                    again = True
+        if not again:
+            memory.newest_event = log.newest
 
     def _follow(
         self,
@@ -315,7 +335,8 @@ class SensorTick:
         except RunNotFound as error:
             if memory.doubted_for(run_id, self.now) >= MISSING_GRACE:
                 memory.close(run_id)
-                self._say_lost(asset_key, ref, error)
+                if ref not in log:
+                    self._say_lost(asset_key, ref, error)
             return
         except UnknownStateError as error:
             snapshot = RunSnapshot(ref=ref, state=error.word, reason=str(error), url=reader.provider.url(ref))
