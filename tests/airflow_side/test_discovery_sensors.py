@@ -298,6 +298,18 @@ def test_the_chosen_moment_is_logged_once_and_stays_over_a_retry(host: Any, caps
     assert "since 2026-03-04T00:00:00Z: the end of the previous successful DAG run's data interval." in told[0]
 
 
+def test_in_reschedule_mode_a_list_that_is_too_short_is_told_once_and_not_at_each_look(
+    host: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("runops.core.discovery.MOST_PAGES", 1)
+    for _ in range(120):
+        host.emulator.create_run("nyx", script="running", parents={"config_name": "theirs"})
+    task = NyxConfigSensor(task_id="find", config_name="nightly", which="next", timeout=600, mode="reschedule")
+    host.run(task, host.context())
+    assert len(host.emulator.requests(provider="nyx", action="list")) > 5
+    assert caplog.text.count("does not go back as far as") == 1
+
+
 # --- what a DAG may say ---
 
 

@@ -26,6 +26,8 @@ SHORTEST_PAGE = 20
 """Runs that a page counts for at the least, so that a look at a list of tiny pages has an end."""
 TAIL = 10
 """Runs at the end of a page that must be older than a moment before it counts as reached: one may have a wrong time."""
+UNMARKED = 30
+"""Entries in a row of which none may be remembered although they are old: of other parents' runs only some are."""
 OVERLAP = 600.0
 """Seconds by which the watches of the first release went back behind the newest run that they knew."""
 DONE_KEPT = 20
@@ -537,7 +539,7 @@ class Trail:
         if found.ended_by == "time":
             return False
         below = len(found.order) - 1 - seen.last
-        pushed_out = below > 0 if seen.bottom else not seen.floor and below > max(len(found.order) // TAIL, 30)
+        pushed_out = below > 0 if seen.bottom else not seen.floor and below > max(len(found.order) // 10, UNMARKED)
         ahead = found.at is not None and found.oldest is not None and found.oldest > found.at
         return pushed_out or ahead or self.window.disordered
 
