@@ -51,7 +51,7 @@ def test_without_airflow_a_class_says_what_to_install(name: str) -> None:
 
 FINAL = {
     "RunCancelled", "RunRejected", "UnknownStateError", "AuthError", "RunNotFound", "SubmitUncertainError",
-    "RequestRefused", "ConfigurationError",
+    "RequestRefused", "ConfigurationError", "SensorRunFailed",
 }  # fmt: skip
 RETRIED = {
     "RunFailed", "RunTimedOut", "PollingError", "ServiceUnavailable", "ConflictError", "TriggerCrashed",

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from runops.airflow._compat import TaskDeferred
-from runops.airflow.exceptions import PollingError, RunFailed, RunTimedOut
+from runops.airflow.exceptions import PollingError, RunTimedOut, SensorRunFailed
 from runops.airflow.trigger import read_end
 
 
@@ -97,7 +97,7 @@ def test_another_trigger_after_a_crash_keeps_max_paused_where_the_provider_says_
 def test_a_late_result_is_waited_for_once_over_a_deferral(host: Any, sensors: Any) -> None:
     run = host.made("nyx", script="no_result", seconds=10)
     ended = host.run(sensors["nyx"](task_id="w", **run, deferrable=True))
-    assert type(ended.error) is RunFailed
+    assert type(ended.error) is SensorRunFailed
     assert len(ended.deferrals) == 1
     first_seen = host.clock.began + 10
     assert 60 <= host.clock.now - first_seen <= 66

@@ -7,7 +7,14 @@ from typing import Any
 import pytest
 
 from runops.airflow._compat import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
-from runops.airflow.exceptions import RunCancelled, RunFailed, RunRejected, RunTimedOut, UnknownStateError
+from runops.airflow.exceptions import (
+    RunCancelled,
+    RunFailed,
+    RunRejected,
+    RunTimedOut,
+    SensorRunFailed,
+    UnknownStateError,
+)
 from runops.core import NYX_GATE, Verdict
 
 KEYS = {
@@ -69,7 +76,7 @@ DEFAULTS = {
     "succeeded": ("succeed", None),
     "degraded": ("skip", AirflowSkipException),
     "exhausted": ("skip", AirflowSkipException),
-    "failed": ("fail", RunFailed),
+    "failed": ("fail", SensorRunFailed),
     "cancelled": ("fail", RunCancelled),
 }
 

@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from airflow.sdk import DAG, XComArg
 
-from runops.airflow import NexioRunSensor, OnepinRunSensor, RunSensor, RunTrigger
+from runops.airflow import NexioRunSensor, OnepinRunSensor, RunSensor, RunTrigger, trigger
 from runops.airflow._compat import AirflowSkipException, renders_in_triggerer
+from runops.airflow.exceptions import TriggerCrashed
 
 pytestmark = pytest.mark.skipif(not renders_in_triggerer(), reason="needs Airflow 3.3 or newer")
 
 WORKFLOW = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
 
 
-def begun(task: Any, **rendered: str) -> RunTrigger:
+def begun(task: Any, *, environment: bool = True, **rendered: str) -> RunTrigger:
     """The trigger as the triggerer makes it: from a row, with the task's fields rendered."""
     given = task.start_trigger_args
     assert given.trigger_cls == "runops.airflow.trigger.RunTrigger"
     waits = RunTrigger(**json.loads(json.dumps(given.trigger_kwargs, allow_nan=False)))
     waits.task_instance = SimpleNamespace(task_id=task.task_id, task=task)  # pyright: ignore[reportAttributeAccessIssue]
     assert set(waits.template_fields) == set(task.template_fields)
-    waits.render_template_fields({"params": rendered}, task.get_template_env())
+    waits.render_template_fields({"params": rendered}, task.get_template_env() if environment else None)
     return waits
 
 
@@ -110,3 +112,157 @@ def test_a_dag_with_it_can_be_stored_by_airflow() -> None:
     stored = again.get_task("w")
     assert stored.start_from_trigger is True
     assert stored.start_trigger_args.trigger_cls == "runops.airflow.trigger.RunTrigger"
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "a-run",
+        "{{ params.run }}",
+        "{{ dag_run.conf['run'] }}",
+        "{{ dag_run['conf'].run }}",
+        "{{ ds_nodash }}-{{ ts }}-{{ logical_date | ds }}-{{ data_interval_end }}",
+        "{{ ti.task_id }}-{{ task_instance.run_id }}-{{ task.task_id }}-{{ dag.dag_id }}",
+        "{{ macros.ds_add(ds, -1) }}",
+        "{{ var.value.run }}{{ var.json.runs.nightly }}",
+        "{% for run in params.runs %}{{ loop.index }}{{ run }}{% endfor %}",
+        "{% set run = params.run %}{{ run | upper }}",
+        "{{ range(3) | join }}",
+    ],
+)
+def test_what_a_triggerer_renders_as_a_worker_does_begins_there(template: str) -> None:
+    with DAG("d", schedule=None, user_defined_macros={"mine": str}, user_defined_filters={"mine": str}):
+        task = NexioRunSensor(task_id="w", run_id=template, deferrable=True, start_from_trigger=True)
+    assert task.start_trigger_args is not None
+    assert task.start_from_trigger is True
+
+
+@pytest.mark.parametrize(
+    ("template", "why"),
+    [
+        ("{{ ti.xcom_pull('a') }}", "run_id: ti.xcom_pull needs a worker"),
+        ("{{ ti['xcom_pull']('a') }}", "run_id: ti.xcom_pull needs a worker"),
+        ("{{ task_instance.xcom_pull('a') }}", "task_instance.xcom_pull"),
+        ("{{ ti }}", "ti needs a worker"),
+        ("{{ ti | attr('xcom_pull') }}", "ti needs a worker"),
+        ("{% set t = ti %}{{ t.xcom_pull('a') }}", "ti needs a worker"),
+        ("{% if params.a %}{{ ti.xcom_pull('a') }}{% endif %}", "ti.xcom_pull"),
+        ("{% macro m(t) %}{{ t.xcom_pull('a') }}{% endmacro %}{{ m(ti) }}", "ti needs a worker"),
+        ("{{ prev_start_date_success }}", "prev_start_date_success"),
+        ("{{ prev_end_date_success | ds }}", "prev_end_date_success"),
+        ("{{ prev_data_interval_end_success }}", "prev_data_interval_end_success"),
+        ("{{ ti.try_number }}", "ti.try_number"),
+        ("{{ dag_run.get_task_instances() }}", "dag_run.get_task_instances"),
+        ("{{ dag.params }}", "dag.params"),
+        ("{{ task.retries }}", "task.retries"),
+        ("{{ conn.nexio_default.host }}", "conn.nexio_default"),
+        ("{{ inlet_events }}", "inlet_events"),
+        ("{{ triggering_asset_events }}", "triggering_asset_events"),
+        ("{{ task_state_store.get('a') }}", "task_state_store"),
+        ("{{ mine('a') }}", "mine needs a worker"),
+        ("{{ lipsum() }}", "lipsum is a macro of the DAG"),
+        ("{{ params.a | mine }}", "No filter named 'mine'"),
+        ("{{ params.a | upper }}", "upper is a filter of the DAG"),
+        ("{% do params.a %}", "unknown tag 'do'"),
+        ("{% include 'a.txt' %}", "a template file"),
+        ("{{ params.", "its template cannot be read"),
+    ],
+)
+def test_what_needs_a_worker_begins_on_one_and_the_log_says_why(
+    host: Any, capsys: pytest.CaptureFixture[str], template: str, why: str
+) -> None:
+    macros: dict[str, Any] = {"mine": str, "lipsum": str}
+    with DAG("d", schedule=None, user_defined_macros=macros, user_defined_filters={"mine": str, "upper": str}):
+        task = NexioRunSensor(task_id="w", run_id=template, deferrable=True, start_from_trigger=True)
+        nested = RunSensor(
+            task_id="n", provider="onepin", run_id="r", parents={"workflow_id": template}, deferrable=True,
+            start_from_trigger=True,
+        )  # fmt: skip
+    for each in (task, nested):
+        assert each.start_trigger_args is None
+        assert each.start_from_trigger is False
+    rendered_on_a_worker(task, run_id=host.made("nexio")["run_id"])
+    assert host.run(task).result["outcome"] == "succeeded"
+    out = capsys.readouterr().out
+    assert out.count("start_from_trigger is set, but the task begins on a worker: ") == 1
+    assert why in out
+
+
+def rendered_on_a_worker(task: Any, run_id: str) -> None:
+    """Let the task's templates be rendered to this, whatever they say."""
+    with pytest.MonkeyPatch.context() as patch:
+        fields = {"run_id": run_id}
+        patch.setattr(type(task), "render_template", lambda self, value, *_: fields.get(name_of(self, value), value))
+        task.render_template_fields({})
+
+
+def name_of(task: Any, value: Any) -> str:
+    return next(name for name in task.template_fields if getattr(task, name) is value)
+
+
+def test_a_setting_of_the_dag_that_changes_how_templates_are_rendered_needs_a_worker() -> None:
+    import jinja2
+
+    made: list[Any] = []
+    settings: list[dict[str, Any]] = [
+        {"render_template_as_native_obj": True},
+        {"jinja_environment_kwargs": {"variable_start_string": "<<"}},
+        {"template_undefined": jinja2.DebugUndefined},
+    ]
+    for setting in settings:
+        with DAG("d", schedule=None, **setting):
+            made.append(NexioRunSensor(task_id="w", run_id="<<run>>", deferrable=True, start_from_trigger=True))
+    assert [task.start_trigger_args for task in made] == [None, None, None]
+
+
+def test_what_would_end_a_whole_triggerer_needs_a_worker() -> None:
+    from airflow.sdk import Asset, AssetAlias, Param
+
+    given: dict[str, Any] = {"run_id": "r", "deferrable": True, "start_from_trigger": True}
+    with DAG("d", schedule=None, params={"a": Param(type="string")}):
+        plain = NexioRunSensor(task_id="plain", inlets=[Asset("a")], params={"b": 1}, **given)
+        others = [
+            NexioRunSensor(task_id="alias", inlets=[AssetAlias("a")], **given),
+            NexioRunSensor(task_id="reference", inlets=[Asset.ref(name="a")], **given),
+            NexioRunSensor(task_id="param", params={"b": Param(1, type="integer")}, **given),
+        ]
+    assert plain.start_from_trigger is True
+    assert [task.start_from_trigger for task in others] == [False, False, False]
+
+
+def test_a_template_file_needs_a_worker() -> None:
+    class FromFile(NexioRunSensor):
+        template_ext = (".txt",)
+
+    task = FromFile(task_id="w", run_id="runs/nightly.txt", deferrable=True, start_from_trigger=True)
+    assert task.start_trigger_args is None
+
+
+def test_a_name_that_is_not_there_is_an_error_in_the_triggerer_too_and_nothing_is_sent(host: Any) -> None:
+    task = NexioRunSensor(task_id="w", run_id="run-{{ params.other }}", deferrable=True, start_from_trigger=True)
+    waits = begun(task, run="a-run", environment=False)
+    event = asyncio.run(payload_of(waits))
+    assert (event["kind"], event["error"]) == ("error", "TriggerCrashed")
+    assert "has no attribute 'other'" in event["message"]
+    assert host.emulator.requests() == []
+    with pytest.raises(TriggerCrashed, match="could not be rendered in the triggerer: UndefinedError"):
+        task.resume_execution("execute_complete", {"event": event}, host.context())
+
+
+def test_a_template_that_waits_for_an_answer_that_never_comes_ends_and_says_so(
+    host: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Silent:
+        @property
+        def run(self) -> str:
+            threading.Event().wait()
+            return "never"
+
+    monkeypatch.setattr(trigger, "AIRFLOW_SECONDS", 0.2)
+    task = NexioRunSensor(task_id="w", run_id="{{ params.run }}", deferrable=True, start_from_trigger=True)
+    waits = begun(task, environment=False)
+    waits.render_template_fields({"params": Silent()})
+    event = asyncio.run(payload_of(waits))
+    assert (event["kind"], event["error"]) == ("error", "TriggerCrashed")
+    assert "did not answer within 0.2 s when asked for what the task's templates name" in event["message"]
+    assert host.emulator.requests() == []

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         TaskDeferralTimeout,
         TaskDeferred,
     )
+    from jinja2 import Environment
 else:
     try:
         from airflow.sdk import conf
@@ -72,6 +73,7 @@ __all__ = [
     "renders_in_triggerer",
     "stats",
     "task_state_store",
+    "template_environment",
 ]
 
 
@@ -122,6 +124,16 @@ def heartbeat_seconds() -> float:
 def renders_in_triggerer() -> bool:
     """Whether a triggerer fills templates, so that a task may begin there."""
     return hasattr(BaseTrigger, "render_template_fields")
+
+
+def template_environment(**options: Any) -> Environment:
+    """The Jinja environment in which a triggerer renders: without the macros, filters and files of any DAG.
+
+    :param options: As Jinja's ``Environment`` takes them.
+    """
+    from airflow.sdk.definitions._internal.templater import SandboxedEnvironment
+
+    return SandboxedEnvironment(cache_size=0, **options)
 
 
 def stats() -> Any:

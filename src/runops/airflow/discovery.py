@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
 from runops.airflow._compat import AirflowTaskTimeout
-from runops.airflow.exceptions import as_airflow, in_airflow_terms
+from runops.airflow.exceptions import RunFailed, SensorRunFailed, as_airflow, in_airflow_terms
 from runops.airflow.memory import Memory
 from runops.airflow.sensor import WaitingSensor
 from runops.airflow.settle import RUN_ID, publish
@@ -204,6 +204,11 @@ class RunDiscoverySensor(WaitingSensor):
         if ref is None:
             raise ConfigurationError("No run was found yet.")
         return ref
+
+    @property
+    def failed_error(self) -> type[RunFailed]:
+        """A retry may find a newer run, but never another first one."""
+        return RunFailed if self.which == "latest" else SensorRunFailed
 
     def _settle(self, context: Any, snapshot: RunSnapshot) -> RunResult:
         if snapshot.run_ended:

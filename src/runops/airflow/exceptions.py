@@ -3,8 +3,11 @@
 ==========================  =======================================  ===================  =======================
 exception                   raised when                              retried by Airflow   softened by soft_fail
 ==========================  =======================================  ===================  =======================
-``RunFailed``               the run failed                           yes; an operator     yes
-                                                                     submits anew
+``RunFailed``               the run of an operator failed, or the    yes; an operator     yes
+                            latest one that a discovery sensor       submits anew, a
+                            found                                    sensor looks anew
+``SensorRunFailed``         the run of any other sensor failed (a    no                   yes
+                            ``RunFailed`` too)
 ``RunCancelled``            the run was cancelled                    no                   yes
 ``RunTimedOut``             ``timeout`` or ``max_paused`` ended an   yes; an operator     yes, but never when it
                             operator's wait, or                      re-attaches          was ``execution_timeout``
@@ -62,6 +65,10 @@ class RunEnded(AirflowException):
 
 class RunFailed(RunEnded):
     """The run failed. A retry of an operator submits anew."""
+
+
+class SensorRunFailed(RunFailed, AirflowFailException):
+    """The run that a sensor waits for failed. A retry would read the same run, so there is none."""
 
 
 class RunCancelled(RunEnded, AirflowFailException):

@@ -13,6 +13,7 @@ from airflow.sdk.log import mask_secret
 
 from runops.airflow import exceptions
 from runops.airflow._compat import AirflowNotFoundException, connection_of
+from runops.airflow.bounds import AIRFLOW_SECONDS, within
 from runops.airflow.exceptions import in_airflow_terms
 from runops.core import AnswerError, AsyncRunClient, AuthError, Provider, RunClient, find
 from runops.core.errors import ConfigurationError
@@ -59,10 +60,15 @@ class RunHook(BaseHook):
             return RunClient(self.provider, **{**self._settings, **settings})
 
     async def async_client(self, **settings: Any) -> AsyncRunClient:
-        """A client for the triggerer; an async context manager. Takes and raises what :meth:`client` does."""
+        """A client for the triggerer; an async context manager. Takes and raises what :meth:`client` does.
+
+        :raises TriggerCrashed: Airflow did not give the connection in time.
+        """
         with in_airflow_terms():
             try:
-                connection = await connection_of(self.conn_id)
+                connection = await within(
+                    AIRFLOW_SECONDS, f"the connection {self.conn_id!r}", connection_of(self.conn_id)
+                )
             except AirflowNotFoundException:
                 raise self._missing() from None
             return AsyncRunClient(self.provider, **{**client_settings(self.provider, connection), **settings})

@@ -250,7 +250,7 @@ class RunOperator(RunWaiting):
         if record is None or crashes > MOST_CRASHES:
             snapshot = self._last_look(ref, None, "timeout")
             if not snapshot.run_ended:
-                raise self._crashed(ref, error)
+                raise self._crashed(context, ref, error)
             return self._settle(context, snapshot)
         memory.update(crashes=crashes)
         self._running = context, ref

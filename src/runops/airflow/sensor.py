@@ -14,11 +14,12 @@ from airflow.sdk import BaseSensorOperator, PokeReturnValue
 from airflow.triggers.base import StartTriggerArgs
 
 from runops.airflow._compat import AirflowRescheduleException, AirflowSkipException, conf, renders_in_triggerer
-from runops.airflow.exceptions import SensorTimedOut, as_airflow, in_airflow_terms
+from runops.airflow.exceptions import SensorRunFailed, SensorTimedOut, as_airflow, in_airflow_terms
 from runops.airflow.link import RunLink
 from runops.airflow.memory import Memory
 from runops.airflow.metrics import erred
 from runops.airflow.settle import publish
+from runops.airflow.templates import needs_worker
 from runops.airflow.trigger import timed_out
 from runops.airflow.waiting import LATE_SECONDS, Follower, RunWaiting
 from runops.core import FinalError, OutcomePolicy, PollingError, RunopsError, RunRef, RunResult, RunSnapshot, find
@@ -61,6 +62,7 @@ class WaitingSensor(RunWaiting, BaseSensorOperator):
 
     operator_extra_links = (RunLink(),)
     timed_out_error = SensorTimedOut
+    failed_error = SensorRunFailed
     parent_fields: ClassVar[tuple[str, ...]] = ()
     """Attributes that hold the parents, where they are arguments of their own."""
 
@@ -265,7 +267,9 @@ class WaitingSensor(RunWaiting, BaseSensorOperator):
             raise
         except Exception as error:
             if self.never_fail:
-                raise AirflowSkipException(f"Skipped, because never_fail is set: {error}") from None
+                skipped = f"Skipped, because never_fail is set: {error}"
+                self.log.warning("%s", skipped)
+                raise AirflowSkipException(skipped) from None
             raise
 
 
@@ -274,6 +278,16 @@ class _StartTriggerArgs:
 
     def __get__(self, task: RunSensor | None, owner: type) -> StartTriggerArgs | None:
         return None if task is None else task.started_in_triggerer()
+
+
+class _StartFromTrigger:
+    """Whether a sensor starts there. A triggerer builds a context for each task that says so, which can go wrong."""
+
+    def __get__(self, task: RunSensor | None, owner: type) -> bool:
+        return task is not None and task.start_trigger_args is not None
+
+    def __set__(self, task: RunSensor, wanted: bool) -> None:
+        task.start_wanted = wanted
 
 
 class RunSensor(WaitingSensor):
@@ -303,14 +317,21 @@ class RunSensor(WaitingSensor):
         provider says it, a restart of the triggerer begins it anew, and reschedule mode needs Airflow 3.3 or newer.
     :param deferrable: Wait in the triggerer. Default: Airflow's ``operators.default_deferrable``.
     :param start_from_trigger: With ``deferrable``, begin in the triggerer at once, without a worker before the end.
-        ``run_id`` and ``run_url`` are then pushed at the end only. Mapped tasks, arguments that are another task's
-        output, and Airflow below 3.3 begin on a worker all the same.
+        ``run_id`` and ``run_url`` are then pushed at the end only. Where a triggerer cannot render the task's
+        templates, the task begins on a worker all the same, and its log says why: mapped tasks; another task's output
+        and ``ti.xcom_pull``; ``prev_*`` and all of ``ti``, ``task``, ``dag`` and ``dag_run`` but plain ids, dates and
+        ``dag_run.conf``; macros, filters, Jinja settings and template files of the DAG's own; Airflow below 3.3.
     :param poke_interval: Seconds (or a timedelta), see above.
     """
 
     template_fields: Sequence[str] = ("run_id", "parents", "conn_id")  # pyright: ignore[reportIncompatibleVariableOverride]
 
     start_trigger_args = _StartTriggerArgs()  # pyright: ignore[reportAssignmentType]
+    start_from_trigger = _StartFromTrigger()  # pyright: ignore[reportAssignmentType]
+
+    start_wanted: bool = False
+    """What the argument says, whatever can be."""
+    _worker_reason: str | None = None
 
     def __init__(
         self,
@@ -328,11 +349,9 @@ class RunSensor(WaitingSensor):
 
     def started_in_triggerer(self) -> StartTriggerArgs | None:
         """The trigger that takes the place of the first worker, or None where that cannot be or is not wanted."""
-        names = ("run_id", self.conn_id_field, *(self.parent_fields or ("parents",)))
-        fields = {name: getattr(self, name, None) for name in names}
-        plain = all(value is None or type(value) in (str, dict) for value in fields.values())
-        if not (self.start_from_trigger and plain and renders_in_triggerer()):
+        if not self.start_wanted or self._needs_worker() is not None:
             return None
+        fields = self._rendered_fields()
         start = {
             "timeout": float(self.timeout),
             "conn_id": self.conn_id_field,
@@ -345,6 +364,33 @@ class RunSensor(WaitingSensor):
             next_method="execute_complete",
             timeout=timedelta(seconds=self.timeout + LATE_SECONDS),
         )
+
+    def execute(self, context: Any) -> RunResult:
+        """As any sensor's, on a worker.
+
+        :param context: The task's context.
+        """
+        if self.start_wanted:
+            mapped = (context["ti"].map_index or 0) >= 0
+            reason = self._worker_reason or ("it is mapped" if mapped else "Airflow has sent it there")
+            self.log.info("start_from_trigger is set, but the task begins on a worker: %s.", reason)
+        return super().execute(context)
+
+    def _do_render_template_fields(self, *arguments: Any, **named: Any) -> None:
+        if self.start_wanted:
+            # Afterwards nothing shows any more what was a template.
+            self._worker_reason = self._needs_worker()
+        super()._do_render_template_fields(*arguments, **named)
+
+    def _needs_worker(self) -> str | None:
+        if not renders_in_triggerer():
+            return "that needs Airflow 3.3 or newer"
+        return needs_worker(self, self._rendered_fields())
+
+    def _rendered_fields(self) -> dict[str, Any]:
+        """What the trigger needs of the task's own fields, as they stand."""
+        names = ("run_id", self.conn_id_field, *(self.parent_fields or ("parents",)))
+        return {name: getattr(self, name, None) for name in names}
 
     def _wanted(self, context: Any, patience: Patience) -> RunRef:
         return self._waited_for(context)

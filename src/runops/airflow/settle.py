@@ -21,6 +21,7 @@ def settle(
     policy: OutcomePolicy,
     *,
     log: Any,
+    failed: type[RunFailed] = RunFailed,
     timed_out: type[RunTimedOut] = RunTimedOut,
 ) -> RunResult:
     """End a task as its policy says about the last snapshot of its run.
@@ -30,7 +31,8 @@ def settle(
     :param context: The task's context.
     :param snapshot: The last snapshot; it has an outcome.
     :param policy: What to do about each outcome.
-    :param log: Where a warning goes.
+    :param log: Where it says how the run ended.
+    :param failed: What to raise when the run failed.
     :param timed_out: What to raise when a clock of the wait ended it.
     :return: What the task returns.
     :raises AirflowSkipException: The verdict is skip.
@@ -55,11 +57,12 @@ def settle(
         case Verdict.WARN:
             log.warning("%s", told_of(snapshot, f"The task succeeds, because on_outcome says warn for {outcome}."))
         case Verdict.SKIP:
-            raise AirflowSkipException(
-                told_of(snapshot, f"The task is skipped, because the verdict on {outcome} is skip.")
-            )
+            told = told_of(snapshot, f"The task is skipped, because the verdict on {outcome} is skip.")
+            # Airflow logs it too, but in a group that its log page does not open.
+            log.info("%s", told)
+            raise AirflowSkipException(told)
         case Verdict.FAIL:
-            failure = _failure(outcome, RunTimedOut if by_airflow else timed_out)
+            failure = _failure(outcome, failed, RunTimedOut if by_airflow else timed_out)
             if failure is RunRejected:
                 told = told_of(snapshot, f"The task fails, because on_outcome says fail for {outcome}.")
             raise failure(told, result)
@@ -84,9 +87,9 @@ def told_of(snapshot: RunSnapshot, consequence: str = "") -> str:
     return " ".join(part for part in parts if part)
 
 
-def _failure(outcome: Outcome, timed_out: type[RunTimedOut]) -> type[Any]:
+def _failure(outcome: Outcome, failed: type[RunFailed], timed_out: type[RunTimedOut]) -> type[Any]:
     kinds: dict[Outcome, type[Any]] = {
-        Outcome.FAILED: RunFailed,
+        Outcome.FAILED: failed,
         Outcome.CANCELLED: RunCancelled,
         Outcome.TIMED_OUT: timed_out,
     }

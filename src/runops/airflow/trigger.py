@@ -7,15 +7,19 @@ import contextvars
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar, Literal, Self
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
+from jinja2 import TemplateError
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from runops.airflow._compat import AirflowException
+from runops.airflow.bounds import AIRFLOW_SECONDS, in_own_thread, within
 from runops.airflow.exceptions import TriggerCrashed, as_airflow, name_of, named
 from runops.airflow.hook import RunHook
 from runops.airflow.metrics import Meter, erred
+from runops.airflow.templates import environment
 from runops.core import AsyncRunClient, Outcome, RunopsError, RunRef, RunSnapshot, SubmitUncertainError, find
 from runops.core.discovery import Search, nothing_found, seek
 from runops.core.run import EndedBy
@@ -25,6 +29,8 @@ from runops.core.watch import News, Past, Patience, Watch
 VERSION = 1
 STATE_SECONDS = 2.0
 CANCEL_SECONDS = 15.0
+OPENING_SECONDS = 30.0
+"""The first answer about a task's state may take this long: a triggerer builds then what answers."""
 
 ALIVE = frozenset({"running", "deferred", "up_for_retry", "up_for_reschedule"})
 """States in which a person has not killed the task: it is only being moved, or goes on by itself."""
@@ -140,6 +146,7 @@ class RunTrigger(BaseTrigger):
         self.cancel_on_kill = cancel_on_kill
         self.on_clear = on_clear
         self.start = None if start is None else dict(start)
+        self._rendering: tuple[Any, Any] | None = None
         self._fields = self._own_fields(fields)
         for name, value in self._fields.items():
             setattr(self, name, value)
@@ -166,6 +173,14 @@ class RunTrigger(BaseTrigger):
             **missed,
             **started,
         }
+
+    def render_template_fields(self, context: Any, jinja_env: Any = None) -> None:
+        """What a triggerer calls before :meth:`run`, which does it: there it is bounded, and a failure is an event.
+
+        :param context: The task's context, as a triggerer has it.
+        :param jinja_env: The Jinja environment; by default that of a triggerer.
+        """
+        self._rendering = context, jinja_env
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and fire one event: never earlier than ``not_before``, never an exception."""
@@ -195,9 +210,15 @@ class RunTrigger(BaseTrigger):
             self.log.info("Left alone: %s, since the state of its task is %s.", run, state)
             return
         self.log.info("Cancelling %s: the state of its task is %s.", run, state)
-        async with asyncio.timeout(CANCEL_SECONDS):
-            async with await self._hook().async_client() as client:
-                await self._cancel(client)
+        try:
+            async with asyncio.timeout(CANCEL_SECONDS):
+                async with await self._hook().async_client() as client:
+                    await self._cancel(client)
+        except TimeoutError:
+            self.log.warning(
+                "Whether %s is cancelled is not known: there was no answer within %g s.", run, CANCEL_SECONDS
+            )
+            raise
 
     async def _cancel(self, client: AsyncRunClient) -> None:
         if self.lost is None:
@@ -224,11 +245,13 @@ class RunTrigger(BaseTrigger):
         if not self.cancel_on_kill or self.task_instance is None or channel is None or channel is RunTrigger._channel:
             return []
         RunTrigger._channel = channel
-        return [asyncio.create_task(self._task_state(), context=contextvars.Context())]
+        asked = within(OPENING_SECONDS, "the state of a task", self._task_state())
+        return [asyncio.create_task(asked, context=contextvars.Context())]
 
     async def _end(self) -> dict[str, Any]:
         try:
             if self.start is not None:
+                await self._fill_templates()
                 self._begin(self.start)
             if self.search is not None:
                 return await self._sought(Search.from_dict(self.search))
@@ -245,6 +268,26 @@ class RunTrigger(BaseTrigger):
             return self._error(TriggerCrashed(told))
         return _ended(snapshot)
 
+    async def _fill_templates(self) -> None:
+        """Fill the task's templates. It may send requests to Airflow, and block, so it does not on the event loop.
+
+        :raises TriggerCrashed: It failed, or took too long.
+        """
+        if self._rendering is None:
+            return
+        context, given = self._rendering
+        render = partial(super().render_template_fields, context, given or environment())
+        try:
+            await within(AIRFLOW_SECONDS, "what the task's templates name", in_own_thread(render))
+        except TriggerCrashed:
+            raise
+        except Exception as error:  # as many kinds as there are templates
+            self.log.exception("The templates of the task could not be rendered.")
+            why = str(error) if isinstance(error, TemplateError) else "the log of the trigger says more"
+            raise TriggerCrashed(
+                f"The templates of the task could not be rendered in the triggerer: {type(error).__name__}: {why}."
+            ) from None
+
     def _error(self, error: Exception) -> dict[str, Any]:
         self.log.error("%s", error)
         erred(self.provider, error)
@@ -258,9 +301,11 @@ class RunTrigger(BaseTrigger):
 
         def told(snapshot: RunSnapshot) -> None:
             nonlocal last
-            if not snapshot.ended_by:
-                last = snapshot
-                meter.looked(snapshot)
+            if snapshot.ended_by:
+                # Which clock that was is decided below.
+                return
+            last = snapshot
+            meter.looked(snapshot)
             if news.worth_saying(snapshot, time.time()):
                 self.log.info("%s", snapshot.summary())
 
@@ -269,7 +314,9 @@ class RunTrigger(BaseTrigger):
         async with await hook.async_client() as client:
             snapshot = await client.wait(ref, patience=clocks, submitted_at=self.submitted_at, past=past, on_look=told)
         if snapshot.ended_by == "timeout" and ended_by != "timeout":
-            return timed_out(hook, ref, last, ended_by)
+            snapshot = timed_out(hook, ref, last, ended_by)
+        if snapshot.ended_by:
+            self.log.info("%s", snapshot.summary())
         return snapshot
 
     async def _sought(self, search: Search) -> dict[str, Any]:
@@ -279,7 +326,9 @@ class RunTrigger(BaseTrigger):
         async with await hook.async_client() as client:
             found = await client.drive(seek(hook.provider, search, clocks))
         if found.ended_by:
-            return _ended(nothing_found(hook.provider, search, ended_by))
+            nothing = nothing_found(hook.provider, search, ended_by)
+            self.log.info("%s", nothing.reason)
+            return _ended(nothing)
         self.log.info("Found: %s", found.summary())
         return {"version": VERSION, "kind": "found", "ref": found.ref.model_dump(mode="json")}
 

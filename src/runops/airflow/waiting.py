@@ -18,7 +18,7 @@ from runops.airflow._compat import (
     TaskDeferralTimeout,
     heartbeat_seconds,
 )
-from runops.airflow.exceptions import RunTimedOut, TriggerCrashed, as_airflow, in_airflow_terms
+from runops.airflow.exceptions import RunFailed, RunTimedOut, TriggerCrashed, as_airflow, in_airflow_terms
 from runops.airflow.hook import RunHook
 from runops.airflow.lineage import facets
 from runops.airflow.metrics import Meter, erred
@@ -47,6 +47,10 @@ EARLIEST_SECONDS = 10.0
 """A trigger that fires sooner after the deferral can fail its task: the scheduler may not have seen it end yet."""
 LATE_SECONDS = 60.0
 """For so long after its end a wait may still be the trigger's; then Airflow's own deferral timeout ends it."""
+
+
+class _NeverBegan(TriggerCrashed):
+    """The triggerer could not make the trigger at all."""
 
 
 class Follower:
@@ -85,6 +89,8 @@ class RunWaiting(BaseOperator):
     conn_id_field: ClassVar[str] = "conn_id"
     """The attribute that holds the connection id, which templates fill."""
     timed_out_error: ClassVar[type[RunTimedOut]] = RunTimedOut
+    failed_error: type[RunFailed] = RunFailed
+    """What a failed run raises: whether another try could end otherwise."""
 
     _result: RunResult | None = None
 
@@ -118,7 +124,8 @@ class RunWaiting(BaseOperator):
         except TaskDeferralTimeout:
             return self._after_deferral_timeout(context)
         except TaskDeferralError as error:
-            return self._after_crash(context, error)
+            kind = _never_began(next_kwargs)
+            return self._after_crash(context, error if kind is None else _NeverBegan(f"{error}: {kind}"))
 
     # --- what subclasses say ---
 
@@ -139,18 +146,34 @@ class RunWaiting(BaseOperator):
 
     def _after_crash(self, context: Any, error: AirflowException) -> RunResult:
         """What to do when the trigger broke: nothing is known of the run."""
-        raise self._crashed(None, error)
+        raise self._crashed(context, None, error)
 
-    def _crashed(self, ref: RunRef | None, error: AirflowException) -> TriggerCrashed:
+    def _crashed(self, context: Any, ref: RunRef | None, error: AirflowException) -> TriggerCrashed:
         run = "the run" if ref is None else ref
+        ti = context["ti"]
+        # The numbers are Airflow's own: the first try is 1, and max_tries is the number of retries.
+        last = getattr(ti, "try_number", 0) > (ti.max_tries or 0)
+        if isinstance(error, _NeverBegan):
+            then = "another try ends the same way until the triggerer has the same runops as the workers."
+        elif last:
+            then = "no try is left to look at it again: clear the task."
+        else:
+            then = "another try of the task looks at it again."
         return TriggerCrashed(
             f"The trigger broke before it could tell how {run} ended ({error}). The triggerer's log of this task says "
-            "why. This says nothing about the run itself, which may go on; another try of the task looks at it again."
+            f"why. This says nothing about the run itself, which may go on; {then}"
         )
 
     def _settle(self, context: Any, snapshot: RunSnapshot) -> RunResult:
         self._result = snapshot.to_result()
-        return settle(context, snapshot, self._policy(), log=self.log, timed_out=self.timed_out_error)
+        return settle(
+            context,
+            snapshot,
+            self._policy(),
+            log=self.log,
+            failed=self.failed_error,
+            timed_out=self.timed_out_error,
+        )
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
         """What OpenLineage's listener asks for after a task, be it a success or a failure.
@@ -258,6 +281,17 @@ class RunWaiting(BaseOperator):
         """Unix seconds at which Airflow's clock for this try is over, deferred or not."""
         limit = self.execution_timeout
         return None if limit is None else context["ti"].start_date.timestamp() + limit.total_seconds()
+
+
+def _never_began(next_kwargs: Mapping[str, Any] | None) -> str | None:
+    """The error, in a word, for which a triggerer could not even make a trigger; None where it broke later.
+
+    :param next_kwargs: What Airflow resumes a task with after a trigger has failed.
+    """
+    trace = (next_kwargs or {}).get("traceback")
+    last = "".join(trace).strip().rpartition("\n")[2] if isinstance(trace, (list, tuple, str)) else ""
+    kind = last.partition(":")[0]
+    return kind if kind in ("ImportError", "ModuleNotFoundError", "AttributeError", "TypeError") else None
 
 
 def may_go_on(error: RunopsError) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
 from runops.airflow._compat import AirflowException, asset_state_stores
+from runops.airflow.bounds import AIRFLOW_SECONDS, within
 from runops.airflow.hook import RunHook
 from runops.core import (
     AsyncRunClient,
@@ -219,14 +220,14 @@ class RunFinishedTrigger(BaseEventTrigger):
 
     async def _recall(self) -> object:
         for store in asset_state_stores(self):
-            value = await store.aget(self._key)
+            value = await within(AIRFLOW_SECONDS, "what the watch has kept", store.aget(self._key))
             if value is not None:
                 return value
         return None
 
     async def _keep(self, trail: Trail) -> None:
         for store in asset_state_stores(self):
-            await store.aset(self._key, trail.to_dict())
+            await within(AIRFLOW_SECONDS, "a place for what the watch keeps", store.aset(self._key, trail.to_dict()))
 
     @property
     def _key(self) -> str:

@@ -19,7 +19,7 @@ from runops.core.cadence import Gate
 from runops.core.connections import peer_of
 from runops.core.errors import ConfigurationError, TransientError
 from runops.core.provider import Provider, Request
-from runops.core.retry import Answer, from_answer
+from runops.core.retry import NO_SUCH_RUN, Answer, from_answer
 from runops.core.transport import ACCEPT_ENCODING, REQUEST_TIMEOUT, timeouts
 
 LAST_LOOK_SECONDS = 5.0
@@ -146,11 +146,12 @@ class Channel:
             raise TransientError("The service asked for a pause that lasts longer than the wait.")
         return self.gate.reserve(now)
 
-    def judge(self, asked: str, answer: Answer) -> bytes:
+    def judge(self, asked: str, answer: Answer, *, absent: str = NO_SUCH_RUN) -> bytes:
         """The body of a good answer. The wish of any other one for a pause is kept for all requests.
 
         Args:
             asked: The request in words.
+            absent: What a 404 means, in words.
             answer: What came back.
 
         Raises:
@@ -158,7 +159,9 @@ class Channel:
         """
         if answer.ok:
             return answer.content
-        error = from_answer(answer, origin=self._auth.origin, asked=f"The {asked}", secrets=self._auth.secrets)
+        error = from_answer(
+            answer, origin=self._auth.origin, asked=f"The {asked}", absent=absent, secrets=self._auth.secrets
+        )
         if error.retry_after:
             self.gate.hold(self.clock() + error.retry_after)
         raise error

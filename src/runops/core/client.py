@@ -374,7 +374,8 @@ class RunClient(_Client):
         seconds, bound = channel.time_for(effect.by)
         with self._transport(effect.fresh) as transport:
             answer = send(transport, prepared, limit=channel.limit, seconds=seconds, peer=channel.peer, bound=bound)
-        return Reply(channel.judge(effect.request.asked, answer), answer.date)
+        content = channel.judge(effect.request.asked, answer, absent=effect.request.absent)
+        return Reply(content, answer.date)
 
     @contextmanager
     def _transport(self, fresh: bool) -> Generator[httpx.BaseTransport]:
@@ -629,4 +630,5 @@ class AsyncRunClient(_Client):
         finally:
             if fresh:
                 await transport.aclose()
-        return Reply(channel.judge(effect.request.asked, answer), answer.date)
+        content = channel.judge(effect.request.asked, answer, absent=effect.request.absent)
+        return Reply(content, answer.date)

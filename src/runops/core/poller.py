@@ -685,7 +685,8 @@ class Poller:
         wait = question.wait
         try:
             prepared = self._pool.prepare(self._channel.prepare(question.request))
-            reply = self._channel.judge(question.request.asked, await self._exchange(prepared))
+            answer = await self._exchange(prepared)
+            reply = self._channel.judge(question.request.asked, answer, absent=question.request.absent)
         except Exception as failure:  # noqa: BLE001 - told to the flow that asked
             reply, error = None, failure
         else:
@@ -757,7 +758,8 @@ class Poller:
         try:
             request = scope.request()
             prepared = self._pool.prepare(self._channel.prepare(request))
-            content = self._channel.judge(request.asked, await self._exchange(prepared))
+            answer = await self._exchange(prepared)
+            content = self._channel.judge(request.asked, answer, absent=request.absent)
             found = scope.take_in(content)
         except Exception as error:  # noqa: BLE001 - the runs are asked one by one, and tell of their own errors
             self._give_up(scope, error)

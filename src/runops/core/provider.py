@@ -31,6 +31,7 @@ from runops.core.cadence import Cadence
 from runops.core.errors import ConfigurationError, MalformedAnswer, NotSupported, UnknownStateError
 from runops.core.policy import OutcomePolicy, Verdict
 from runops.core.redaction import shown
+from runops.core.retry import NO_SUCH_RUN, no_such
 from runops.core.run import Outcome, Phase, Progress, RunRef, RunSnapshot
 from runops.core.states import Reading, StateTable
 
@@ -212,6 +213,8 @@ class Request:
     """The request in words, for messages."""
     query: Mapping[str, str] = field(default_factory=dict[str, str])
     json: Any = field(default=None, repr=False)
+    absent: str = NO_SUCH_RUN
+    """What a 404 means, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -435,7 +438,8 @@ class Provider:
 
     def probe_request(self) -> Request:
         """The request that proves a credential."""
-        return Request(self.probe.method, self.probe.path, f"connection test of {self.title}", self.probe.query)
+        route, asked = self.probe, f"connection test of {self.title}"
+        return Request(route.method, route.path, asked, route.query, absent="There is no such API at this address")
 
     def account(self, content: bytes) -> str | None:
         """The account that a credential belongs to, as the answer of the probe names it; None where it does not.
@@ -559,8 +563,8 @@ class Provider:
         """
         listing = self._listing()
         query = dict(listing.query(page))
-        path = listing.route.fill(parent)
-        return Request(listing.route.method, path, f"list of {self.title} runs of {_named(parent)}", query)
+        path, asked = listing.route.fill(parent), f"list of {self.title} runs of {_named(parent)}"
+        return Request(listing.route.method, path, asked, query, absent=no_such(parent))
 
     def shows_latest(self, parent: Mapping[str, str]) -> bool:
         """Whether a route answers a parent's newest run alone."""
@@ -576,8 +580,8 @@ class Provider:
         latest = self._listing().latest
         if latest is None:
             raise NotSupported(f"{self.title} documents no route of a parent's newest run.")
-        path = latest.fill(parent)
-        return Request(latest.method, path, f"list of {self.title} runs of {_named(parent)}", latest.query)
+        path, asked = latest.fill(parent), f"list of {self.title} runs of {_named(parent)}"
+        return Request(latest.method, path, asked, latest.query, absent=no_such(parent))
 
     def page(self, content: bytes, parent: Mapping[str, str]) -> Page:
         """The runs on one page of the list. An entry that cannot be read does not spoil the others.

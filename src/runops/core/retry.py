@@ -29,6 +29,7 @@ from runops.core.redaction import clean, code
 if TYPE_CHECKING:
     import httpx
 
+NO_SUCH_RUN = "There is no such run"
 LONGEST_HELD = 900.0
 """Seconds: an asked-for pause is honoured up to here."""
 
@@ -170,13 +171,16 @@ def _causes(error: BaseException | None) -> Generator[BaseException]:
     yield from _causes(error.__cause__ or error.__context__)
 
 
-def from_answer(answer: Answer, *, origin: str, asked: str, secrets: tuple[str, ...] = ()) -> AnswerError:
+def from_answer(
+    answer: Answer, *, origin: str, asked: str, absent: str = NO_SUCH_RUN, secrets: tuple[str, ...] = ()
+) -> AnswerError:
     """The error that a non-2xx answer means.
 
     Args:
         answer: The answer.
         origin: Where the credential was set, for 401 and 403.
         asked: The request in words, such as ``GET nexio run 1f...``; no query, no header.
+        absent: What a 404 means, in words.
         secrets: Texts that must not appear in the error.
     """
     provider_code, message = _said(answer.content, secrets)
@@ -190,7 +194,7 @@ def from_answer(answer: Answer, *, origin: str, asked: str, secrets: tuple[str, 
     if status in TRANSIENT_STATUSES or status >= 500:
         return ServerTrouble(text, status=status, code=provider_code, retry_after=asked_pause(answer))
     kind: type[FinalError] = _FINAL.get(status, RequestRefused)
-    advice = _ADVICE.get(status, "").format(origin=origin)
+    advice = _ADVICE.get(status, "").format(origin=origin, absent=absent)
     return kind(text + advice, status=status, code=provider_code, is_json=_json_object(answer.content) is not None)
 
 
@@ -204,10 +208,15 @@ _ADVICE: Mapping[int, str] = {
     401: " Check the key in {origin}: it is missing, wrong, revoked or expired.",
     402: " The account has no balance left for this.",
     403: " The key in {origin} lacks a right, or belongs to another workspace or organisation.",
-    404: " There is no such run, or the key belongs to another environment or account.",
+    404: " {absent}, or the key belongs to another environment or account.",
     409: " Something else is active there right now; try again later.",
     426: " The service asks for a newer client: check for a newer runops.",
 }
+
+
+def no_such(parent: Mapping[str, str]) -> str:
+    """What a 404 means for a request about the runs of a parent, in words."""
+    return f"There is no such {' or '.join(parent)}" if parent else "There is nothing at this address"
 
 
 def asked_pause(answer: Answer, *, now: float | None = None) -> float | None:

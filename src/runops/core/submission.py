@@ -34,7 +34,7 @@ from runops.core.errors import (
 )
 from runops.core.flows import Flow, Send, Sleep, Time, latest_page, list_page, newest_page, patient_read, pause_after
 from runops.core.provider import Call, Look, Page, Provider, Request
-from runops.core.retry import submit_is_uncertain, submit_may_repeat
+from runops.core.retry import no_such, submit_is_uncertain, submit_may_repeat
 from runops.core.run import RunRef, RunSnapshot
 
 logger = logging.getLogger("runops")
@@ -223,7 +223,7 @@ def _check_call(provider: Provider, call: Call) -> None:
 
 def _post(provider: Provider, call: Call) -> Flow[bytes]:
     """Send it, again only where it was surely turned away unread."""
-    request = Request("POST", call.path, f"submit to {provider.title}", json=call.json)
+    request = Request("POST", call.path, f"submit to {provider.title}", json=call.json, absent=no_such(call.family))
     began: float = yield Time()
     attempt = 0
     while True:

@@ -1,0 +1,61 @@
+"""How long a trigger waits for Airflow itself: no request to a triggerer's supervisor is sure to be answered."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import threading
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from runops.airflow.exceptions import TriggerCrashed
+
+R = TypeVar("R")
+
+AIRFLOW_SECONDS = 300.0
+"""For one answer. Thousands of triggers that begin together wait in line for theirs."""
+
+
+async def within(seconds: float, what: str, work: Awaitable[R]) -> R:
+    """What ``work`` gives.
+
+    :param seconds: How long to wait for it.
+    :param what: What is waited for, for the message.
+    :raises TriggerCrashed: It did not come in time.
+    """
+    limit = asyncio.timeout(seconds)
+    try:
+        async with limit:
+            return await work
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        raise TriggerCrashed(f"Airflow did not answer within {seconds:g} s when asked for {what}.") from None
+
+
+async def in_own_thread(work: Callable[[], R]) -> R:
+    """What ``work`` gives, in a thread that is used for nothing else.
+
+    If it hangs, it takes none of the few threads that all of a loop share, and does not keep the process from ending.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[R] = loop.create_future()
+
+    def settle(set_it: Callable[[], None]) -> None:
+        if not done.done():
+            set_it()
+
+    def run() -> None:
+        try:
+            result = work()
+        except BaseException as error:  # noqa: BLE001 - raised where the result is awaited
+            failure = error
+            set_it = lambda: done.set_exception(failure)  # noqa: E731
+        else:
+            set_it = lambda: done.set_result(result)  # noqa: E731
+        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(settle, set_it)
+
+    threading.Thread(target=contextvars.copy_context().run, args=(run,), daemon=True).start()
+    return await done
