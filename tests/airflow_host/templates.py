@@ -19,7 +19,7 @@ ON_WORKER: dict[str, tuple[str, str]] = {
     "previous": (RUN + "{{ '' if prev_start_date_success else '' }}", "run_id: prev_start_date_success needs a worker"),
     "macro": ("{{ same(dag_run.conf['run']) }}", "run_id: same needs a worker"),
     "filter": ("{{ dag_run.conf['run'] | twisted }}", "No filter named 'twisted'"),
-    "inlet": (RUN, "an inlet is no plain Asset"),
+    "param": (RUN, "the param number is the task's own and has a schema"),
 }
 """Templates that need a worker, and what the log must say."""
 

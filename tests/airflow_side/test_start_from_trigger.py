@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
+from uuid import uuid4
 
 import pytest
-from airflow.sdk import DAG, XComArg
+from airflow.sdk import DAG, Param, XComArg
 
 from runops.airflow import NexioRunSensor, OnepinRunSensor, RunSensor, RunTrigger, trigger
 from runops.airflow._compat import AirflowSkipException, renders_in_triggerer
@@ -215,19 +217,58 @@ def test_a_setting_of_the_dag_that_changes_how_templates_are_rendered_needs_a_wo
     assert [task.start_trigger_args for task in made] == [None, None, None]
 
 
-def test_what_would_end_a_whole_triggerer_needs_a_worker() -> None:
-    from airflow.sdk import Asset, AssetAlias, Param
+PARAMS: dict[str, tuple[dict[str, Any], dict[str, Any], bool]] = {
+    "plain": ({"a": 1}, {"b": 2}, True),
+    "with a default": ({"a": Param("x", type="string")}, {}, True),
+    "null is allowed": ({"a": Param(None, type=["null", "string"])}, {}, True),
+    "no default": ({"a": Param(type="string")}, {}, False),
+    "no valid default": ({"a": Param(None, type="string")}, {}, False),
+    "a task's own with a schema": ({}, {"b": Param(1, type="integer")}, False),
+    "a task's own without a default": ({}, {"b": Param()}, False),
+}
 
-    given: dict[str, Any] = {"run_id": "r", "deferrable": True, "start_from_trigger": True}
-    with DAG("d", schedule=None, params={"a": Param(type="string")}):
-        plain = NexioRunSensor(task_id="plain", inlets=[Asset("a")], params={"b": 1}, **given)
-        others = [
-            NexioRunSensor(task_id="alias", inlets=[AssetAlias("a")], **given),
-            NexioRunSensor(task_id="reference", inlets=[Asset.ref(name="a")], **given),
-            NexioRunSensor(task_id="param", params={"b": Param(1, type="integer")}, **given),
-        ]
-    assert plain.start_from_trigger is True
-    assert [task.start_from_trigger for task in others] == [False, False, False]
+
+@pytest.mark.parametrize("case", PARAMS)
+def test_params_that_would_end_a_whole_triggerer_need_a_worker(case: str) -> None:
+    of_dag, of_task, there = PARAMS[case]
+    params: Any = of_dag
+    with DAG("d", schedule=None, params=params) as dag:
+        task = NexioRunSensor(task_id="w", run_id="r", deferrable=True, start_from_trigger=True, params=of_task)
+    assert task.start_from_trigger is there
+    if there:
+        # What is not caught here leaves every other trigger without its triggerer.
+        context_in_triggerer(dag, "w", {"a": "x", "b": "y"})
+
+
+def context_in_triggerer(dag: Any, task_id: str, conf: dict[str, Any]) -> Any:
+    """The context that a triggerer builds for a task before it calls its trigger."""
+    from airflow.jobs.triggerer_job_runner import TriggerRunner
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    now = datetime.now(UTC).isoformat()
+    moments = dict.fromkeys(("logical_date", "data_interval_start", "data_interval_end", "end_date"))
+    given = {"dag_id": "d", "task_id": task_id, "run_id": "r", "map_index": -1, "id": uuid4(), "try_number": 1}
+    ti: Any = SimpleNamespace(task_id=task_id, model_dump=lambda exclude_unset: given)
+    run = {
+        "dag_id": "d", "run_id": "r", "run_after": now, "start_date": now, "run_type": "manual", "state": "running",
+        "conf": conf, "consumed_asset_events": [], "partition_key": None, **moments,
+    }  # fmt: skip
+    stored = json.loads(json.dumps(DagSerialization.to_dict(dag)))
+    return TriggerRunner.create_runtime_ti(ti, stored, run).get_template_context()
+
+
+def test_a_task_that_begins_on_a_worker_is_none_that_a_triggerer_builds_a_context_for() -> None:
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    params: Any = {"a": Param(type="string")}
+    with DAG("d", schedule=None, params=params) as dag:
+        NexioRunSensor(task_id="w", run_id="{{ params.a }}", deferrable=True, start_from_trigger=True)
+        NexioRunSensor.partial(task_id="m", deferrable=True, start_from_trigger=True).expand(run_id=["r"])
+    stored: Any = DagSerialization.from_dict(json.loads(json.dumps(DagSerialization.to_dict(dag))))
+    assert stored.get_task("w").start_from_trigger is False
+    assert stored.get_task("m").start_from_trigger is False
+    with pytest.raises(ValueError, match="no default value"):
+        context_in_triggerer(dag, "w", {"a": "x"})
 
 
 def test_a_template_file_needs_a_worker() -> None:

@@ -317,10 +317,11 @@ class RunSensor(WaitingSensor):
         provider says it, a restart of the triggerer begins it anew, and reschedule mode needs Airflow 3.3 or newer.
     :param deferrable: Wait in the triggerer. Default: Airflow's ``operators.default_deferrable``.
     :param start_from_trigger: With ``deferrable``, begin in the triggerer at once, without a worker before the end.
-        ``run_id`` and ``run_url`` are then pushed at the end only. Where a triggerer cannot render the task's
-        templates, the task begins on a worker all the same, and its log says why: mapped tasks; another task's output
-        and ``ti.xcom_pull``; ``prev_*`` and all of ``ti``, ``task``, ``dag`` and ``dag_run`` but plain ids, dates and
-        ``dag_run.conf``; macros, filters, Jinja settings and template files of the DAG's own; Airflow below 3.3.
+        ``run_id`` and ``run_url`` are then pushed at the end only. Mapped tasks begin on a worker all the same. So
+        does a task whose templates a triggerer cannot render as a worker would, and its log says why: another task's
+        output and ``ti.xcom_pull``; ``prev_*``; all of ``ti``, ``task``, ``dag`` and ``dag_run`` but plain ids, dates
+        and ``dag_run.conf``; macros, filters, Jinja settings and template files of the DAG's own; params without a
+        valid default, and params of the task's own with a schema; Airflow below 3.3.
     :param poke_interval: Seconds (or a timedelta), see above.
     """
 
@@ -347,6 +348,16 @@ class RunSensor(WaitingSensor):
         self.parents = parents
         self.start_from_trigger = start_from_trigger and self.deferrable
 
+    @classmethod
+    def partial(cls, **kwargs: Any) -> Any:
+        """As any operator's. A mapped task never starts in a triggerer, which builds a context for it if it says so.
+
+        :param kwargs: As the class takes them.
+        """
+        made = super().partial(**kwargs)
+        made.kwargs.pop("start_from_trigger", None)
+        return made
+
     def started_in_triggerer(self) -> StartTriggerArgs | None:
         """The trigger that takes the place of the first worker, or None where that cannot be or is not wanted."""
         if not self.start_wanted or self._needs_worker() is not None:
@@ -371,8 +382,7 @@ class RunSensor(WaitingSensor):
         :param context: The task's context.
         """
         if self.start_wanted:
-            mapped = (context["ti"].map_index or 0) >= 0
-            reason = self._worker_reason or ("it is mapped" if mapped else "Airflow has sent it there")
+            reason = self._worker_reason or "Airflow has sent it there"
             self.log.info("start_from_trigger is set, but the task begins on a worker: %s.", reason)
         return super().execute(context)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from airflow.sdk import Asset
 from jinja2 import Environment, StrictUndefined, TemplateError, nodes
 
 from runops.airflow._compat import template_environment
@@ -78,7 +77,7 @@ def needs_worker(task: Any, fields: Mapping[str, Any]) -> str | None:
 
 
 def _setting(task: Any, dag: Any) -> str | None:
-    """What of a task or its DAG changes how templates are rendered, or breaks a triggerer before it renders any."""
+    """What of a task or its DAG changes how templates are rendered, or ends a whole triggerer before it renders any."""
     native = getattr(task, "render_template_as_native_obj", None)
     if native or (native is None and dag is not None and dag.render_template_as_native_obj):
         return "render_template_as_native_obj is set"
@@ -86,12 +85,14 @@ def _setting(task: Any, dag: Any) -> str | None:
         return "the DAG has jinja_environment_kwargs"
     if dag is not None and dag.template_undefined is not StrictUndefined:
         return "the DAG has a template_undefined of its own"
-    # An error in either of these two would end the whole triggerer, and all that it waits for: it looks inlets up, and
-    # checks params, before it calls the trigger. The params of a DAG are checked when its run is made.
-    if any(not isinstance(inlet, Asset) for inlet in task.inlets):
-        return "an inlet is no plain Asset"
-    if any(param.schema for param in task.params.values() if getattr(param, "source", "dag") != "dag"):
-        return "a param of its own has a schema"
+    for name, param in task.params.items():
+        try:
+            param.resolve()
+        except Exception:  # noqa: BLE001 - as in a triggerer, which does it without the values of the DAG run
+            return f"the param {name} has no valid default, which would end a triggerer"
+        # The params of a DAG are checked when its run is made, those of a task only here.
+        if param.schema and getattr(param, "source", "dag") != "dag":
+            return f"the param {name} is the task's own and has a schema, which could end a triggerer"
     return None
 
 

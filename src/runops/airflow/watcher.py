@@ -100,6 +100,8 @@ class RunFinishedTrigger(BaseEventTrigger):
         self.provider = provider
         self.conn_id = conn_id
         self.version = version
+        self._kept = True
+        """Whether all that is to be remembered is written down."""
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """The path of this class, which is frozen, and its arguments."""
@@ -176,7 +178,7 @@ class RunFinishedTrigger(BaseEventTrigger):
                 "The list of %s does not show all runs that came: some may be missing. The next event says gap.",
                 self._named,
             )
-        if first or followed or trail.gap != gap or trail.window.deep:
+        if first or followed or trail.gap != gap or trail.window.deep or not self._kept:
             # Also now and then while nothing comes: how other parents' runs stand in the list moves on.
             await self._keep(trail)
 
@@ -226,8 +228,10 @@ class RunFinishedTrigger(BaseEventTrigger):
         return None
 
     async def _keep(self, trail: Trail) -> None:
+        self._kept = False
         for store in asset_state_stores(self):
             await within(AIRFLOW_SECONDS, "a place for what the watch keeps", store.aset(self._key, trail.to_dict()))
+        self._kept = True
 
     @property
     def _key(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow.sdk import Asset, Param, dag, task
+from airflow.sdk import Param, dag, task
 
 from runops.airflow import NyxRunSensor
 from tests.airflow_host import templates as cases
@@ -27,7 +27,7 @@ def sensor(task_id: str, run_id: str, **more: Any) -> Any:
     user_defined_filters={"twisted": same},
 )
 def templates() -> None:
-    @task(outlets=[Asset("templates_known")])
+    @task
     def source(dag_run: Any = None) -> str:
         return dag_run.conf["run"]
 
@@ -35,9 +35,9 @@ def templates() -> None:
     for task_id, template in cases.IN_TRIGGERER.items():
         sensor(task_id, template)
     for task_id, (template, _) in cases.ON_WORKER.items():
-        # A triggerer would look such an inlet up before it makes the trigger, and be ended by it.
-        inlets = [Asset.ref(name="templates_known")] if task_id == "inlet" else []
-        first >> sensor(task_id, template, inlets=inlets)
+        # The DAG run gives a text for it. A triggerer finds that out where it ends it, and all that it waits for.
+        params = {"number": Param(1, type="integer")} if task_id == "param" else {}
+        first >> sensor(task_id, template, params=params)
     sensor("never", cases.NEVER)
 
 
