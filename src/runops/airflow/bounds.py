@@ -7,6 +7,7 @@ import contextlib
 import contextvars
 import threading
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TypeVar
 
 from runops.airflow.exceptions import TriggerCrashed
@@ -47,13 +48,11 @@ async def in_own_thread(work: Callable[[], R]) -> R:
             set_it()
 
     def run() -> None:
+        set_it: Callable[[], None]
         try:
-            result = work()
+            set_it = partial(done.set_result, work())
         except BaseException as error:  # noqa: BLE001 - raised where the result is awaited
-            failure = error
-            set_it = lambda: done.set_exception(failure)  # noqa: E731
-        else:
-            set_it = lambda: done.set_result(result)  # noqa: E731
+            set_it = partial(done.set_exception, error)
         with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
             loop.call_soon_threadsafe(settle, set_it)
 

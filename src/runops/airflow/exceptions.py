@@ -26,7 +26,8 @@ exception                   raised when                              retried by 
 ``UnknownStateError``       the run is over in an undocumented word  no                   no
 ``AuthError``               the key or the connection is missing,    no                   no
                             wrong, or lacks a right
-``RunNotFound``             there is no such run                     no                   no
+``RunNotFound``             there is no such run, or no such parent  no                   no
+                            of runs, with this key
 ``SubmitUnconfirmed``       a run may have been started, and its     yes; the retry       no
                             mark could not be looked for             looks for it
 ``SubmitUncertainError``    a run may have been started, and         no                   no
@@ -112,7 +113,7 @@ class AuthError(AirflowFailException):
 
 
 class RunNotFound(AirflowFailException):
-    """There is no such run, or it is not visible with this key."""
+    """A 404: there is no such run, or parent of runs, or it is not visible with this key; the text says which."""
 
 
 class SubmitUnconfirmed(AirflowException):

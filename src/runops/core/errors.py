@@ -111,7 +111,7 @@ class AuthError(FinalError):
 
 
 class RunNotFound(FinalError):
-    """404: no such run, or not visible with this credential."""
+    """404: no such run, or no such parent of runs, or not visible with this credential; the text says which."""
 
 
 class ConflictError(FinalError):
