@@ -96,6 +96,11 @@ class Runs:
     def ref(self, run_id: str) -> RunRef:
         return self.provider.ref(run_id, PARENTS.get(self.provider.name))
 
+    def ref_of(self, body: Mapping[str, Any]) -> RunRef:
+        """The run that an answer is about."""
+        run = body.get("data") or body
+        return self.ref(str(run.get("run_id", run.get("id"))))
+
     def made(self, **options: Any) -> RunRef:
         """A run that the emulator was told to have."""
         options.setdefault("seconds", 20)

@@ -88,10 +88,15 @@ def test_abilities_are_those_that_are_documented(provider: Provider) -> None:
 def test_every_sample_payload_parses(provider: Provider) -> None:
     files = sorted((PAYLOADS / provider.name).glob("*.json"))
     assert len(files) >= 8
-    ref = RunRef(provider=provider.name, run_id="x", parents=dict.fromkeys(provider.parents, "p"))
     for file in files:
+        body = json.loads(file.read_text())
+        run = body.get(provider.envelope, body)
+        ids = {"run_id": str(run.get("run_id", run.get("id"))), "workflow_id": run.get("workflow_id", "p")}
+        ref = RunRef(
+            provider=provider.name, run_id=ids["run_id"], parents={name: ids[name] for name in provider.parents}
+        )
         snapshot = provider.read(ref, file.read_bytes()).snapshot
-        assert json.loads(json.dumps(snapshot.to_result()))["run_id"] == "x", file
+        assert json.loads(json.dumps(snapshot.to_result()))["run_id"] == ids["run_id"], file
 
 
 @EACH

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gzip
+import json
 import logging
 import socket
 import threading
@@ -430,7 +431,7 @@ def test_a_wait_survives_bytes_that_no_service_should_send(runs_of: Callable[...
 def test_odd_fields_beside_the_status_do_not_matter(runs_of: Callable[..., Any], body: bytes) -> None:
     with raw_server(_answer(body)) as url:
         runs = runs_of("nexio", base_url=url)
-        snapshot = runs("get", runs.ref("x"))
+        snapshot = runs("get", runs.ref_of(json.loads(body)))
     assert snapshot.outcome is Outcome.SUCCEEDED
     assert snapshot.reason is None
     assert snapshot.finished_at is None or snapshot.finished_at.tzinfo is not None

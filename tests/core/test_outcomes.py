@@ -83,8 +83,9 @@ def test_every_documented_answer_reads_as_documented(
     reason: str | None,
 ) -> None:
     runs = runs_of(provider)
-    runs.emulator.add_fault(kind="json", provider=provider, body=payload(provider, name), count=None)
-    ref = runs.ref("a-run")
+    body = payload(provider, name)
+    runs.emulator.add_fault(kind="json", provider=provider, body=body, count=None)
+    ref = runs.ref_of(body)
 
     snapshot = runs("get", ref)
 

@@ -88,7 +88,7 @@ def test_trap_03_nyx_needs_status_and_result(runs_of: Callable[..., Any], payloa
     for (status, result), meaning in expected.items():
         body = {**payload("nyx", "running"), "status": status, "result": result}
         runs = answering(runs_of, "nyx", body)
-        assert runs("get", runs.ref("r_1")).status is meaning, (status, result)
+        assert runs("get", runs.ref_of(body)).status is meaning, (status, result)
     runs = answering(runs_of, "nyx", {"run_id": "r_1", "status": "completed"})
     assert runs("wait", runs.ref("r_1")).outcome is Outcome.FAILED
     assert runs.clock.passed >= 60
@@ -181,14 +181,15 @@ def test_trap_10_envelopes_differ_and_data_must_be_there(
     for provider in ("onepin", "b3os"):
         body = payload(provider, "running")
         runs = answering(runs_of, provider, body)
-        assert runs("get", runs.ref("x")).phase is Phase.RUNNING
+        assert runs("get", runs.ref_of(body)).phase is Phase.RUNNING
         for broken in ({**body, "data": None}, {key: value for key, value in body.items() if key != "data"}):
             runs = answering(runs_of, provider, broken)
             with pytest.raises(MalformedAnswer, match="data"):
                 runs("get", runs.ref("x"))
     for code in (200, 0, 500, "odd", None):
-        runs = answering(runs_of, "b3os", {**payload("b3os", "running"), "code": code, "message": "success"})
-        assert runs("get", runs.ref("x")).phase is Phase.RUNNING
+        body = {**payload("b3os", "running"), "code": code, "message": "success"}
+        runs = answering(runs_of, "b3os", body)
+        assert runs("get", runs.ref_of(body)).phase is Phase.RUNNING
     parents = {"nyx": {"config_name": "a"}, "onepin": {"workflow_id": WORKFLOW}, "b3os": {"workflow_id": "w"}}
     for provider, parent in {**parents, "nekt": {"pipeline": "a"}}.items():
         runs = runs_of(provider)
@@ -234,7 +235,7 @@ def test_trap_13_an_end_time_has_three_names_and_many_ways_to_be_missing(
         if nothing != "absent":
             run[field] = nothing
         runs = answering(runs_of, provider, body)
-        snapshot = runs("get", runs.ref("x"))
+        snapshot = runs("get", runs.ref_of(body))
         assert (snapshot.phase, snapshot.finished_at) == (Phase.RUNNING, None)
         for moment in ("2026-05-02T08:05:00Z", "2026-05-02T10:05:00.25+02:00", "2026-05-02T08:05:00"):
             runs = answering(
@@ -243,7 +244,7 @@ def test_trap_13_an_end_time_has_three_names_and_many_ways_to_be_missing(
                 {**body, **({"data": {**run, field: moment}} if run is not body else {field: moment})},
             )
             with pytest.raises(UnknownStateError):
-                runs("get", runs.ref("x"))
+                runs("get", runs.ref_of(body))
 
 
 def test_trap_14_error_texts_stand_in_different_places_or_nowhere(runs_of: Callable[..., Any]) -> None:
@@ -269,7 +270,7 @@ def test_trap_15_relations_come_as_objects_scalars_or_null(
     for shape in ("success", "flat_success"):
         body = {**payload("nekt", shape), **dict.fromkeys((*names, "log"), relation), "added_later": {"a": [1]}}
         runs = answering(runs_of, "nekt", body)
-        assert runs("get", runs.ref("x")).outcome is Outcome.SUCCEEDED
+        assert runs("get", runs.ref_of(body)).outcome is Outcome.SUCCEEDED
 
 
 def test_trap_15_two_generations_of_a_page_both_parse(runs_of: Callable[..., Any]) -> None:
@@ -296,12 +297,12 @@ def test_trap_17_progress_of_onepin_counts_nodes_and_decides_nothing(
 ) -> None:
     body = payload("onepin", "running_with_nodes")
     runs = answering(runs_of, "onepin", body)
-    assert str(runs("get", runs.ref("x")).progress) == "6/15 nodes"
+    assert str(runs("get", runs.ref_of(body)).progress) == "6/15 nodes"
     done = {"data": {**body["data"], "finished_nodes": 15, "finished_steps": 120, "has_export": True}}
     runs = answering(runs_of, "onepin", done)
-    assert runs("get", runs.ref("x")).phase is Phase.RUNNING
+    assert runs("get", runs.ref_of(body)).phase is Phase.RUNNING
     runs = answering(runs_of, "onepin", payload("onepin", "running"))
-    assert str(runs("get", runs.ref("x")).progress) == "45/120 steps"
+    assert str(runs("get", runs.ref_of(body)).progress) == "45/120 steps"
 
 
 # --- addresses and headers -------------------------------------------------------------------------------------
@@ -538,7 +539,7 @@ def test_trap_31_nothing_of_a_payload_is_shown_but_what_is_on_the_list(
         listed = set(PROVIDERS[provider].body.DETAILS) | {"pipeline", "source", "destination", "transformation"}
         run.update({f"unlisted_{n}": f"canary-{n}" for n in range(3)})
         runs = answering(runs_of, provider, body)
-        result = runs("get", runs.ref("x")).to_result()
+        result = runs("get", runs.ref_of(body)).to_result()
         assert set(result["details"]) <= listed
         assert "canary" not in json.dumps(result)
 

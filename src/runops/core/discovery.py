@@ -11,8 +11,7 @@ from typing import Any, Literal, Self
 from runops.core.arguments import one_of
 from runops.core.errors import AnswerError, MalformedAnswer, RunNotFound
 from runops.core.flows import Flow, Send, Sleep, Time, unreadable, within
-from runops.core.provider import Look, Page, Provider, Request
-from runops.core.retry import no_such
+from runops.core.provider import Look, Page, Provider
 from runops.core.run import Phase, RunRef, RunSnapshot
 from runops.core.states import Reading
 from runops.core.watch import Patience, Watch
@@ -297,12 +296,9 @@ def look_for(provider: Provider, search: Search, *, told: set[str] | None = None
     """
     listing = provider.listing
     if search.which == "latest" and listing is not None and listing.latest is not None:
-        route = listing.latest
         asked = f"newest {provider.title} run of {named(search.parent)}"
         try:
-            content: bytes = yield Send(
-                Request(route.method, route.fill(search.parent), asked, route.query, absent=no_such(search.parent))
-            )
+            content: bytes = yield Send(replace(provider.latest_request(search.parent), asked=asked))
         except RunNotFound:
             # It has no runs yet, or does not exist: such a route does not tell the two apart.
             return None

@@ -10,6 +10,7 @@
     │   │   ├── ConnectionFailed                 nothing was sent: no connection, no TLS
     │   │   ├── AnswerLost                       sent, but the answer never came whole
     │   │   ├── MalformedAnswer                  HTML, cut-off JSON, no id, no status, too large
+    │   │   │   └── AnotherRun                   an answer about another run than the one asked for
     │   │   └── ServerTrouble                    408, 425, 429, 5xx
     │   └── FinalError                           another try would end the same way
     │       ├── AuthError                        401, 403
@@ -96,6 +97,10 @@ class AnswerLost(TransientError):
 
 class MalformedAnswer(TransientError):
     """The answer is not what the API documents: HTML, cut-off JSON, no id, no status, too large."""
+
+
+class AnotherRun(MalformedAnswer):
+    """The answer is about another run, or another parent's runs: it says nothing about the one asked for."""
 
 
 class ServerTrouble(TransientError):

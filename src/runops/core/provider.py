@@ -8,11 +8,12 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import cached_property
+from functools import cache, cached_property
 from hashlib import blake2b
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
+from uuid import UUID
 
 from pydantic import (
     BaseModel,
@@ -28,7 +29,7 @@ from pydantic import (
 
 from runops.core import times
 from runops.core.cadence import Cadence
-from runops.core.errors import ConfigurationError, MalformedAnswer, NotSupported, UnknownStateError
+from runops.core.errors import AnotherRun, ConfigurationError, MalformedAnswer, NotSupported, UnknownStateError
 from runops.core.policy import OutcomePolicy, Verdict
 from runops.core.redaction import shown
 from runops.core.retry import NO_SUCH_RUN, no_such
@@ -36,6 +37,8 @@ from runops.core.run import Outcome, Phase, Progress, RunRef, RunSnapshot
 from runops.core.states import Reading, StateTable
 
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+_MIXED_UP = "a proxy or a cache on the way may mix up answers"
 
 NO_STATUS = "without a status"
 """Stands for the word of a run that a list shows by its id, but without a readable status."""
@@ -125,6 +128,12 @@ class RunBody(Part):
         return {name: detail(value) for name, value in values.items() if value is not None}
 
 
+class _Ids(Part):
+    """The base of what reads only the ids in an answer."""
+
+    model_config = ConfigDict(coerce_numbers_to_str=True)
+
+
 def detail(value: Any) -> Any:
     """A detail as people see it: a text is one line of at most 200 characters, cleaned as far as its kind allows."""
     return shown(value) if isinstance(value, str) else value
@@ -151,6 +160,19 @@ def check_id(name: str, value: object) -> str:
             f"{name}={value[:80]!r} cannot be an id: it holds '..', a slash or a control character."
         )
     return value.strip()
+
+
+def caseless(value: str) -> str:
+    """What all spellings of one id share where only upper and lower case may differ."""
+    return value.strip().casefold()
+
+
+def uuid(value: str) -> str:
+    """What all spellings of one UUID share: case, dashes and braces may differ. Other ids are taken as they are."""
+    try:
+        return UUID(value.strip()).hex
+    except ValueError:
+        return caseless(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +237,12 @@ class Request:
     json: Any = field(default=None, repr=False)
     absent: str = NO_SUCH_RUN
     """What a 404 means, in words."""
+    about: RunRef | None = None
+    """The run that the answer must be about."""
+    parent: Mapping[str, str] | None = None
+    """The parent whose runs the answer must show, where the address names it."""
+    alone: bool = False
+    """Whether it shows one run of the parent, and not a page of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,6 +391,8 @@ class Provider:
         probe: A harmless route that proves a credential. ``probe_absent`` tells that 404 is its good answer.
         cadence: When to look again.
         verdicts: Where this provider departs from the default verdicts.
+        id_key: What all spellings of one id share, so that an answer can be told from one about another run: the
+            default for ids whose case may differ, :func:`uuid` for UUIDs. A number and its text are one id always.
         link: Page of the provider's web interface, with holes for ids and details; the best one documented.
     """
 
@@ -387,6 +417,7 @@ class Provider:
     probe_absent: bool = False
     cadence: Cadence
     verdicts: Mapping[Outcome, Verdict] = field(default_factory=dict[Outcome, Verdict])
+    id_key: Callable[[str], str] = caseless
     link: str
 
     def __repr__(self) -> str:
@@ -419,6 +450,10 @@ class Provider:
             parents={name: check_id(name, value) for name, value in given.items()},
         )
 
+    def same_id(self, one: str, other: str) -> bool:
+        """Whether two spellings are one id to this provider."""
+        return one == other or self.id_key(one) == self.id_key(other)
+
     def policy(self, on_outcome: Mapping[str, str] | None = None, *, soft_fail: bool = False) -> OutcomePolicy:
         """The verdicts for this provider's runs; see :meth:`OutcomePolicy.build`."""
         return OutcomePolicy.build(on_outcome, provider_verdicts=self.verdicts, soft_fail=soft_fail)
@@ -434,7 +469,7 @@ class Provider:
         if ref.provider != self.name:
             raise ConfigurationError(f"{ref} is not a run of {self.title}.")
         path = route.fill({**ref.parents, "run_id": ref.run_id})
-        return Request(route.method, path, f"{verb} of {ref}", route.query, route.json)
+        return Request(route.method, path, f"{verb} of {ref}", route.query, route.json, about=ref)
 
     def probe_request(self) -> Request:
         """The request that proves a credential."""
@@ -488,14 +523,56 @@ class Provider:
 
         Raises:
             MalformedAnswer: It is not the documented object.
+            AnotherRun: It is about another run.
             UnknownStateError: The run is over in a word that is not documented.
         """
         try:
             answer = validated(self._answer, content)
         except ValidationError as error:
             raise malformed(f"read of {ref}", error) from None
-        body = answer if self.envelope is None else getattr(answer, self.envelope)
-        return self.look(ref, cast("RunBody", body))
+        body = cast("RunBody", answer if self.envelope is None else getattr(answer, self.envelope))
+        self._check_ids(ref, body.run_id, {name: body.belongs_to(name) for name in self.parents})
+        return self.look(ref, body)
+
+    def check(self, request: Request, content: bytes) -> None:
+        """Tell a good answer to a request from one to another request, whatever else it says. It need not name a run.
+
+        Raises:
+            AnotherRun: It is about another run, or shows only runs of another parent.
+        """
+        if request.about is not None:
+            self._check_about(request.about, content)
+        elif request.parent is not None:
+            try:
+                (self.newest if request.alone else self.page)(content, request.parent)
+            except AnotherRun:
+                raise
+            except MalformedAnswer:
+                # Whoever reads it says what is wrong with it.
+                return
+
+    def _check_about(self, ref: RunRef, content: bytes) -> None:
+        try:
+            answer = validated(_ids_of(self.body, self.parents, self.envelope), content)
+        except ValidationError:
+            return
+        ids = answer if self.envelope is None else getattr(answer, self.envelope)
+        known = {name: getattr(ids, name, None) for name in ("run_id", *self.parents)}
+        run_id = known.pop("run_id")
+        self._check_ids(ref, run_id, {name: None if value is None else (value,) for name, value in known.items()})
+
+    def _check_ids(self, ref: RunRef, run_id: str | None, parents: Mapping[str, Sequence[str] | None]) -> None:
+        if run_id is not None and not self.same_id(run_id, ref.run_id):
+            raise AnotherRun(f"The answer to the read of {ref} is about another run, {shown(run_id)!r}: {_MIXED_UP}.")
+        for kind, names in parents.items():
+            if names and kind in ref.parents:
+                self._check_parent(f"read of {ref}", {kind: ref.parents[kind]}, [names])
+
+    def _check_parent(self, asked: str, parent: Mapping[str, str], named: Sequence[Sequence[str]]) -> None:
+        """Refuse what names only other parents than the one asked for."""
+        ((kind, wanted),) = parent.items()
+        if named and not any(self.same_id(wanted, name) for names in named for name in names):
+            raise AnotherRun(f"The answer to the {asked} is about another {kind}, {shown(named[0][0])!r}: {_MIXED_UP}.")
 
     def look(self, ref: RunRef, body: RunBody) -> Look:
         """A body as a snapshot.
@@ -565,6 +642,9 @@ class Provider:
         query = dict(listing.query(page))
         path, asked = listing.route.fill(parent), f"list of {self.title} runs of {_named(parent)}"
         return Request(listing.route.method, path, asked, query, absent=no_such(parent))
+        shown_for = parent if parent and not listing.filtered else None
+        path, asked = listing.route.fill(parent), f"list of {self.title} runs of {_named(parent)}"
+        return Request(listing.route.method, path, asked, query, parent=shown_for)
 
     def shows_latest(self, parent: Mapping[str, str]) -> bool:
         """Whether a route answers a parent's newest run alone."""
@@ -582,6 +662,7 @@ class Provider:
             raise NotSupported(f"{self.title} documents no route of a parent's newest run.")
         path, asked = latest.fill(parent), f"list of {self.title} runs of {_named(parent)}"
         return Request(latest.method, path, asked, latest.query, absent=no_such(parent))
+        return Request(latest.method, path, asked, latest.query, parent=parent, alone=True)
 
     def page(self, content: bytes, parent: Mapping[str, str]) -> Page:
         """The runs on one page of the list. An entry that cannot be read does not spoil the others.
@@ -592,6 +673,7 @@ class Provider:
 
         Raises:
             MalformedAnswer: It is not the documented page.
+            AnotherRun: All runs on it are of another parent, where its address names the parent.
             ConfigurationError: The page names no parents of the kind asked for.
         """
         bodies: list[RunBody] = []
@@ -632,8 +714,16 @@ class Provider:
 
         Raises:
             MalformedAnswer: It is not the documented object.
+            AnotherRun: It is a run of another parent.
         """
-        return self._looks([self._item_body(_decoded(content))], parent)
+        body = self._item_body(_decoded(content))
+        self._check_bodies([body], parent)
+        return [self._look_at(body, {name: parent[name] for name in self.parents})]
+
+    def _check_bodies(self, bodies: list[RunBody], parent: Mapping[str, str]) -> None:
+        (kind,) = parent
+        named = [names for body in bodies if (names := body.belongs_to(kind))]
+        self._check_parent(f"list of {self.title} runs of {kind} {parent[kind]}", parent, named)
 
     def _listing(self) -> Listing:
         if self.listing is None:
@@ -643,6 +733,8 @@ class Provider:
     def _looks(self, bodies: list[RunBody], parent: Mapping[str, str]) -> list[Look]:
         if self._listing().filtered and parent:
             bodies = _of_parent(bodies, parent)
+        elif parent:
+            self._check_bodies(bodies, parent)
         ids = {name: parent[name] for name in self.parents}
         return [self._look_at(body, ids) for body in bodies]
 
@@ -768,6 +860,22 @@ def validated(model: type[T], content: bytes) -> T:
         except MalformedAnswer:
             raise error from None
     return model.model_validate(decoded)
+
+
+@cache
+def _ids_of(body: type[RunBody], parents: tuple[str, ...], envelope: str | None) -> type[BaseModel]:
+    """Reads the ids in an answer about a run and nothing else of it: to read a large one whole takes long."""
+    declared = body.model_fields
+    wanted: dict[str, Any] = {
+        name: (Text, Field(None, validation_alias=declared[name].validation_alias))
+        for name in ("run_id", *parents)
+        if name in declared
+    }
+    ids = create_model(f"{body.__name__}Ids", __base__=_Ids, **wanted)
+    if envelope is None:
+        return ids
+    inner: dict[str, Any] = {envelope: (Annotated[ids | None, WrapValidator(_or_none)], None)}
+    return create_model(f"{body.__name__}IdsAnswer", __base__=Part, **inner)
 
 
 def malformed(asked: str, error: ValidationError) -> MalformedAnswer:

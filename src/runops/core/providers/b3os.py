@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import Field, ValidationError
@@ -55,6 +55,9 @@ class B3osRun(RunBody):
     isSimulation: Flag = None
     isDustTest: Flag = None
     sourceRunId: Text = None
+
+    def belongs_to(self, kind: str) -> Sequence[str] | None:
+        return None if kind != "workflow_id" or self.workflowId is None else (self.workflowId,)
 
 
 class B3osNodeResult(Part):

@@ -20,6 +20,7 @@ from runops.core.provider import (
     RunBody,
     Text,
     detail,
+    uuid,
 )
 from runops.core.run import Outcome, Phase
 from runops.core.states import StateTable
@@ -113,6 +114,7 @@ NEKT = Provider(
     probe=Route("GET", "/api/v1/runs/"),
     # Nothing is said of polling; pipelines run for minutes.
     cadence=Cadence(first=5.0, factor=1.25, ceiling=30.0),
+    id_key=uuid,
     # No page of a single run is documented.
     link="https://app.nekt.ai",
 )

@@ -9,7 +9,19 @@ from pydantic import Field
 
 from runops.core.arguments import json_object, json_objects, optional_text, required_text
 from runops.core.cadence import Cadence
-from runops.core.provider import Call, Count, Lenient, Moment, Part, Provider, Route, RunBody, Submission, Text
+from runops.core.provider import (
+    Call,
+    Count,
+    Lenient,
+    Moment,
+    Part,
+    Provider,
+    Route,
+    RunBody,
+    Submission,
+    Text,
+    uuid,
+)
 from runops.core.redaction import clean
 from runops.core.run import Outcome, Phase
 from runops.core.states import StateTable
@@ -90,6 +102,7 @@ NEXIO = Provider(
     probe_absent=True,
     # "Start at 2 seconds, multiply by 1.5, cap at 30 seconds" (docs.usenexio.com, "Get job status").
     cadence=Cadence(first=2.0, factor=1.5, ceiling=30.0),
+    id_key=uuid,
     # No page of a single run is documented.
     link="https://platform.usenexio.com/runs",
 )

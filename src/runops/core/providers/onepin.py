@@ -22,6 +22,7 @@ from runops.core.provider import (
     RunBody,
     Submission,
     Text,
+    uuid,
 )
 from runops.core.redaction import clean
 from runops.core.run import Outcome, Phase, Progress
@@ -53,6 +54,7 @@ class OnepinRun(RunBody):
 
     run_id: str = Field(min_length=1, validation_alias="id")
     finished_at: Moment = Field(None, validation_alias="completed_at")
+    workflow_id: Text = None
     run_number: Count = None
     token_cost: Count = None
     total_nodes: Count = None
@@ -148,6 +150,7 @@ ONEPIN = Provider(
     probe=Route("GET", "/api/v1/auth/whoami"),
     # The official command line polls every 2 s; nothing says that a long run must be polled as often.
     cadence=Cadence(first=2.0, factor=1.25, ceiling=15.0),
+    id_key=uuid,
     # No page of a single run is documented.
     link="https://app.onepin.ai",
 )
