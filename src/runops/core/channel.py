@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -20,6 +21,7 @@ from runops.core.connections import peer_of
 from runops.core.errors import ConfigurationError, TransientError
 from runops.core.provider import Provider, Request
 from runops.core.retry import NO_SUCH_RUN, Answer, from_answer
+from runops.core.reuse import check_process
 from runops.core.transport import ACCEPT_ENCODING, REQUEST_TIMEOUT, timeouts
 
 LAST_LOOK_SECONDS = 5.0
@@ -79,6 +81,7 @@ class Channel:
         self.limit = int(arguments.positive("max_response_bytes", max_response_bytes))
         self.requests_per_minute = requests_per_minute
         self.clock = clock
+        self._pid = os.getpid()
         self._auth = HeaderAuth(provider.auth, token, origin=origin or f"the token of {provider.title}")
         self.gate = self._shared_gate()
         self._headers = {
@@ -103,6 +106,19 @@ class Channel:
         """What two channels must share for their waits to share connections; the credential only as a hash."""
         settings = (self.timeout, self.limit, self.requests_per_minute)
         return (self.provider.name, self.root, self._auth.fingerprint, *sorted(self._headers.items()), *settings)
+
+    @property
+    def is_forked(self) -> bool:
+        """Whether this is a copy, in a process that was forked from the one that made it."""
+        return os.getpid() != self._pid
+
+    def check_process(self) -> None:
+        """Refuse to be used in a forked process.
+
+        Raises:
+            ConfigurationError: This is another process than the one that made the client.
+        """
+        check_process(self._pid, f"This client of {self.provider.title}")
 
     def prepare(self, request: Request) -> httpx.Request:
         """A request, signed."""
@@ -145,6 +161,15 @@ class Channel:
         if by is not None and self.gate.delay(now) > max(by - now, 0.0):
             raise TransientError("The service asked for a pause that lasts longer than the wait.")
         return self.gate.reserve(now)
+
+    def check(self, request: Request, answer: Answer) -> None:
+        """Look at an answer before its connection is used again.
+
+        Raises:
+            AnotherRun: It is a good one, but not to this request.
+        """
+        if answer.ok:
+            self.provider.check(request, answer.content)
 
     def judge(self, asked: str, answer: Answer, *, absent: str = NO_SUCH_RUN) -> bytes:
         """The body of a good answer. The wish of any other one for a pause is kept for all requests.

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from datetime import timedelta
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
@@ -106,7 +107,9 @@ class RunClient(_Client):
     def close(self) -> None:
         """Close all connections. The client may be used again."""
         if self._kept is not None and self._given is None:
-            self._kept.close()
+            # In a forked process they are the other's, who may use them at this moment.
+            if not self._channel.is_forked:
+                self._kept.close()
             self._kept = None
 
     def list_before_submit(self, call: Call, *, identity: str | None = None) -> Intent:
@@ -332,6 +335,7 @@ class RunClient(_Client):
         reply: Any = None
         error: AnswerError | None = None
         while True:
+            self._channel.check_process()
             try:
                 effect = flow.send(reply) if error is None else flow.throw(error)
             except StopIteration as stop:
@@ -372,8 +376,17 @@ class RunClient(_Client):
         channel = self._channel
         prepared = channel.prepare(effect.request)
         seconds, bound = channel.time_for(effect.by)
+        accept = partial(channel.check, effect.request)
         with self._transport(effect.fresh) as transport:
-            answer = send(transport, prepared, limit=channel.limit, seconds=seconds, peer=channel.peer, bound=bound)
+            answer = send(
+                transport,
+                prepared,
+                limit=channel.limit,
+                seconds=seconds,
+                peer=channel.peer,
+                bound=bound,
+                accept=accept,
+            )
         content = channel.judge(effect.request.asked, answer, absent=effect.request.absent)
         return Reply(content, answer.date)
 
@@ -431,7 +444,8 @@ class AsyncRunClient(_Client):
     async def close(self) -> None:
         """Close all connections. The client may be used again."""
         if self._kept is not None and self._given is None:
-            await self._kept.aclose()
+            if not self._channel.is_forked:
+                await self._kept.aclose()
             self._kept = None
 
     async def list_before_submit(self, call: Call, *, identity: str | None = None) -> Intent:
@@ -577,6 +591,7 @@ class AsyncRunClient(_Client):
         reply: Any = None
         error: AnswerError | None = None
         while True:
+            self._channel.check_process()
             try:
                 effect = flow.send(reply) if error is None else flow.throw(error)
             except StopIteration as stop:
@@ -617,6 +632,7 @@ class AsyncRunClient(_Client):
         channel = self._channel
         prepared = channel.prepare(effect.request)
         seconds, bound = channel.time_for(effect.by)
+        accept = partial(channel.check, effect.request)
         fresh = effect.fresh and self._given is None
         if fresh:
             transport = async_transport(self.root, keep=False)
@@ -624,7 +640,7 @@ class AsyncRunClient(_Client):
             transport = self._kept = self._kept or async_transport(self.root)
         try:
             async with asyncio.timeout(seconds):
-                answer = await send_async(transport, prepared, limit=channel.limit, peer=channel.peer)
+                answer = await send_async(transport, prepared, limit=channel.limit, peer=channel.peer, accept=accept)
         except TimeoutError:
             raise took_too_long(seconds, channel.peer, bound) from None
         finally:

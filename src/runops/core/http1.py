@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import os
+import socket
 import ssl
 from typing import cast
 
@@ -20,6 +22,7 @@ from runops.core.connections import peer_of, ssl_context
 from runops.core.errors import AnswerError, AnswerLost, ConnectionFailed, MalformedAnswer
 from runops.core.network import LONGEST_HEAD, begins_like_http, head_too_large
 from runops.core.retry import Answer, Peer, connection_failed, not_http, too_large
+from runops.core.reuse import Accept, accept_any, check_process, is_readable
 from runops.core.transport import (
     CONNECT_SECONDS,
     HttpxPool,
@@ -77,6 +80,7 @@ class Http1Pool:
         self._clock: asyncio.TimerHandle | None = None
         self._closed = False
         self._ended = asyncio.Event()
+        self._pid = os.getpid()
 
     def __repr__(self) -> str:
         return f"<Http1Pool {self._host}:{self._port}, {self.connections} connections>"
@@ -107,47 +111,60 @@ class Http1Pool:
         lines += [b"%b: %b" % header for header in request.headers.raw]
         return Prepared(request.method, b"\r\n".join([*lines, b"", request.read()]))
 
-    async def exchange(self, prepared: Prepared, *, limit: int, seconds: float) -> Answer:
+    async def exchange(self, prepared: Prepared, *, limit: int, seconds: float, accept: Accept = accept_any) -> Answer:
         """One request and its whole answer.
 
         Args:
             prepared: From :meth:`prepare`.
             limit: The most bytes of body, decompressed.
             seconds: For everything: a place in the pool, the connection, header and body.
+            accept: Looks at the answer before its connection is used again; what it raises is raised.
 
         Raises:
             ConnectionFailed: Nothing was sent.
             AnswerLost: The answer did not come whole, or not in time.
             MalformedAnswer: The answer is too large, or is no HTTP/1.1.
+            ConfigurationError: The pool was made before a fork, in the process that forked this one.
         """
+        check_process(self._pid, "This pool of connections")
         ends = asyncio.get_running_loop().time() + seconds
         if self._place in _LEFT_TO_HTTPX:
-            return await self._exchange_by_httpx(prepared, limit, seconds)
+            return await self._exchange_by_httpx(prepared, limit, seconds, accept)
         try:
-            return await self._exchange(prepared, limit, ends, seconds)
+            return await self._exchange(prepared, limit, ends, seconds, accept)
         except Unreadable:
             if prepared.method not in _REPEATABLE:
                 # What it was sent for may be done: the next one is read by httpx.
                 self._leave_to_httpx()
                 raise
-        answer = await self._exchange_by_httpx(prepared, limit, ends - asyncio.get_running_loop().time())
+        left = ends - asyncio.get_running_loop().time()
+        answer = await self._exchange_by_httpx(prepared, limit, left, accept)
         self._leave_to_httpx()
         return answer
 
-    async def _exchange(self, prepared: Prepared, limit: int, ends: float, seconds: float) -> Answer:
+    async def _exchange(self, prepared: Prepared, limit: int, ends: float, seconds: float, accept: Accept) -> Answer:
         connection = self._idle.pop() if self._idle else await self._turn(ends)
+        answer: Answer | None = None
         try:
-            return await connection.ask(prepared, limit, ends, seconds)
+            answer = await connection.ask(prepared, limit, ends, seconds)
         except AnswerLost:
             if not connection.went_stale or prepared.method not in _REPEATABLE:
                 raise
-        # What lies idle may have gone stale with it.
-        if self._idle and self.connections >= self._most:
-            self._idle[0].abort()
-        connection = await self._turn(ends)
-        return await connection.ask(prepared, limit, ends, seconds)
+        if answer is None:
+            # What lies idle may have gone stale with it.
+            if self._idle and self.connections >= self._most:
+                self._idle[0].abort()
+            connection = await self._turn(ends)
+            answer = await connection.ask(prepared, limit, ends, seconds)
+        try:
+            accept(answer)
+        except BaseException:
+            connection.abort()
+            raise
+        connection.give_back()
+        return answer
 
-    async def _exchange_by_httpx(self, prepared: Prepared, limit: int, seconds: float) -> Answer:
+    async def _exchange_by_httpx(self, prepared: Prepared, limit: int, seconds: float, accept: Accept) -> Answer:
         if self._closed:
             raise pool_closed()
         if self._httpx is None:
@@ -161,7 +178,8 @@ class Http1Pool:
         request = httpx.Request(
             prepared.method, url, headers=headers, content=content, extensions=timeouts(max(seconds, 0.001))
         )
-        return await self._httpx.exchange(Prepared(prepared.method, request), limit=limit, seconds=seconds)
+        plain = Prepared(prepared.method, request)
+        return await self._httpx.exchange(plain, limit=limit, seconds=seconds, accept=accept)
 
     def _leave_to_httpx(self) -> None:
         if self._place not in _LEFT_TO_HTTPX:
@@ -173,6 +191,9 @@ class Http1Pool:
     async def close(self) -> None:
         """Close every connection for good; what is on its way fails."""
         self._closed = True
+        if os.getpid() != self._pid:
+            # They belong to the process that forked this one, and so does what the loop watches.
+            return
         for handle in (self._sweep, self._clock):
             if handle is not None:
                 handle.cancel()
@@ -339,7 +360,7 @@ class _Connection(asyncio.Protocol):
         """It had been kept, and ended before the first byte of this answer."""
 
     async def ask(self, prepared: Prepared, limit: int, ends: float, seconds: float) -> Answer:
-        """Send a request and wait for its answer. Afterwards the connection is free, or closed."""
+        """Send a request and wait for its answer. Afterwards :meth:`give_back` is due, or the connection is closed."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Answer] = loop.create_future()
         self._answer = answer
@@ -354,15 +375,28 @@ class _Connection(asyncio.Protocol):
         self._pool.end_by(ends)
         assert isinstance(prepared.message, bytes)
         try:
-            if self._transport is None or self._transport.is_closing():
+            if self._transport is None or self._transport.is_closing() or (self._asked > 1 and self._has_unread()):
+                # What came before this request was sent is no answer to it.
                 self._lost(None)
             else:
                 self._transport.write(prepared.message)
             return await answer
-        finally:
-            if self._answer is answer:
-                # Cancelled on the way: what still comes must not be taken for the next answer.
-                self.abort()
+        except BaseException:
+            # Also cancelled on the way: what still comes must not be taken for the next answer.
+            self.abort()
+            raise
+
+    def give_back(self) -> None:
+        """An answer was taken: let the next request have the connection, or close it if it is spoilt or ends."""
+        if self._complete and self._kept and not self._spoilt:
+            self._pool.freed(self)
+        else:
+            self.abort()
+
+    def _has_unread(self) -> bool:
+        """Whether bytes wait in the socket that the loop has not come to."""
+        waiting: socket.socket | None = self._transport and self._transport.get_extra_info("socket")
+        return waiting is not None and is_readable(waiting)
 
     def abort(self) -> None:
         """Close at once."""
@@ -477,10 +511,6 @@ class _Connection(asyncio.Protocol):
         answer, self._answer = self._answer, None
         if answer is not None and not answer.done():
             answer.set_result(result)
-        if self._complete and self._kept and not self._spoilt:
-            self._pool.freed(self)
-        else:
-            self.abort()
 
     def _collected(self) -> Answer:
         headers: dict[str, str] = {}

@@ -7,18 +7,21 @@ import contextvars
 import heapq
 import logging
 import math
+import os
 from asyncio import AbstractEventLoop
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from hashlib import blake2b
 from typing import Any
 
 from runops.core import flows
 from runops.core.channel import LAST_LOOK_SECONDS, Channel
-from runops.core.errors import AnswerError, AnswerLost, ConnectionFailed, RunopsError, TransientError
+from runops.core.errors import AnswerError, AnswerLost, ConnectionFailed, MalformedAnswer, RunopsError, TransientError
 from runops.core.flows import Flow, Read, Seen, Sleep, Time
 from runops.core.provider import Look, Request
 from runops.core.retry import RATE_LIMITED, Answer
+from runops.core.reuse import Accept, accept_any
 from runops.core.run import RunRef, RunSnapshot
 from runops.core.sweep import Scope, scope_key
 from runops.core.transport import AsyncTransport, Pool, Prepared, open_pool
@@ -148,6 +151,10 @@ _POLLERS: dict[AbstractEventLoop, dict[tuple[object, ...], Poller]] = {}
 _CLOSING: set[asyncio.Task[None]] = set()
 """The loop holds its tasks weakly, and who began to close may be gone."""
 
+if hasattr(os, "register_at_fork"):
+    # They belong to the loops of the process that forked this one.
+    os.register_at_fork(after_in_child=_POLLERS.clear)
+
 
 class Poller:
     """Waits of one event loop on one provider and credential.
@@ -208,7 +215,12 @@ class Poller:
 
     @classmethod
     def lease(cls, channel: Channel, transport: AsyncTransport | None = None) -> Poller:
-        """The running loop's poller for a credential, made if there is none. Give it back by :meth:`release`."""
+        """The running loop's poller for a credential, made if there is none. Give it back by :meth:`release`.
+
+        Raises:
+            ConfigurationError: The channel was made before a fork, in the process that forked this one.
+        """
+        channel.check_process()
         loop = asyncio.get_running_loop()
         pollers = _POLLERS.get(loop)
         if pollers is None:
@@ -233,8 +245,8 @@ class Poller:
             del pollers[key]
         if not pollers:
             _POLLERS.pop(self._loop, None)
-        if self._loop.is_closed():
-            # It was closed over its waits: there is nobody left to close the connections.
+        if self._loop.is_closed() or self._channel.is_forked:
+            # It was closed over its waits, or is another process's: there is nobody here to close the connections.
             return
         closing = self._loop.create_task(self._close(), context=contextvars.Context())
         _CLOSING.add(closing)
@@ -276,6 +288,7 @@ class Poller:
         on_look: OnLook | None = None,
     ) -> RunSnapshot:
         """Wait until a run is over; see :meth:`runops.core.AsyncRunClient.wait`."""
+        self._channel.check_process()
         run = self._runs.get(ref)
         if run is None:
             # Checks the reference before anything is sent.
@@ -626,14 +639,16 @@ class Poller:
         else:
             await self._answer(job)
 
-    async def _exchange(self, prepared: Prepared) -> Answer:
+    async def _exchange(self, prepared: Prepared, accept: Accept = accept_any) -> Answer:
         self._exchanges += 1
         number, began = self._exchanges, self._loop.time()
         worker = asyncio.current_task()
         connects = worker in self._new
         self._under_way[number] = began
         try:
-            answer = await self._pool.exchange(prepared, limit=self._channel.limit, seconds=self._channel.timeout)
+            answer = await self._pool.exchange(
+                prepared, limit=self._channel.limit, seconds=self._channel.timeout, accept=accept
+            )
         except asyncio.CancelledError:
             if worker is not None and worker.cancelling():
                 raise
@@ -660,7 +675,7 @@ class Poller:
                 request = self._provider.request(self._provider.status, run.ref)
                 prepared = run.prepared = self._pool.prepare(self._channel.prepare(request))
             began = self._loop.time()
-            answer = await self._exchange(prepared)
+            answer = await self._exchange(prepared, partial(self._accept, run))
             run.took = self._loop.time() - began
             look = self._read(run, answer)
         except Exception as error:  # noqa: BLE001 - told to the waits of this run, and to no other
@@ -670,6 +685,16 @@ class Poller:
             run.queued = run.alone = False
             self._place(run, look)
             self._tell(run, look)
+
+    def _accept(self, run: _Run, answer: Answer) -> None:
+        """Refuse an answer that is none about the run; whatever else is wrong with it is told later."""
+        if answer.ok:
+            try:
+                self._read(run, answer)
+            except MalformedAnswer:
+                raise
+            except RunopsError:
+                return
 
     def _read(self, run: _Run, answer: Answer) -> Look:
         """What an answer says; most say what the one before has said."""
@@ -685,7 +710,8 @@ class Poller:
         wait = question.wait
         try:
             prepared = self._pool.prepare(self._channel.prepare(question.request))
-            answer = await self._exchange(prepared)
+            accept = partial(self._channel.check, question.request)
+            answer = await self._exchange(prepared, accept)
             reply = self._channel.judge(question.request.asked, answer, absent=question.request.absent)
         except Exception as failure:  # noqa: BLE001 - told to the flow that asked
             reply, error = None, failure

@@ -640,11 +640,9 @@ class Provider:
         """
         listing = self._listing()
         query = dict(listing.query(page))
-        path, asked = listing.route.fill(parent), f"list of {self.title} runs of {_named(parent)}"
-        return Request(listing.route.method, path, asked, query, absent=no_such(parent))
         shown_for = parent if parent and not listing.filtered else None
         path, asked = listing.route.fill(parent), f"list of {self.title} runs of {_named(parent)}"
-        return Request(listing.route.method, path, asked, query, parent=shown_for)
+        return Request(listing.route.method, path, asked, query, absent=no_such(parent), parent=shown_for)
 
     def shows_latest(self, parent: Mapping[str, str]) -> bool:
         """Whether a route answers a parent's newest run alone."""
@@ -661,8 +659,7 @@ class Provider:
         if latest is None:
             raise NotSupported(f"{self.title} documents no route of a parent's newest run.")
         path, asked = latest.fill(parent), f"list of {self.title} runs of {_named(parent)}"
-        return Request(latest.method, path, asked, latest.query, absent=no_such(parent))
-        return Request(latest.method, path, asked, latest.query, parent=parent, alone=True)
+        return Request(latest.method, path, asked, latest.query, absent=no_such(parent), parent=parent, alone=True)
 
     def page(self, content: bytes, parent: Mapping[str, str]) -> Page:
         """The runs on one page of the list. An entry that cannot be read does not spoil the others.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import os
 import re
 import time
 import zlib
@@ -21,6 +22,7 @@ from runops.core.connections import async_transport, peer_of, proxy_for
 from runops.core.errors import AnswerLost, ConnectionFailed, MalformedAnswer
 from runops.core.network import LONGEST_HEAD, Exchange
 from runops.core.retry import UNNAMED, Answer, Peer, from_transport, not_http, too_large
+from runops.core.reuse import Accept, accept_any, check_process, hang_up, hang_up_async, more_came
 
 AsyncTransport = httpx.AsyncBaseTransport
 """What a user may give in the place of real connections."""
@@ -49,6 +51,7 @@ def send(
     seconds: float,
     peer: Peer = UNNAMED,
     bound: str = REQUEST_TIMEOUT,
+    accept: Accept = accept_any,
 ) -> Answer:
     """One request, its whole body within ``limit`` bytes, all of it within ``seconds``.
 
@@ -59,6 +62,7 @@ def send(
         seconds: For everything: the name's address, the connection, header and body.
         peer: Whom it goes to, for messages.
         bound: What stands before ``seconds`` in messages.
+        accept: Looks at the answer before its connection is used again.
 
     Raises:
         ConnectionFailed: Nothing was sent.
@@ -69,6 +73,7 @@ def send(
     try:
         with exchange.current(), _headers_unlogged():
             response = transport.handle_request(request)
+            kept = False
             try:
                 body = _body_of(response, limit, peer)
                 stream = response.stream
@@ -78,23 +83,34 @@ def send(
                     body.feed(chunk)
                     if time.monotonic() > exchange.ends:
                         raise took_too_long(seconds, peer, bound)
+                answer = Answer(response.status_code, _headers(response), body.finish())
+                accept(answer)
+                kept = not more_came(response)
             finally:
+                if not kept:
+                    hang_up(response)
                 response.close()
     except (httpx.ReadTimeout, httpx.WriteTimeout):
         raise took_too_long(seconds, peer, bound) from None
     except httpx.HTTPError as error:
         raise from_transport(error, peer, unreadable=exchange.read and not exchange.hung_up) from None
-    return Answer(response.status_code, _headers(response), body.finish())
+    return answer
 
 
 async def send_async(
-    transport: httpx.AsyncBaseTransport, request: httpx.Request, *, limit: int, peer: Peer = UNNAMED
+    transport: httpx.AsyncBaseTransport,
+    request: httpx.Request,
+    *,
+    limit: int,
+    peer: Peer = UNNAMED,
+    accept: Accept = accept_any,
 ) -> Answer:
     """The same for asyncio; the caller bounds the time."""
     exchange = Exchange(math.inf)
     try:
         with exchange.current(), _headers_unlogged():
             response = await transport.handle_async_request(request)
+            kept = False
             try:
                 body = _body_of(response, limit, peer)
                 stream = response.stream
@@ -102,11 +118,18 @@ async def send_async(
                 async for chunk in stream:
                     exchange.unread = 0
                     body.feed(chunk)
+                answer = Answer(response.status_code, _headers(response), body.finish())
+                accept(answer)
+                kept = not more_came(response)
             finally:
-                await response.aclose()
+                try:
+                    if not kept:
+                        await hang_up_async(response)
+                finally:
+                    await response.aclose()
     except httpx.HTTPError as error:
         raise from_transport(error, peer, unreadable=exchange.read and not exchange.hung_up) from None
-    return Answer(response.status_code, _headers(response), body.finish())
+    return answer
 
 
 def _body_of(response: httpx.Response, limit: int, peer: Peer) -> Inflater:
@@ -182,18 +205,20 @@ class Pool(Protocol):
         """A request made ready once, to be sent any number of times."""
         ...
 
-    async def exchange(self, prepared: Prepared, *, limit: int, seconds: float) -> Answer:
+    async def exchange(self, prepared: Prepared, *, limit: int, seconds: float, accept: Accept = accept_any) -> Answer:
         """One request and its whole answer.
 
         Args:
             prepared: From :meth:`prepare`.
             limit: The most bytes of body, decompressed.
             seconds: For everything: a place in the pool, the connection, header and body.
+            accept: Looks at the answer; what it raises is raised.
 
         Raises:
             ConnectionFailed: Nothing was sent.
             AnswerLost: The answer did not come whole, or not in time.
             MalformedAnswer: The answer is too large, or cannot be decoded.
+            ConfigurationError: The pool was made before a fork, in the process that forked this one.
         """
         ...
 
@@ -258,6 +283,7 @@ class HttpxPool:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=max_connections, keepalive_expiry=30.0)
         self._transport = transport or async_transport(root, limits=limits)
         self._working = 0
+        self._pid = os.getpid()
         self._clocks: set[asyncio.Timeout] = set()
         self._queue: deque[asyncio.Future[None]] = deque()
         self._closed = False
@@ -283,8 +309,9 @@ class HttpxPool:
         request.read()
         return Prepared(request.method, request)
 
-    async def exchange(self, prepared: Prepared, *, limit: int, seconds: float) -> Answer:
+    async def exchange(self, prepared: Prepared, *, limit: int, seconds: float, accept: Accept = accept_any) -> Answer:
         """See :meth:`Pool.exchange`."""
+        check_process(self._pid, "This pool of connections")
         assert isinstance(prepared.message, httpx.Request)
         if self._closed:
             raise pool_closed()
@@ -295,7 +322,7 @@ class HttpxPool:
             async with clock:
                 await self._place()
                 placed = True
-                return await send_async(self._transport, prepared.message, limit=limit, peer=self._peer)
+                return await send_async(self._transport, prepared.message, limit=limit, peer=self._peer, accept=accept)
         except TimeoutError:
             if self._closed:
                 raise (closed_on_the_way() if placed else pool_closed()) from None
@@ -311,6 +338,8 @@ class HttpxPool:
     async def close(self) -> None:
         """See :meth:`Pool.close`."""
         self._closed = True
+        if os.getpid() != self._pid:
+            return
         for clock in self._clocks:
             clock.reschedule(0)
         if self._clocks:
