@@ -871,7 +871,8 @@ def _ids_of(body: type[RunBody], parents: tuple[str, ...], envelope: str | None)
     ids = create_model(f"{body.__name__}Ids", __base__=_Ids, **wanted)
     if envelope is None:
         return ids
-    inner: dict[str, Any] = {envelope: (Annotated[ids | None, WrapValidator(_or_none)], None)}
+    # Not lenient: a wrapped validator would be handed all of it as Python objects.
+    inner: dict[str, Any] = {envelope: (ids, ...)}
     return create_model(f"{body.__name__}IdsAnswer", __base__=Part, **inner)
 
 
