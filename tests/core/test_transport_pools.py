@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import gzip
 import socket
 import ssl
 import struct
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -19,10 +21,19 @@ import httpx
 import pytest
 
 from runops.core import http1
-from runops.core.errors import AnswerLost, ConnectionFailed, MalformedAnswer
-from runops.core.http1 import Http1Pool
+from runops.core.connections import async_transport, sync_transport
+from runops.core.errors import AnotherRun, AnswerLost, ConnectionFailed, MalformedAnswer
+from runops.core.http1 import Http1Pool, _Connection
 from runops.core.retry import Answer
-from runops.core.transport import HttpxPool, Pool, open_pool, timeouts
+from runops.core.reuse import Accept, accept_any
+from runops.core.transport import (
+    HttpxPool,
+    Pool,
+    open_pool,
+    send,
+    send_async,
+    timeouts,
+)
 
 pytestmark = pytest.mark.http
 
@@ -669,6 +680,223 @@ def test_what_nobody_asked_for_is_never_taken_for_an_answer(more: bytes, late: b
                 if late:
                     await until(lambda: pool.connections == 0)
             assert service.opened == 3
+            await pool.close()
+
+    run(story)
+
+
+# --- what is no answer to the request ---
+
+FORGED = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged"
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n14\r\n" + BODY + b"\r\n0\r\n\r\n"
+MORE = {"a second answer": FORGED, "rubbish": b"rubbish", "the beginning of one": FORGED[:12]}
+Asks = Callable[[], Awaitable[Answer]]
+
+
+@asynccontextmanager
+async def asking(client: str, url: str, accept: Accept = accept_any) -> AsyncIterator[Asks]:
+    """Ask through one of the pools or one of the single clients' ways, over kept connections."""
+    request = httpx.Request("GET", f"{url}/runs/1", extensions=timeouts(5))
+    if client == "sync":
+        with sync_transport(url) as kept:
+            yield lambda: asyncio.to_thread(send, kept, request, limit=LIMIT, seconds=5, accept=accept)
+    elif client == "async":
+        async with async_transport(url) as kept:
+            yield lambda: send_async(kept, request, limit=LIMIT, accept=accept)
+    else:
+        pool = open_pool(url, max_connections=1, lean=client == "http1")
+        yield lambda: pool.exchange(pool.prepare(request), limit=LIMIT, seconds=5, accept=accept)
+        await pool.close()
+
+
+EACH_CLIENT = pytest.mark.parametrize("client", ["sync", "async", *KINDS])
+
+
+@EACH_CLIENT
+@pytest.mark.parametrize("more", list(MORE.values()), ids=list(MORE))
+@pytest.mark.parametrize("answer", [PLAIN, CHUNKED], ids=["plain", "chunked"])
+@pytest.mark.parametrize("late", [False, True], ids=["at once", "later"])
+def test_more_than_an_answer_on_a_kept_connection_is_never_the_next_answer(
+    client: str, more: bytes, answer: bytes, late: bool
+) -> None:
+    async def story() -> None:
+        done = asyncio.Event()
+
+        async def reply(service: Service, writer: asyncio.StreamWriter, count: int) -> None:
+            writer.write(answer if late else answer + more)
+            if late:
+                await done.wait()
+                done.clear()
+                writer.write(more)
+                await writer.drain()
+                service.asked.set()
+
+        async with serving(reply) as service, asking(client, service.url) as ask:
+            for _ in range(3):
+                assert (await ask()).content == BODY
+                if late:
+                    service.asked.clear()
+                    done.set()
+                    await service.asked.wait()
+            assert service.opened == 3
+
+    run(story)
+
+
+@EACH_CLIENT
+@pytest.mark.parametrize("apart", [False, True], ids=["in one record", "in two records"])
+@pytest.mark.usefixtures("trusting")
+def test_more_than_an_answer_over_tls_is_never_the_next_answer(client: str, apart: bool, certificate: Path) -> None:
+    async def story() -> None:
+        async def reply(service: Service, writer: asyncio.StreamWriter, count: int) -> None:
+            # Two writes are two records, which may still arrive together.
+            for piece in (PLAIN, FORGED) if apart else (PLAIN + FORGED,):
+                writer.write(piece)
+
+        async with (
+            serving(reply, server_side(certificate)) as service,
+            asking(client, service.url) as ask,
+        ):
+            for _ in range(4):
+                assert (await ask()).content == BODY
+            assert service.opened == 4
+
+    run(story)
+
+
+@EACH_CLIENT
+def test_connections_without_more_than_their_answers_are_kept(client: str) -> None:
+    async def story() -> None:
+        async with serving(says(PLAIN)) as service, asking(client, service.url) as ask:
+            for _ in range(4):
+                assert (await ask()).content == BODY
+            assert service.opened == 1
+
+    run(story)
+
+
+@EACH_CLIENT
+def test_the_connection_of_an_answer_that_is_not_accepted_is_closed(client: str) -> None:
+    async def story() -> None:
+        seen: list[Answer] = []
+
+        def accept(answer: Answer) -> None:
+            seen.append(answer)
+            if len(seen) in (2, 4):
+                raise AnotherRun("The answer is about another run.")
+
+        async with serving(says(PLAIN)) as service, asking(client, service.url, accept) as ask:
+            opened: list[int] = []
+            for number in range(1, 6):
+                if number in (2, 4):
+                    with pytest.raises(AnotherRun):
+                        await ask()
+                else:
+                    await ask()
+                opened.append(service.opened)
+            assert opened == [1, 1, 2, 2, 3]
+            assert all(answer.content == BODY for answer in seen)
+
+    run(story)
+
+
+def test_what_came_before_the_loop_could_look_is_no_answer_to_the_next_request() -> None:
+    async def story() -> None:
+        sent = threading.Event()
+
+        def serve(listener: socket.socket) -> None:
+            for _ in range(2):
+                connection, _ = listener.accept()
+                with connection, contextlib.suppress(ConnectionError):
+                    connection.recv(65_536)
+                    connection.sendall(PLAIN)
+                    asked.wait(5)
+                    connection.sendall(FORGED)
+                    sent.set()
+                    connection.recv(65_536)
+
+        asked = threading.Event()
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            serving_it = asyncio.create_task(asyncio.to_thread(serve, listener))
+            pool = Http1Pool(url, max_connections=1)
+            assert (await asks(pool, url)).content == BODY
+            asked.set()
+            # The loop stands still: the bytes lie in the socket, and nobody has told the pool.
+            assert sent.wait(5)
+            assert pool.connections == 1
+            assert (await asks(pool, url)).content == BODY
+            await pool.close()
+            await serving_it
+
+    run(story)
+
+
+# --- places come back ---
+
+
+def test_requests_beyond_the_connections_are_served_though_each_answer_closes_its_connection(
+    make: Callable[..., Pool],
+) -> None:
+    async def story() -> None:
+        closing = PLAIN.replace(b"X-Request-Id: 7", b"Connection: close")
+        async with serving(says(closing, close=True)) as service:
+            pool = make(service.url, 2)
+            answers = await asyncio.gather(*(asks(pool, service.url, seconds=5) for _ in range(12)))
+            assert [answer.content for answer in answers] == [BODY] * 12
+            assert service.opened == 12
+            await until(lambda: pool.connections == 0)
+            await pool.close()
+
+    run(story)
+
+
+def test_a_connection_that_is_reset_right_after_it_is_accepted_gives_its_place_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    resets = 2
+    made = _Connection.connection_made
+
+    def reset_at_once(self: _Connection, connected: asyncio.BaseTransport) -> None:
+        nonlocal resets
+        made(self, connected)
+        if resets:
+            resets -= 1
+            # As if the reset had been read before whoever connects is told that the connection stands.
+            assert isinstance(connected, asyncio.Transport)
+            connected.abort()
+
+    monkeypatch.setattr(_Connection, "connection_made", reset_at_once)
+
+    async def story() -> None:
+        async with serving(says(PLAIN)) as service:
+            pool = Http1Pool(service.url, max_connections=1)
+            for _ in range(2):
+                with pytest.raises(ConnectionFailed, match="ConnectionResetError"):
+                    await asks(pool, service.url)
+                assert pool.connections == 0
+            assert (await asks(pool, service.url)).content == BODY
+            assert pool.connections == 1
+            await pool.close()
+
+    run(story)
+
+
+def test_an_exchange_cancelled_with_its_answer_in_hand_gives_its_place_back() -> None:
+    async def story() -> None:
+        async with serving(says(PLAIN)) as service:
+            pool = Http1Pool(service.url, max_connections=1)
+            exchange = asyncio.ensure_future(asks(pool, service.url))
+            await service.asked.wait()
+            (connection,) = pool._open
+            while connection._answer is not None:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+            # Whoever waits has not yet been told.
+            exchange.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await exchange
+            assert pool.connections == 0
+            assert (await asks(pool, service.url)).content == BODY
             await pool.close()
 
     run(story)
