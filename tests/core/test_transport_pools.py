@@ -807,7 +807,8 @@ def test_what_came_before_the_loop_could_look_is_no_answer_to_the_next_request()
         def serve(listener: socket.socket) -> None:
             for _ in range(2):
                 connection, _ = listener.accept()
-                with connection, contextlib.suppress(ConnectionError):
+                with connection, contextlib.suppress(OSError):
+                    connection.settimeout(5)
                     connection.recv(65_536)
                     connection.sendall(PLAIN)
                     asked.wait(5)
@@ -817,6 +818,7 @@ def test_what_came_before_the_loop_could_look_is_no_answer_to_the_next_request()
 
         asked = threading.Event()
         with socket.create_server(("127.0.0.1", 0)) as listener:
+            listener.settimeout(5)
             url = f"http://127.0.0.1:{listener.getsockname()[1]}"
             serving_it = asyncio.create_task(asyncio.to_thread(serve, listener))
             pool = Http1Pool(url, max_connections=1)

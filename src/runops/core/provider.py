@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import cache, cached_property
+from functools import cache
 from hashlib import blake2b
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast
@@ -191,6 +191,11 @@ class AuthScheme:
 BEARER = AuthScheme("Authorization", "Bearer ")
 
 
+@cache
+def _holes_of(text: str) -> tuple[str, ...]:
+    return tuple(re.findall(r"{(\w+)}", text))
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """One documented route.
@@ -210,7 +215,7 @@ class Route:
     @property
     def holes(self) -> tuple[str, ...]:
         """The names that :meth:`fill` needs."""
-        return tuple(re.findall(r"{(\w+)}", self.path))
+        return _holes_of(self.path)
 
     def fill(self, ids: Mapping[str, str]) -> str:
         """The path with every hole filled, each id quoted as one segment.
@@ -512,12 +517,6 @@ class Provider:
 
     # --- answers ---
 
-    @cached_property
-    def _answer(self) -> type[BaseModel]:
-        if self.envelope is None:
-            return self.body
-        return create_model(f"{self.body.__name__}Answer", __base__=Part, **{self.envelope: (self.body, ...)})  # pyright: ignore[reportCallIssue, reportArgumentType, reportUnknownVariableType]
-
     def read(self, ref: RunRef, content: bytes) -> Look:
         """What an answer of the status route says.
 
@@ -527,7 +526,7 @@ class Provider:
             UnknownStateError: The run is over in a word that is not documented.
         """
         try:
-            answer = validated(self._answer, content)
+            answer = validated(_answer_of(self.body, self.envelope), content)
         except ValidationError as error:
             raise malformed(f"read of {ref}", error) from None
         body = cast("RunBody", answer if self.envelope is None else getattr(answer, self.envelope))
@@ -788,16 +787,13 @@ class Provider:
 
     def url(self, ref: RunRef, details: Mapping[str, Any] = _EMPTY) -> str | None:
         """The best documented page for a run, or None where an id for it is not known yet."""
-        if not self._link_holes:
+        holes = _holes_of(self.link)
+        if not holes:
             return self.link
         ids = {**details, **ref.parents, "run_id": ref.run_id}
-        if any(name not in ids for name in self._link_holes):
+        if any(name not in ids for name in holes):
             return None
-        return self.link.format(**{name: quote(str(ids[name]), safe="") for name in self._link_holes})
-
-    @cached_property
-    def _link_holes(self) -> tuple[str, ...]:
-        return tuple(re.findall(r"{(\w+)}", self.link))
+        return self.link.format(**{name: quote(str(ids[name]), safe="") for name in holes})
 
     # --- addresses ---
 
@@ -857,6 +853,15 @@ def validated(model: type[T], content: bytes) -> T:
         except MalformedAnswer:
             raise error from None
     return model.model_validate(decoded)
+
+
+@cache
+def _answer_of(body: type[RunBody], envelope: str | None) -> type[BaseModel]:
+    """Reads an answer of the status route. No property of the declaration, which would hold a lock at a fork."""
+    if envelope is None:
+        return body
+    inner: dict[str, Any] = {envelope: (body, ...)}
+    return create_model(f"{body.__name__}Answer", __base__=Part, **inner)
 
 
 @cache
