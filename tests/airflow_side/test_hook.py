@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import warnings
 from types import SimpleNamespace
 from typing import Any
 
@@ -58,6 +60,34 @@ def test_the_test_button_tells_a_bad_key(connect: Any, served: Any, provider: st
     assert "refuses the key" in told
     assert "this connection" in told
     assert password not in told
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_hook_that_was_used_makes_a_client_in_a_process_forked_from_its_own() -> None:
+    hook = NexioHook()
+    assert hook.test_connection() == (True, "Nexio accepts the key.")
+    with hook.client() as client:
+        client.probe()
+        reads, writes = os.pipe()
+        with warnings.catch_warnings():
+            # Python warns that threads do not come along.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            child = os.fork()
+        if child == 0:
+            said = ""
+            try:
+                said = hook.test_connection()[1]
+                client.probe()
+            except Exception as error:
+                said += f" {error}"
+            os.write(writes, said.encode())
+            os._exit(0)
+        os.close(writes)
+        with os.fdopen(reads, "rb") as pipe:
+            said = pipe.read().decode()
+        os.waitpid(child, 0)
+        assert said.startswith("Nexio accepts the key. This client of Nexio was made in process")
+        client.probe()
 
 
 def test_the_test_button_tells_an_unreachable_host(connect: Any) -> None:

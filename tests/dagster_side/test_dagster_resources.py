@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import socket
 import subprocess
 import sys
 import textwrap
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -87,6 +89,30 @@ def test_a_key_is_neither_in_repr_nor_in_the_snapshot_nor_in_the_log(
     assert accepted == "accepted"
     if given == "variable":
         assert "ACME_NEXIO_KEY" in texts["snapshot"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_resource_that_was_used_works_in_a_process_forked_from_its_own(service: Callable[[str], Any]) -> None:
+    runs = service("nexio")
+    run_id = runs.emulator.create_run("nexio", script="succeeded", seconds=0)
+    assert runs.resource.wait(run_id).outcome is Outcome.SUCCEEDED
+    reads, writes = os.pipe()
+    with warnings.catch_warnings():
+        # Python warns that threads do not come along.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        try:
+            said = str(runs.resource.wait(run_id).outcome)
+        except BaseException as error:
+            said = repr(error)
+        os.write(writes, said.encode())
+        os._exit(0)
+    os.close(writes)
+    with os.fdopen(reads, "rb") as pipe:
+        assert pipe.read() == b"succeeded"
+    os.waitpid(child, 0)
+    assert runs.resource.get(run_id).outcome is Outcome.SUCCEEDED
 
 
 def test_a_bad_key_fails_for_good_and_names_the_variable(

@@ -64,6 +64,8 @@ class _Client:
 class RunClient(_Client):
     """A provider's runs, for plain Python. A context manager; not for several threads at once.
 
+    Used in a process that was forked from its own it raises :class:`ConfigurationError`: make a client there.
+
     ::
 
         with RunClient(find("nexio"), token=key) as client:
@@ -402,7 +404,10 @@ class RunClient(_Client):
 
 
 class AsyncRunClient(_Client):
-    """A provider's runs, for asyncio; the same methods as :class:`RunClient`. An async context manager."""
+    """A provider's runs, for asyncio; the same methods as :class:`RunClient`. An async context manager.
+
+    Like that one, it belongs to the process that made it.
+    """
 
     def __init__(
         self,
