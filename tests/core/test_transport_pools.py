@@ -800,6 +800,23 @@ def test_the_connection_of_an_answer_that_is_not_accepted_is_closed(client: str)
     run(story)
 
 
+def test_an_answer_that_only_httpx_reads_is_looked_at_too() -> None:
+    async def story() -> None:
+        twice = PLAIN.replace(b"Content-Length: 20", b"Content-Length: 20\r\nContent-Length: 20")
+
+        def accept(answer: Answer) -> None:
+            raise AnotherRun("The answer is about another run.")
+
+        async with serving(says(twice)) as service, asking("http1", service.url, accept) as ask:
+            for asked in range(1, 4):
+                with pytest.raises(AnotherRun):
+                    await ask()
+                # Each time by both: over a connection that could not be read, and over httpx.
+                assert service.opened == 2 * asked
+
+    run(story)
+
+
 def test_what_came_before_the_loop_could_look_is_no_answer_to_the_next_request() -> None:
     async def story() -> None:
         sent = threading.Event()

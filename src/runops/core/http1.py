@@ -20,9 +20,9 @@ import httpx
 
 from runops.core.connections import peer_of, ssl_context
 from runops.core.errors import AnswerError, AnswerLost, ConnectionFailed, MalformedAnswer
-from runops.core.network import LONGEST_HEAD, begins_like_http, head_too_large
+from runops.core.network import LONGEST_HEAD, begins_like_http, head_too_large, is_readable
 from runops.core.retry import Answer, Peer, connection_failed, not_http, too_large
-from runops.core.reuse import Accept, accept_any, check_process, is_readable
+from runops.core.reuse import Accept, accept_any, check_process
 from runops.core.transport import (
     CONNECT_SECONDS,
     HttpxPool,

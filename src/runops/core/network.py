@@ -267,7 +267,7 @@ class Stream(httpcore.NetworkStream):
         if info == "ssl_object":
             return self._socket if isinstance(self._socket, ssl.SSLSocket) else None
         if info == "is_readable":
-            return _is_readable(self._socket)
+            return is_readable(self._socket)
         return self._socket if info == "socket" else None
 
 
@@ -339,7 +339,7 @@ class TlsInTls(httpcore.NetworkStream):
                 self._incoming.write_eof()
 
 
-def _is_readable(connection: socket.socket) -> bool:
+def is_readable(connection: socket.socket) -> bool:
     """Whether bytes or the end wait there: on a kept connection, either makes it useless."""
     number = connection.fileno()
     if number < 0:

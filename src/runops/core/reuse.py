@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
-import socket
 import ssl
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -39,15 +37,6 @@ def check_process(pid: int, what: str) -> None:
             f"{what} was made in process {pid} and is used in process {here}, which was forked from it: both would "
             "read answers from the same connections. Make a new client in the forked process."
         )
-
-
-def is_readable(connected: socket.socket) -> bool:
-    """Whether a read on a socket would return at once: bytes have come, or it was closed."""
-    if not hasattr(select, "poll"):
-        return bool(select.select([connected], [], [], 0)[0])
-    poll = select.poll()
-    poll.register(connected.fileno(), select.POLLIN)
-    return bool(poll.poll(0))
 
 
 def more_came(response: httpx.Response) -> bool:
