@@ -29,9 +29,10 @@ PIECES = (
     "a", "é-", "a ", "a.", "a@", "key-", "key=", "key:", "key: ", "token ", 'token="', "token='", "token=`", '\\"',
     "\\", "\"'", "www.", "@", "%40", "://", "http://", "-----BEGIN A-----", "-----END A-----", "cookie: a; ", "; ",
     "a,b=", "digest ", "digest a=b, ", "basic ", "Basic a1 ", "bearer ", "eyJ", "sk-", "1a", "ABC2", "=", "==>", "::=",
-    "->", "password is ", "password provided ", "pass=", "\n", "\t", "\0", "\u200b", "x" * 40, "_key", "-u a:", "--key ",
-    "seed phrase ", "mnemonic abc ", '("token",', '" value=', '","value":', "auth:", "pin ", "<token>", ">", "|",
-    "&quot;", "%3D", "\U0001d518", "\u0301", "\u0663", "\u017f", "\u0130", "monkey", "A2", "nx_", "-", "--", "_", "[",
+    "->", "password is ", "password provided ", "pass=", "\n", "\t", "\0", "\u200b", "x" * 40, "_key", "-u a:",
+    "--key ", "seed phrase ", "mnemonic abc ", '("token",', '" value=', '","value":', "auth:", "pin ", "<token>", ">",
+    "|", "&quot;", "%3D", "\U0001d518", "\u0301", "\u0663", "\u017f", "\u0130", "monkey", "A2", "nx_", "-", "--",
+    "_", "[",
 )  # fmt: skip
 """Parts of every pattern, from which the worst texts for it are made."""
 

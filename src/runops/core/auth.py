@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Generator
 
 import httpx
 
 from runops.core.errors import ConfigurationError
 from runops.core.provider import AuthScheme
+from runops.core.secret import Secret
 
 
 class HeaderAuth(httpx.Auth):
@@ -23,11 +23,11 @@ class HeaderAuth(httpx.Auth):
         ConfigurationError: The secret is empty or cannot stand in a header. The text never holds it.
     """
 
-    def __init__(self, scheme: AuthScheme, secret: str, *, origin: str = "token") -> None:
-        if not secret or not secret.strip():
+    def __init__(self, scheme: AuthScheme, secret: str | Secret, *, origin: str = "token") -> None:
+        secret = Secret(secret)
+        if not secret:
             raise ConfigurationError(f"{origin} holds no API key: set it to the key or token of the service.")
-        secret = secret.strip()
-        if not secret.isascii() or not secret.isprintable():
+        if not secret.fits_header:
             raise ConfigurationError(f"{origin} holds a character that cannot stand in a header; paste it again.")
         self._scheme = scheme
         self._secret = secret
@@ -35,18 +35,18 @@ class HeaderAuth(httpx.Auth):
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         """Sign a request; see httpx.Auth."""
-        request.headers[self._scheme.header] = self._scheme.prefix + self._secret
+        request.headers[self._scheme.header] = self._scheme.prefix + self._secret.reveal()
         yield request
 
     @property
-    def secrets(self) -> tuple[str, ...]:
+    def secrets(self) -> tuple[Secret, ...]:
         """What must be cut out of any text before a person sees it."""
         return (self._secret,)
 
     @property
     def fingerprint(self) -> str:
         """A hash that tells credentials apart without holding one."""
-        return hashlib.sha256(self._secret.encode()).hexdigest()
+        return self._secret.fingerprint
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._scheme.header}, origin={self.origin!r})"

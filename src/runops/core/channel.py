@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -19,9 +20,11 @@ from runops.core.auth import HeaderAuth
 from runops.core.cadence import Gate
 from runops.core.connections import peer_of
 from runops.core.errors import ConfigurationError, TransientError
+from runops.core.offload import off_loop
 from runops.core.provider import Provider, Request
 from runops.core.retry import NO_SUCH_RUN, Answer, from_answer
 from runops.core.reuse import check_process
+from runops.core.secret import Secret
 from runops.core.transport import ACCEPT_ENCODING, REQUEST_TIMEOUT, timeouts
 
 LAST_LOOK_SECONDS = 5.0
@@ -56,7 +59,7 @@ class Channel:
         self,
         provider: Provider,
         *,
-        token: str,
+        token: str | Secret,
         base_url: str | None = None,
         options: Mapping[str, str | None] | None = None,
         origin: str | None = None,
@@ -68,6 +71,7 @@ class Channel:
         clock: Callable[[], float] = time.time,
         address_origin: str = "",
     ) -> None:
+        token = Secret(token)
         self.provider = provider
         self.root = provider.root(base_url, allow_http=allow_http)
         try:
@@ -170,6 +174,10 @@ class Channel:
         """
         if answer.ok:
             self.provider.check(request, answer.content)
+
+    async def check_async(self, request: Request, answer: Answer) -> None:
+        """As :meth:`check`, without holding the loop where the answer is large."""
+        await off_loop(partial(self.check, request, answer), len(answer.content))
 
     def judge(self, asked: str, answer: Answer, *, absent: str = NO_SUCH_RUN) -> bytes:
         """The body of a good answer. The wish of any other one for a pause is kept for all requests.

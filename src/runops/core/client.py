@@ -6,36 +6,67 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping
 from contextlib import aclosing, contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, TypeVar, cast
+from typing import Any, Generic, Self, TypeVar, cast
 
 import httpx
 
 from runops.core import flows, submission
 from runops.core.channel import Channel
 from runops.core.connections import async_transport, check_environment, sync_transport
-from runops.core.errors import AnswerError
-from runops.core.flows import Flow, Read, Reply, Seen, Send, Sleep, Time
+from runops.core.errors import AnswerError, ConfigurationError, RunopsError, without_frames
+from runops.core.flows import Effect, Flow, Read, Reply, Seen, Send, Sleep, Time
+from runops.core.offload import off_loop
 from runops.core.poller import Poller
-from runops.core.provider import Call, Look, Provider
+from runops.core.provider import Call, Provider
 from runops.core.run import RunRef, RunSnapshot
+from runops.core.secret import Secret
 from runops.core.submission import SUBMIT_GRACE, Intent
 from runops.core.transport import send, send_async, took_too_long
 from runops.core.watch import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT, Past, Patience
 
 R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended(Generic[R]):
+    """What a flow gave in the end."""
+
+    result: R
+
+
 OnLook = Callable[[RunSnapshot], None]
+
+
+def _step(flow: Flow[R], error: AnswerError | None, reply: Any) -> Effect | _Ended[R] | RunopsError:
+    """What a flow asks for next, or how it ended. An error is not raised here, so that nothing stands behind it."""
+    try:
+        return flow.send(reply) if error is None else flow.throw(error)
+    except StopIteration as stop:
+        return _Ended(cast("R", stop.value))
+    except RunopsError as failure:
+        return without_frames(failure)
 
 
 class _Client:
     """What both clients share."""
 
-    def __init__(self, provider: Provider, *, token: str, mark_runs: bool = True, **settings: Any) -> None:
-        self._channel = Channel(provider, token=token, **settings)
-        self._clock = self._channel.clock
-        self._mark_runs = mark_runs
+    def __init__(self, provider: Provider, token: Secret, settings: dict[str, Any]) -> None:
+        mark_runs: bool = settings.pop("mark_runs", True)
+        try:
+            self._channel = Channel(provider, token=token, **settings)
+        except ConfigurationError as error:
+            refused = without_frames(error)
+        else:
+            self._clock = self._channel.clock
+            self._mark_runs = mark_runs
+            return
+        # A refused address may hold a password.
+        settings.clear()
+        raise refused
 
     @property
     def provider(self) -> Provider:
@@ -76,7 +107,7 @@ class RunClient(_Client):
         self,
         provider: Provider,
         *,
-        token: str,
+        token: str | Secret,
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
         **settings: Any,
@@ -93,7 +124,8 @@ class RunClient(_Client):
         Raises:
             ConfigurationError: A setting, or a proxy or certificate file of the environment, is wrong; names it.
         """
-        super().__init__(provider, token=token, **settings)
+        token = Secret(token)
+        super().__init__(provider, token, settings)
         if transport is None:
             check_environment(self.root)
         self._given = transport
@@ -338,15 +370,16 @@ class RunClient(_Client):
         error: AnswerError | None = None
         while True:
             self._channel.check_process()
-            try:
-                effect = flow.send(reply) if error is None else flow.throw(error)
-            except StopIteration as stop:
-                return cast("R", stop.value)
+            step = _step(flow, error, reply)
             reply, error = None, None
-            match effect:
+            match step:
+                case _Ended(result):
+                    return result
+                case RunopsError():
+                    raise step
                 case Send() | Read():
                     try:
-                        reply = self._answer(effect)
+                        reply = self._answer(step)
                     except AnswerError as failure:
                         error = failure
                 case Sleep(seconds):
@@ -366,9 +399,11 @@ class RunClient(_Client):
             if on_look is not None:
                 on_look(snapshot)
 
-    def _answer(self, effect: Send | Read) -> bytes | Reply | Look:
+    def _answer(self, effect: Send | Read) -> object:
         if isinstance(effect, Send):
             reply = self._send(effect)
+            if effect.read is not None:
+                return effect.read(reply.content)
             return reply if effect.dated else reply.content
         request = self.provider.request(self.provider.status, effect.ref)
         return self.provider.read(effect.ref, self._send(Send(request, by=effect.by)).content)
@@ -413,7 +448,7 @@ class AsyncRunClient(_Client):
         self,
         provider: Provider,
         *,
-        token: str,
+        token: str | Secret,
         transport: httpx.AsyncBaseTransport | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         **settings: Any,
@@ -431,7 +466,8 @@ class AsyncRunClient(_Client):
         Raises:
             ConfigurationError: A setting, or a proxy or certificate file of the environment, is wrong; names it.
         """
-        super().__init__(provider, token=token, **settings)
+        token = Secret(token)
+        super().__init__(provider, token, settings)
         if transport is None:
             check_environment(self.root)
         self._given = transport
@@ -597,16 +633,20 @@ class AsyncRunClient(_Client):
         error: AnswerError | None = None
         while True:
             self._channel.check_process()
-            try:
-                effect = flow.send(reply) if error is None else flow.throw(error)
-            except StopIteration as stop:
-                result.append(cast("R", stop.value))
-                return
+            # What a flow makes of a body, it makes where it gets it.
+            body = reply.content if isinstance(reply, Reply) else reply
+            size = len(body) if isinstance(body, bytes) else 0
+            step = await off_loop(partial(_step, flow, error, reply), size)
             reply, error = None, None
-            match effect:
+            match step:
+                case _Ended(last):
+                    result.append(last)
+                    return
+                case RunopsError():
+                    raise step
                 case Send() | Read():
                     try:
-                        reply = await self._answer(effect)
+                        reply = await self._answer(step)
                     except AnswerError as failure:
                         error = failure
                 case Sleep(seconds):
@@ -624,20 +664,22 @@ class AsyncRunClient(_Client):
                     on_look(snapshot)
         return result[0]
 
-    async def _answer(self, effect: Send | Read) -> bytes | Reply | Look:
+    async def _answer(self, effect: Send | Read) -> object:
         if isinstance(effect, Send):
             reply = await self._send(effect)
+            if effect.read is not None:
+                return await off_loop(partial(effect.read, reply.content), len(reply.content))
             return reply if effect.dated else reply.content
         request = self.provider.request(self.provider.status, effect.ref)
         reply = await self._send(Send(request, by=effect.by))
-        return self.provider.read(effect.ref, reply.content)
+        return await off_loop(partial(self.provider.read, effect.ref, reply.content), len(reply.content))
 
     async def _send(self, effect: Send) -> Reply:
         await self._sleep(self._channel.turn(effect.by))
         channel = self._channel
         prepared = channel.prepare(effect.request)
         seconds, bound = channel.time_for(effect.by)
-        accept = partial(channel.check, effect.request)
+        accept = partial(channel.check_async, effect.request)
         fresh = effect.fresh and self._given is None
         if fresh:
             transport = async_transport(self.root, keep=False)

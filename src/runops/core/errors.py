@@ -25,7 +25,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from runops.core.run import RunRef
@@ -33,6 +33,18 @@ if TYPE_CHECKING:
 
 MOST_CANDIDATES = 10
 """So many runs are named in one message."""
+
+E = TypeVar("E", bound=BaseException)
+
+
+def without_frames(error: E) -> E:
+    """An error without the frames that it came through and the errors behind it.
+
+    Their variables hold requests, bodies and headers, which error trackers collect. Raise it outside of any handler,
+    so that no error stands behind it again.
+    """
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
 
 
 class RunopsError(Exception):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar, cast
 
@@ -35,6 +35,8 @@ class Send:
     request: Request
     fresh: bool = False
     """On a connection of its own, so that a stale kept one cannot swallow a submit."""
+    read: Callable[[bytes], Any] | None = None
+    """What the body becomes before it comes back, as the driver sees fit: an event loop has it done in a thread."""
     by: float | None = None
     """Unix seconds: fail with a :class:`TransientError` rather than be held back for longer than this. An exchange that
     is under way then has ``LAST_LOOK_SECONDS`` (channel.py) left."""
@@ -128,11 +130,11 @@ def _look(provider: Provider, ref: RunRef, *, by: float | None = None) -> Flow[L
     if explain is None or look.snapshot.outcome is not Outcome.FAILED or look.snapshot.reason:
         return look
     try:
-        told: bytes = yield Send(provider.request(explain.route, ref), by=by)
+        reason: str | None = yield Send(provider.request(explain.route, ref), read=explain.read, by=by)
     except AnswerError:
         # Only the reason is missing; how the run ended is known.
         return look
-    return replace(look, snapshot=look.snapshot.model_copy(update={"reason": explain.read(told)}))
+    return replace(look, snapshot=look.snapshot.model_copy(update={"reason": reason}))
 
 
 def within(flow: Flow[R], by: float) -> Flow[R]:

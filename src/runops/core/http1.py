@@ -22,7 +22,8 @@ from runops.core.connections import peer_of, ssl_context
 from runops.core.errors import AnswerError, AnswerLost, ConnectionFailed, MalformedAnswer
 from runops.core.network import LONGEST_HEAD, begins_like_http, head_too_large, is_readable
 from runops.core.retry import Answer, Peer, connection_failed, not_http, too_large
-from runops.core.reuse import Accept, accept_any, check_process
+from runops.core.reuse import AcceptAsync, accept_any, check_process, look_at
+from runops.core.secret import Opaque
 from runops.core.transport import (
     CONNECT_SECONDS,
     HttpxPool,
@@ -109,9 +110,11 @@ class Http1Pool:
         method = request.method.encode("ascii")
         lines = [b"%b %b HTTP/1.1" % (method, request.url.raw_path)]
         lines += [b"%b: %b" % header for header in request.headers.raw]
-        return Prepared(request.method, b"\r\n".join([*lines, b"", request.read()]))
+        return Prepared(request.method, Opaque(b"\r\n".join([*lines, b"", request.read()])))
 
-    async def exchange(self, prepared: Prepared, *, limit: int, seconds: float, accept: Accept = accept_any) -> Answer:
+    async def exchange(
+        self, prepared: Prepared, *, limit: int, seconds: float, accept: AcceptAsync = accept_any
+    ) -> Answer:
         """One request and its whole answer.
 
         Args:
@@ -142,7 +145,9 @@ class Http1Pool:
         self._leave_to_httpx()
         return answer
 
-    async def _exchange(self, prepared: Prepared, limit: int, ends: float, seconds: float, accept: Accept) -> Answer:
+    async def _exchange(
+        self, prepared: Prepared, limit: int, ends: float, seconds: float, accept: AcceptAsync
+    ) -> Answer:
         connection = self._idle.pop() if self._idle else await self._turn(ends)
         answer: Answer | None = None
         try:
@@ -157,29 +162,31 @@ class Http1Pool:
             connection = await self._turn(ends)
             answer = await connection.ask(prepared, limit, ends, seconds)
         try:
-            accept(answer)
+            await look_at(accept, answer)
         except BaseException:
             connection.abort()
             raise
         connection.give_back()
         return answer
 
-    async def _exchange_by_httpx(self, prepared: Prepared, limit: int, seconds: float, accept: Accept) -> Answer:
+    async def _exchange_by_httpx(self, prepared: Prepared, limit: int, seconds: float, accept: AcceptAsync) -> Answer:
         if self._closed:
             raise pool_closed()
         if self._httpx is None:
             self._httpx = HttpxPool(str(self._url), max_connections=self._most, peer=self.peer)
+        plain = Prepared(prepared.method, self._for_httpx(prepared, seconds))
+        return await self._httpx.exchange(plain, limit=limit, seconds=seconds, accept=accept)
+
+    def _for_httpx(self, prepared: Prepared, seconds: float) -> httpx.Request:
+        """What :meth:`prepare` has made, undone. Its locals hold the key: nothing here waits."""
         assert isinstance(prepared.message, bytes)
         head, _, content = prepared.message.partition(b"\r\n\r\n")
         first, *lines = head.split(b"\r\n")
         _, target, _ = first.split(b" ")
         headers = [(name, value) for name, _, value in (line.partition(b": ") for line in lines)]
         url = self._url.copy_with(raw_path=target)
-        request = httpx.Request(
-            prepared.method, url, headers=headers, content=content, extensions=timeouts(max(seconds, 0.001))
-        )
-        plain = Prepared(prepared.method, request)
-        return await self._httpx.exchange(plain, limit=limit, seconds=seconds, accept=accept)
+        limits = timeouts(max(seconds, 0.001))
+        return httpx.Request(prepared.method, url, headers=headers, content=content, extensions=limits)
 
     def _leave_to_httpx(self) -> None:
         if self._place not in _LEFT_TO_HTTPX:

@@ -17,11 +17,20 @@ from typing import Any
 
 from runops.core import flows
 from runops.core.channel import LAST_LOOK_SECONDS, Channel
-from runops.core.errors import AnswerError, AnswerLost, ConnectionFailed, MalformedAnswer, RunopsError, TransientError
-from runops.core.flows import Flow, Read, Seen, Sleep, Time
-from runops.core.provider import Look, Request
+from runops.core.errors import (
+    AnswerError,
+    AnswerLost,
+    ConnectionFailed,
+    MalformedAnswer,
+    RunopsError,
+    TransientError,
+    without_frames,
+)
+from runops.core.flows import Flow, Read, Seen, Send, Sleep, Time
+from runops.core.offload import off_loop
+from runops.core.provider import Look
 from runops.core.retry import RATE_LIMITED, Answer
-from runops.core.reuse import Accept, accept_any
+from runops.core.reuse import AcceptAsync, accept_any
 from runops.core.run import RunRef, RunSnapshot
 from runops.core.sweep import Scope, scope_key
 from runops.core.transport import AsyncTransport, Pool, Prepared, open_pool
@@ -138,11 +147,12 @@ class _Wait:
 class _Question:
     """One request of a single flow that is no status read."""
 
-    __slots__ = ("request", "wait")
+    __slots__ = ("read", "request", "wait")
 
-    def __init__(self, wait: _Wait, request: Request) -> None:
+    def __init__(self, wait: _Wait, effect: Send) -> None:
         self.wait = wait
-        self.request = request
+        self.request = effect.request
+        self.read = effect.read
 
 
 _Job = _Run | Scope[_Run] | _Question
@@ -336,7 +346,7 @@ class Poller:
                 return
             except (Exception, asyncio.CancelledError) as failure:  # noqa: BLE001
                 # Whatever ends a flow ends its wait, and no other.
-                wait.done.set_exception(failure)
+                wait.done.set_exception(without_frames(failure) if isinstance(failure, RunopsError) else failure)
                 return
             reply, error = None, None
             if isinstance(effect, Time):
@@ -354,7 +364,7 @@ class Poller:
                     if isinstance(effect, Read):
                         self._ask(wait, effect.by)
                     else:
-                        self._ask_more(wait, effect.request, effect.by)
+                        self._ask_more(wait, effect)
                     return
 
     # --- time ---
@@ -452,11 +462,11 @@ class Poller:
         elif by is not None and by - self._channel.clock() < self._channel.timeout:
             self._remind_by(wait, by, LAST_LOOK_SECONDS)
 
-    def _ask_more(self, wait: _Wait, request: Request, by: float | None) -> None:
+    def _ask_more(self, wait: _Wait, effect: Send) -> None:
         """Put a question in line, before all others: how the run ended is known, and its wait is almost over."""
-        wait.question = _Question(wait, request)
+        wait.question = _Question(wait, effect)
         self._jobs.appendleft(wait.question)
-        self._remind_by(wait, by, IN_LINE)
+        self._remind_by(wait, effect.by, IN_LINE)
         self._go_on()
 
     def _remind_by(self, wait: _Wait, by: float | None, grace: float) -> None:
@@ -639,7 +649,7 @@ class Poller:
         else:
             await self._answer(job)
 
-    async def _exchange(self, prepared: Prepared, accept: Accept = accept_any) -> Answer:
+    async def _exchange(self, prepared: Prepared, accept: AcceptAsync = accept_any) -> Answer:
         self._exchanges += 1
         number, began = self._exchanges, self._loop.time()
         worker = asyncio.current_task()
@@ -677,7 +687,7 @@ class Poller:
             began = self._loop.time()
             answer = await self._exchange(prepared, partial(self._accept, run))
             run.took = self._loop.time() - began
-            look = self._read(run, answer)
+            look = await self._read(run, answer)
         except Exception as error:  # noqa: BLE001 - told to the waits of this run, and to no other
             run.queued = run.alone = False
             self._fail(run, error)
@@ -686,23 +696,23 @@ class Poller:
             self._place(run, look)
             self._tell(run, look)
 
-    def _accept(self, run: _Run, answer: Answer) -> None:
+    async def _accept(self, run: _Run, answer: Answer) -> None:
         """Refuse an answer that is none about the run; whatever else is wrong with it is told later."""
         if answer.ok:
             try:
-                self._read(run, answer)
+                await self._read(run, answer)
             except MalformedAnswer:
                 raise
             except RunopsError:
                 return
 
-    def _read(self, run: _Run, answer: Answer) -> Look:
+    async def _read(self, run: _Run, answer: Answer) -> Look:
         """What an answer says; most say what the one before has said."""
         content = answer.content if answer.ok else self._channel.judge(f"read of {run.ref}", answer)
         digest = blake2b(content, digest_size=16).digest()
         look = run.look
         if look is None or digest != run.digest:
-            look = self._provider.read(run.ref, content)
+            look = await off_loop(partial(self._provider.read, run.ref, content), len(content))
             run.look, run.digest = look, digest
         return look
 
@@ -710,9 +720,10 @@ class Poller:
         wait = question.wait
         try:
             prepared = self._pool.prepare(self._channel.prepare(question.request))
-            accept = partial(self._channel.check, question.request)
+            accept = partial(self._channel.check_async, question.request)
             answer = await self._exchange(prepared, accept)
-            reply = self._channel.judge(question.request.asked, answer, absent=question.request.absent)
+            content = self._channel.judge(question.request.asked, answer, absent=question.request.absent)
+            reply = content if question.read is None else await off_loop(partial(question.read, content), len(content))
         except Exception as failure:  # noqa: BLE001 - told to the flow that asked
             reply, error = None, failure
         else:
@@ -786,7 +797,7 @@ class Poller:
             prepared = self._pool.prepare(self._channel.prepare(request))
             answer = await self._exchange(prepared)
             content = self._channel.judge(request.asked, answer, absent=request.absent)
-            found = scope.take_in(content)
+            found = scope.take(await off_loop(partial(scope.read, content), len(content)))
         except Exception as error:  # noqa: BLE001 - the runs are asked one by one, and tell of their own errors
             self._give_up(scope, error)
             return

@@ -5,13 +5,14 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cache
 from hashlib import blake2b
 from types import MappingProxyType
-from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast, get_args
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 from uuid import UUID
 
@@ -29,7 +30,14 @@ from pydantic import (
 
 from runops.core import times
 from runops.core.cadence import Cadence
-from runops.core.errors import AnotherRun, ConfigurationError, MalformedAnswer, NotSupported, UnknownStateError
+from runops.core.errors import (
+    AnotherRun,
+    ConfigurationError,
+    MalformedAnswer,
+    NotSupported,
+    UnknownStateError,
+)
+from runops.core.offload import LARGE
 from runops.core.policy import OutcomePolicy, Verdict
 from runops.core.redaction import shown
 from runops.core.retry import NO_SUCH_RUN, no_such
@@ -77,6 +85,10 @@ class Part(BaseModel):
     """A part of an answer: only what it declares is read, and no error about it quotes what came."""
 
     model_config = ConfigDict(extra="ignore", hide_input_in_errors=True)
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """Nothing: what it holds is not cleaned yet, and a frame with it may be shown."""
+        return iter(())
 
 
 class RunBody(Part):
@@ -528,7 +540,7 @@ class Provider:
         try:
             answer = validated(_answer_of(self.body, self.envelope), content)
         except ValidationError as error:
-            raise malformed(f"read of {ref}", error) from None
+            raise malformed(f"read of {ref}", error, _answer_of(self.body, self.envelope)) from None
         body = cast("RunBody", answer if self.envelope is None else getattr(answer, self.envelope))
         self._check_ids(ref, body.run_id, {name: body.belongs_to(name) for name in self.parents})
         return self.look(ref, body)
@@ -740,7 +752,7 @@ class Provider:
         except ValidationError as error:
             told = self._without_status(item)
             if told is None:
-                raise malformed("list of runs", error) from None
+                raise malformed("list of runs", error, self.body) from None
             return told
 
     def _without_status(self, item: object) -> RunBody | None:
@@ -843,6 +855,10 @@ def validated(model: type[T], content: bytes) -> T:
     Raises:
         ValidationError: It is no JSON, or not as the model wants it.
     """
+    if len(content) > LARGE:
+        # By steps, between which other threads go on. What is no JSON is left to the model's parser, for its error.
+        with suppress(MalformedAnswer):
+            return model.model_validate(_decoded(content))
     try:
         return model.model_validate_json(content)
     except ValidationError as error:
@@ -881,10 +897,36 @@ def _ids_of(body: type[RunBody], parents: tuple[str, ...], envelope: str | None)
     return create_model(f"{body.__name__}IdsAnswer", __base__=Part, **inner)
 
 
-def malformed(asked: str, error: ValidationError) -> MalformedAnswer:
-    """What is wrong with an answer, by the names of its fields only: its values are nobody's business."""
-    places = sorted({".".join(str(part) for part in problem["loc"]) or "the body" for problem in error.errors()})
-    return MalformedAnswer(f"The answer to the {asked} is not as documented; unreadable: {', '.join(places[:5])}.")
+def malformed(asked: str, error: ValidationError, model: type[BaseModel]) -> MalformedAnswer:
+    """What is wrong with an answer, by the names that its model declares: anything else in it is nobody's business."""
+    declared = _declared(model)
+    problems = error.errors(include_url=False, include_context=False, include_input=False)
+    # A place may hold the key of a mapping, which the provider chose.
+    places = {
+        ".".join(str(part) if isinstance(part, int) or part in declared else "?" for part in problem["loc"])
+        for problem in problems[:100]
+    }
+    named = ", ".join(sorted(place or "the body" for place in places)[:5])
+    return MalformedAnswer(f"The answer to the {asked} is not as documented; unreadable: {named}.")
+
+
+@cache
+def _declared(model: type[BaseModel]) -> frozenset[str]:
+    """The names of all fields of a model and of the models in it, as they may stand in the place of an error."""
+    names: set[str] = set()
+    seen: set[object] = set()
+    left: list[Any] = [model]
+    while left:
+        kind = left.pop()
+        if kind in seen:
+            continue
+        seen.add(kind)
+        left.extend(get_args(kind))
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            for name, info in kind.model_fields.items():
+                names.update(text for text in (name, info.alias, info.validation_alias) if isinstance(text, str))
+                left.append(info.annotation)
+    return frozenset(names)
 
 
 def _named(parent: Mapping[str, str]) -> str:
@@ -893,9 +935,24 @@ def _named(parent: Mapping[str, str]) -> str:
 
 def _decoded(content: bytes) -> Any:
     try:
-        return json.loads(content)
+        if len(content) <= LARGE:
+            return json.loads(content)
+        # The parser lets other threads go on only where it calls Python: so it does that for each object and number.
+        return json.loads(content, object_hook=_as_it_is, parse_int=_whole, parse_float=_real)
     except (ValueError, RecursionError):
         raise MalformedAnswer("The answer is not JSON.") from None
+
+
+def _as_it_is(found: dict[str, Any]) -> dict[str, Any]:
+    return found
+
+
+def _whole(digits: str) -> int:
+    return int(digits)
+
+
+def _real(digits: str) -> float:
+    return float(digits)
 
 
 def _of_parent(bodies: list[RunBody], parent: Mapping[str, str]) -> list[RunBody]:

@@ -24,7 +24,8 @@ from runops.core.errors import (
     ServerTrouble,
     TransientError,
 )
-from runops.core.redaction import clean, code
+from runops.core.redaction import clean, code, cut
+from runops.core.secret import Secret
 
 if TYPE_CHECKING:
     import httpx
@@ -33,6 +34,8 @@ NO_SUCH_RUN = "There is no such run"
 LONGEST_HELD = 900.0
 """Seconds: an asked-for pause is honoured up to here."""
 
+LARGEST_ERROR = 100_000
+"""Bytes up to which the body of an error is read: its message must not hold an event loop."""
 TRANSIENT_STATUSES = frozenset({408, 425, 429})
 RATE_LIMITED = 429
 AUTH_UNAVAILABLE = "auth_unavailable"
@@ -46,6 +49,10 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     content: bytes
+
+    def __repr__(self) -> str:
+        # A frame with it may be shown; neither its headers nor its body are anybody's business.
+        return f"Answer({self.status}, {len(self.content)} bytes)"
 
     @property
     def ok(self) -> bool:
@@ -172,7 +179,7 @@ def _causes(error: BaseException | None) -> Generator[BaseException]:
 
 
 def from_answer(
-    answer: Answer, *, origin: str, asked: str, absent: str = NO_SUCH_RUN, secrets: tuple[str, ...] = ()
+    answer: Answer, *, origin: str, asked: str, absent: str = NO_SUCH_RUN, secrets: tuple[str | Secret, ...] = ()
 ) -> AnswerError:
     """The error that a non-2xx answer means.
 
@@ -272,7 +279,7 @@ def _number(value: str | None) -> float | None:
     return number if number is not None and number == number and abs(number) != float("inf") else None
 
 
-def _said(content: bytes, secrets: tuple[str, ...]) -> tuple[str | None, str | None]:
+def _said(content: bytes, secrets: tuple[str | Secret, ...]) -> tuple[str | None, str | None]:
     """The code and message of an error body, in any of the shapes that the five APIs use; neither must be there."""
     outer = _json_object(content)
     if outer is None:
@@ -284,10 +291,12 @@ def _said(content: bytes, secrets: tuple[str, ...]) -> tuple[str | None, str | N
         text = clean(source.get(field), *secrets)
         if text:
             return found_code, text
-    return found_code, _fields(outer.get("detail") or source.get("details"))
+    return found_code, _fields(outer.get("detail") or source.get("details"), secrets)
 
 
 def _json_object(content: bytes) -> dict[str, Any] | None:
+    if len(content) > LARGEST_ERROR:
+        return None
     try:
         body: Any = json.loads(content)
     except (ValueError, RecursionError):
@@ -295,7 +304,7 @@ def _json_object(content: bytes) -> dict[str, Any] | None:
     return cast("dict[str, Any]", body) if isinstance(body, dict) else None
 
 
-def _fields(problems: Any) -> str | None:
+def _fields(problems: Any, secrets: tuple[str | Secret, ...]) -> str | None:
     """The names of the fields that a validation error complains about; never their values."""
     if not isinstance(problems, list):
         return None
@@ -304,8 +313,15 @@ def _fields(problems: Any) -> str | None:
         if isinstance(problem, dict):
             found = cast("dict[str, Any]", problem)
             place = found.get("loc") or found.get("field")
-            name = ".".join(str(part) for part in cast("list[Any]", place)) if isinstance(place, list) else place
-            cleaned = clean(name)
-            if cleaned:
-                names.append(cleaned)
-    return f"fields: {', '.join(names)}" if names else None
+            parts = cast("list[Any]", place)[:8] if isinstance(place, list) else [place]
+            name = ".".join(filter(None, (_field(part, secrets) for part in parts)))
+            if name:
+                names.append(name)
+    return cut(f"fields: {', '.join(names)}") if names else None
+
+
+def _field(part: object, secrets: tuple[str | Secret, ...]) -> str | None:
+    """A part of a field's place, where it can be a name or an index: services put keys and values of payloads there."""
+    if isinstance(part, int):
+        return str(part) if 0 <= part < 10_000 else "?"
+    return (code(part, *secrets) or "?") if isinstance(part, str) else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from runops.core.errors import ConfigurationError
@@ -15,6 +15,17 @@ if TYPE_CHECKING:
 
 Accept = Callable[[Answer], object]
 """Looks at a whole answer before anything else is sent on its connection; if it raises, the connection is closed."""
+
+
+AcceptAsync = Callable[[Answer], "Awaitable[object] | None"]
+"""The same where there is an event loop: it may take its time."""
+
+
+async def look_at(accept: AcceptAsync, answer: Answer) -> None:
+    """Have an answer looked at."""
+    looking = accept(answer)
+    if looking is not None:
+        await looking
 
 
 def accept_any(answer: Answer) -> None:

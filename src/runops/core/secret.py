@@ -1,4 +1,4 @@
-"""The one class that holds a credential: whatever shows it, or collects the locals of a frame, sees a mask."""
+"""What nobody may see: whatever shows a credential or a body, or collects the locals of a frame, sees a mask."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Callable
 from functools import cached_property
-from typing import NoReturn
+from typing import Any, NoReturn, cast
 from urllib.parse import quote, quote_plus
 
 MASK = "[removed]"
@@ -86,6 +86,20 @@ class Secret:
         quoted = [quote(raw, safe=""), quote_plus(raw)]
         spellings = {text, *quoted, *map(_lower_escapes, quoted), *encoded, *(each.rstrip("=") for each in encoded)}
         return sorted(spellings, key=len, reverse=True)
+
+
+class Opaque(bytes):
+    """Bytes that hold a body or a signed request. ``repr`` and ``str`` show how many, as do those of a slice."""
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} bytes>"
+
+    __str__ = __repr__
+
+    def __getitem__(self, key: Any) -> Any:
+        # Some tools that show locals show the first bytes of a long value.
+        taken = cast("int | bytes", bytes.__getitem__(self, key))
+        return Opaque(taken) if isinstance(taken, bytes) else taken
 
 
 def _lower_escapes(quoted: str) -> str:

@@ -14,6 +14,8 @@ R = TypeVar("R")
 
 FEWEST = 10
 """Runs that must share a list before it is asked instead of them."""
+MOST_ITEMS = 10_000
+"""Items of a page that are looked at; runs further down are asked for by themselves."""
 WORTH = 4
 """Runs that a page must answer on average; a page costs about as much as so many reads."""
 REST = 60.0
@@ -66,11 +68,17 @@ class Scope(Generic[R]):
         Raises:
             MalformedAnswer: It is not the documented page.
         """
-        items = self._provider.page_items(content)
+        return self.take(self.read(content))
+
+    def read(self, content: bytes) -> list[tuple[str, Look | None]]:
+        """The first part of :meth:`take_in`, which takes long where the page is large: it may be done in a thread."""
+        return [self._look(item) for item in self._provider.page_items(content)[:MOST_ITEMS]]
+
+    def take(self, items: list[tuple[str, Look | None]]) -> list[tuple[R, Look]]:
+        """The rest of :meth:`take_in`."""
         found: list[tuple[R, Look]] = []
         fresh = 0
-        for item in items:
-            run_id, look = self._look(item)
+        for run_id, look in items:
             if run_id in self._shown:
                 continue
             fresh += 1

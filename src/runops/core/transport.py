@@ -22,7 +22,8 @@ from runops.core.connections import async_transport, peer_of, proxy_for
 from runops.core.errors import AnswerLost, ConnectionFailed, MalformedAnswer
 from runops.core.network import LONGEST_HEAD, Exchange
 from runops.core.retry import UNNAMED, Answer, Peer, from_transport, not_http, too_large
-from runops.core.reuse import Accept, accept_any, check_process, hang_up, hang_up_async, more_came
+from runops.core.reuse import Accept, AcceptAsync, accept_any, check_process, hang_up, hang_up_async, look_at, more_came
+from runops.core.secret import Opaque
 
 AsyncTransport = httpx.AsyncBaseTransport
 """What a user may give in the place of real connections."""
@@ -32,6 +33,8 @@ CONNECT_SECONDS = 10.0
 REQUEST_TIMEOUT = "request_timeout="
 """What bounds an exchange where nothing else does, as it stands before the seconds in a message."""
 
+LARGE_CHUNK = 10_000
+"""Bytes of a piece of a body after which others get their turn."""
 ACCEPT_ENCODING = "gzip"
 """What :class:`Inflater` can undo within a limit."""
 
@@ -103,7 +106,7 @@ async def send_async(
     *,
     limit: int,
     peer: Peer = UNNAMED,
-    accept: Accept = accept_any,
+    accept: AcceptAsync = accept_any,
 ) -> Answer:
     """The same for asyncio; the caller bounds the time."""
     exchange = Exchange(math.inf)
@@ -118,8 +121,11 @@ async def send_async(
                 async for chunk in stream:
                     exchange.unread = 0
                     body.feed(chunk)
+                    if len(chunk) >= LARGE_CHUNK:
+                        # What has arrived already comes without a pause, however much it is: let others go on.
+                        await asyncio.sleep(0)
                 answer = Answer(response.status_code, _headers(response), body.finish())
-                accept(answer)
+                await look_at(accept, answer)
                 kept = not more_came(response)
             finally:
                 try:
@@ -205,7 +211,9 @@ class Pool(Protocol):
         """A request made ready once, to be sent any number of times."""
         ...
 
-    async def exchange(self, prepared: Prepared, *, limit: int, seconds: float, accept: Accept = accept_any) -> Answer:
+    async def exchange(
+        self, prepared: Prepared, *, limit: int, seconds: float, accept: AcceptAsync = accept_any
+    ) -> Answer:
         """One request and its whole answer.
 
         Args:
@@ -309,7 +317,9 @@ class HttpxPool:
         request.read()
         return Prepared(request.method, request)
 
-    async def exchange(self, prepared: Prepared, *, limit: int, seconds: float, accept: Accept = accept_any) -> Answer:
+    async def exchange(
+        self, prepared: Prepared, *, limit: int, seconds: float, accept: AcceptAsync = accept_any
+    ) -> Answer:
         """See :meth:`Pool.exchange`."""
         check_process(self._pid, "This pool of connections")
         assert isinstance(prepared.message, httpx.Request)
@@ -466,7 +476,7 @@ class Inflater:
         """
         if self._decoder is not None or (self._waiting and not self._begun):
             raise AnswerLost("The answer's compressed body is cut off.")
-        return b"".join(self._parts)
+        return Opaque(b"".join(self._parts))
 
 
 def _headers(response: httpx.Response) -> dict[str, str]:

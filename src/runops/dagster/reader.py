@@ -123,7 +123,7 @@ class Reader:
             except StopIteration as stop:
                 return stop.value
             asked = None
-            if isinstance(effect, Send):
+            if isinstance(effect, Send) and effect.read is None:
                 asked = json.dumps([effect.request.path, sorted(effect.request.query.items())])
                 if asked in self._pages:
                     step = partial(flow.send, self._pages[asked])

@@ -27,7 +27,7 @@ from runops.core.provider import (
     Text,
     validated,
 )
-from runops.core.redaction import LONGEST, clean
+from runops.core.redaction import LONGEST, clean, cut
 from runops.core.run import Outcome, Phase
 from runops.core.states import StateTable
 
@@ -97,15 +97,17 @@ def failed_nodes(content: bytes) -> str | None:
         nodes = validated(B3osExecutionAnswer, content).data.executionState
     except ValidationError:
         return None
-    said: list[str] = []
+    line = ""
     for node_id, node in nodes.items():
         if node is None or node.status != _NODE_FAILED:
             continue
         where = f"{_shown(node_id)} ({_shown(node.type or '')})"
         what = clean(node.result.error) or clean(node.result.message) if node.result else None
-        said.append(f"{where}: {what}" if what else where)
-    line = "; ".join(said)
-    return (line if len(line) <= LONGEST else line[: LONGEST - 1] + "…") or None
+        line += ("; " if line else "") + (f"{where}: {what}" if what else where)
+        if len(line) > LONGEST:
+            # Further nodes would not be seen, and there may be thousands.
+            break
+    return cut(line) or None
 
 
 def _shown(text: str) -> str:
