@@ -19,6 +19,7 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import Field, ValidationError
 
 from runops.core import errors
 from runops.core.errors import (
@@ -38,8 +39,10 @@ from runops.core.errors import (
     TransientError,
     UnknownStateError,
 )
+from runops.core.provider import Part, malformed
 from runops.core.redaction import LONGEST, clean, code, cut, shown
 from runops.core.retry import (
+    LARGEST_ERROR,
     Answer,
     asked_pause,
     from_answer,
@@ -203,6 +206,50 @@ def test_a_code_is_a_short_word_and_never_holds_the_secret() -> None:
         "sk_4f9a8b7c6d5e4f3a2b1c0d9e",
     ):
         assert code(wrong, "k3y") is None
+
+
+@pytest.mark.parametrize(
+    ("place", "fields"),
+    [
+        (["body", "input", 0, "vin"], "fields: body.input.0.vin"),
+        ("target.url", "fields: target.url"),
+        (["body", "k3y"], "fields: body.?"),
+        (["header", "nx_live_4f9a8b7c6d5e4f3a"], "fields: header.?"),
+        (["body", "Jane Doe", "1 Main Street"], "fields: body.?.?"),
+        (["query", "jane@example.org", 12_345_678], "fields: query.?.?"),
+        ([{"a": 1}, None], None),
+    ],
+)
+def test_the_place_of_a_validation_error_is_shown_by_what_can_name_a_field(place: Any, fields: str | None) -> None:
+    error = judged(422, {"detail": [{"loc": place, "msg": "k3y", "input": "k3y"}]}, secret="k3y")
+    assert (fields in str(error)) if fields else ("fields" not in str(error))
+
+
+def test_the_body_of_a_large_error_is_not_read() -> None:
+    content = json.dumps({"error": "so it is", "x": "y" * LARGEST_ERROR}).encode()
+    assert str(from_answer(Answer(500, {}, content), origin="o", asked="The read")) == "The read was answered 500."
+    assert "so it is" in str(from_answer(Answer(500, {}, b'{"error":"so it is"}'), origin="o", asked="The read"))
+
+
+class Shelf(Part):
+    """A part under keys that the provider chooses."""
+
+    weight: int
+
+
+class Shelves(Part):
+    run: dict[str, Shelf] = Field(validation_alias="theRun")
+    more: list[Shelf] | None = None
+
+
+def test_an_answer_that_is_not_as_documented_names_declared_fields_only() -> None:
+    bad = {"theRun": {"jane@example.org": {"weight": "heavy"}, "k3y": 5}, "more": [{"weight": "k3y"}]}
+    with pytest.raises(ValidationError) as caught:
+        Shelves.model_validate(bad)
+    told = str(malformed("read of x", caught.value, Shelves))
+    assert told == (
+        "The answer to the read of x is not as documented; unreadable: more.0.weight, theRun.?, theRun.?.weight."
+    )
 
 
 # --- redaction -------------------------------------------------------------------------------------------------

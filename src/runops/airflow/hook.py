@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from airflow import __version__ as airflow_version
 from airflow.sdk import BaseHook
@@ -17,6 +18,7 @@ from runops.airflow.bounds import AIRFLOW_SECONDS, within
 from runops.airflow.exceptions import in_airflow_terms
 from runops.core import AnswerError, AsyncRunClient, AuthError, Provider, RunClient, find
 from runops.core.errors import ConfigurationError
+from runops.core.secret import Secret
 
 SCHEMES = ("http", "https")
 CLIENT_EXTRAS = ("request_timeout", "requests_per_minute", "max_response_bytes")
@@ -65,13 +67,7 @@ class RunHook(BaseHook):
         :raises TriggerCrashed: Airflow did not give the connection in time.
         """
         with in_airflow_terms():
-            try:
-                connection = await within(
-                    AIRFLOW_SECONDS, f"the connection {self.conn_id!r}", connection_of(self.conn_id)
-                )
-            except AirflowNotFoundException:
-                raise self._missing() from None
-            return AsyncRunClient(self.provider, **{**client_settings(self.provider, connection), **settings})
+            return AsyncRunClient(self.provider, **{**await self._read_settings(), **settings})
 
     def test_connection(self) -> tuple[bool, str]:
         """Make a harmless read that only a good key gets through; what Airflow's Test button calls."""
@@ -101,18 +97,46 @@ class RunHook(BaseHook):
     @cached_property
     def _settings(self) -> dict[str, Any]:
         try:
-            connection = self.get_connection(self.conn_id)
+            settings = client_settings(self.provider, self.get_connection(self.conn_id))
         except AirflowNotFoundException:
             raise self._missing() from None
-        settings = client_settings(self.provider, connection)
         # Airflow masks the password as it is stored; this is it as it is sent, without a line break at its end.
-        mask_secret(settings["token"])
+        mask_secret(settings["token"].reveal())
         return settings
+
+    async def _read_settings(self) -> dict[str, Any]:
+        try:
+            what = f"the connection {self.conn_id!r}"
+            return client_settings(self.provider, await within(AIRFLOW_SECONDS, what, connection_of(self.conn_id)))
+        except AirflowNotFoundException:
+            raise self._missing() from None
 
     def _missing(self) -> exceptions.AuthError:
         return exceptions.AuthError(
             f"There is no connection {self.conn_id!r}: create one of type {self.provider.name} with the API key of "
             f"{self.provider.title} as its password."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Fields:
+    """What is read of a connection; nothing that may be secret shows in its ``repr``."""
+
+    conn_id: str
+    password: Secret
+    host: str | None = field(repr=False)
+    schema: str | None
+    port: int | None
+    extra: str | None = field(repr=False)
+
+    @classmethod
+    def of(cls, connection: Any) -> Self:
+        """The fields of an Airflow connection."""
+        names = ("host", "schema", "port", "extra")
+        return cls(
+            conn_id=connection.conn_id,
+            password=Secret(connection.password),
+            **{name: getattr(connection, name, None) for name in names},
         )
 
 
@@ -122,8 +146,10 @@ def client_settings(provider: Provider, connection: Any) -> dict[str, Any]:
     :raises AuthError: The password is empty.
     :raises ConfigurationError: A field is unusable; the text names the connection and the field.
     """
+    # Airflow's own object shows the password in its repr, so no frame keeps it.
+    connection = _Fields.of(connection)
     origin = f"connection {connection.conn_id!r}"
-    token = (connection.password or "").strip()
+    token = connection.password
     if not token:
         raise exceptions.AuthError(f"The {origin} has no password: put the API key or token of {provider.title} there.")
     extra = _extra(connection, origin)
@@ -168,6 +194,7 @@ def _extra(connection: Any, origin: str) -> Mapping[str, Any]:
     except ValueError:
         extra = None
     if not isinstance(extra, dict):
+        del extra
         raise ConfigurationError(f"The extra of {origin} is no JSON object.")
     return extra
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from runops.core import AsyncRunClient, AuthError, ConfigurationError, OutcomePolicy, Provider, RunClient, RunRef
 from runops.core.arguments import optional_seconds, seconds
+from runops.core.secret import Secret
 
 
 def connect(provider: Provider, **more: Any) -> RunClient:
@@ -85,7 +86,7 @@ def pairs(flag: str, given: Iterable[str]) -> dict[str, str]:
 
 
 def _from_environment(provider: Provider) -> dict[str, Any]:
-    token = os.environ.get(provider.key_variable, "").strip()
+    token = Secret(os.environ.get(provider.key_variable))
     if not token:
         raise AuthError(
             f"The environment variable {provider.key_variable} is not set: it holds the key for {provider.title}."

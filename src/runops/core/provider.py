@@ -36,6 +36,7 @@ from runops.core.errors import (
     MalformedAnswer,
     NotSupported,
     UnknownStateError,
+    without_frames,
 )
 from runops.core.offload import LARGE
 from runops.core.policy import OutcomePolicy, Verdict
@@ -514,6 +515,15 @@ class Provider:
             ConfigurationError: An argument is wrong, missing or unknown.
             NotSupported: The provider has no documented submit.
         """
+        try:
+            return self._call(arguments)
+        except ConfigurationError as error:
+            refused = without_frames(error)
+        # No frame keeps what is to be submitted.
+        arguments.clear()
+        raise refused
+
+    def _call(self, arguments: Mapping[str, Any]) -> Call:
         if self.submit is None:
             raise NotSupported(f"{self.title} documents no way to start a run: wait for its runs instead.")
         parameters = inspect.signature(self.submit.build).parameters

@@ -7,7 +7,7 @@ import socket
 import ssl
 import time
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, cast
 
@@ -47,8 +47,8 @@ class Answer:
     """A whole answer: status, headers with lower-case names, decoded body."""
 
     status: int
-    headers: Mapping[str, str]
-    content: bytes
+    headers: Mapping[str, str] = field(repr=False)
+    content: bytes = field(repr=False)
 
     def __repr__(self) -> str:
         # A frame with it may be shown; neither its headers nor its body are anybody's business.
@@ -287,8 +287,8 @@ def _said(content: bytes, secrets: tuple[str | Secret, ...]) -> tuple[str | None
     inner: Any = outer.get("error")
     source = cast("dict[str, Any]", inner) if isinstance(inner, dict) else outer
     found_code = code(source.get("code"), *secrets) or code(source.get("type"), *secrets)
-    for field in ("message", "error", "detail"):
-        text = clean(source.get(field), *secrets)
+    for name in ("message", "error", "detail"):
+        text = clean(source.get(name), *secrets)
         if text:
             return found_code, text
     return found_code, _fields(outer.get("detail") or source.get("details"), secrets)

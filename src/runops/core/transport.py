@@ -86,6 +86,8 @@ def send(
                     body.feed(chunk)
                     if time.monotonic() > exchange.ends:
                         raise took_too_long(seconds, peer, bound)
+                    # A frame that an error comes through may be shown, and a piece of a body in it.
+                    del chunk
                 answer = Answer(response.status_code, _headers(response), body.finish())
                 accept(answer)
                 kept = not more_came(response)
@@ -121,7 +123,9 @@ async def send_async(
                 async for chunk in stream:
                     exchange.unread = 0
                     body.feed(chunk)
-                    if len(chunk) >= LARGE_CHUNK:
+                    large = len(chunk) >= LARGE_CHUNK
+                    del chunk
+                    if large:
                         # What has arrived already comes without a pause, however much it is: let others go on.
                         await asyncio.sleep(0)
                 answer = Answer(response.status_code, _headers(response), body.finish())

@@ -12,9 +12,10 @@ import os
 import dagster as dg
 
 from runops.core import ConfigurationError
+from runops.core.secret import Secret
 
 _PREFIX = "hidden-"
-_held: dict[str, str] = {}
+_held: dict[str, Secret] = {}
 _variables: set[str] = set()
 
 
@@ -25,12 +26,12 @@ def hide(value: object) -> object:
         return value
     if not isinstance(value, str) or not value or value.startswith(_PREFIX):
         return value
-    token = _PREFIX + hashlib.sha256(value.encode()).hexdigest()[:16]
-    _held[token] = value
-    return token
+    stands_for = _PREFIX + hashlib.sha256(value.encode()).hexdigest()[:16]
+    _held[stands_for] = Secret(value)
+    return stands_for
 
 
-def reveal(value: str, *, field: str) -> tuple[str, str]:
+def reveal(value: str, *, field: str) -> tuple[Secret, str]:
     """The key behind a field, and in words where a person set it.
 
     Args:
@@ -42,7 +43,7 @@ def reveal(value: str, *, field: str) -> tuple[str, str]:
     """
     if isinstance(value, dg.EnvVar):
         name = value.env_var_name
-        key = value.get_value()
+        key = Secret(value.get_value())
         if not key:
             raise ConfigurationError(f"The environment variable {name} ({field}) is not set: put the API key there.")
         return key, f"environment variable {name}"
@@ -50,6 +51,6 @@ def reveal(value: str, *, field: str) -> tuple[str, str]:
         raise ConfigurationError(
             f"{field} holds a stand-in for a key that this process was never given: use dg.EnvVar for the key."
         )
-    key = _held.get(value, value)
-    named = [name for name in sorted(_variables) if os.environ.get(name) == key]
+    key = _held.get(value) or Secret(value)
+    named = [name for name in sorted(_variables) if Secret(os.environ.get(name)) == key]
     return key, f"environment variable {named[0]}" if named else field

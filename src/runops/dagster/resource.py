@@ -43,6 +43,14 @@ class ProviderResource(dg.ConfigurableResource):
         description="Let a submit add a mark to a text that the service shows again, so that its run is known by it.",
     )
 
+    if not TYPE_CHECKING:  # a type checker knows the fields by their declarations
+
+        def __init__(self, **values: Any) -> None:
+            # Before any frame of Dagster's holds it.
+            if "api_key" in values:
+                values["api_key"] = keys.hide(values["api_key"])
+            super().__init__(**values)
+
     @field_validator("api_key", mode="before")
     @classmethod
     def _hide_key(cls, value: object) -> object:
@@ -67,8 +75,15 @@ class ProviderResource(dg.ConfigurableResource):
         Raises:
             ConfigurationError: A setting is wrong; the text names it and never holds the key.
         """
+        # Only who talks to a service loads the HTTP library; a code location that is loaded does not.
+        from runops.core import RunClient
+
+        return RunClient(self.declaration, **{**self._client_settings(), **settings})
+
+    def _client_settings(self) -> dict[str, Any]:
         token, origin = keys.reveal(self.api_key, field=f"api_key of {type(self).__name__}")
-        given: dict[str, Any] = {
+        return {
+            "token": token,
             "base_url": _plain(self.base_url),
             "options": {name: _plain(value) for name, value in self.client_options.items()},
             "request_timeout": self.request_timeout,
@@ -80,10 +95,6 @@ class ProviderResource(dg.ConfigurableResource):
             "address_origin": type(self).__name__,
             "user_agent": f"dagster/{dg.__version__}",
         }
-        # Only who talks to a service loads the HTTP library; a code location that is loaded does not.
-        from runops.core import RunClient
-
-        return RunClient(self.declaration, token=token, **(given | settings))
 
     def ref(self, run_id: str | RunRef, parents: Mapping[str, str] | None = None) -> RunRef:
         """The address of a run, checked.

@@ -1,0 +1,317 @@
+"""No local of a frame that an error came through holds the key or a payload, whatever fails and wherever."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import importlib.util
+import json
+import pickle
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from runops.cli import commands
+from runops.cli import main as run_command
+from runops.core import AsyncRunClient, ConfigurationError, Provider, RunClient, RunopsError, find
+from runops.core import poller as pollers
+from runops.core.channel import Channel
+from runops.core.http1 import Http1Pool
+from runops.core.provider import BEARER, Request
+from runops.core.retry import Answer
+from runops.core.secret import Opaque, Secret
+from runops.core.transport import HttpxPool
+
+pytestmark = pytest.mark.http
+
+
+def _canaries(name: str) -> Any:
+    path = Path(__file__).resolve().parents[1] / "canaries" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"canaries_{name}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+frames = _canaries("frames")
+service = _canaries("troubled_service")
+KEY, PAYLOAD = service.KEY, service.PAYLOAD
+CANARIES = {"key": KEY, "payload": PAYLOAD}
+WAYS = (*service.STATUSES, *service.BROKEN, "slow", "closed", "tls")
+
+
+@pytest.fixture(scope="module")
+def root() -> Iterator[str]:
+    with service.serving() as address:
+        yield address
+
+
+def address(root: str, way: str) -> str:
+    if way == "closed":
+        return service.closed_address()
+    return root.replace("http:", "https:") if way == "tls" else root
+
+
+def settings(root: str, way: str) -> dict[str, Any]:
+    at = address(root, way)
+    return {"token": KEY, "base_url": at, "request_timeout": service.SECONDS, "max_response_bytes": service.LIMIT}
+
+
+CALLS: dict[str, Callable[[Any, str], Any]] = {
+    "get": lambda client, way: client.get(client.ref(way)),
+    "wait": lambda client, way: client.wait(client.ref(way), timeout=0.4, error_budget=0.2),
+    "cancel": lambda client, way: client.cancel(client.ref(way)),
+    "fetch_result": lambda client, way: client.fetch_result(client.ref(way)),
+    "recent": lambda client, way: client.recent(way),
+    "probe": lambda client, way: client.probe(),
+    "submit": lambda client, way: client.submit(call(client.provider, way)),
+    "watch": lambda client, way: watched(client, way),
+}
+
+
+def call(provider: Provider, way: str) -> Any:
+    return provider.call(workflow_id=way, payload={"text": PAYLOAD})
+
+
+def watched(client: Any, way: str) -> Any:
+    changes = client.watch(client.ref(way), timeout=0.4, error_budget=0.2)
+    if isinstance(client, RunClient):
+        return list(changes)
+
+    async def each() -> list[Any]:
+        return [change async for change in changes]
+
+    return each()
+
+
+def failure(act: Callable[[], Any]) -> BaseException | None:
+    try:
+        act()
+    except RunopsError as error:
+        return error
+    return None
+
+
+def check(error: BaseException, leaks: Any, **which: Any) -> None:
+    assert leaks(CANARIES, frames.collected(error, without=__file__, **which)) == []
+
+
+@pytest.fixture(autouse=True)
+def without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runops.core.flows.LOOKS_AFTER_LOST", (0.0,))
+    monkeypatch.setattr("runops.core.flows.SUBMIT_PATIENCE", 0.1)
+    monkeypatch.setattr("runops.core.flows._pause", lambda error, attempt: 0.0)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", CALLS)
+def test_a_client_that_fails_leaves_nothing_in_any_frame(root: str, leaks: Any, name: str, way: str) -> None:
+    with RunClient(find("b3os"), **settings(root, way)) as client:
+        error = failure(lambda: CALLS[name](client, way))
+    if way in ("closed", "tls", "s401", "s500"):
+        assert error is not None or (way, name) in {(way, "probe")}
+    if error is not None:
+        check(error, leaks)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("name", "pool"), [*((name, "lean") for name in CALLS), ("wait", "httpx")])
+def test_an_asyncio_client_that_fails_leaves_nothing_in_any_frame(
+    root: str, leaks: Any, monkeypatch: pytest.MonkeyPatch, name: str, pool: str, way: str
+) -> None:
+    if pool == "httpx":
+        monkeypatch.setattr(pollers, "open_pool", HttpxPool)
+
+    async def scenario() -> None:
+        async with AsyncRunClient(find("b3os"), **settings(root, way)) as client:
+            await CALLS[name](client, way)
+
+    error = failure(lambda: asyncio.run(scenario()))
+    if way in ("closed", "tls", "s401", "s500"):
+        assert error is not None or name == "probe"
+    if error is not None:
+        check(error, leaks)
+
+
+WRONG: Mapping[str, dict[str, Any]] = {
+    "a key with a line break": {"token": f"{KEY}\nX: 1"},
+    "a key with a letter that no header takes": {"token": f"{KEY}é"},
+    "no key but spaces": {"token": "  "},
+    "a password in the address": {"base_url": f"https://user:{KEY}@api.example.org"},
+    "an address that is none": {"base_url": f"user:{KEY}@[::1"},
+    "an unknown option": {"options": {"nope": "x"}},
+    "a timeout that is none": {"request_timeout": "soon"},
+    "plain http": {"base_url": "http://192.0.2.1"},
+    "a wrong user agent": {"user_agent": "x\r\ny"},
+    "an unknown setting": {"colour": "red"},
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "wrong"),
+    [
+        *((kind, wrong) for kind in (RunClient, AsyncRunClient) for wrong in WRONG),
+        # Only the clients make a channel, and let go of an address that it refuses.
+        *((Channel, wrong) for wrong in WRONG if "address" not in wrong),
+    ],
+)
+def test_a_wrong_setting_leaves_the_key_in_no_frame(leaks: Any, kind: Any, wrong: str) -> None:
+    given = {"token": KEY, **WRONG[wrong]}
+    with pytest.raises((ConfigurationError, TypeError)) as caught:
+        kind(find("b3os"), **given)
+    check(caught.value, leaks)
+
+
+def test_wrong_arguments_of_a_submit_stay_in_no_frame(leaks: Any) -> None:
+    for given in (
+        {"workflow_id": "w", "payload": {"text": PAYLOAD, "at": object()}},
+        {"workflow_id": "w", "payload": PAYLOAD},
+        {"workflow_id": "", "payload": {"text": PAYLOAD}},
+        {"payload": {"text": PAYLOAD}},
+        {"workflow_id": "w", "payload": {}, "more": PAYLOAD},
+    ):
+        with pytest.raises(ConfigurationError) as caught:
+            find("b3os").call(**given)
+        check(caught.value, leaks)
+
+
+class Interrupted(BaseException):
+    """What a signal's handler, a debugger or a fault of ours raises anywhere."""
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "runops.core.provider.Provider.look", "runops.core.provider.Provider.payload", "runops.core.provider._decoded",
+        "runops.core.channel.Channel.judge", "runops.core.channel.from_answer", "runops.core.retry._said",
+        "runops.core.transport._headers", "runops.core.states.StateTable.read", "runops.core.client.without_frames",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["get", "wait", "fetch_result", "recent"])
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_an_interrupt_anywhere_shows_neither_key_nor_body_in_a_frame_of_ours(
+    root: str, leaks: Any, monkeypatch: pytest.MonkeyPatch, kind: str, name: str, place: str
+) -> None:
+    def interrupted(*_: Any, **__: Any) -> Any:
+        raise Interrupted
+
+    monkeypatch.setattr(place, interrupted)
+    way = "s500" if "said" in place or "from_answer" in place or "without" in place else "fine"
+
+    async def scenario() -> None:
+        async with AsyncRunClient(find("b3os"), **settings(root, way)) as client:
+            await CALLS[name](client, way)
+
+    def plainly() -> None:
+        with RunClient(find("b3os"), **settings(root, way)) as client:
+            CALLS[name](client, way)
+
+    try:
+        plainly() if kind == "sync" else asyncio.run(scenario())
+    except Interrupted as error:
+        check(error, leaks, only="runops/core")
+    except RunopsError as error:
+        check(error, leaks)
+
+
+@pytest.mark.parametrize("name", ["get", "wait"])
+def test_a_cancelled_request_shows_no_key_in_a_frame_of_ours(root: str, leaks: Any, name: str) -> None:
+    async def scenario() -> None:
+        async with AsyncRunClient(find("b3os"), **settings(root, "slow")) as client:
+            async with asyncio.timeout(service.SECONDS / 3):
+                await CALLS[name](client, "slow")
+
+    with pytest.raises(TimeoutError) as caught:
+        asyncio.run(scenario())
+    check(caught.value, leaks, only="runops/core")
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_command_line_that_fails_leaves_nothing_in_any_frame(
+    root: str, leaks: Any, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    monkeypatch.setenv("B3OS_API_KEY", KEY)
+    monkeypatch.setenv("B3OS_BASE_URL", address(root, way))
+    errors: list[BaseException] = []
+    monkeypatch.setattr(commands, "complain", errors.append)
+    for arguments in (["get", "b3os", way], ["cancel", "b3os", way]):
+        run_command(arguments)
+    for bad in ("https://user:hunter2-canary-key@api.example.org", "http://192.0.2.1"):
+        monkeypatch.setenv("B3OS_BASE_URL", bad)
+        assert run_command(["get", "b3os", way]) == 2
+    assert len(errors) >= 2
+    for error in errors:
+        check(error, leaks)
+
+
+# --- what holds them -------------------------------------------------------------------------------------------
+
+
+def test_a_secret_shows_a_mask_and_does_not_travel(leaks: Any) -> None:
+    secret = Secret(f" {KEY}\n")
+    assert secret.reveal() == KEY
+    texts = [str(secret), repr(secret), f"{secret}", f"{secret!r}", repr([secret]), repr({"t": secret})]
+    assert leaks(CANARIES, [*texts, repr(vars(secret)), *frames.shown(secret), repr(vars(Secret))]) == []
+    assert copy.copy(secret) is secret
+    assert copy.deepcopy({"a": secret})["a"] is secret
+    for travel in (pickle.dumps, json.dumps):
+        with pytest.raises(TypeError):
+            travel(secret)
+    assert secret == Secret(KEY)
+    assert secret != KEY
+    assert len({secret, Secret(KEY), Secret("other")}) == 2
+    assert not Secret(None)
+    assert not Secret("  ")
+    assert not Secret(17)
+
+
+def test_answers_bodies_and_prepared_requests_show_no_more_than_their_size(leaks: Any) -> None:
+    content = Opaque(f"{PAYLOAD} {KEY}".encode() * 9)
+    answer = Answer(200, {"set-cookie": PAYLOAD}, content)
+    assert repr(answer) == f"Answer(200, {len(content)} bytes)"
+    assert f"{content}" == repr(content) == f"<{len(content)} bytes>"
+    assert content[0] == ord("c")
+    channel = Channel(find("b3os"), token=KEY)
+    request = channel.prepare(Request("POST", "/v1/runs", "test", json={"text": PAYLOAD}))
+    prepared = [Http1Pool(channel.root, max_connections=1).prepare(request), request]
+    things: list[Any] = [answer, content, content[:40], channel, request, *prepared, BEARER, find("b3os").body]
+    body = find("b3os").body.model_validate({"id": "r", "status": "s", "triggerSource": PAYLOAD})
+    assert leaks(CANARIES, [text for thing in [*things, body] for text in frames.shown(thing)]) == []
+    assert KEY.encode() in bytes(prepared[0].message)
+
+
+def test_the_key_reaches_the_header_from_a_text_and_from_a_secret() -> None:
+    seen: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request.headers["authorization"])
+        return httpx.Response(200, json={"data": {"id": "r", "status": "running"}})
+
+    for token in (KEY, Secret(KEY), f" {KEY}\n"):
+        client = RunClient(find("b3os"), token=token, transport=httpx.MockTransport(answer))
+        client.get(client.ref("r"))
+    assert seen == [f"Bearer {KEY}"] * 3
+
+
+def test_the_search_looks_into_frames(leaks: Any) -> None:
+    def failing(token: str, settings: dict[str, Any]) -> None:
+        deep = [{"a": ({"b": token},)}]
+        raise ValueError(len(deep) + len(settings))
+
+    def again() -> None:
+        try:
+            failing(KEY, {"x": 1})
+        except ValueError:
+            raise KeyError("x") from None
+
+    with pytest.raises(KeyError) as caught:
+        again()
+    found = leaks(CANARIES, frames.collected(caught.value))
+    assert any("failing token" in place for place in found)
+    assert any("failing deep" in place for place in found)
+    assert any("capture_locals" in place for place in found)
