@@ -15,7 +15,7 @@ from runops.airflow import B3osHook, B3osRunOperator, B3osRunSensor
 from runops.airflow._compat import AirflowException
 from runops.airflow.exceptions import in_airflow_terms
 from runops.airflow.hook import client_settings
-from runops.core import RunopsError
+from runops.core import AsyncRunClient, RunClient, RunopsError
 from runops.core.secret import Secret
 
 
@@ -44,9 +44,12 @@ def root() -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runops.core.flows.LOOKS_AFTER_LOST", (0.0,))
-    monkeypatch.setattr("runops.core.flows.SUBMIT_PATIENCE", 0.1)
-    monkeypatch.setattr("runops.core.flows._pause", lambda error, attempt: 0.0)
+    for place in ("flows", "submission"):
+        monkeypatch.setattr(f"runops.core.{place}.pause_after", lambda error, attempt: 0.02)
+    monkeypatch.setattr("runops.core.submission.SUBMIT_PATIENCE", 0.1)
+    for kind in (RunClient, AsyncRunClient):
+        defaults: Any = kind.submit.__kwdefaults__
+        monkeypatch.setitem(defaults, "submit_grace", 0.05)
 
 
 def connect(monkeypatch: pytest.MonkeyPatch, root: str, way: str, **fields: Any) -> None:

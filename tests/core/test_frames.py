@@ -103,9 +103,12 @@ def check(error: BaseException, leaks: Any, **which: Any) -> None:
 
 @pytest.fixture(autouse=True)
 def without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runops.core.flows.LOOKS_AFTER_LOST", (0.0,))
-    monkeypatch.setattr("runops.core.flows.SUBMIT_PATIENCE", 0.1)
-    monkeypatch.setattr("runops.core.flows._pause", lambda error, attempt: 0.0)
+    for place in ("flows", "submission"):
+        monkeypatch.setattr(f"runops.core.{place}.pause_after", lambda error, attempt: 0.02)
+    monkeypatch.setattr("runops.core.submission.SUBMIT_PATIENCE", 0.1)
+    for kind in (RunClient, AsyncRunClient):
+        defaults: Any = kind.submit.__kwdefaults__
+        monkeypatch.setitem(defaults, "submit_grace", 0.05)
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -220,19 +221,19 @@ def test_a_large_body_says_what_a_small_one_says(root: str) -> None:
 def test_large_bodies_are_read_one_at_a_time_and_the_collector_is_left_as_it_was() -> None:
     at_work: list[bool] = []
 
-    def read(content: bytes) -> int:
+    def read(size: int) -> int:
         assert not at_work
         assert not gc.isenabled()
         at_work.append(True)
         time.sleep(0.01)
         at_work.clear()
-        return len(content)
+        return size
 
     async def scenario() -> list[int]:
-        return await asyncio.gather(*(off_loop(read, b"x" * (LARGE + n)) for n in range(1, 5)))
+        return await asyncio.gather(*(off_loop(partial(read, LARGE + n), LARGE + n) for n in range(1, 5)))
 
     assert asyncio.run(scenario()) == [LARGE + n for n in range(1, 5)]
     assert gc.isenabled()
     with pytest.raises(ZeroDivisionError):
-        asyncio.run(off_loop(lambda content: 1 // 0, b"x" * (LARGE + 1)))
+        asyncio.run(off_loop(lambda: 1 // 0, LARGE + 1))
     assert gc.isenabled()

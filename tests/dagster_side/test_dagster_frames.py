@@ -11,7 +11,7 @@ import dagster as dg
 import pytest
 from pydantic import ValidationError
 
-from runops.core import ConfigurationError
+from runops.core import AsyncRunClient, ConfigurationError, RunClient
 from runops.dagster import B3osResource, RunResource, keys, wait_for_run
 
 
@@ -40,9 +40,12 @@ def root() -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runops.core.flows.LOOKS_AFTER_LOST", (0.0,))
-    monkeypatch.setattr("runops.core.flows.SUBMIT_PATIENCE", 0.1)
-    monkeypatch.setattr("runops.core.flows._pause", lambda error, attempt: 0.0)
+    for place in ("flows", "submission"):
+        monkeypatch.setattr(f"runops.core.{place}.pause_after", lambda error, attempt: 0.02)
+    monkeypatch.setattr("runops.core.submission.SUBMIT_PATIENCE", 0.1)
+    for kind in (RunClient, AsyncRunClient):
+        defaults: Any = kind.submit.__kwdefaults__
+        monkeypatch.setitem(defaults, "submit_grace", 0.05)
 
 
 def check(error: BaseException, only: str = "") -> None:
@@ -101,13 +104,13 @@ def test_a_step_that_fails_leaves_nothing_in_a_frame_of_ours(root: str) -> None:
     @dg.op
     def waiting(context, runs: B3osResource) -> None:
         try:
-            wait_for_run(context, runs, "s401")
+            wait_for_run(context, runs, ref=runs.ref("s401"))
         except Exception as error:
             caught.append(error)
 
     @dg.job(resource_defs={"runs": resource(root, "s401")})
     def job() -> None:
-        waiting()  # pyright: ignore[reportCallIssue]
+        waiting()
 
     assert job.execute_in_process().success
     assert len(caught) == 1
