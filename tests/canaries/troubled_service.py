@@ -28,7 +28,7 @@ def document(way: str, run_id: str) -> Any:
     if way == "no_object":
         return [BODY]
     if way == "no_items":
-        return {"data": {"entries": [BODY], **BODY}}
+        return {"data": {"entries": [BODY], **BODY, "id": run_id}}
     if way == "unknown_word":
         return {"data": {**BODY, "id": run_id, "status": "melted", "finishedAt": "2026-01-01T00:00:00Z"}}
     if way == "too_large":

@@ -18,10 +18,11 @@ import pytest
 
 from runops.core import AnswerError, AsyncRunClient, Outcome, RunClient, find
 from runops.core import poller as pollers
+from runops.core.connections import ssl_context
 from runops.core.offload import LARGE, off_loop
 from runops.core.providers.b3os import failed_nodes
 from runops.core.redaction import LONGEST
-from runops.core.transport import HttpxPool, ssl_context
+from runops.core.transport import HttpxPool
 
 pytestmark = pytest.mark.http
 
