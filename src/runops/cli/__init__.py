@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
 from collections.abc import Sequence
 
+from runops.cli import output
+
 __all__ = ["main"]
+
+USAGE = 2
+COULD_NOT_TELL = 4
+INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -18,20 +22,56 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         0 succeed or warn, 1 fail, 2 usage, 3 skip, 4 could not tell, 130 interrupted. Of several runs the first
-        present of 4, 1, 3, 0.
+        present of 4, 1, 3, 0. 1 is never anything but the verdict on a run: whatever goes wrong unforeseen is 4.
     """
+    output.prepare()
+    given = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _dispatch(list(sys.argv[1:] if argv is None else argv))
+        if not _can_show(given):
+            return USAGE
+        code = _ended(given)
+        output.flush()
+    except output.OutputError as error:
+        output.give_up()
+        output.complain(error)
+        return COULD_NOT_TELL
+    return code
+
+
+def _can_show(argv: list[str]) -> bool:
+    # Python has no standard output where it was closed. A server can do without.
+    if not output.is_closed() or argv[:1] == ["emulate"]:
+        return True
+    output.complain("standard output is closed, so nothing could be shown; nothing was sent. Use >/dev/null.")
+    return False
+
+
+def _ended(argv: list[str]) -> int:
+    """The exit code of a command, however it ends."""
+    try:
+        return _dispatch(argv)
+    except output.OutputError:
+        raise
     except SystemExit as leaving:
-        # argparse leaves this way: after --help, and with a usage error.
-        return leaving.code if isinstance(leaving.code, int) else 0
+        return _left(leaving.code)
     except KeyboardInterrupt:
-        print("runops: interrupted; no run was cancelled.", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        # The reader has gone; Python must not try to flush into the closed pipe at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        output.complain("interrupted; no run was cancelled.")
+        return INTERRUPTED
+    except BaseException as error:  # noqa: BLE001
+        from runops.cli.unexpected import describe
+
+        output.complain(describe(error))
+        return COULD_NOT_TELL
+
+
+def _left(code: object) -> int:
+    """argparse leaves with 0 after --help, and with 2 after a usage error; nothing else has a say in exit codes."""
+    if code is None or code == 0:
+        return 0
+    if code == USAGE:
+        return USAGE
+    output.complain(code if isinstance(code, str) else f"left with code {code}.")
+    return COULD_NOT_TELL
 
 
 def _dispatch(argv: list[str]) -> int:
@@ -44,13 +84,9 @@ def _dispatch(argv: list[str]) -> int:
         from runops.cli.submission import submit
 
         return submit(argv[1:])
-    options = _parser().parse_args(argv)
+    from runops.cli import arguments
+
+    options = arguments.parser().parse_args(argv)
     from runops.cli import commands
 
     return commands.run(options)
-
-
-def _parser() -> argparse.ArgumentParser:
-    from runops.cli import arguments
-
-    return arguments.parser()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from typing import IO, Any
 
 from runops import __version__
+from runops.cli.output import say
 
 PROVIDER = "nexio, nyx, onepin, b3os, nekt, or 'package.module:NAME' of one of your own"
 
@@ -13,6 +15,7 @@ environment:
   NEXIO_API_KEY NYX_TOKEN ONEPIN_API_KEY B3OS_API_KEY NEKT_API_KEY   keys
   NEXIO_BASE_URL NYX_BASE_URL ...                                    another root than the public API's
   ONEPIN_WORKSPACE_ID B3OS_ORG_ID                                    further settings
+  RUNOPS_DEBUG=1                                                     a traceback of what ends unexpectedly
 
 exit codes:
   0 succeed or warn, or not over yet   1 fail   2 usage   3 skip
@@ -21,9 +24,24 @@ exit codes:
 """
 
 
+class Parser(argparse.ArgumentParser):
+    """argparse's own, which passes over a help text that cannot be written."""
+
+    def print_help(self, file: IO[str] | Any | None = None) -> None:
+        """Print the help text.
+
+        Raises:
+            OutputError: Standard output takes nothing.
+        """
+        if file is None:
+            say(self.format_help(), end="")
+        else:
+            super().print_help(file)
+
+
 def parser() -> argparse.ArgumentParser:
     """All commands; ``submit`` and ``emulate`` have parsers of their own and are only listed."""
-    whole = argparse.ArgumentParser(
+    whole = Parser(
         prog="runops",
         description="Runs at Nexio, Nyx, OnePin, B3OS and Nekt: how they stand, and how they end.",
         epilog=ENVIRONMENT,

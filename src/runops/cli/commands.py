@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import sys
 from collections.abc import Callable, Iterable
 
-from runops.cli import settings
-from runops.cli.display import complain, display_for, print_json, print_run, printable
+from runops.cli import COULD_NOT_TELL, USAGE, notes, settings
+from runops.cli.bars import Bars
+from runops.cli.display import Display, JsonLines, Lines, print_json, print_run
+from runops.cli.output import OutputError, complain, printable, say
 from runops.cli.watching import watch_runs
 from runops.core import (
     ConfigurationError,
     NotSupported,
+    OutcomePolicy,
     Provider,
     RunopsError,
     RunRef,
@@ -21,8 +26,6 @@ from runops.core import (
     tables,
 )
 
-USAGE = 2
-COULD_NOT_TELL = 4
 CODES = {Verdict.SUCCEED: 0, Verdict.WARN: 0, Verdict.FAIL: 1, Verdict.SKIP: 3}
 WORST_FIRST = (COULD_NOT_TELL, CODES[Verdict.FAIL], CODES[Verdict.SKIP])
 
@@ -56,7 +59,7 @@ def get(options: argparse.Namespace) -> int:
     provider = find(options.provider)
     policy = settings.policy(provider, options)
     ref = settings.address(provider, options, options.run_id)
-    with settings.connect(provider) as client:
+    with settings.connect(provider) as client, notes.waiting_for(provider, client.root):
         snapshot = client.get(ref)
     verdict = policy.decide(snapshot.outcome) if snapshot.outcome else None
     if options.json:
@@ -81,13 +84,22 @@ def wait_for(provider: Provider, refs: list[RunRef], options: argparse.Namespace
     return worst(COULD_NOT_TELL if end is None else CODES[policy.decide(end)] for end in ends)
 
 
+def display_for(refs: list[RunRef], policy: OutcomePolicy, *, as_json: bool) -> Display:
+    """The display that fits the output."""
+    if as_json:
+        return JsonLines(policy)
+    if sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
+        return Bars(refs, policy, sys.stdout.encoding)
+    return Lines(policy)
+
+
 def cancel(options: argparse.Namespace) -> int:
     """Ask the provider to stop a run."""
     provider = find(options.provider)
     ref = settings.address(provider, options, options.run_id)
     if provider.cancel is None:
         raise NotSupported(f"{provider.title} documents no way to cancel a run.")
-    with settings.connect(provider) as client:
+    with settings.connect(provider) as client, notes.waiting_for(provider, client.root):
         client.cancel(ref)
     announce(provider, ref, "the provider was asked to stop it", as_json=options.json)
     return 0
@@ -98,17 +110,24 @@ def states(options: argparse.Namespace) -> int:
     shown = tables.all_states() if options.provider is None else tables.all_states([find(options.provider)])
     header = ("provider", "word", "meaning", "verdict")
     if options.json:
-        print(json.dumps([dict(zip(header, row, strict=True)) for row in shown]))
+        say(json.dumps([dict(zip(header, row, strict=True)) for row in shown]))
         return 0
     widths = [max(len(row[column]) for row in (header, *shown)) for column in range(len(header))]
     for row in (header, *shown):
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     return 0
 
 
 def announce(provider: Provider, ref: RunRef, what: str, *, as_json: bool) -> None:
-    """A run that was acted on but not looked at."""
-    if as_json:
-        print_json(RunSnapshot(ref=ref, state=None, url=provider.url(ref)), None)
-    else:
-        print(printable(f"{ref}: {what}"), flush=True)
+    """A run that was acted on but not looked at.
+
+    Raises:
+        OutputError: It could not be written. The text names the run: what was done cannot be done again to learn it.
+    """
+    try:
+        if as_json:
+            print_json(RunSnapshot(ref=ref, state=None, url=provider.url(ref)), None)
+        else:
+            say(printable(f"{ref}: {what}"))
+    except OutputError as error:
+        raise OutputError(f"{error} {ref}: {what}.") from None

@@ -11,11 +11,11 @@ import types
 import typing
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from runops.cli import arguments, settings
+from runops.cli import INTERRUPTED, arguments, notes, settings
 from runops.cli.commands import announce, guarded, wait_for
-from runops.cli.display import printable
+from runops.cli.output import complain
 from runops.core import Call, ConfigurationError, NotSupported, Provider, find
 from runops.core.arguments import seconds
 from runops.core.submission import SUBMIT_GRACE
@@ -43,19 +43,29 @@ def _submit(given: argparse.Namespace) -> int:
     settings.clocks(options)
     call = provider.call(**_call_arguments(build, options))
     grace = seconds("--submit-grace", options.submit_grace)
-    with settings.connect(provider, mark_runs=options.mark_runs) as client:
-        ref = client.submit(call, adopt_uncertain=options.adopt_uncertain, submit_grace=grace)
+    try:
+        with (
+            settings.connect(provider, mark_runs=options.mark_runs) as client,
+            notes.waiting_for(provider, client.root),
+        ):
+            ref = client.submit(call, adopt_uncertain=options.adopt_uncertain, submit_grace=grace)
+    except KeyboardInterrupt:
+        complain(f"interrupted; a run may have been started. Look at {provider.title} before you submit again.")
+        return INTERRUPTED
     if not options.wait:
         announce(provider, ref, "submitted", as_json=options.json)
         return 0
     # Told at once, whatever becomes of the wait; with --json, standard output is for its end alone.
-    print(printable(f"{ref}: submitted"), file=sys.stderr if options.json else sys.stdout, flush=True)
+    if options.json:
+        complain(f"{ref}: submitted")
+    else:
+        announce(provider, ref, "submitted", as_json=False)
     return wait_for(provider, [ref], options)
 
 
 def _stub() -> argparse.ArgumentParser:
     """Only knows that a provider is missing; its options are not known before."""
-    parser = argparse.ArgumentParser(
+    parser = arguments.Parser(
         prog="runops submit",
         description="Start a run. The options depend on the provider: runops submit PROVIDER --help.",
     )
@@ -64,7 +74,7 @@ def _stub() -> argparse.ArgumentParser:
 
 
 def _parser(provider: Provider, build: Callable[..., Call]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = arguments.Parser(
         prog=f"runops submit {provider.name}",
         description=f"Start a run at {provider.title}; see {provider.docs}.",
     )
@@ -135,15 +145,22 @@ def _json(flag: str, text: str) -> Any:
     if text.startswith("@"):
         source = "standard input" if text == "@-" else text[1:]
         try:
-            text = sys.stdin.read() if text == "@-" else Path(text[1:]).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+            text = _standard_input() if text == "@-" else Path(text[1:]).read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
             raise ConfigurationError(f"{flag}: {source} cannot be read: {error}.") from None
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         # The place only: the text may hold credentials.
         where = f", line {error.lineno} column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
         raise ConfigurationError(f"{flag}: {source} is not JSON{where}.") from None
+
+
+def _standard_input() -> str:
+    stream: TextIO | None = sys.stdin
+    if stream is None:
+        raise OSError("it is closed")
+    return stream.read()
 
 
 def _documented(build: Callable[..., Call]) -> dict[str, str]:

@@ -6,8 +6,10 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from runops.cli import notes, unexpected
 from runops.cli.display import Display
-from runops.core import AsyncRunClient, Outcome, RunopsError, RunRef
+from runops.cli.output import OutputError
+from runops.core import AsyncRunClient, ConfigurationError, Outcome, RunopsError, RunRef
 
 TICK = 0.5
 """Seconds between two drawings of a live display."""
@@ -16,27 +18,47 @@ TICK = 0.5
 def watch_runs(
     client: AsyncRunClient, refs: Sequence[RunRef], clocks: Mapping[str, Any], display: Display
 ) -> list[Outcome | None]:
-    """Wait until all runs are over; how each ended, or None where that could not be told."""
-    return asyncio.run(_watch(client, refs, clocks, display))
+    """Wait until all runs are over; how each ended, or None where that could not be told.
+
+    Raises:
+        OutputError: What they show cannot be written.
+        ConfigurationError: A setting is wrong, for all of them alike.
+    """
+    with notes.shown(display.note):
+        return asyncio.run(_watch(client, refs, clocks, display))
 
 
 async def _watch(
     client: AsyncRunClient, refs: Sequence[RunRef], clocks: Mapping[str, Any], display: Display
 ) -> list[Outcome | None]:
     async with client:
-        ticking = asyncio.create_task(_tick(display)) if display.live else None
+        waits = asyncio.gather(*(_one(client, ref, clocks, display) for ref in refs))
+        if not display.live:
+            return await waits
+        ticking = asyncio.create_task(_tick(display))
         try:
-            return await asyncio.gather(*(_one(client, ref, clocks, display) for ref in refs))
+            await asyncio.wait({waits, ticking}, return_when=asyncio.FIRST_COMPLETED)
+            if ticking.done():
+                # Nothing but an error ends it: nobody would see what the waits still show.
+                ticking.result()
+            return waits.result()
         finally:
-            if ticking is not None:
-                ticking.cancel()
+            ticking.cancel()
+            waits.cancel()
+            await asyncio.gather(waits, ticking, return_exceptions=True)
 
 
 async def _one(client: AsyncRunClient, ref: RunRef, clocks: Mapping[str, Any], display: Display) -> Outcome | None:
     try:
         last = await client.wait(ref, on_look=display.saw, **clocks)
+    except (OutputError, ConfigurationError):
+        raise
     except RunopsError as error:
-        display.failed(ref, error)
+        display.failed(ref, str(error))
+        return None
+    except Exception as error:  # noqa: BLE001
+        # Whatever it is, the other runs are waited for all the same.
+        display.failed(ref, f"{ref}: {unexpected.describe(error)}")
         return None
     display.ended(last)
     return last.outcome

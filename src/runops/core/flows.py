@@ -283,6 +283,7 @@ def patient_read(request: Request, *, by: float | None = None) -> Flow[Reply]:
             now: float = yield Time()
             if attempt == READ_TRIES or (by is not None and now + pause > by):
                 raise
+            logger.debug("The %s failed: %s The next try is in %.1f s.", request.asked, error, pause)
             yield Sleep(pause)
 
 

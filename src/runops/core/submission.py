@@ -236,6 +236,7 @@ def _post(provider: Provider, call: Call) -> Flow[bytes]:
             pause = pause_after(error, attempt)
             if not submit_may_repeat(error) or now + pause - began > SUBMIT_PATIENCE:
                 raise
+            logger.info("Nothing was submitted to %s: %s The next try is in %.1f s.", provider.title, error, pause)
             yield Sleep(pause)
 
 

@@ -240,15 +240,20 @@ class Watch:
         self._failures += 1
         # Kept for long, and by many waits at once: not with the frames and bodies that its traceback holds.
         self._error = error.with_traceback(None)
+        left = failing_since + self._patience.error_budget - now
         if isinstance(error, FinalError):
             if not may_pass(error):
                 raise error
             # A run that was never seen may not be visible yet; one that was seen does not vanish.
             since = failing_since if self._submitted_at is None else self._submitted_at
-            if not self._past.seen and now - since >= NOT_FOUND_GRACE:
-                raise error
-        if now - failing_since >= self._patience.error_budget:
+            if not self._past.seen:
+                if now - since >= NOT_FOUND_GRACE:
+                    raise error
+                left = min(left, since + NOT_FOUND_GRACE - now)
+        if left <= 0:
             raise PollingError(self.ref, now - self._unread_since, error) from None
+        # For whoever looks on: in a host it would be a line for each of thousands of waits.
+        logger.debug("%s could not be read: %s It is tried for %.0f s more.", self.ref, error, left)
 
     def expired(self, now: float) -> RunSnapshot | None:
         """The last snapshot, as ``timed_out``, if a clock has ended the wait.

@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import importlib.util
 import json
+import math
 import signal
 import socket
 import sys
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 START_SECONDS = 20.0
+HIGHEST_PORT = 65_535
+USAGE = 2
+COULD_NOT_SERVE = 4
 MISSING_EXTRA = "the emulator needs starlette and uvicorn: pip install 'runops[emulator]'"
 
 
@@ -127,6 +131,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Args:
         argv: The arguments; ``sys.argv[1:]`` if None.
+
+    Returns:
+        0 after SIGINT or SIGTERM, 2 for arguments or an installation that cannot do, 4 where the port cannot be had.
     """
     parser = argparse.ArgumentParser(prog="runops emulate", description="Serve the five run APIs on this machine.")
     parser.add_argument("--port", type=int, default=8642, help="port to listen on; 0 takes a free one (default 8642)")
@@ -134,12 +141,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="same seed, same ids and random faults (default 0)")
     parser.add_argument("--seconds", type=float, default=2.0, help="how long a named script lasts (default 2)")
     options = parser.parse_args(argv)
+    if not 0 <= options.port <= HIGHEST_PORT:
+        return _refused(f"--port takes 0 to {HIGHEST_PORT}, not {options.port}")
+    if not (math.isfinite(options.seconds) and options.seconds >= 0):
+        return _refused(f"--seconds takes a number of seconds from 0 up, not {options.seconds}")
     try:
         serve(options.seed, options.port, host=options.host, seconds=options.seconds)
-    except (ImportError, OSError) as problem:
-        print(f"runops emulate: {problem}", file=sys.stderr)
-        return 1
+    except ImportError as problem:
+        return _refused(str(problem))
+    except (OSError, UnicodeError) as problem:
+        told = getattr(problem, "strerror", None) or problem
+        return _refused(f"cannot serve on {options.host} port {options.port}: {told}", COULD_NOT_SERVE)
     return 0
+
+
+def _refused(problem: str, code: int = USAGE) -> int:
+    print(f"runops emulate: {problem}", file=sys.stderr)
+    return code
 
 
 def _listen(host: str, port: int) -> socket.socket:
