@@ -51,7 +51,7 @@ def test_the_process_says_where_it_listens_and_stops_at_once_when_told(number) -
         httpx.post(f"{line['url']}/_control/faults", json={"kind": "delay", "seconds": 60, "count": None})
         slow = socket.create_connection(("127.0.0.1", line["port"]))
         with slow:
-            slow.sendall(b"GET /nexio/health HTTP/1.1\r\nHost: emulator\r\n\r\n")
+            slow.sendall(b"GET /nexio/health HTTP/1.1\r\nHost: localhost\r\n\r\n")
             while not httpx.get(f"{line['url']}/_control/requests").json()["count"]:
                 pass
             told = time.monotonic()
@@ -76,7 +76,7 @@ def test_the_same_seed_gives_two_processes_the_same_ids() -> None:
 
 def test_a_taken_port_is_said_and_not_traced(capsys) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        assert main(["--port", str(taken.getsockname()[1])]) == 1
+        assert main(["--port", str(taken.getsockname()[1])]) == 4
     captured = capsys.readouterr()
     assert "in use" in captured.err
     assert captured.out == ""
@@ -85,7 +85,7 @@ def test_a_taken_port_is_said_and_not_traced(capsys) -> None:
 def test_a_missing_extra_is_named(monkeypatch, capsys) -> None:
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "uvicorn" else found(name))
-    assert main(["--port", "0"]) == 1
+    assert main(["--port", "0"]) == 2
     assert "pip install 'runops[emulator]'" in capsys.readouterr().err
     with pytest.raises(ImportError, match="emulator"):
         create_app()
@@ -107,7 +107,7 @@ def test_the_context_leaves_no_thread_and_no_listener() -> None:
 def test_the_context_ends_fast_while_an_answer_is_still_dripping() -> None:
     with running() as server, socket.create_connection((server.host, server.port)) as slow:
         server.emulator.add_fault(kind="drip", bytes_per_second=1)
-        slow.sendall(b"GET /nexio/health HTTP/1.1\r\nHost: emulator\r\n\r\n")
+        slow.sendall(b"GET /nexio/health HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert slow.recv(1)
         told = time.monotonic()
     assert time.monotonic() - told < 1.5

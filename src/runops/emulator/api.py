@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 INVALID_KEY = "invalid-"
 #: Keys that start like this are answered 403.
 FORBIDDEN_KEY = "forbidden-"
+#: Digits of a number in a query.
+LONGEST_NUMBER = 18
 #: Parents (engine, config, workflow) that start like this do not exist: 404.
 MISSING_PARENT = "missing"
 
@@ -229,7 +231,7 @@ def _whole(request: Request, name: str, default: int) -> int:
     text = request.query.get(name)
     if text is None:
         return default
-    if not text.isdecimal():
+    if not text.isdecimal() or len(text) > LONGEST_NUMBER:
         raise ValueError(f"{name} must be a whole number")
     return int(text)
 

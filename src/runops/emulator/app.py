@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from email.utils import formatdate
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request as PlainRequest
 from starlette.responses import JSONResponse
 from starlette.routing import Mount
@@ -18,8 +19,12 @@ from runops import __version__
 from runops.emulator.api import FORBIDDEN_KEY, INVALID_KEY, Api, RefusedError, Route
 from runops.emulator.control import control_routes
 from runops.emulator.faults import befall
-from runops.emulator.store import Emulator
-from runops.emulator.wire import Answer, Request, read_request
+from runops.emulator.guard import Guard
+from runops.emulator.store import REQUESTS_KEPT, Emulator
+from runops.emulator.wire import Answer, Request, TooLargeError, read_request
+
+LONGEST_KEPT = 1_000
+"""Characters of a path, a query or a header's name that are remembered."""
 
 
 class ProviderApp:
@@ -32,7 +37,11 @@ class ProviderApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         send = self._dated(send)
-        request = await read_request(scope, receive)
+        try:
+            request = await read_request(scope, receive)
+        except TooLargeError as problem:
+            await self.api.error(413, str(problem)).send(send)
+            return
         route, refusal = self._route(request)
         entry = self._entry(request, route)
         self.emulator.record(entry)
@@ -50,7 +59,7 @@ class ProviderApp:
             action=entry["action"],
             method=request.method,
             path=request.path,
-            run_id=entry["run_id"],
+            run_id=request.params.get("run_id"),
         )
         if fault is None:
             answer = carry_out()
@@ -102,13 +111,13 @@ class ProviderApp:
             "provider": self.api.name,
             "action": route.action if route is not None else "unknown",
             "method": request.method,
-            "path": request.path,
-            "query": request.query_text,
+            "path": request.path[:LONGEST_KEPT],
+            "query": request.query_text[:LONGEST_KEPT],
             "status": None,
-            "run_id": request.params.get("run_id"),
+            "run_id": request.params.get("run_id", "")[:LONGEST_KEPT] or None,
             "created_run_id": None,
-            "headers": sorted(request.headers),
-            "user_agent": request.headers.get("user-agent"),
+            "headers": sorted(name[:LONGEST_KEPT] for name in request.headers),
+            "user_agent": request.headers.get("user-agent", "")[:LONGEST_KEPT] or None,
             "client": request.client,
             "key": _judged(self.api.read_key(request)),
             "fault": None,
@@ -123,15 +132,24 @@ def _judged(key: str | None) -> str:
     return "forbidden" if key.startswith(FORBIDDEN_KEY) else "accepted"
 
 
-def create_app(seed: int = 0, *, seconds: float = 2.0, now: Callable[[], float] = time.time) -> Starlette:
+def create_app(
+    seed: int = 0,
+    *,
+    seconds: float = 2.0,
+    now: Callable[[], float] = time.time,
+    hosts: Iterable[str] = (),
+    requests_kept: int = REQUESTS_KEPT,
+) -> Starlette:
     """Build the ASGI app; ``app.state.emulator`` is the :class:`~runops.emulator.store.Emulator`.
 
     Args:
         seed: Where ids and random faults start from. The same seed gives the same behaviour.
         seconds: How long a named script lasts when a run does not say so.
         now: The clock, in seconds since the epoch.
+        hosts: What the header ``Host`` may say beside the names of this machine; see :mod:`runops.emulator.guard`.
+        requests_kept: How many GET requests are remembered, and how many others; the oldest are forgotten first.
     """
-    emulator = Emulator(seed, seconds=seconds, now=now)
+    emulator = Emulator(seed, seconds=seconds, now=now, requests_kept=requests_kept)
     mounts = [Mount(f"/{name}", app=ProviderApp(emulator, api)) for name, api in emulator.apis.items()]
 
     async def index(request: PlainRequest) -> JSONResponse:
@@ -139,6 +157,7 @@ def create_app(seed: int = 0, *, seconds: float = 2.0, now: Callable[[], float] 
         return JSONResponse({"runops": __version__, "providers": providers, "control": f"{request.base_url}_control"})
 
     control = Mount("/_control", routes=control_routes(emulator))
-    app = Starlette(routes=[PlainRoute("/", index), control, *mounts])
+    guard = Middleware(Guard, hosts=frozenset(hosts))
+    app = Starlette(routes=[PlainRoute("/", index), control, *mounts], middleware=[guard])
     app.state.emulator = emulator
     return app

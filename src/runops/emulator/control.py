@@ -1,6 +1,13 @@
 """The control API below ``/_control``; what it does, :class:`~runops.emulator.store.Emulator` does.
 
-All bodies are JSON objects. A request that makes no sense is answered 400 ``{"error": message}``.
+All bodies are JSON objects, sent as ``Content-Type: application/json`` (``curl --json``). A request that makes no sense
+is answered 400 ``{"error": message}``, and the message names the field; 413 is a body of more than 1,000,000 bytes, 415
+another type. What a web page from elsewhere has sent is refused: 403 by its ``Origin`` or ``Sec-Fetch-Site``, 421 by
+its ``Host``, see :mod:`runops.emulator.guard`.
+
+Of the requests the newest 20,000 reads (GET) and the newest 20,000 others are remembered, of each provider's runs
+20,000 (those that are over are forgotten first), and of the faults 1,000 (those that are used up likewise). Where
+something was forgotten, the lists say how much as ``dropped``.
 
 ``POST /_control/runs``: make a run that no client submitted; answers 201
     ``{"provider", "run_id", "parents"}``. Keys: ``provider`` (required); ``script``, the name of a
@@ -29,12 +36,14 @@ All bodies are JSON objects. A request that makes no sense is answered 400 ``{"e
     headers`` (names), ``user_agent, client`` (address and port), ``key`` (``accepted missing invalid
     forbidden``), ``fault``. Never a key. Filters as query parameters: ``provider, action, method,
     run_id, status, fault, key, path_contains, after`` (index); ``count_only=true`` leaves the list out.
+    Where older ones were forgotten: ``dropped``, how many.
 ``GET /_control/scripts``: the names of the scripts of each provider.
 ``POST /_control/reset``: forget everything, or ``{"only": ["runs", "faults", "requests"]}``.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -42,11 +51,15 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from runops.emulator import checks
 from runops.emulator.runs import ScriptError
+from runops.emulator.wire import TooLargeError, parse_json, read_body
 
 if TYPE_CHECKING:
     from runops.emulator.store import Emulator
 
+LARGEST_BODY = 1_000_000
+"""Bytes."""
 RUN_KEYS = frozenset(
     {
         "provider", "script", "seconds", "run_id", "parents", "fields", "shape", "hidden_seconds", "held",
@@ -60,26 +73,52 @@ def control_routes(emulator: Emulator) -> list[Route]:
     return Control(emulator).routes()
 
 
+class ControlResponse(JSONResponse):
+    """JSON in ASCII, so that whatever a client has sent can be shown."""
+
+    def render(self, content: Any) -> bytes:
+        """Write the body."""
+        return json.dumps(content, separators=(",", ":")).encode()
+
+
+class WrongTypeError(Exception):
+    """The body of a request is not said to be JSON."""
+
+
 def _checked(
     handler: Callable[[Request], Awaitable[Response]],
 ) -> Callable[[Request], Awaitable[Response]]:
     async def checked(request: Request) -> Response:
         try:
             return await handler(request)
-        except (ScriptError, TypeError, ValueError) as problem:
-            return JSONResponse({"error": str(problem)}, status_code=400)
+        except TooLargeError as problem:
+            return ControlResponse({"error": str(problem)}, status_code=413)
+        except WrongTypeError as problem:
+            return ControlResponse({"error": str(problem)}, status_code=415)
+        except ValueError as problem:
+            return ControlResponse({"error": str(problem)}, status_code=400)
 
     return checked
 
 
 async def _body(request: Request, allowed: frozenset[str] | None = None) -> dict[str, Any]:
-    raw = await request.body()
-    body = await request.json() if raw.strip() else {}
+    raw = await read_body(request.receive, LARGEST_BODY)
+    if not raw.strip():
+        return {}
+    # A form of a web page can send other types without asking first.
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise WrongTypeError(f"Content-Type is {checks.shown(kind)}; send application/json (curl --json)")
+    body = parse_json(raw)
     if not isinstance(body, dict):
         raise ScriptError("the body is not a JSON object")
     if allowed is not None and set(body) - allowed:
-        raise ScriptError(f"unknown key {sorted(set(body) - allowed)}; allowed: {sorted(allowed)}")
+        raise ScriptError(f"unknown key {_keys(set(body) - allowed)}; allowed: {sorted(allowed)}")
     return body
+
+
+def _keys(names: set[str]) -> str:
+    return ", ".join(checks.shown(name) for name in sorted(names)[:5])
 
 
 class Control:
@@ -107,62 +146,77 @@ class Control:
     async def _create_run(self, request: Request) -> Response:
         body = await _body(request, RUN_KEYS)
         provider = body.pop("provider", None)
+        # null is as good as absent.
+        body = {name: value for name, value in body.items() if value is not None}
         run_id = self.emulator.create_run(provider, **body)
         run = self.emulator.runs(provider=provider, run_id=run_id)[0]
         answer = {"provider": provider, "run_id": run_id, "parents": run["parents"]}
-        return JSONResponse(answer, status_code=201)
+        return ControlResponse(answer, status_code=201)
 
     async def _list_runs(self, request: Request) -> Response:
         query = request.query_params
         runs = self.emulator.runs(provider=query.get("provider"), run_id=query.get("run_id"))
-        return JSONResponse({"runs": runs})
+        return ControlResponse({"runs": runs, **_dropped(self.emulator.dropped_runs)})
 
     async def _set_defaults(self, request: Request) -> Response:
         body = await _body(request)
         self.emulator.set_defaults(body.pop("provider", None), **body)
-        return JSONResponse({})
+        return ControlResponse({})
 
     async def _hold(self, request: Request) -> Response:
         body = await _body(request, frozenset({"held", "provider", "run_id"}))
-        held = bool(body.get("held", True))
-        count = self.emulator.hold(held, provider=body.get("provider"), run_id=body.get("run_id"))
-        return JSONResponse({"runs": count})
+        count = self.emulator.hold(
+            checks.flag("held", body.get("held", True)), provider=body.get("provider"), run_id=body.get("run_id")
+        )
+        return ControlResponse({"runs": count})
 
     async def _advance(self, request: Request) -> Response:
         body = await _body(request, frozenset({"seconds", "provider", "run_id"}))
         seconds = body.get("seconds")
         count = self.emulator.advance(
-            None if seconds is None else float(seconds),
+            None if seconds is None else checks.seconds("seconds", seconds),
             provider=body.get("provider"),
             run_id=body.get("run_id"),
         )
-        return JSONResponse({"runs": count})
+        return ControlResponse({"runs": count})
 
     async def _set_fields(self, request: Request) -> Response:
         body = await _body(request, frozenset({"provider", "run_id", "set", "unset"}))
         if not isinstance(body.get("provider"), str) or not isinstance(body.get("run_id"), str):
-            raise ScriptError("provider and run_id are required")
+            raise ScriptError("provider and run_id are required, as texts")
         self.emulator.set_fields(body["provider"], body["run_id"], body.get("set", {}), body.get("unset", []))
-        return JSONResponse({})
+        return ControlResponse({})
 
     async def _add_fault(self, request: Request) -> Response:
-        return JSONResponse({"id": self.emulator.add_fault(**await _body(request))}, status_code=201)
+        return ControlResponse({"id": self.emulator.add_fault(**await _body(request))}, status_code=201)
 
     async def _list_faults(self, request: Request) -> Response:
-        return JSONResponse({"faults": self.emulator.fault_list.described()})
+        faults = self.emulator.fault_list
+        return ControlResponse({"faults": faults.described(), **_dropped(faults.dropped)})
 
     async def _list_requests(self, request: Request) -> Response:
         filters: dict[str, Any] = dict(request.query_params)
         count_only = filters.pop("count_only", "false") == "true"
-        if "status" in filters:
-            filters["status"] = int(filters["status"])
+        for name in {"status", "after"} & set(filters):
+            filters[name] = _whole(name, filters[name])
         entries = self.emulator.requests(**filters)
-        return JSONResponse({"count": len(entries)} if count_only else {"count": len(entries), "requests": entries})
+        answer = {"count": len(entries), **_dropped(self.emulator.dropped_requests)}
+        return ControlResponse(answer if count_only else {**answer, "requests": entries})
 
     async def _list_scripts(self, request: Request) -> Response:
-        return JSONResponse({name: list(api.scripts) for name, api in self.emulator.apis.items()})
+        return ControlResponse({name: list(api.scripts) for name, api in self.emulator.apis.items()})
 
     async def _reset(self, request: Request) -> Response:
         body = await _body(request, frozenset({"only"}))
         self.emulator.reset(**({"only": body["only"]} if "only" in body else {}))
-        return JSONResponse({})
+        return ControlResponse({})
+
+
+def _whole(name: str, value: str) -> int:
+    if not (value.isascii() and value.isdecimal() and len(value) <= 18):
+        raise ScriptError(f"{name} is a whole number; got {checks.shown(value)}")
+    return int(value)
+
+
+def _dropped(count: int) -> dict[str, int]:
+    return {"dropped": count} if count else {}

@@ -36,6 +36,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import re
 import socket
 import struct
 import time
@@ -47,6 +48,7 @@ from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
+from runops.emulator import checks
 from runops.emulator.runs import ScriptError
 from runops.emulator.wire import Answer
 
@@ -71,6 +73,13 @@ SELECTORS = frozenset(
         "probability",
     }
 )
+#: Which requests a fault is for.
+CHOOSERS = ("provider", "action", "method", "path_contains", "run_id")
+REQUIRED = {"status": ("status",), "redirect": ("location",)}
+HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,200}")
+#: What says where an answer ends; wrong ones would be another kind of fault.
+FRAMING = frozenset({"content-length", "transfer-encoding", "connection"})
+FAULTS_KEPT = 1_000
 #: Where the server puts the connection of a request in its ASGI scope's state.
 CONNECTION_KEY = "runops_connection"
 CHUNK = 1_048_576
@@ -137,6 +146,7 @@ class FaultList:
         self._faults: list[Fault] = []
         self._random = random.Random(f"{seed}:faults")
         self._made = 0
+        self.dropped = 0
 
     def add(self, description: Mapping[str, Any]) -> str:
         """Plan a fault.
@@ -144,10 +154,19 @@ class FaultList:
         Raises:
             ScriptError: If the description makes no sense.
         """
+        fault = _read_fault(f"fault-{self._made + 1}", description)
+        if len(self._faults) >= FAULTS_KEPT:
+            self._forget_one()
         self._made += 1
-        fault = _read_fault(f"fault-{self._made}", description)
         self._faults.append(fault)
         return fault.fault_id
+
+    def _forget_one(self) -> None:
+        spent = next((index for index, fault in enumerate(self._faults) if fault.remaining == 0), None)
+        if spent is None:
+            raise ScriptError(f"{FAULTS_KEPT} faults are planned and none is used up: reset them first")
+        del self._faults[spent]
+        self.dropped += 1
 
     def take(self, provider: str, action: str, method: str, path: str, run_id: str | None) -> Fault | None:
         """Return the fault for a request and use one of its counts up."""
@@ -172,36 +191,82 @@ class FaultList:
     def clear(self) -> None:
         """Forget the faults and start chance over from the seed."""
         self._faults.clear()
+        self.dropped = 0
         self._random = random.Random(f"{self._seed}:faults")
 
 
 def _read_fault(fault_id: str, description: Mapping[str, Any]) -> Fault:
     unknown = set(description) - SELECTORS - SETTINGS
     if unknown:
-        raise ScriptError(f"unknown key {sorted(unknown)}; allowed: {sorted(SELECTORS | SETTINGS)}")
+        told = ", ".join(checks.shown(name) for name in sorted(unknown)[:5])
+        raise ScriptError(f"unknown key {told}; allowed: {sorted(SELECTORS | SETTINGS)}")
     kind = description.get("kind")
-    if kind not in KINDS:
-        raise ScriptError(f"unknown kind {kind!r}; allowed: {sorted(KINDS)}")
-    when = description.get("when") or ("after" if kind in ("drip", "half_body") else "before")
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise ScriptError(f"unknown kind {checks.shown(kind)}; allowed: {sorted(KINDS)}")
+    when = description.get("when")
+    if when is None:
+        when = "after" if kind in ("drip", "half_body") else "before"
     if when not in ("before", "after"):
-        raise ScriptError('when is "before" or "after"')
-    if kind == "status" and not isinstance(description.get("status"), int):
-        raise ScriptError("a status fault needs its status")
-    if kind == "redirect" and not isinstance(description.get("location"), str):
-        raise ScriptError("a redirect fault needs its location")
-    names = ("provider", "action", "method", "path_contains", "run_id")
+        raise ScriptError(f'when is "before" or "after"; got {checks.shown(when)}')
+    for name in REQUIRED.get(kind, ()):
+        if description.get(name) is None:
+            raise ScriptError(f"a {kind} fault needs its {name}")
+    selectors = {name: description[name] for name in CHOOSERS if description.get(name) is not None}
+    for name, value in selectors.items():
+        checks.text(name, value)
     probability = description.get("probability")
     count = description.get("count", 1 if probability is None else None)
     return Fault(
         fault_id=fault_id,
-        kind=str(kind),
+        kind=kind,
         when=when,
-        selectors={name: description[name] for name in names if description.get(name) is not None},
-        settings={name: description[name] for name in SETTINGS if name in description},
-        remaining=None if count is None else int(count),
-        skip=int(description.get("skip") or 0),
-        probability=None if probability is None else float(probability),
+        selectors=selectors,
+        settings=_read_settings(description),
+        remaining=None if count is None else checks.whole("count", count),
+        skip=0 if description.get("skip") is None else checks.whole("skip", description["skip"]),
+        probability=None if probability is None else checks.number("probability", probability, most=1.0),
     )
+
+
+def _read_settings(description: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a fault, checked here: the request that it befalls must not be what finds out."""
+    settings = {name: description[name] for name in SETTINGS if name in description}
+    for name in settings.keys() - {"body"}:
+        if settings[name] is None:
+            del settings[name]
+        else:
+            _SETTING_CHECKS[name](name, settings[name])
+    checks.json_value("body", settings.get("body"))
+    return settings
+
+
+def _check_headers(name: str, value: Any) -> None:
+    for header, text in checks.mapping(name, value).items():
+        if not HEADER_NAME.fullmatch(header) or header.lower() in FRAMING:
+            raise ScriptError(f"{name}: {checks.shown(header)} is no header that a fault can set")
+        checks.header(f"{name}.{header}", str(text))
+
+
+def _check_retry_after(name: str, value: Any) -> None:
+    # A text may be anything that a service may write there.
+    if isinstance(value, str):
+        checks.header(name, value)
+    else:
+        checks.number(name, value, least=-checks.LONGEST_SECONDS)
+
+
+_SETTING_CHECKS: Mapping[str, Callable[[str, Any], object]] = {
+    "status": lambda name, value: checks.whole(name, value, least=200, most=599),
+    "code": checks.text,
+    "message": checks.text,
+    "headers": _check_headers,
+    "retry_after": _check_retry_after,
+    "retry_after_date": lambda name, value: checks.seconds(name, value, least=-checks.LONGEST_SECONDS),
+    "location": checks.header,
+    "bytes": lambda name, value: checks.whole(name, value, least=2, most=10_000_000_000),
+    "seconds": checks.seconds,
+    "bytes_per_second": lambda name, value: checks.number(name, value, exclusive=True),
+}
 
 
 async def befall(

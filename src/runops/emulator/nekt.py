@@ -19,6 +19,8 @@ from runops.emulator.runs import NOW, Moment, Run, ScriptError, Step, at
 from runops.emulator.wire import Answer, Request
 
 PAGE_SIZE = 20
+LONGEST_PAGE = 18
+"""Digits of a page's number."""
 SHAPES = ("pipeline", "flat")
 RELATIONS = ("source", "destination", "transformation")
 
@@ -126,7 +128,7 @@ class NektApi(Api):
         runs = self.emulator.children(self.name)
         text = request.query.get("page", "1")
         pages = max(1, -(-len(runs) // PAGE_SIZE))
-        if not text.isdecimal() or not 1 <= int(text) <= pages:
+        if not text.isdecimal() or len(text) > LONGEST_PAGE or not 1 <= int(text) <= pages:
             raise RefusedError(self.error(404, "Invalid page."))
         number = int(text)
         page = runs[(number - 1) * PAGE_SIZE : number * PAGE_SIZE]

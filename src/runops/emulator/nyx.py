@@ -19,6 +19,7 @@ from runops.emulator.wire import Answer, BadJsonError, Request
 
 HINT = "emulator:"
 SEVERITIES = ("low", "medium", "high", "critical")
+HIGHEST_BUDGET = 1e12
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 DETAIL_STATUSES = frozenset({404, 405, 422})
 
@@ -219,7 +220,7 @@ class NyxApi(Api):
         if not isinstance(target, dict) or not (target.get("url") or target.get("endpoint")):
             raise RefusedError(self._invalid("body", "target", "url or endpoint is required"))
         budget = body.get("budget_usd")
-        if isinstance(budget, bool) or not isinstance(budget, (int, float)) or budget <= 0:
+        if isinstance(budget, bool) or not isinstance(budget, (int, float)) or not 0 < budget < HIGHEST_BUDGET:
             raise RefusedError(self._invalid("body", "budget_usd", "Input should be greater than 0"))
         if body.get("severity_target") not in SEVERITIES:
             raise RefusedError(

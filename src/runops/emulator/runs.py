@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import datetime as dt
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,33 +46,6 @@ class Step:
 def steps_of(moments: Iterable[Moment], seconds: float) -> list[Step]:
     """Stretch a named script over a duration in seconds."""
     return [Step(moment.fraction * seconds, moment.changes, moment.removed) for moment in moments]
-
-
-def steps_from_json(script: Sequence[Any]) -> list[Step]:
-    """Read a script as the control API takes it.
-
-    Args:
-        script: ``[{"after": seconds since the previous step, "set": {...}, "unset": [...]}, ...]``;
-            ``"at"`` instead of ``"after"`` counts from the run's creation.
-
-    Raises:
-        ScriptError: If a step is not of that form.
-    """
-    steps: list[Step] = []
-    due = 0.0
-    for entry in script:
-        if not isinstance(entry, Mapping) or not set(entry) <= {"after", "at", "set", "unset"}:
-            raise ScriptError(f"a step is an object with after | at, set and unset; got {entry!r}")
-        try:
-            due = float(entry["at"]) if "at" in entry else due + float(entry.get("after", 0))
-        except (TypeError, ValueError):
-            raise ScriptError(f"after and at are seconds; got {entry!r}") from None
-        changes = entry.get("set", {})
-        removed = entry.get("unset", [])
-        if not isinstance(changes, Mapping) or not isinstance(removed, Sequence):
-            raise ScriptError(f"set is an object and unset a list; got {entry!r}")
-        steps.append(Step(due, dict(changes), tuple(str(name) for name in removed)))
-    return sorted(steps, key=lambda step: step.due)
 
 
 def timestamp(moment: float, digits: int = 3) -> str:

@@ -86,7 +86,7 @@ def running(seed: int = 0, port: int = 0, *, host: str = HOST, seconds: float = 
     """
     from runops.emulator import create_app
 
-    app = create_app(seed, seconds=seconds)
+    app = create_app(seed, seconds=seconds, hosts=(host,))
     listener = _listen(host, port)
     started = threading.Event()
     uvicorn_server = _uvicorn_server(app, started.set)
@@ -104,7 +104,9 @@ def running(seed: int = 0, port: int = 0, *, host: str = HOST, seconds: float = 
         listener.close()
 
 
-def serve(seed: int = 0, port: int = 0, *, host: str = HOST, seconds: float = 2.0) -> None:
+def serve(
+    seed: int = 0, port: int = 0, *, host: str = HOST, seconds: float = 2.0, allowed_hosts: Sequence[str] = ()
+) -> None:
     """Serve the emulator until SIGINT or SIGTERM; prints one JSON line when it listens.
 
     Args:
@@ -112,6 +114,7 @@ def serve(seed: int = 0, port: int = 0, *, host: str = HOST, seconds: float = 2.
         port: The port; 0 takes a free one.
         host: The address to bind.
         seconds: How long a named script lasts when a run does not say so.
+        allowed_hosts: Further names under which clients may call it; see :mod:`runops.emulator.guard`.
 
     Raises:
         ImportError: If the ``emulator`` extra is not installed.
@@ -119,7 +122,7 @@ def serve(seed: int = 0, port: int = 0, *, host: str = HOST, seconds: float = 2.
     """
     from runops.emulator import create_app
 
-    app = create_app(seed, seconds=seconds)
+    app = create_app(seed, seconds=seconds, hosts=(host, *allowed_hosts))
     with contextlib.closing(_listen(host, port)) as listener:
         server = Server(host, listener.getsockname()[1], app, app.state.emulator)
         line = {"event": "listening", "host": host, "port": server.port, "url": server.url}
@@ -140,13 +143,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--host", default=HOST, help=f"address to bind (default {HOST})")
     parser.add_argument("--seed", type=int, default=0, help="same seed, same ids and random faults (default 0)")
     parser.add_argument("--seconds", type=float, default=2.0, help="how long a named script lasts (default 2)")
+    parser.add_argument(
+        "--allow-host",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="a name under which other machines or containers call it; others than this machine's are refused",
+    )
     options = parser.parse_args(argv)
     if not 0 <= options.port <= HIGHEST_PORT:
         return _refused(f"--port takes 0 to {HIGHEST_PORT}, not {options.port}")
     if not (math.isfinite(options.seconds) and options.seconds >= 0):
         return _refused(f"--seconds takes a number of seconds from 0 up, not {options.seconds}")
     try:
-        serve(options.seed, options.port, host=options.host, seconds=options.seconds)
+        serve(
+            options.seed,
+            options.port,
+            host=options.host,
+            seconds=options.seconds,
+            allowed_hosts=options.allow_host,
+        )
     except ImportError as problem:
         return _refused(str(problem))
     except (OSError, UnicodeError) as problem:

@@ -6,12 +6,14 @@ directly. Every method may be called from any thread.
 
 from __future__ import annotations
 
+import heapq
 import threading
 import time
-from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+from runops.emulator import checks
 from runops.emulator.api import Api, Submission
 from runops.emulator.b3os import B3osApi
 from runops.emulator.faults import Fault, FaultList
@@ -19,10 +21,13 @@ from runops.emulator.nekt import NektApi
 from runops.emulator.nexio import NexioApi
 from runops.emulator.nyx import NyxApi
 from runops.emulator.onepin import OnepinApi
-from runops.emulator.runs import Run, ScriptError, Step, steps_from_json, steps_of
+from runops.emulator.runs import Run, ScriptError, Step, steps_of
 
 API_CLASSES: tuple[type[Api], ...] = (NexioApi, NyxApi, OnepinApi, B3osApi, NektApi)
-JOURNAL_LENGTH = 100_000
+REQUESTS_KEPT = 20_000
+"""About 1.4 kB each: of reads so many, and of all others so many, so that no poll pushes a submit out."""
+RUNS_KEPT = 20_000
+"""For each provider."""
 
 #: What a submission or the control API's defaults may say about a run that is to be made.
 RUN_OPTIONS = frozenset({"script", "seconds", "hidden_seconds", "fields", "on_cancel"})
@@ -35,9 +40,19 @@ class Emulator:
         seed: Where ids and random faults start from.
         seconds: How long a named script lasts when nothing else is said.
         now: The clock, in seconds since the epoch.
+        requests_kept: How many GET requests are remembered, and how many others; the oldest are forgotten first.
+        runs_kept: How many runs of each provider are remembered; the oldest of those that are over go first.
     """
 
-    def __init__(self, seed: int = 0, *, seconds: float = 2.0, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        seed: int = 0,
+        *,
+        seconds: float = 2.0,
+        now: Callable[[], float] = time.time,
+        requests_kept: int = REQUESTS_KEPT,
+        runs_kept: int = RUNS_KEPT,
+    ) -> None:
         self.seed = seed
         self.seconds = seconds
         self.now = now
@@ -46,10 +61,15 @@ class Emulator:
         self.fault_list = FaultList(seed)
         self._runs: dict[str, dict[str, Run]] = {name: {} for name in self.apis}
         self._children: dict[tuple[str, str], list[Run]] = defaultdict(list)
+        self._forgotten: Counter[tuple[str, str]] = Counter()
         self._defaults: dict[str, dict[str, Any]] = {name: {} for name in self.apis}
         self._held_providers: set[str] = set()
-        self._journal: deque[dict[str, Any]] = deque(maxlen=JOURNAL_LENGTH)
+        self._reads: deque[dict[str, Any]] = deque(maxlen=requests_kept)
+        self._writes: deque[dict[str, Any]] = deque(maxlen=requests_kept)
+        self._runs_kept = runs_kept
         self._order = 0
+        self.dropped_requests = 0
+        self.dropped_runs = 0
 
     # Runs
 
@@ -94,8 +114,8 @@ class Emulator:
                 script=script,
                 seconds=seconds,
                 run_id=run_id,
-                parents=dict(parents or {}),
-                fields=dict(fields or {}),
+                parents=_parents(parents),
+                fields=checks.mapping("fields", {} if fields is None else fields),
                 shape=shape,
                 hidden_seconds=hidden_seconds,
                 held=held,
@@ -112,19 +132,18 @@ class Emulator:
             ScriptError: If the submission asks for a script that does not exist.
         """
         api = self._api(provider)
-        options = {**self._defaults[provider], **submission.options}
-        unknown = set(options) - RUN_OPTIONS
-        if unknown:
-            raise ScriptError(f"unknown emulator option {sorted(unknown)}; allowed: {sorted(RUN_OPTIONS)}")
+        given = checks.mapping("the emulator's options", submission.options)
+        options = {**self._defaults[provider], **{name: value for name, value in given.items() if value is not None}}
+        _check_names("emulator option", options, RUN_OPTIONS)
         return self._make(
             api,
             script=options.get("script"),
             seconds=options.get("seconds"),
             run_id=None,
             parents=submission.parents,
-            fields={**submission.fields, **_mapping(options.get("fields") or {}, "fields")},
+            fields={**submission.fields, **checks.mapping("fields", options.get("fields", {}))},
             shape=None,
-            hidden_seconds=_seconds(options.get("hidden_seconds") or 0, "hidden_seconds"),
+            hidden_seconds=options.get("hidden_seconds", 0.0),
             held=None,
             age_seconds=0.0,
             on_cancel=options.get("on_cancel"),
@@ -162,8 +181,9 @@ class Emulator:
         return None
 
     def number_of(self, provider: str, parent: str) -> int:
-        """Return how many runs a parent ever had."""
-        return len(self._children.get((provider, parent), ()))
+        """Return how many runs a parent has had."""
+        key = (provider, parent)
+        return len(self._children.get(key, ())) + self._forgotten[key]
 
     def cancel(self, run: Run) -> None:
         """Do to a run what a cancel does."""
@@ -179,6 +199,7 @@ class Emulator:
 
         Without ``run_id`` it also applies to the runs that will be made later.
         """
+        checks.flag("held", held)
         with self.lock:
             runs = self._chosen(provider, run_id)
             for run in runs:
@@ -197,13 +218,18 @@ class Emulator:
             return len(runs)
 
     def set_fields(self, provider: str, run_id: str, changes: Mapping[str, Any], removed: Iterable[str] = ()) -> None:
-        """Change wire fields of one run now."""
+        """Change wire fields of one run now.
+
+        Raises:
+            ScriptError: If there is no such run, or the changes make no sense.
+        """
+        changes, removed = checks.mapping("set", changes), checks.texts("unset", removed)
         with self.lock:
             for run in self._chosen(provider, run_id):
                 run.catch_up(self.now())
                 run.change(changes, removed, self.now())
 
-    def set_defaults(self, provider: str | None = None, **options: Any) -> None:
+    def set_defaults(self, /, provider: str | None = None, **options: Any) -> None:
         """Say what submitted runs become when the submission does not.
 
         Args:
@@ -213,15 +239,21 @@ class Emulator:
         Raises:
             ScriptError: If an option is unknown.
         """
-        unknown = set(options) - RUN_OPTIONS
-        if unknown:
-            raise ScriptError(f"unknown option {sorted(unknown)}; allowed: {sorted(RUN_OPTIONS)}")
+        _check_names("option", options, RUN_OPTIONS)
         with self.lock:
-            for name in list(self.apis) if provider is None else [self._api(provider).name]:
-                merged = {**self._defaults[name], **options}
-                self._defaults[name] = {key: value for key, value in merged.items() if value is not None}
+            apis = list(self.apis.values()) if provider is None else [self._api(provider)]
+            for api in apis:
+                # A submit must not be what finds out.
+                self._steps(api, options.get("script"), options.get("seconds"))
+            for name, check in (("fields", checks.mapping), ("hidden_seconds", checks.seconds)):
+                if options.get(name) is not None:
+                    check(name, options[name])
+            _cancel_plan(options.get("on_cancel"))
+            for api in apis:
+                merged = {**self._defaults[api.name], **options}
+                self._defaults[api.name] = {key: value for key, value in merged.items() if value is not None}
 
-    def add_fault(self, **description: Any) -> str:
+    def add_fault(self, /, **description: Any) -> str:
         """Plan a fault and return its id; see :mod:`runops.emulator.faults` for the keys.
 
         Raises:
@@ -240,7 +272,7 @@ class Emulator:
     def reset(self, only: Iterable[str] = ("runs", "faults", "requests")) -> None:
         """Forget runs (with holds and defaults), faults or requests; ids start over with the runs."""
         with self.lock:
-            parts = set(only)
+            parts = set(checks.texts("only", only))
             if parts - {"runs", "faults", "requests"}:
                 raise ScriptError("only is a list of runs, faults and requests")
             if "runs" in parts:
@@ -249,11 +281,15 @@ class Emulator:
                     self._defaults[name].clear()
                     api.reset()
                 self._children.clear()
+                self._forgotten.clear()
                 self._held_providers.clear()
+                self.dropped_runs = 0
             if "faults" in parts:
                 self.fault_list.clear()
             if "requests" in parts:
-                self._journal.clear()
+                self._reads.clear()
+                self._writes.clear()
+                self.dropped_requests = 0
 
     # Journal
 
@@ -262,9 +298,11 @@ class Emulator:
         with self.lock:
             self._order += 1
             entry["index"] = self._order
-            self._journal.append(entry)
+            journal = self._reads if entry["method"] == "GET" else self._writes
+            self.dropped_requests += len(journal) == journal.maxlen
+            journal.append(entry)
 
-    def requests(self, **filters: Any) -> list[dict[str, Any]]:
+    def requests(self, /, **filters: Any) -> list[dict[str, Any]]:
         """Return the requests received, oldest first.
 
         Args:
@@ -275,16 +313,14 @@ class Emulator:
             ScriptError: If a filter is unknown.
         """
         allowed = {"provider", "action", "method", "run_id", "status", "fault", "key"}
-        unknown = set(filters) - allowed - {"path_contains", "after"}
-        if unknown:
-            raise ScriptError(f"unknown filter {sorted(unknown)}")
+        _check_names("filter", filters, allowed | {"path_contains", "after"})
         equal = {name: value for name, value in filters.items() if name in allowed and value is not None}
         part = filters.get("path_contains") or ""
         after = int(filters.get("after") or 0)
         with self.lock:
             return [
                 dict(entry)
-                for entry in self._journal
+                for entry in heapq.merge(self._reads, self._writes, key=lambda entry: entry["index"])
                 if entry["index"] > after
                 and part in entry["path"]
                 and all(entry.get(name) == value for name, value in equal.items())
@@ -303,14 +339,14 @@ class Emulator:
     def _api(self, provider: Any) -> Api:
         api = self.apis.get(provider) if isinstance(provider, str) else None
         if api is None:
-            raise ScriptError(f"unknown provider {provider!r}; allowed: {sorted(self.apis)}")
+            raise ScriptError(f"unknown provider {checks.shown(provider)}; allowed: {sorted(self.apis)}")
         return api
 
     def _chosen(self, provider: str | None, run_id: str | None) -> list[Run]:
         names = list(self.apis) if provider is None else [self._api(provider).name]
         runs = [run for name in names for run in self._runs[name].values() if run_id is None or run.run_id == run_id]
         if run_id is not None and not runs:
-            raise ScriptError(f"no run {run_id!r}")
+            raise ScriptError(f"run_id: there is no run {checks.shown(run_id)}")
         return sorted(runs, key=lambda run: run.order)
 
     def _make(
@@ -331,12 +367,17 @@ class Emulator:
     ) -> Run:
         steps, script_name = self._steps(api, script, seconds)
         cancel_steps, refuses_cancel = _cancel_plan(on_cancel)
+        hidden = checks.seconds("hidden_seconds", hidden_seconds)
+        age = checks.seconds("age_seconds", age_seconds, least=-checks.LONGEST_SECONDS)
+        stands_still = api.name in self._held_providers if held is None else checks.flag("held", held)
         shape = api.shape_for(parents, shape)
         if api.parent_name is not None and not parents:
             parents = {api.parent_name: api.default_parent}
-        chosen_id = run_id or api.new_id()
+        if api.parent_name is not None and shape is None and api.parent_name not in parents:
+            raise ScriptError(f"parents of {api.name} name a {api.parent_name}; got {', '.join(sorted(parents))}")
+        chosen_id = api.new_id() if run_id is None else checks.text("run_id", run_id)
         if chosen_id in self._runs[api.name]:
-            raise ScriptError(f"{api.name} has a run {chosen_id!r} already")
+            raise ScriptError(f"run_id: {api.name} has a run {checks.shown(chosen_id)} already")
         self._order += 1
         run = Run(
             provider=api.name,
@@ -344,14 +385,14 @@ class Emulator:
             parents=parents,
             fields={**api.first_fields(chosen_id, parents, shape), **fields},
             pending=steps,
-            created=self.now() - _seconds(age_seconds, "age_seconds"),
+            created=self.now() - age,
             order=self._order,
             digits=api.digits,
             updated_field=api.updated_field,
             shape=shape,
             script=script_name,
             submitted=submitted,
-            hidden_seconds=_seconds(hidden_seconds, "hidden_seconds"),
+            hidden_seconds=hidden,
             on_cancel=cancel_steps,
             refuses_cancel=refuses_cancel,
         )
@@ -359,9 +400,29 @@ class Emulator:
         for parent in parents.values():
             self._children[(api.name, parent)].append(run)
         run.catch_up(run.created)
-        if held if held is not None else api.name in self._held_providers:
+        if stands_still:
             run.hold(True, self.now())
+        if len(self._runs[api.name]) > self._runs_kept:
+            self._forget_runs(api)
         return run
+
+    def _forget_runs(self, api: Api) -> None:
+        """Make room for a tenth of what is kept, so that a look at all runs is rare."""
+        runs, now = self._runs[api.name], self.now()
+        for run in runs.values():
+            run.catch_up(now)
+        oldest_first = sorted(runs.values(), key=lambda run: (run.status not in api.over, run.order))
+        gone = oldest_first[: len(runs) - self._runs_kept + self._runs_kept // 10]
+        # The one that was just made is wanted, whatever it is.
+        for run in [run for run in gone if run.order != self._order]:
+            del runs[run.run_id]
+            self.dropped_runs += 1
+        for key in [key for key in self._children if key[0] == api.name]:
+            left = [run for run in self._children[key] if run.run_id in runs]
+            self._forgotten[key] += len(self._children[key]) - len(left)
+            self._children[key] = left
+            if not left:
+                del self._children[key], self._forgotten[key]
 
     def _steps(self, api: Api, script: Any, seconds: Any) -> tuple[list[Step], str]:
         if script is None:
@@ -369,25 +430,26 @@ class Emulator:
         if isinstance(script, str):
             moments = api.scripts.get(script)
             if moments is None:
-                raise ScriptError(f"{api.name} has no script {script!r}; allowed: {', '.join(api.scripts)}")
-            duration = self.seconds if seconds is None else _seconds(seconds, "seconds")
+                raise ScriptError(f"{api.name} has no script {checks.shown(script)}; allowed: {', '.join(api.scripts)}")
+            duration = self.seconds if seconds is None else checks.seconds("seconds", seconds)
             return steps_of(moments, duration), script
         if isinstance(script, Sequence):
-            return steps_from_json(script), "custom"
-        raise ScriptError("script is the name of a script or a list of steps")
+            return checks.steps("script", script), "custom"
+        raise ScriptError(f"script is the name of a script or a list of steps; got {checks.shown(script)}")
 
 
-def _seconds(value: Any, name: str) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise ScriptError(f"{name} is a number of seconds; got {value!r}") from None
+def _check_names(what: str, given: Iterable[str], allowed: Collection[str]) -> None:
+    unknown = sorted(set(given) - set(allowed))
+    if unknown:
+        told = ", ".join(checks.shown(name) for name in unknown[:5])
+        raise ScriptError(f"unknown {what} {told}; allowed: {sorted(allowed)}")
 
 
-def _mapping(value: Any, name: str) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise ScriptError(f"{name} is an object; got {value!r}")
-    return value
+def _parents(value: Any) -> dict[str, str]:
+    found = checks.mapping("parents", {} if value is None else value)
+    return {
+        checks.text("a name in parents", name): checks.text(f"parents.{name}", each) for name, each in found.items()
+    }
 
 
 def _cancel_plan(on_cancel: Any) -> tuple[list[Step] | None, bool]:
@@ -398,8 +460,8 @@ def _cancel_plan(on_cancel: Any) -> tuple[list[Step] | None, bool]:
     if on_cancel == "refused":
         return None, True
     if isinstance(on_cancel, Sequence) and not isinstance(on_cancel, str):
-        return steps_from_json(on_cancel), False
-    raise ScriptError('on_cancel is "ignored", "refused" or a list of steps')
+        return checks.steps("on_cancel", on_cancel), False
+    raise ScriptError(f'on_cancel is "ignored", "refused" or a list of steps; got {checks.shown(on_cancel)}')
 
 
 def _described(run: Run, api: Api) -> dict[str, Any]:

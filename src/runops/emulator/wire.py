@@ -10,9 +10,44 @@ from urllib.parse import parse_qsl, unquote
 
 from starlette.types import Receive, Scope, Send
 
+from runops.emulator.checks import json_value
+from runops.emulator.runs import ScriptError
+
 
 class BadJsonError(ValueError):
     """The body of a request is not the JSON it should be."""
+
+
+def parse_json(body: bytes) -> Any:
+    """Read a body as JSON and nothing but JSON, which no ``NaN`` and no half of a character is.
+
+    Raises:
+        BadJsonError: If it is none.
+    """
+    try:
+        value = json.loads(body, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        raise BadJsonError("the body is not valid JSON") from None
+    try:
+        for name, inner in value.items() if isinstance(value, dict) else [("the body", value)]:
+            json_value("a name in the body", name)
+            json_value(name, inner)
+    except ScriptError as problem:
+        raise BadJsonError(str(problem)) from None
+    return value
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+class TooLargeError(ValueError):
+    """The body of a request is larger than anything the emulator is for."""
+
+
+BODILESS = frozenset({204, 304})
+LARGEST_BODY = 10_000_000
+"""Bytes."""
 
 
 @dataclass
@@ -40,10 +75,7 @@ class Request:
         """
         if not self.body.strip() and empty_allowed:
             return {}
-        try:
-            value = json.loads(self.body)
-        except ValueError:
-            raise BadJsonError("the body is not valid JSON") from None
+        value = parse_json(self.body)
         if value is None and empty_allowed:
             return {}
         if not isinstance(value, dict):
@@ -69,7 +101,7 @@ class Answer:
     def head(self, length: int | None = None) -> dict[str, Any]:
         """Return the ASGI message that starts this answer; ``length`` overrides content-length."""
         headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in self.headers.items()]
-        if self.status != 204:
+        if self.status not in BODILESS:
             size = len(self.body) if length is None else length
             headers.append((b"content-length", str(size).encode()))
         return {"type": "http.response.start", "status": self.status, "headers": headers}
@@ -77,19 +109,36 @@ class Answer:
     async def send(self, send: Send) -> None:
         """Send this answer in one piece."""
         await send(self.head())
-        await send({"type": "http.response.body", "body": self.body})
+        await send({"type": "http.response.body", "body": b"" if self.status in BODILESS else self.body})
 
 
-async def read_request(scope: Scope, receive: Receive) -> Request:
-    """Read a whole request; the path is split before it is unquoted, so ids may hold slashes."""
-    body = b""
-    more = True
+async def read_body(receive: Receive, limit: int) -> bytes:
+    """Read the body of a request.
+
+    Raises:
+        TooLargeError: It has more than ``limit`` bytes.
+    """
+    parts: list[bytes] = []
+    size, more = 0, True
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
             break
-        body += message.get("body", b"")
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > limit:
+            raise TooLargeError(f"the body is larger than {limit} bytes")
         more = message.get("more_body", False)
+    return b"".join(parts)
+
+
+async def read_request(scope: Scope, receive: Receive) -> Request:
+    """Read a whole request; the path is split before it is unquoted, so ids may hold slashes.
+
+    Raises:
+        TooLargeError: Its body is.
+    """
+    body = await read_body(receive, LARGEST_BODY)
     root_path: str = scope.get("root_path", "")
     raw_path: bytes = scope.get("raw_path") or scope["path"].encode()
     path = raw_path.partition(b"?")[0].decode("latin-1").removeprefix(root_path) or "/"
