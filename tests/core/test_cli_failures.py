@@ -37,15 +37,17 @@ def run(
     *argv: str, env: dict[str, str] | None = None, stdout: IO[str] | int = subprocess.PIPE, closed: int | None = None
 ) -> subprocess.CompletedProcess[str]:
     """The command as a process; ``env`` adds to the environment, and one of the three streams may be closed."""
+    command = [sys.executable, "-m", "runops.cli", *argv]
+    if closed is not None:
+        command = ["sh", "-c", f'exec "$@" {closed}>&-', "sh", *command]
     return subprocess.run(
-        [sys.executable, "-m", "runops.cli", *argv],
+        command,
         env={**os.environ, "NEXIO_API_KEY": KEY, **(env or {})},
         stdout=stdout,
         stderr=subprocess.PIPE,
         text=True,
         timeout=60,
         check=False,
-        preexec_fn=None if closed is None else lambda: os.close(closed),
     )
 
 
