@@ -82,10 +82,9 @@ def header(name: str, value: Any) -> str:
     Raises:
         ScriptError: It cannot.
     """
-    found = text(name, value)
-    if not (found.isascii() and found.isprintable()):
-        raise ScriptError(f"{name} can stand in a header only as printable ASCII; got {shown(value)}")
-    return found
+    if not isinstance(value, str) or len(value) > LONGEST_TEXT or not (value.isascii() and value.isprintable()):
+        raise ScriptError(f"{name} is at most {LONGEST_TEXT} printable ASCII characters; got {shown(value)}")
+    return value
 
 
 def texts(name: str, value: Any) -> list[str]:

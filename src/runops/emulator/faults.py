@@ -80,6 +80,8 @@ HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,200}")
 #: What says where an answer ends; wrong ones would be another kind of fault.
 FRAMING = frozenset({"content-length", "transfer-encoding", "connection"})
 FAULTS_KEPT = 1_000
+#: A pause that no clock could hold is a fault like any other.
+HUGE = 1e300
 #: Where the server puts the connection of a request in its ASGI scope's state.
 CONNECTION_KEY = "runops_connection"
 CHUNK = 1_048_576
@@ -252,7 +254,7 @@ def _check_retry_after(name: str, value: Any) -> None:
     if isinstance(value, str):
         checks.header(name, value)
     else:
-        checks.number(name, value, least=-checks.LONGEST_SECONDS)
+        checks.number(name, value, least=-HUGE, most=HUGE)
 
 
 _SETTING_CHECKS: Mapping[str, Callable[[str, Any], object]] = {
