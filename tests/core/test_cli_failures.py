@@ -152,7 +152,7 @@ class TestTheLastResort:
     def broken(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("NEXIO_API_KEY", KEY)
 
-        def connect(*_: object) -> RunClient:
+        def connect(*_: object, **__: object) -> RunClient:
             raise RuntimeError(f"no idea\nof {KEY} and sk_live_0123456789abcdefghijklmnopqrstu")
 
         monkeypatch.setattr(settings, "connect", connect)
