@@ -25,7 +25,7 @@ from runops.core.connections import async_transport, sync_transport
 from runops.core.errors import AnotherRun, AnswerLost, ConnectionFailed, MalformedAnswer
 from runops.core.http1 import Http1Pool, _Connection
 from runops.core.retry import Answer
-from runops.core.reuse import Accept, accept_any
+from runops.core.reuse import accept_any
 from runops.core.transport import (
     HttpxPool,
     Pool,
@@ -694,7 +694,7 @@ Asks = Callable[[], Awaitable[Answer]]
 
 
 @asynccontextmanager
-async def asking(client: str, url: str, accept: Accept = accept_any) -> AsyncIterator[Asks]:
+async def asking(client: str, url: str, accept: Callable[[Answer], None] = accept_any) -> AsyncIterator[Asks]:
     """Ask through one of the pools or one of the single clients' ways, over kept connections."""
     request = httpx.Request("GET", f"{url}/runs/1", extensions=timeouts(5))
     if client == "sync":
