@@ -24,7 +24,17 @@ from zlib import crc32
 
 import pytest
 
-from runops.core import AsyncRunClient, ConfigurationError, Provider, RunClient, RunSnapshot, find, poller, transport
+from runops.core import (
+    AsyncRunClient,
+    ConfigurationError,
+    Provider,
+    RunClient,
+    RunSnapshot,
+    find,
+    poller,
+    transport,
+    watch,
+)
 from runops.core.cadence import Cadence
 from runops.core.watch import Patience
 
@@ -246,6 +256,8 @@ def test_no_wait_ends_by_an_answer_about_another_run(
     service: MixedUp, name: str, processes: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(poller, "open_pool", partial(transport.open_pool, lean=name == "http1"))
+    # A wait that has met a wrong answer looks again soon, so that it meets many.
+    monkeypatch.setattr(watch, "backoff", lambda attempt, **_: 0.05)
     way = WAYS[name] if processes == "threads" else partial(forked, WAYS[name])
     share = READS / (2 * len(WAYS))
     count = math.ceil(share / LOOKS)
