@@ -892,7 +892,7 @@ def _answer_of(body: type[RunBody], envelope: str | None) -> type[BaseModel]:
 
 @cache
 def _ids_of(body: type[RunBody], parents: tuple[str, ...], envelope: str | None) -> type[BaseModel]:
-    """Reads the ids in an answer about a run and nothing else of it: to read a large one whole takes long."""
+    """Reads the ids in an answer about a run and nothing else of it."""
     declared = body.model_fields
     wanted: dict[str, Any] = {
         name: (Text, Field(None, validation_alias=declared[name].validation_alias))
