@@ -20,7 +20,7 @@ import pytest
 from runops.emulator.server import Server, running
 
 HERE = Path(__file__).parent
-SECONDS = 240.0
+SECONDS = 900.0
 """After so long a host is stuck."""
 PROVIDERS = ("nexio", "nyx", "onepin", "b3os", "nekt")
 SCENARIOS = ("succeeded", "soft", "failed", "cancelled", "timed_out", "wrong_key", "trouble")
