@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from runops.core import AnswerError, AsyncRunClient, Outcome, RunClient, find
+from runops.core import AnswerError, AsyncRunClient, Outcome, RunClient, RunSnapshot, find
 from runops.core import poller as pollers
 from runops.core.connections import ssl_context
 from runops.core.offload import LARGE, off_loop
@@ -133,8 +133,16 @@ def wait_of(run_id: str) -> Callable[[AsyncRunClient], Awaitable[Any]]:
     return wait
 
 
+class Seen(Exception):
+    """Ends a wait."""
+
+
 async def short_wait(client: AsyncRunClient) -> Any:
-    assert (await client.wait(client.ref("running"), timeout=0.3)).state == "running"
+    def seen(snapshot: RunSnapshot) -> None:
+        raise Seen(snapshot.state)
+
+    with pytest.raises(Seen, match="running"):
+        await client.wait(client.ref("running"), timeout=60, on_look=seen)
 
 
 async def get_failed(client: AsyncRunClient) -> Any:

@@ -574,7 +574,7 @@ class Provider:
 
     def _check_about(self, ref: RunRef, content: bytes) -> None:
         try:
-            answer = validated(_ids_of(self.body, self.parents, self.envelope), content)
+            answer = validated(_ids_of(self.body, self.parents, self.envelope), content, by_steps=False)
         except ValidationError:
             return
         ids = answer if self.envelope is None else getattr(answer, self.envelope)
@@ -859,14 +859,20 @@ class Provider:
         return urlunsplit((parts.scheme, netloc if port is None else f"{netloc}:{port}", path.rstrip("/"), "", ""))
 
 
-def validated(model: type[T], content: bytes) -> T:
+def validated(model: type[T], content: bytes, *, by_steps: bool = True) -> T:
     """A JSON body as a model, read as leniently as a list is: with a byte order mark, in UTF-16, with half a surrogate.
+
+    Args:
+        model: What is read of it.
+        content: The body.
+        by_steps: Read a large one by steps, between which other threads go on. That costs memory: a model that wants
+            next to nothing of it is better off without.
 
     Raises:
         ValidationError: It is no JSON, or not as the model wants it.
     """
-    if len(content) > LARGE:
-        # By steps, between which other threads go on. What is no JSON is left to the model's parser, for its error.
+    if by_steps and len(content) > LARGE:
+        # What is no JSON is left to the model's parser, for its error.
         with suppress(MalformedAnswer):
             return model.model_validate(_decoded(content))
     try:

@@ -107,6 +107,7 @@ _SCHEME = re.compile(
     rf"|\bbearer\s{_NO_VALUE}(?!(?:auth\w*|tokens?|scheme|realm|header|format|type|mode|credentials?)(?![\w-]))\S+",
     re.IGNORECASE,
 )
+_PLAIN = re.compile(rf"[A-Za-z0-9_-]{{1,{LONGEST}}}")
 _CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 _TOKEN_IN_CODE = re.compile(r"(?=[A-Za-z]*\d)[A-Za-z0-9]{12,}")
 
@@ -132,6 +133,9 @@ def clean(text: object, *secrets: str | Secret) -> str | None:
 
 def shown(text: str) -> str:
     """An id or a name, at most 200 characters: without addresses, and cleaned like free text where it has spaces."""
+    if _PLAIN.fullmatch(text):
+        # As most are, and a body has many of them: there is nothing to look for.
+        return text
     line, whole = _window(text, [])
     if " " in line:
         return clean(text) or ""
