@@ -293,6 +293,7 @@ class Submission:
 
     Args:
         build: Typed keyword arguments to a :class:`Call`; checks them and raises ConfigurationError.
+        run_id: The keys that lead, in the whole answer, to the id of the new run, such as ``("data", "runId")``.
         one_at_a_time: The provider refuses a second active run of one parent.
         mark: The text of the body that the run shows again, itself and in lists: a mark at its end proves whose run
             it is. None where the provider shows no text of ours.
@@ -301,6 +302,7 @@ class Submission:
     """
 
     build: Callable[..., Call]
+    run_id: tuple[str, ...]
     one_at_a_time: bool = False
     mark: str | None = None
     account: tuple[str, ...] = ()
@@ -500,10 +502,23 @@ class Provider:
         Raises:
             MalformedAnswer: It is not JSON.
         """
-        found: Any = _decoded(content)
-        for key in self.submit.account if self.submit else ():
-            found = cast("dict[str, Any]", found).get(key) if isinstance(found, dict) else None
+        found = _at(_decoded(content), self.submit.account if self.submit else ())
         return found if isinstance(found, str) else None
+
+    def submitted(self, call: Call, content: bytes) -> RunRef:
+        """The run that a submit has started, as the answer to it names it.
+
+        Raises:
+            MalformedAnswer: No usable id stands where the declaration says.
+        """
+        path = self.submit.run_id if self.submit else ()
+        run_id = _at(_decoded(content), path)
+        if isinstance(run_id, (str, int)) and not isinstance(run_id, bool):
+            try:
+                return self.ref(str(run_id), call.parents)
+            except ConfigurationError:
+                pass
+        raise MalformedAnswer(f"The answer to a submit to {self.title} holds no usable run id at {'.'.join(path)}.")
 
     def call(self, **arguments: Any) -> Call:
         """A checked submission.
@@ -712,9 +727,7 @@ class Provider:
             MalformedAnswer: It is not the documented page.
         """
         listing = self._listing()
-        found: Any = _decoded(content)
-        for key in listing.items:
-            found = cast("dict[str, Any]", found).get(key) if isinstance(found, dict) else None
+        found = _at(_decoded(content), listing.items)
         if not isinstance(found, list):
             raise MalformedAnswer(f"The list of runs has no {'.'.join(listing.items)} array.")
         return cast("list[object]", found)
@@ -969,6 +982,13 @@ def _whole(digits: str) -> int:
 
 def _real(digits: str) -> float:
     return float(digits)
+
+
+def _at(value: Any, path: Sequence[str]) -> Any:
+    """What stands in a decoded answer behind these keys; None where there is nothing."""
+    for key in path:
+        value = cast("dict[str, Any]", value).get(key) if isinstance(value, dict) else None
+    return value
 
 
 def _of_parent(bodies: list[RunBody], parent: Mapping[str, str]) -> list[RunBody]:

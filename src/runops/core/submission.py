@@ -27,7 +27,6 @@ from runops.core.errors import (
     AnswerError,
     ConfigurationError,
     ConflictError,
-    MalformedAnswer,
     NotSupported,
     RunopsError,
     SubmitUncertainError,
@@ -162,7 +161,7 @@ def submit(
         error: AnswerError | None = None
         if not lost:
             try:
-                return _submitted(provider, call, (yield from _post(provider, marked)))
+                return provider.submitted(call, (yield from _post(provider, marked)))
             except ConflictError as conflict:
                 return (yield from _in_the_way(search, conflict, grace if sent_again else None))
             except AnswerError as failure:
@@ -238,18 +237,6 @@ def _post(provider: Provider, call: Call) -> Flow[bytes]:
                 raise
             logger.info("Nothing was submitted to %s: %s The next try is in %.1f s.", provider.title, error, pause)
             yield Sleep(pause)
-
-
-def _submitted(provider: Provider, call: Call, content: bytes) -> RunRef:
-    answer = provider.payload(content)
-    for key in ("run_id", "id", "runId"):
-        run_id = answer.get(key)
-        if isinstance(run_id, (str, int)) and not isinstance(run_id, bool):
-            try:
-                return provider.ref(str(run_id), call.parents)
-            except ConfigurationError:
-                continue
-    raise MalformedAnswer(f"The answer to a submit to {provider.title} holds no usable run id.")
 
 
 def _in_the_way(search: _Search, error: ConflictError, grace: float | None) -> Flow[RunRef]:

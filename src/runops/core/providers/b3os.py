@@ -154,7 +154,7 @@ B3OS = Provider(
     # The literal "true" leaves out the execution state and the workflow, which every poll would drag along.
     status=Route("GET", "/v1/runs/{run_id}", query={"summary": "true"}),
     result=Route("GET", "/v1/runs/{run_id}"),
-    submit=Submission(submit),
+    submit=Submission(submit, run_id=("data", "runId")),
     cancel=Route("POST", "/v1/runs/{run_id}/cancel"),
     explain=Explanation(Route("GET", "/v1/runs/{run_id}"), failed_nodes),
     listing=Listing(

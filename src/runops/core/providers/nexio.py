@@ -96,7 +96,7 @@ NEXIO = Provider(
         }
     ),
     status=Route("GET", "/api/v1/runs/{run_id}"),
-    submit=Submission(submit),
+    submit=Submission(submit, run_id=("run_id",)),
     # There is no route that only checks a key: a run id that cannot exist is answered 404 with a good one.
     probe=Route("GET", "/api/v1/runs/00000000-0000-0000-0000-000000000000"),
     probe_absent=True,

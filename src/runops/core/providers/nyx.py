@@ -147,7 +147,7 @@ NYX = Provider(
     ),
     status=Route("GET", "/v1/nyx/runs/{run_id}"),
     # "A run for this config is already in progress" (409); the run and its list show the name again.
-    submit=Submission(submit, one_at_a_time=True, mark="name"),
+    submit=Submission(submit, run_id=("run_id",), one_at_a_time=True, mark="name"),
     cancel=Route("POST", "/v1/nyx/runs/{run_id}/cancel"),
     listing=Listing(
         Route("GET", "/v1/nyx/runs", query={"limit": "100"}),

@@ -134,7 +134,7 @@ ONEPIN = Provider(
     status=Route("GET", "/api/v1/workflows/{workflow_id}/runs/{run_id}/status"),
     result=Route("GET", "/api/v1/workflows/{workflow_id}/runs/{run_id}"),
     # No text of ours is shown again. Whose key started a run is: whoami and triggered_by name the user (onepin 0.16.1).
-    submit=Submission(submit, one_at_a_time=True, account=("data", "user_id")),
+    submit=Submission(submit, run_id=("data", "id"), one_at_a_time=True, account=("data", "user_id")),
     cancel=Route("POST", "/api/v1/workflows/{workflow_id}/runs/{run_id}/cancel"),
     listing=Listing(
         Route(
