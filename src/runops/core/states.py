@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
+from runops.core.errors import ConfigurationError
 from runops.core.redaction import clean
 from runops.core.run import Outcome, Phase
 
 Meaning = Phase | Outcome
+W = TypeVar("W", str, str | None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,33 +63,40 @@ class StateTable:
             a table of that field's values, in which None stands for "absent".
 
     Raises:
-        ValueError: A cell means ``timed_out`` (our own word), or the table lacks a success or a failure.
+        ConfigurationError: A cell means ``timed_out`` (our own word), two words are one when upper and lower case and
+            surrounding space do not count, or the table lacks a success or a failure.
     """
 
     def __init__(self, words: Words) -> None:
         self._cells: dict[tuple[str, str | None], Row] = {}
+        self._spelled: dict[tuple[str, str | None], tuple[str, str | None]] = {}
         self._qualified: set[str] = set()
-        for word, cell in words.items():
+        for word in _distinct(words):
+            cell = words[word]
             if isinstance(cell, Mapping):
-                self._qualified.add(word)
-                for qualifier, inner in cell.items():
-                    self._cells[word, qualifier] = _row(inner)
+                self._qualified.add(_key(word))
+                for qualifier in _distinct(cell):
+                    self._add(word, qualifier, cell[qualifier])
             else:
-                self._cells[word, None] = _row(cell)
+                self._add(word, None, cell)
         meanings = {row.meaning for row in self._cells.values()}
         if Outcome.TIMED_OUT in meanings:
-            raise ValueError("timed_out is our own outcome; no provider's word may mean it.")
+            raise ConfigurationError("timed_out is our own outcome; no provider's word may mean it.")
         if not {Outcome.SUCCEEDED, Outcome.FAILED} <= meanings:
-            raise ValueError("A state table needs a word for success and a word for failure.")
+            raise ConfigurationError("A state table needs a word for success and a word for failure.")
+
+    def _add(self, word: str, qualifier: str | None, cell: Cell) -> None:
+        key = _key(word), None if qualifier is None else _key(qualifier)
+        self._cells[key], self._spelled[key] = _row(cell), (word, qualifier)
 
     def __iter__(self) -> Iterator[tuple[str, str | None, Row]]:
         """Every documented cell: word, qualifier, row."""
-        return ((word, qualifier, row) for (word, qualifier), row in self._cells.items())
+        return ((*self._spelled[key], row) for key, row in self._cells.items())
 
     @property
     def known(self) -> tuple[str, ...]:
         """The documented words, with their qualifiers, as people read them."""
-        return tuple(_shown(word, qualifier) for word, qualifier in self._cells)
+        return tuple(_shown(*spelled) for spelled in self._spelled.values())
 
     def read(self, word: str, qualifier: str | None = None, *, ended: bool = False) -> Reading:
         """What the provider meant.
@@ -96,11 +106,12 @@ class StateTable:
             qualifier: The second field, where the provider has one.
             ended: Whether the answer carries an end time, which an unknown word is judged by.
         """
-        key = word.strip().lower()
-        second = (qualifier or "").strip().lower() or None if key in self._qualified else None
+        key = _key(word)
+        second = _key(qualifier or "") or None if key in self._qualified else None
         row = self._cells.get((key, second))
         if row is not None:
-            return Reading(word.strip(), _shown(key, second), row.meaning, row.reason, row.settles_after)
+            spelled = self._spelled[key, second]
+            return Reading(word.strip(), _shown(*spelled), row.meaning, row.reason, row.settles_after)
         over = ended or self._over(key)
         state, second = clean(word) or "?", clean(second)
         return Reading(state, _shown(state, second), None if over else Phase.RUNNING, known=False)
@@ -109,6 +120,23 @@ class StateTable:
         """Whether a known word means the end whatever stands beside it."""
         rows = [row.meaning for (known, _), row in self._cells.items() if known == word]
         return bool(rows) and all(isinstance(meaning, Outcome) for meaning in rows)
+
+
+def _key(word: str) -> str:
+    """What all spellings of one word share; the table and what it is asked for go through here alike."""
+    return word.strip().lower()
+
+
+def _distinct(words: Iterable[W]) -> list[W]:
+    """The words of a table, no two of which may be one."""
+    spelled: dict[str | None, W] = {}
+    for word in words:
+        key = None if word is None else _key(word)
+        if key == "" or key in spelled:
+            other = f": {spelled[key]!r} stands there too, and case does not count" if key else ""
+            raise ConfigurationError(f"A state table cannot hold the word {word!r}{other}; take it out.")
+        spelled[key] = word
+    return list(spelled.values())
 
 
 def _row(cell: Cell) -> Row:
