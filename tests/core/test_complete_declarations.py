@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from runops.core import ConfigurationError, Outcome, Phase, Provider, RunClient, StateTable
+from runops.core import ConfigurationError, Outcome, Phase, Provider, RunClient, StateTable, find
 from runops.core.cadence import Cadence
-from runops.core.errors import SubmitUncertainError
-from runops.core.provider import Call, Route, RunBody, Submission
+from runops.core.channel import Channel
+from runops.core.discovery import Listed, listed
+from runops.core.errors import MalformedAnswer, SubmitUncertainError
+from runops.core.flows import Send
+from runops.core.provider import AuthScheme, Call, Explanation, Listing, Route, RunBody, Submission, Text
 
 
 def start(*, recipe: str) -> Call:
@@ -118,3 +124,395 @@ ENDS = {"ok": Outcome.SUCCEEDED, "bad": Outcome.FAILED}
 def test_two_words_that_are_one_and_a_word_that_is_none_are_refused(words: Mapping[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match="cannot hold the word"):
         StateTable(words)
+
+
+# --- names -----------------------------------------------------------------------------------------------------
+
+DECLARED = """
+from runops.core import Outcome, Phase, Provider, StateTable
+from runops.core.cadence import Cadence
+from runops.core.provider import Route, RunBody
+
+ONE = Provider(
+    name="{name}", title="{title}", docs="https://d.test", base_url="https://a.test", version_path="", key_variable="K",
+    body=RunBody, states=StateTable({{"ok": Outcome.SUCCEEDED, "bad": Outcome.FAILED}}),
+    status=Route("GET", "/jobs/{{run_id}}"), probe=Route("GET", "/me"), cadence=Cadence(1, 1, 1), link="https://a.test",
+)
+"""
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Writes a module that declares a provider; it is gone from this process after the test."""
+    monkeypatch.syspath_prepend(tmp_path)
+    made: list[str] = []
+
+    def write(module: str, name: str, title: str = "One") -> str:
+        (tmp_path / f"{module}.py").write_text(DECLARED.format(name=name, title=title))
+        made.append(module)
+        return f"{module}:ONE"
+
+    yield write
+    for each in made:
+        sys.modules.pop(each, None)
+
+
+def installed(tmp_path: Path, package: str, **points: str) -> None:
+    """What an installed package leaves behind."""
+    info = tmp_path / f"{package}-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1\n")
+    lines = "".join(f"{name} = {path}\n" for name, path in points.items())
+    (info / "entry_points.txt").write_text(f"[runops.providers]\n{lines}")
+
+
+def test_a_provider_found_by_path_is_found_by_what_its_runs_name(module: Any) -> None:
+    path = module("mod_found", "found_once")
+    with pytest.raises(ConfigurationError, match="no provider 'found_once'"):
+        find("found_once")
+    ref = find(path).ref("1")
+    assert ref.provider == "found_once"
+    assert find(ref.provider) is find(path)
+
+
+def test_a_package_declares_a_provider_by_an_entry_point(module: Any, tmp_path: Path) -> None:
+    path = module("mod_packed", "packed")
+    installed(tmp_path, "packed-runs", packed=path)
+    assert find("packed") is find(path)
+    with pytest.raises(ConfigurationError, match=r"Also known here: .*packed.* Did you mean 'packed'\?"):
+        find("pakced")
+
+
+def test_an_entry_point_and_its_provider_bear_one_name(module: Any, tmp_path: Path) -> None:
+    installed(tmp_path, "other-runs", other_name=module("mod_other", "its_own_name"))
+    with pytest.raises(ConfigurationError, match=r"other_name.*whose name is 'its_own_name'"):
+        find("other_name")
+
+
+def test_two_packages_that_declare_one_name_are_an_error_that_names_both(module: Any, tmp_path: Path) -> None:
+    installed(tmp_path, "first-runs", twofold=module("mod_first", "twofold", "First"))
+    installed(tmp_path, "second-runs", twofold=module("mod_second", "twofold", "Second"))
+    with pytest.raises(ConfigurationError, match="declared twice, differently, in mod_first and mod_second"):
+        find("twofold")
+
+
+def test_two_modules_that_declare_one_name_are_an_error_by_path_too(module: Any) -> None:
+    find(module("mod_one", "shared_name", "One"))
+    with pytest.raises(
+        ConfigurationError, match="'shared_name' is declared twice, differently, in mod_one and mod_two"
+    ):
+        find(module("mod_two", "shared_name", "Two"))
+    with pytest.raises(ConfigurationError, match="mod_one and mod_two"):
+        find("shared_name")
+
+
+def test_a_module_that_is_loaded_again_declares_the_same_provider(module: Any) -> None:
+    path = module("mod_again", "again", "Before")
+    before = find(path)
+    sys.modules.pop("mod_again")
+    assert find(path) is not before
+    assert find("again") is find(path)
+    sys.modules.pop("mod_again")
+    module("mod_again", "again", "Now longer")
+    assert find(path).title == find("again").title == "Now longer"
+
+
+def test_a_variant_made_in_passing_does_not_take_the_name_of_what_a_module_holds(module: Any) -> None:
+    held = find(module("mod_held", "held"))
+    replace(held, title="Variant")
+    assert find("held") is held
+
+
+def test_the_name_of_a_shipped_provider_cannot_be_taken(module: Any, tmp_path: Path) -> None:
+    path = module("mod_nexio", "nexio", "Mine")
+    installed(tmp_path, "nexio-runs", nexio=path)
+    with pytest.raises(ConfigurationError, match="'nexio', which a provider that runops ships bears"):
+        find(path)
+    assert find("nexio").title == "Nexio"
+
+
+# --- what can never work ---------------------------------------------------------------------------------------
+
+
+class Shown(RunBody):
+    """A run with a parent and a detail."""
+
+    DETAILS = ("stage",)
+    stage: Text = None
+    recipe: Text = None
+
+
+def mistaken(value: Any) -> Any:
+    """A value of a type that the field does not take."""
+    return value
+
+
+class Misspelled(RunBody):
+    """A detail that is no field."""
+
+    DETAILS = ("stadium",)
+
+
+def positional(recipe: str) -> Call:
+    """Takes its argument by place too."""
+    return Call("plain", recipe)
+
+
+RUNS = Route("GET", "/v2/recipes/{recipe}/jobs")
+ALL = Route("GET", "/v2/jobs")
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: declared(name="Plain"), "name='Plain' is not a name in lower case"),
+        (lambda: declared(name="a:b"), "name='a:b'"),
+        (lambda: declared(title=" "), "title=' ' is not the name that people know"),
+        (lambda: declared(base_url="plain"), None),
+        (lambda: declared(base_url="ftp://plain"), "base_url 'ftp://plain' is not a web address"),
+        (lambda: declared(version_path="v2/"), "version_path='v2/'"),
+        (lambda: declared(key_variable="PLAIN-KEY"), "key_variable='PLAIN-KEY'"),
+        (lambda: declared(body=Misspelled), "body.DETAILS='stadium' is no field of Misspelled"),
+        (lambda: declared(envelope=("a", 5)), r"envelope=\"\('a', 5\)\" is not a tuple of names"),
+        (lambda: declared(options={"team": "X Team"}), "options.'team'.='X Team' is not the name of a header"),
+        (lambda: declared(options={"team": "authorization"}), "is the header of the key"),
+        (lambda: declared(status=Route("GET", "/v2/jobs")), "status='/v2/jobs' names no run"),
+        (lambda: declared(cancel=Route("PUT", "/v2/jobs/{runid}")), "cancel=.*hole 'runid'.*Did you mean 'run_id'"),
+        (lambda: declared(result=Route("GET", "/v2/{job}")), "result=.*hole 'job', which nothing fills; holes: run_id"),
+        (lambda: declared(explain=Explanation(Route("GET", "/{x}"), bytes.decode)), "explain=.*hole 'x'"),
+        (lambda: declared(probe=Route("GET", "/v2/{run_id}")), "probe=.*hole 'run_id'.*holes: none here"),
+        (lambda: declared(link="https://p.test/{stage}"), "link=.*hole 'stage'"),
+        (lambda: declared(body=Shown, link="https://p.test/{stage}"), None),
+        (lambda: declared(link="p.test"), "link='p.test' is not a web address"),
+        (lambda: declared(submit=Submission(start, ("id",), mark="name")), "submit.mark='name' is no field of RunBody"),
+        (lambda: declared(body=Shown, submit=Submission(start, ("id",), mark="stage")), None),
+        (lambda: Submission(start, mistaken("job_id")), r"run_id='job_id' is not a tuple.*write run_id=\('job_id',\)"),
+        (lambda: Submission(start, ()), "run_id='.*' is not a tuple"),
+        (lambda: Submission(positional, ("id",)), "takes 'recipe', which cannot be given"),
+        (lambda: AuthScheme("X Key"), "header='X Key' is not the name of a header"),
+        (lambda: AuthScheme("X-Key\n"), "header="),
+        (lambda: AuthScheme("X-Key", "Täg "), "prefix='Täg '"),
+        (lambda: Route("get", "/x"), "method='get' is not an HTTP method in capitals"),
+        (lambda: Route("HEAD", "/x"), "method='HEAD'"),
+        (lambda: Route("GET", "x"), "path='x' is not a path that begins with a slash"),
+        (lambda: Route("GET", "/x?y=1"), "path="),
+        (lambda: Route("GET", "/x/{run_id"), "path=.*braces that hold no name"),
+        (lambda: Route("GET", "/x/{}"), "braces that hold no name"),
+        (lambda: Route("GET", "/x", query=mistaken({"n": 1})), "query.'n'.='1' is no text"),
+        (lambda: Route("POST", "/x", json={"n": b""}), "nothing that JSON can carry"),
+        (lambda: declared(body=Shown, listing=Listing(RUNS, ("jobs",), ("recipe",))), None),
+        (lambda: declared(body=Shown, listing=Listing(ALL, (), ("recipe",), filtered=True)), None),
+        (lambda: declared(listing=Listing(ALL, ("jobs",), ("recipe",))), "shows the runs of all parents alike"),
+        (lambda: declared(listing=Listing(RUNS, ("jobs",), ("receipt",))), "listing.route=.*hole 'recipe'"),
+        (lambda: declared(listing=Listing(ALL, ("jobs",), ("recipe",), filtered=True)), "is no field of RunBody"),
+        (
+            lambda: declared(listing=Listing(RUNS, ("jobs",), ("recipe",), parent_detail="recipe")),
+            "listing.parent_detail='recipe' is no detail of RunBody",
+        ),
+        (lambda: declared(listing=Listing(RUNS, ("jobs",), ("recipe", "shop"))), "are several"),
+        (lambda: declared(listing=Listing(RUNS, ("jobs",), ("recipe",), latest=Route("GET", "/{x}"))), "latest"),
+        (
+            lambda: declared(status=Route("GET", "/{shop}/{run_id}"), listing=Listing(RUNS, ("jobs",), ("recipe",))),
+            "do not name what the address of a run needs: shop",
+        ),
+        (lambda: Listing(ALL, ("jobs",), ()), "kinds='.*' is not a tuple of names"),
+        (lambda: Listing(ALL, mistaken("jobs"), ("recipe",)), r"items='jobs'.*write items=\('jobs',\)"),
+        (lambda: Listing(ALL, ("jobs",), ("recipe",), paging="offset"), "page_size='None' gives no offset"),
+        (lambda: Listing(ALL, ("jobs",), ("recipe",), paging="cursor"), "next='.*' is not a tuple"),
+        (lambda: Listing(ALL, ("jobs",), ("recipe",), paging="page", next=("n",)), "not used by paging='page'"),
+        (lambda: Listing(ALL, ("jobs",), ("recipe",), paging=mistaken("curser")), "Did you mean 'cursor'"),
+    ],
+)  # fmt: skip
+def test_what_can_never_work_is_refused_by_field_and_value(make: Callable[[], Any], said: str | None) -> None:
+    if said is None:
+        make()
+        return
+    with pytest.raises(ConfigurationError, match=said):
+        make()
+
+
+def test_a_wrong_submit_argument_names_the_right_one() -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"unknown arguments: recipee; it takes recipe\. Did you mean 'recipe'\?"
+    ):
+        declared().call(recipee="r")
+
+
+# --- methods and envelopes -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("envelope", [None, "data", ("data",), ("answer", "job", "status")])
+def test_a_run_is_read_out_of_any_envelope(envelope: Any) -> None:
+    def wrapped(run: Any) -> Any:
+        for key in reversed((envelope,) if isinstance(envelope, str) else envelope or ()):
+            run = {"other": 1, key: run}
+        return run
+
+    with client_of(declared(envelope=envelope), lambda request: wrapped({"run_id": "j1", "status": "ok"})) as client:
+        assert client.get(client.ref("j1")).outcome is Outcome.SUCCEEDED
+        assert client.fetch_result(client.ref("j1")) == {"run_id": "j1", "status": "ok"}
+    other = client_of(declared(envelope=envelope), lambda request: wrapped({"run_id": "j2", "status": "ok"}))
+    with other, pytest.raises(MalformedAnswer, match="about another run"):
+        other.get(other.ref("j1"))
+
+
+def test_any_method_is_sent_as_declared() -> None:
+    sent: list[tuple[str, str, bytes]] = []
+
+    def answer(request: httpx.Request) -> Any:
+        sent.append((request.method, request.url.path, request.content))
+        return {"run_id": "j1", "status": "on", "job_id": "j1"}
+
+    def put(*, recipe: str) -> Call:
+        return Call("plain", f"/v2/jobs/{recipe}", {"n": 1}, method="PUT")
+
+    plain = declared(
+        status=Route("POST", "/v2/look/{run_id}", json={"deep": False}),
+        cancel=Route("DELETE", "/v2/jobs/{run_id}"),
+        probe=Route("OPTIONS", "/v2", json={"a": 1}),
+        submit=Submission(put, ("job_id",)),
+    )
+    with client_of(plain, answer) as client:
+        client.get(client.submit(plain.call(recipe="r")))
+        client.cancel(client.ref("j1"))
+        client.probe()
+    assert sent == [
+        ("PUT", "/v2/jobs/r", b'{"n": 1}'),
+        ("POST", "/v2/look/j1", b'{"deep": false}'),
+        ("DELETE", "/v2/jobs/j1", b""),
+        ("OPTIONS", "/v2", b'{"a": 1}'),
+    ]
+
+
+# --- pages -----------------------------------------------------------------------------------------------------
+
+
+def turned(listing: Listing, service: Callable[[httpx.Request], Any], base_url: str | None = None) -> Listed:
+    """All that a look at a list shows, over as many pages as the declaration knows to turn."""
+    plain = declared(body=Shown, listing=listing)
+    channel = Channel(plain, token="k", base_url=base_url)
+    flow = listed(plain, {"recipe": "r"}, since=0.0)
+    effect = next(flow)
+    while True:
+        assert isinstance(effect, Send)
+        try:
+            effect = flow.send(json.dumps(service(channel.prepare(effect.request))).encode())
+        except StopIteration as stop:
+            return stop.value
+
+
+def jobs(first: int, last: int) -> list[dict[str, Any]]:
+    return [{"run_id": f"j{number}", "status": "on", "recipe": "r"} for number in range(first, last)]
+
+
+def ids(found: Listed) -> list[str]:
+    return [run.ref.run_id for run in found.runs]
+
+
+SEVEN = [f"j{number}" for number in range(7)]
+
+
+@pytest.mark.parametrize(
+    ("listing", "asked"),
+    [
+        (Listing(RUNS, ("jobs",), ("recipe",), page_size=3, paging="offset"), ["", "offset=3", "offset=6"]),
+        (Listing(RUNS, ("jobs",), ("recipe",), page_size=3, paging="page"), ["", "page=2", "page=3"]),
+        (
+            Listing(RUNS, ("jobs",), ("recipe",), page_size=3, paging="offset", parameter="skip"),
+            ["", "skip=3", "skip=6"],
+        ),
+        (
+            Listing(RUNS, ("jobs",), ("recipe",), paging="cursor", parameter="after", next=("meta", "next")),
+            ["", "after=c%203", "after=c%206"],
+        ),
+        (Listing(RUNS, ("jobs",), ("recipe",), paging="next", next=("next_url",)), ["", "at=3", "at=6"]),
+    ],
+    ids=["offset", "page", "named offset", "cursor", "next"],
+)
+def test_a_list_is_turned_in_each_way_to_its_end(listing: Listing, asked: list[str]) -> None:
+    sent: list[str] = []
+
+    def service(request: httpx.Request) -> Any:
+        sent.append(request.url.query.decode().replace("+", "%20"))
+        first = 3 * (len(sent) - 1)
+        more = first + 3 < 7
+        return {
+            "jobs": jobs(first, min(first + 3, 7)),
+            "meta": {"next": f"c {first + 3}" if more else None},
+            "next_url": f"?at={first + 3}" if more else "",
+        }
+
+    found = turned(listing, service)
+    assert (ids(found), found.whole, sent) == (SEVEN, True, asked)
+
+
+def test_an_empty_page_with_a_cursor_does_not_end_a_list() -> None:
+    pages = iter([{"jobs": [], "next": 5}, {"jobs": jobs(0, 2), "next": None}])
+    found = turned(Listing(RUNS, ("jobs",), ("recipe",), paging="cursor", next=("next",)), lambda request: next(pages))
+    assert (ids(found), found.whole) == (["j0", "j1"], True)
+
+
+def test_a_list_that_is_asked_for_by_a_body_is_turned_in_it() -> None:
+    sent: list[Any] = []
+
+    def service(request: httpx.Request) -> Any:
+        sent.append((request.method, request.url.query, json.loads(request.content)))
+        return {"jobs": jobs(len(sent), len(sent) + 1), "next": 17 if len(sent) == 1 else None}
+
+    search = Route("POST", "/v2/recipes/{recipe}/search", json={"size": 1})
+    turned(Listing(search, ("jobs",), ("recipe",), paging="cursor", next=("next",)), service)
+    assert sent == [("POST", b"", {"size": 1}), ("POST", b"", {"size": 1, "cursor": 17})]
+
+
+NEXT = Listing(RUNS, ("jobs",), ("recipe",), paging="next", next=("next",))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://gate.test:8443/in/v2/more?a=1&b=%2F",
+        "/in/v2/more?a=1&b=%2F",
+        "../../more?a=1&b=%2F#part",
+    ],
+)
+def test_the_address_of_the_next_page_is_followed_below_the_same_root(url: str) -> None:
+    sent: list[httpx.Request] = []
+
+    def service(request: httpx.Request) -> Any:
+        sent.append(request)
+        return {"jobs": jobs(len(sent), len(sent) + 1), "next": url if len(sent) == 1 else None}
+
+    turned(NEXT, service, "https://gate.test:8443/in")
+    assert str(sent[1].url) == "https://gate.test:8443/in/v2/more?a=1&b=%2F"
+    assert sent[1].headers["authorization"] == "Bearer k"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://evil.test/in/v2/more",
+        "//evil.test/in/v2/more",
+        "https://gate.test/in/v2/more",
+        "http://gate.test:8443/in/v2/more",
+        "https://gate.test:8443/out/v2/more",
+        "https://gate.test:8443/inside/v2/more",
+        "/v2/more",
+        "/in/%2e%2e/out",
+        "/in/%252e%252e/out",
+        "../../../../out",
+        "https://user@gate.test:8443/in/v2/more",
+        "https://gate.test:8443@evil.test/in/v2/more",
+        "javascript:alert(1)",
+        "https://[::1",
+    ],
+)
+def test_a_key_never_follows_the_address_of_a_next_page_elsewhere(url: str) -> None:
+    sent: list[httpx.Request] = []
+
+    def service(request: httpx.Request) -> Any:
+        sent.append(request)
+        return {"jobs": jobs(0, 1), "next": url}
+
+    with pytest.raises(MalformedAnswer, match="list of Plain runs of recipe r names a next page"):
+        turned(NEXT, service, "https://gate.test:8443/in")
+    assert len(sent) == 1

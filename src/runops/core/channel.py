@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import partial
 from typing import Any
+from urllib.parse import unquote
 from weakref import WeakValueDictionary
 
 import httpx
@@ -19,7 +20,7 @@ from runops.core.arguments import DEFAULT_MAX_RESPONSE_BYTES, DEFAULT_REQUEST_TI
 from runops.core.auth import HeaderAuth
 from runops.core.cadence import Gate
 from runops.core.connections import peer_of
-from runops.core.errors import ConfigurationError, TransientError
+from runops.core.errors import ConfigurationError, MalformedAnswer, TransientError
 from runops.core.offload import off_loop
 from runops.core.provider import Provider, Request
 from runops.core.retry import NO_SUCH_RUN, Answer, from_answer
@@ -132,13 +133,34 @@ class Channel:
             headers["Content-Type"] = "application/json"
         prepared = httpx.Request(
             request.method,
-            self.root + request.path,
+            self._address(request),
             params=dict(request.query) or None,
             headers=headers,
             content=content,
             extensions=timeouts(self.timeout),
         )
         return next(self._auth.auth_flow(prepared))
+
+    def _address(self, request: Request) -> str | httpx.URL:
+        """Where a request goes. An address that came in an answer is followed only below our root: the key goes along.
+
+        Raises:
+            MalformedAnswer: It stands elsewhere.
+        """
+        if not request.url:
+            return self.root + request.path
+        root = httpx.URL(self.root)
+        try:
+            url = httpx.URL(self.root + request.path).join(request.url)
+        except httpx.InvalidURL:
+            raise MalformedAnswer(f"The {request.asked} names a next page whose address cannot be read.") from None
+        below = unquote(url.path).startswith(f"{root.path.rstrip('/')}/") and ".." not in unquote(unquote(url.path))
+        if (url.scheme, url.host, url.port, url.userinfo) != (root.scheme, root.host, root.port, b"") or not below:
+            raise MalformedAnswer(
+                f"The {request.asked} names a next page at {url.scheme}://{url.host[:80]}, which is not below "
+                f"{self.root}: it is not followed, since the key would go there too. Check the base URL."
+            )
+        return url.copy_with(fragment=None)
 
     def time_for(self, by: float | None) -> tuple[float, str]:
         """Seconds that an exchange may take, and what stands before them in a message.

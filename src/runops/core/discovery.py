@@ -121,13 +121,14 @@ def listed(
     """
     everyones = provider.listing is not None and provider.listing.filtered
     seen = _Seen()
+    request = provider.page_request(parent)
     while True:
         if seen.pages and _is_long(seen.pages, len(seen.entries)):
             return seen.end("limit")
         if seen.pages and not has_time():
             return seen.end("time")
         try:
-            content: bytes = yield Send(provider.page_request(parent, seen.pages))
+            content: bytes = yield Send(request)
         except RunNotFound:
             if not seen.pages:
                 raise
@@ -145,8 +146,10 @@ def listed(
         looks = provider.page(content, parent).looks if everyones else page.looks
         ours = [look.snapshot for look in looks]
         entries = seen.add(page, ours)
-        if _is_last(provider, len(entries) + len(page.unread)):
+        following = provider.next_request(parent, seen.pages, content)
+        if following is None or _is_last(provider, len(entries) + len(page.unread)):
             return seen.end("end")
+        request = following
         if _is_older([entry.born for entry in entries], since):
             return seen.end("since")
         met = seen.pages >= depth and any(entry.run_id in known for entry in entries)
@@ -199,6 +202,8 @@ def _is_older(births: Sequence[float | None], since: float) -> bool:
 
 def _is_last(provider: Provider, items: int) -> bool:
     listing = provider.listing
+    if listing is not None and listing.follows:
+        return False
     if items == 0 or listing is None or listing.page_size is None:
         return True
     return items < listing.page_size

@@ -28,7 +28,7 @@ from pydantic import (
     create_model,
 )
 
-from runops.core import times
+from runops.core import complete, registry, times
 from runops.core.cadence import Cadence
 from runops.core.errors import (
     AnotherRun,
@@ -200,6 +200,10 @@ class AuthScheme:
     header: str
     prefix: str = ""
 
+    def __post_init__(self) -> None:
+        complete.header("AuthScheme", "header", self.header)
+        complete.spelled("AuthScheme", "prefix", self.prefix, r"[ -~]*", "a text of printable ASCII characters")
+
 
 BEARER = AuthScheme("Authorization", "Bearer ")
 
@@ -214,16 +218,22 @@ class Route:
     """One documented route.
 
     Args:
-        method: The HTTP method.
+        method: The HTTP method: any whose answer has a body.
         path: The path from the root of the API, with ``{holes}`` for ids.
         query: Query parameters, exactly as they go on the wire.
         json: The JSON body that always goes with it, or None for no body.
     """
 
-    method: Literal["GET", "POST"]
+    method: str
     path: str
     query: Mapping[str, str] = field(default_factory=dict[str, str])
     json: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        owner = f"Route {self.path!r}"
+        complete.method(owner, self.method)
+        complete.path(owner, "path", self.path)
+        complete.sendable(owner, "query", self.query, self.json)
 
     @property
     def holes(self) -> tuple[str, ...]:
@@ -261,6 +271,8 @@ class Request:
     """The parent whose runs the answer must show, where the address names it."""
     alone: bool = False
     """Whether it shows one run of the parent, and not a page of them."""
+    url: str = field(default="", repr=False)
+    """In the place of path and query, an address that the service gave. It must stand below the same root."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +285,7 @@ class Call:
         json: The body.
         parents: What a :class:`RunRef` of the new run needs beside its id.
         family: The parent under which the provider lists runs of this kind, by name; empty where it lists none.
+        method: The HTTP method.
     """
 
     provider: str
@@ -280,6 +293,10 @@ class Call:
     json: Mapping[str, Any] | None = field(default=None, repr=False)
     parents: Mapping[str, str] = field(default_factory=dict[str, str])
     family: Mapping[str, str] = field(default_factory=dict[str, str])
+    method: str = "POST"
+
+    def __post_init__(self) -> None:
+        complete.method(f"Call of {self.provider}", self.method)
 
     def marked(self, text_field: str, mark: str) -> Call:
         """The same submission, with a mark at the end of one of its texts."""
@@ -307,6 +324,27 @@ class Submission:
     mark: str | None = None
     account: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        complete.keys("Submission", "run_id", self.run_id)
+        complete.keys("Submission", "account", self.account, empty=True)
+        for name, parameter in inspect.signature(self.build).parameters.items():
+            if name == "self" or parameter.kind is not parameter.KEYWORD_ONLY:
+                raise complete.wrong(
+                    "Submission",
+                    "build",
+                    self.build.__name__,
+                    f"takes {name!r}, which cannot be given by that name alone",
+                    "let it take arguments by name only: def submit(*, ...), none of them called self",
+                )
+
+    @property
+    def arguments(self) -> Mapping[str, inspect.Parameter]:
+        """What a submit takes, by name."""
+        return inspect.signature(self.build).parameters
+
+
+PAGINGS = ("offset", "page", "cursor", "next")
+
 
 @dataclass(frozen=True, slots=True)
 class Listing:
@@ -319,7 +357,12 @@ class Listing:
         latest: A route that answers a parent's newest run alone, where there is one.
         filtered: Whether the page holds runs of other parents too, which we sort out.
         page_size: How many runs a full page holds, where that is known.
-        paging: The query parameter that turns the page: by ``offset`` in runs, or by ``page`` from 1.
+        paging: How the page is turned: by ``offset`` in runs, by ``page`` from 1, by a ``cursor`` that the page before
+            holds, or by the address of the ``next`` page, which the page before holds and which is followed only
+            below the same root. None for a list of one page.
+        parameter: The parameter that says the offset, page or cursor; the word of ``paging`` if not given. It goes into
+            the query or, where the route has a JSON body, into that.
+        next: The keys that lead, in a page, to the cursor or the address of the next one; nothing there: the last page.
         complete: Whether an item says all that we read of a run, its end included.
         parent_detail: The detail of a run that names its parent, where its address does not.
     """
@@ -330,16 +373,28 @@ class Listing:
     latest: Route | None = None
     filtered: bool = False
     page_size: int | None = None
-    paging: Literal["offset", "page"] | None = None
+    paging: Literal["offset", "page", "cursor", "next"] | None = None
     complete: bool = False
     parent_detail: str | None = None
+    parameter: str | None = None
+    next: tuple[str, ...] = ()
 
-    def query(self, page: int) -> Mapping[str, str]:
-        """The query parameters that ask for a page; the first is 0."""
-        if page == 0 or self.paging is None:
-            return self.route.query
-        turned = page + 1 if self.paging == "page" else page * (self.page_size or 0)
-        return {**self.route.query, self.paging: str(turned)}
+    def __post_init__(self) -> None:
+        complete.keys("Listing", "items", self.items, empty=True)
+        complete.keys("Listing", "kinds", self.kinds)
+        complete.keys("Listing", "next", self.next, empty=not self.follows)
+        if self.paging not in (None, *PAGINGS):
+            advice = f"write offset, page, cursor, next or None.{registry.nearest(self.paging, PAGINGS)}"
+            raise complete.wrong("Listing", "paging", self.paging, "is no way to turn a page", advice)
+        if self.next and not self.follows:
+            raise complete.wrong("Listing", "next", self.next, f"is not used by paging={self.paging!r}", "leave it out")
+        if self.paging == "offset" and not self.page_size:
+            raise complete.wrong("Listing", "page_size", self.page_size, "gives no offset", "say how long a page is")
+
+    @property
+    def follows(self) -> bool:
+        """Whether each page says where the next one is, and the last one that there is none."""
+        return self.paging in ("cursor", "next")
 
 
 @dataclass(frozen=True, slots=True)
@@ -403,7 +458,8 @@ class Provider:
         key_variable: Environment variable that the command line reads the credential from.
         options: Further settings of a connection, each sent as the header it maps to, only when set.
         body: The model of the run object.
-        envelope: The key under which an answer holds its payload, or None.
+        envelope: The key under which an answer about a run holds it, or a tuple of keys, or None. Where a list and the
+            answer to a submit hold theirs, ``listing.items`` and ``submit.run_id`` say.
         states: All documented words.
         status: The cheapest route that shows a run's state.
         result: The route of the whole payload, where it is not ``status``.
@@ -425,7 +481,7 @@ class Provider:
     key_variable: str
     options: Mapping[str, str] = field(default_factory=dict[str, str])
     body: type[RunBody]
-    envelope: Literal["data"] | None = None
+    envelope: str | tuple[str, ...] | None = None
     states: StateTable
     status: Route
     result: Route | None = None
@@ -440,8 +496,96 @@ class Provider:
     id_key: Callable[[str], str] = caseless
     link: str
 
+    def __post_init__(self) -> None:
+        self._check_words()
+        self._check_routes()
+        if self.listing is not None:
+            self._check_listing(self.listing)
+        if self.submit is not None and self.submit.mark not in (None, *self.body.model_fields):
+            raise self._wrong(
+                "submit.mark",
+                self.submit.mark,
+                f"is no field of {self.body.__name__}, so no run shows it again",
+                "name a field of the body, or leave it out",
+            )
+        registry.enter(self.name, self)
+
+    def _wrong(self, field: str, value: object, problem: str, advice: str) -> ConfigurationError:
+        return complete.wrong(f"Provider {self.name!r}", field, value, problem, advice)
+
+    def _check_words(self) -> None:
+        owner = f"Provider {self.name!r}"
+        complete.spelled(owner, "name", self.name, r"[a-z][a-z0-9_]*", "a name in lower case such as acme_runs")
+        complete.spelled(owner, "title", self.title, r".*\S.*", "the name that people know")
+        complete.spelled(owner, "key_variable", self.key_variable, r"[A-Za-z_]\w*", "the name of a variable")
+        complete.spelled(owner, "version_path", self.version_path, r"(/[^/?#\s]+)*", "a path such as /v1, or empty")
+        for name, header in self.options.items():
+            complete.header(owner, f"options[{name!r}]", header)
+            if header.lower() == self.auth.header.lower():
+                raise self._wrong(f"options[{name!r}]", header, "is the header of the key", "name another header")
+        complete.keys(owner, "envelope", self.envelope_path, empty=True)
+        self.root(allow_http=True)
+        unknown = [
+            name for name in self.body.DETAILS if not hasattr(self.body, name) and name not in self.body.model_fields
+        ]
+        if unknown:
+            raise self._wrong("body.DETAILS", unknown[0], f"is no field of {self.body.__name__}", "declare the field")
+
+    def _check_routes(self) -> None:
+        owner, ids = f"Provider {self.name!r}", {"run_id", *self.parents}
+        if "run_id" not in self.status.holes:
+            raise self._wrong("status", self.status.path, "names no run", "put {run_id} where the id stands")
+        explain = self.explain.route if self.explain else None
+        for name, route in (("result", self.result), ("cancel", self.cancel), ("explain", explain)):
+            if route is not None:
+                complete.holes(owner, name, route.path, ids)
+        complete.holes(owner, "probe", self.probe.path, ())
+        complete.spelled(owner, "link", self.link, r"https?://\S+", "a web address")
+        if self.body.details is RunBody.details:
+            complete.holes(owner, "link", self.link, {*ids, *self.body.DETAILS})
+
+    def _check_listing(self, listing: Listing) -> None:
+        owner, body = f"Provider {self.name!r}", self.body
+        complete.holes(owner, "listing.route", listing.route.path, listing.kinds)
+        if listing.latest is not None:
+            complete.holes(owner, "listing.latest", listing.latest.path, listing.kinds)
+        if (self.parents or listing.route.holes) and len(listing.kinds) > 1:
+            raise self._wrong("listing.kinds", listing.kinds, "are several, but each address needs its own", "name one")
+        if self.parents and self.parents != listing.kinds:
+            raise self._wrong(
+                "listing.kinds",
+                listing.kinds,
+                f"do not name what the address of a run needs: {', '.join(self.parents)}",
+                "list the runs by that parent, or declare no listing",
+            )
+        if not listing.filtered and not listing.route.holes:
+            raise self._wrong(
+                "listing.route",
+                listing.route.path,
+                "shows the runs of all parents alike",
+                f"put {{{', '.join(listing.kinds)}}} into its path, or set filtered=True",
+            )
+        for kind in listing.kinds if listing.filtered and body.belongs_to is RunBody.belongs_to else ():
+            if kind not in body.model_fields:
+                raise self._wrong(
+                    "listing.kinds",
+                    kind,
+                    f"is no field of {body.__name__}, so no run on the list can be told to be of it",
+                    "declare the field, or override belongs_to",
+                )
+        detail = listing.parent_detail
+        if detail is not None and body.details is RunBody.details and detail not in body.DETAILS:
+            raise self._wrong(
+                "listing.parent_detail", detail, f"is no detail of {body.__name__}", "add the field to its DETAILS"
+            )
+
     def __repr__(self) -> str:
         return f"<Provider {self.name}>"
+
+    @property
+    def envelope_path(self) -> tuple[str, ...]:
+        """The keys that lead, in an answer about a run, to the run."""
+        return (self.envelope,) if isinstance(self.envelope, str) else self.envelope or ()
 
     # --- ids ---
 
@@ -494,7 +638,9 @@ class Provider:
     def probe_request(self) -> Request:
         """The request that proves a credential."""
         route, asked = self.probe, f"connection test of {self.title}"
-        return Request(route.method, route.path, asked, route.query, absent="There is no such API at this address")
+        return Request(
+            route.method, route.path, asked, route.query, route.json, absent="There is no such API at this address"
+        )
 
     def account(self, content: bytes) -> str | None:
         """The account that a credential belongs to, as the answer of the probe names it; None where it does not.
@@ -541,7 +687,7 @@ class Provider:
     def _call(self, arguments: Mapping[str, Any]) -> Call:
         if self.submit is None:
             raise NotSupported(f"{self.title} documents no way to start a run: wait for its runs instead.")
-        parameters = inspect.signature(self.submit.build).parameters
+        parameters = self.submit.arguments
         needed = [name for name, parameter in parameters.items() if parameter.default is parameter.empty]
         for problem, names in (
             ("unknown", [name for name in arguments if name not in parameters]),
@@ -549,7 +695,8 @@ class Provider:
         ):
             if names:
                 told = f"A submit to {self.title} has {problem} arguments: {', '.join(names)}"
-                raise ConfigurationError(f"{told}; it takes {', '.join(parameters)}.")
+                near = registry.nearest(names[0], parameters) if problem == "unknown" else ""
+                raise ConfigurationError(f"{told}; it takes {', '.join(parameters)}.{near}")
         return self.submit.build(**arguments)
 
     # --- answers ---
@@ -563,10 +710,10 @@ class Provider:
             UnknownStateError: The run is over in a word that is not documented.
         """
         try:
-            answer = validated(_answer_of(self.body, self.envelope), content)
+            answer = validated(_enveloped(self.body, self.envelope_path), content)
         except ValidationError as error:
-            raise malformed(f"read of {ref}", error, _answer_of(self.body, self.envelope)) from None
-        body = cast("RunBody", answer if self.envelope is None else getattr(answer, self.envelope))
+            raise malformed(f"read of {ref}", error, _enveloped(self.body, self.envelope_path)) from None
+        body = cast("RunBody", self._opened(answer))
         self._check_ids(ref, body.run_id, {name: body.belongs_to(name) for name in self.parents})
         return self.look(ref, body)
 
@@ -589,13 +736,19 @@ class Provider:
 
     def _check_about(self, ref: RunRef, content: bytes) -> None:
         try:
-            answer = validated(_ids_of(self.body, self.parents, self.envelope), content, by_steps=False)
+            model = _enveloped(_ids_of(self.body, self.parents), self.envelope_path)
+            answer = validated(model, content, by_steps=False)
         except ValidationError:
             return
-        ids = answer if self.envelope is None else getattr(answer, self.envelope)
+        ids = self._opened(answer)
         known = {name: getattr(ids, name, None) for name in ("run_id", *self.parents)}
         run_id = known.pop("run_id")
         self._check_ids(ref, run_id, {name: None if value is None else (value,) for name, value in known.items()})
+
+    def _opened(self, answer: Any) -> Any:
+        for _ in self.envelope_path:
+            answer = answer.inner
+        return answer
 
     def _check_ids(self, ref: RunRef, run_id: str | None, parents: Mapping[str, Sequence[str] | None]) -> None:
         if run_id is not None and not self.same_id(run_id, ref.run_id):
@@ -648,8 +801,7 @@ class Provider:
         Raises:
             MalformedAnswer: It is no JSON object.
         """
-        answer = _decoded(content)
-        payload = answer.get(self.envelope) if self.envelope and isinstance(answer, dict) else answer  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        payload = _at(_decoded(content), self.envelope_path)
         if not isinstance(payload, dict):
             raise MalformedAnswer("The answer is not a JSON object.")
         return cast("dict[str, Any]", payload)
@@ -675,10 +827,33 @@ class Provider:
             ConfigurationError: An id cannot stand in a path.
         """
         listing = self._listing()
-        query = dict(listing.query(page))
         shown_for = parent if parent and not listing.filtered else None
         path, asked = listing.route.fill(parent), f"list of {self.title} runs of {_named(parent)}"
-        return Request(listing.route.method, path, asked, query, absent=no_such(parent), parent=shown_for)
+        route = listing.route
+        first = Request(route.method, path, asked, route.query, route.json, no_such(parent), parent=shown_for)
+        if page == 0 or listing.paging not in ("offset", "page"):
+            return first
+        return _turned(first, listing, page + 1 if listing.paging == "page" else page * (listing.page_size or 0))
+
+    def next_request(self, parent: Mapping[str, str], page: int, content: bytes) -> Request | None:
+        """The request for the page after one that came; None where that was the last one.
+
+        Args:
+            parent: As :meth:`page_request` takes it.
+            page: How many pages came.
+            content: The last one.
+
+        Raises:
+            MalformedAnswer: The last one is not JSON.
+        """
+        listing = self._listing()
+        if not listing.follows:
+            return self.page_request(parent, page)
+        told = _at(_decoded(content), listing.next)
+        if not isinstance(told, (str, int)) or isinstance(told, bool) or told == "":
+            return None
+        first = self.page_request(parent)
+        return replace(first, url=str(told), query={}) if listing.paging == "next" else _turned(first, listing, told)
 
     def shows_latest(self, parent: Mapping[str, str]) -> bool:
         """Whether a route answers a parent's newest run alone."""
@@ -695,7 +870,9 @@ class Provider:
         if latest is None:
             raise NotSupported(f"{self.title} documents no route of a parent's newest run.")
         path, asked = latest.fill(parent), f"list of {self.title} runs of {_named(parent)}"
-        return Request(latest.method, path, asked, latest.query, absent=no_such(parent), parent=parent, alone=True)
+        return Request(
+            latest.method, path, asked, latest.query, latest.json, absent=no_such(parent), parent=parent, alone=True
+        )
 
     def page(self, content: bytes, parent: Mapping[str, str]) -> Page:
         """The runs on one page of the list. An entry that cannot be read does not spoil the others.
@@ -729,7 +906,8 @@ class Provider:
         listing = self._listing()
         found = _at(_decoded(content), listing.items)
         if not isinstance(found, list):
-            raise MalformedAnswer(f"The list of runs has no {'.'.join(listing.items)} array.")
+            where = f" at {'.'.join(listing.items)}" if listing.items else ""
+            raise MalformedAnswer(f"The list of runs has no array{where}.")
         return cast("list[object]", found)
 
     def page_look(self, item: object, parent: Mapping[str, str]) -> Look:
@@ -901,16 +1079,19 @@ def validated(model: type[T], content: bytes, *, by_steps: bool = True) -> T:
 
 
 @cache
-def _answer_of(body: type[RunBody], envelope: str | None) -> type[BaseModel]:
-    """Reads an answer of the status route. No property of the declaration, which would hold a lock at a fork."""
-    if envelope is None:
-        return body
-    inner: dict[str, Any] = {envelope: (body, ...)}
-    return create_model(f"{body.__name__}Answer", __base__=Part, **inner)
+def _enveloped(model: type[BaseModel], path: tuple[str, ...]) -> type[BaseModel]:
+    """Reads an answer that holds ``model`` at ``path``. No property of the declaration, which would lock at a fork.
+
+    The inner model is not lenient: a wrapped validator would be handed all of it as Python objects.
+    """
+    for key in reversed(path):
+        inner: dict[str, Any] = {"inner": (model, Field(validation_alias=key))}
+        model = create_model(f"{model.__name__}Answer", __base__=Part, **inner)
+    return model
 
 
 @cache
-def _ids_of(body: type[RunBody], parents: tuple[str, ...], envelope: str | None) -> type[BaseModel]:
+def _ids_of(body: type[RunBody], parents: tuple[str, ...]) -> type[BaseModel]:
     """Reads the ids in an answer about a run and nothing else of it."""
     declared = body.model_fields
     wanted: dict[str, Any] = {
@@ -918,12 +1099,7 @@ def _ids_of(body: type[RunBody], parents: tuple[str, ...], envelope: str | None)
         for name in ("run_id", *parents)
         if name in declared
     }
-    ids = create_model(f"{body.__name__}Ids", __base__=_Ids, **wanted)
-    if envelope is None:
-        return ids
-    # Not lenient: a wrapped validator would be handed all of it as Python objects.
-    inner: dict[str, Any] = {envelope: (ids, ...)}
-    return create_model(f"{body.__name__}IdsAnswer", __base__=Part, **inner)
+    return create_model(f"{body.__name__}Ids", __base__=_Ids, **wanted)
 
 
 def malformed(asked: str, error: ValidationError, model: type[BaseModel]) -> MalformedAnswer:
@@ -982,6 +1158,14 @@ def _whole(digits: str) -> int:
 
 def _real(digits: str) -> float:
     return float(digits)
+
+
+def _turned(first: Request, listing: Listing, place: str | int) -> Request:
+    """The request for a later page."""
+    name = listing.parameter or listing.paging or ""
+    if first.json is not None:
+        return replace(first, json={**first.json, name: place})
+    return replace(first, query={**first.query, name: str(place)})
 
 
 def _at(value: Any, path: Sequence[str]) -> Any:

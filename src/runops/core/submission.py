@@ -222,7 +222,9 @@ def _check_call(provider: Provider, call: Call) -> None:
 
 def _post(provider: Provider, call: Call) -> Flow[bytes]:
     """Send it, again only where it was surely turned away unread."""
-    request = Request("POST", call.path, f"submit to {provider.title}", json=call.json, absent=no_such(call.family))
+    request = Request(
+        call.method, call.path, f"submit to {provider.title}", json=call.json, absent=no_such(call.family)
+    )
     began: float = yield Time()
     attempt = 0
     while True:

@@ -44,7 +44,8 @@ class Scope(Generic[R]):
         self._listing = listing
         self._parent: dict[str, str] = dict([key]) if len(key) == 2 else {}
         self._rests_until = 0.0
-        self._turns = listing.page_size is not None and listing.paging is not None
+        self._turns = listing.follows or (listing.page_size is not None and listing.paging is not None)
+        self._next: Request | None = None
         self._pages = 0
         self._shown: set[str] = set()
         """The ids of all runs, ours or not, on the pages of this sweep."""
@@ -60,7 +61,7 @@ class Scope(Generic[R]):
 
     def request(self) -> Request:
         """The request for the next page of the sweep."""
-        return self._provider.page_request(self._parent, self._pages)
+        return self._next or self._provider.page_request(self._parent)
 
     def take_in(self, content: bytes) -> list[tuple[R, Look]]:
         """The looks on the next page that are of our runs and say all that there is to say.
@@ -72,6 +73,7 @@ class Scope(Generic[R]):
 
     def read(self, content: bytes) -> list[tuple[str, Look | None]]:
         """The first part of :meth:`take_in`, which takes long where the page is large: it may be done in a thread."""
+        self._next = self._provider.next_request(self._parent, self._pages + 1, content)
         return [self._look(item) for item in self._provider.page_items(content)[:MOST_ITEMS]]
 
     def take(self, items: list[tuple[str, Look | None]]) -> list[tuple[R, Look]]:
@@ -92,7 +94,7 @@ class Scope(Generic[R]):
         if items and not fresh:
             # The same page again: this list does not turn, and need not be asked to.
             self._turns = False
-        is_full = len(items) >= (self._listing.page_size or 0)
+        is_full = self._next is not None and (self._listing.follows or len(items) >= (self._listing.page_size or 0))
         left = not self.members.keys() <= self._shown
         self.goes_on = self._turns and is_full and left and (bool(found) or self._pages == 1)
         return found
@@ -136,6 +138,7 @@ class Scope(Generic[R]):
     def end(self) -> dict[str, R]:
         """End the sweep; the runs that are due and were not on any page."""
         self.asked = self.goes_on = False
+        self._next = None
         self._pages = self._found = 0
         self._shown.clear()
         self._known, self._read = self._read, {}
@@ -157,7 +160,7 @@ def scope_key(provider: Provider, ref: RunRef, look: Look | None) -> tuple[str, 
         look: The last look at it, which may name the parent.
     """
     listing = provider.listing
-    if listing is None or listing.page_size is None:
+    if listing is None or (listing.page_size is None and not listing.follows):
         return None
     if listing.filtered:
         return ()

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from types import MappingProxyType
 
+from runops.core import registry
 from runops.core.errors import ConfigurationError
 from runops.core.provider import Provider
 from runops.core.providers.b3os import B3OS
@@ -21,22 +22,65 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
 
 
 def find(name: str) -> Provider:
-    """A provider by name (``"nexio"``) or by import path (``"acme_runs:ACME"``), so that a sixth needs no edit here.
+    """A provider by name or by import path, so that a sixth needs no edit here.
+
+    By name (``"nexio"``, ``"acme"``): a shipped one, one whose module is imported, or one that an installed package
+    declares in the entry point group ``runops.providers``. By import path: ``"acme_runs:ACME"``; from then on its name
+    finds it too.
 
     Raises:
-        ConfigurationError: There is none of that name, the module cannot be imported, or it is no Provider.
+        ConfigurationError: There is none of that name or several different ones, the module cannot be imported, or it
+            is no Provider.
     """
-    shipped = PROVIDERS.get(name)
-    if shipped is not None:
-        return shipped
-    module, colon, attribute = name.partition(":")
-    if not colon:
-        known = ", ".join(PROVIDERS)
-        raise ConfigurationError(f"There is no provider {name!r}; use one of {known}, or 'package.module:NAME'.")
+    if name in PROVIDERS:
+        return PROVIDERS[name]
+    if ":" not in name:
+        return _by_name(name)
+    found = _imported(name)
+    # A run of it bears its name, by which other code finds it again.
+    if found is not PROVIDERS.get(found.name, found):
+        raise ConfigurationError(
+            f"{name!r} declares the name {found.name!r}, which a provider that runops ships bears: give it another."
+        )
+    _only(found.name, registry.made(found.name))
+    return found
+
+
+def _by_name(name: str) -> Provider:
+    paths = registry.installed(name)
+    for path in paths:
+        found = _imported(path)
+        if found.name != name:
+            raise ConfigurationError(
+                f"The entry point {name!r} of {registry.GROUP} leads to {path!r}, whose name is {found.name!r}: both "
+                "must be the same."
+            )
+    made = registry.made(name)
+    if made:
+        return _only(name, made)
+    others = [each for each in registry.names() if each not in PROVIDERS]
+    also = f" Also known here: {', '.join(others)}." if others else ""
+    raise ConfigurationError(
+        f"There is no provider {name!r}; use one of {', '.join(PROVIDERS)}, or 'package.module:NAME'."
+        f"{also}{registry.nearest(name, [*PROVIDERS, *others])}"
+    )
+
+
+def _only(name: str, made: list[tuple[Provider, str]]) -> Provider:
+    if len(made) > 1:
+        modules = " and ".join(sorted(module or "a module without a name" for _, module in made))
+        raise ConfigurationError(
+            f"The provider name {name!r} is declared twice, differently, in {modules}: give one of them another name."
+        )
+    return made[0][0]
+
+
+def _imported(path: str) -> Provider:
+    module, _, attribute = path.partition(":")
     try:
         found = getattr(import_module(module), attribute)
     except (ImportError, AttributeError, TypeError, ValueError) as error:
-        raise ConfigurationError(f"The provider {name!r} cannot be imported: {error}.") from error
+        raise ConfigurationError(f"The provider {path!r} cannot be imported: {error}.") from error
     if not isinstance(found, Provider):
-        raise ConfigurationError(f"{name!r} is a {type(found).__name__}, not a runops Provider.")
+        raise ConfigurationError(f"{path!r} is a {type(found).__name__}, not a runops Provider.")
     return found
