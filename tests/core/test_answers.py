@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field, ValidationError
 
-from runops.core import errors
+from runops.core import PROVIDERS, errors, find
 from runops.core.errors import (
     AnswerError,
     AnswerLost,
@@ -86,11 +86,20 @@ def test_every_status_is_transient_or_final_as_documented(status: int) -> None:
 
 
 def test_only_auth_unavailable_makes_a_503_repeatable() -> None:
+    submit = find("nexio").submit
+    assert submit is not None
+    declared = submit.turned_away
     for body in ({"code": "auth_unavailable"}, {"error": {"code": "auth_unavailable", "message": "later"}}):
-        assert submit_may_repeat(judged(503, body))
-        assert not submit_may_repeat(judged(500, body))
+        assert submit_may_repeat(judged(503, body), declared)
+        assert not submit_is_uncertain(judged(503, body), declared)
+        assert not submit_may_repeat(judged(503, body))
+        assert not submit_may_repeat(judged(500, body), declared)
         assert not isinstance(judged(503, body), AuthError)
-    assert not submit_may_repeat(judged(503, {"code": "queue_unreachable"}))
+    assert not submit_may_repeat(judged(503, {"code": "queue_unreachable"}), declared)
+
+
+def test_only_the_provider_that_documents_it_repeats_a_submit_after_a_503() -> None:
+    assert {name for name, each in PROVIDERS.items() if each.submit and each.submit.turned_away} == {"nexio"}
 
 
 def test_advice_names_where_the_key_was_set() -> None:

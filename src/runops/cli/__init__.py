@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 
@@ -84,9 +85,18 @@ def _dispatch(argv: list[str]) -> int:
         from runops.cli.submission import submit
 
         return submit(argv[1:])
-    from runops.cli import arguments
-
-    options = arguments.parser().parse_args(argv)
+    options = _parser(argv).parse_args(argv)
     from runops.cli import commands
 
     return commands.run(options)
+
+
+def _parser(argv: list[str]) -> argparse.ArgumentParser:
+    from runops.cli import arguments
+
+    words = [word for word in argv[1:] if not word.startswith("-")]
+    if argv[:1] and argv[0] in arguments.ABOUT_A_RUN and words:
+        from runops.cli.settings import parents_of
+
+        return arguments.parser(parents_of(words))
+    return arguments.parser()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import IO, Any
 
 from runops import __version__
@@ -24,6 +26,10 @@ exit codes:
 """
 
 
+ABOUT_A_RUN = ("get", "watch", "cancel")
+"""The commands that take the address of a run."""
+
+
 class Parser(argparse.ArgumentParser):
     """argparse's own, which passes over a help text that cannot be written."""
 
@@ -39,8 +45,12 @@ class Parser(argparse.ArgumentParser):
             super().print_help(file)
 
 
-def parser() -> argparse.ArgumentParser:
-    """All commands; ``submit`` and ``emulate`` have parsers of their own and are only listed."""
+def parser(parents: Sequence[str] = ()) -> argparse.ArgumentParser:
+    """All commands; ``submit`` and ``emulate`` have parsers of their own and are only listed.
+
+    Args:
+        parents: What the address of a run needs beside its id, for the provider that is meant.
+    """
     whole = Parser(
         prog="runops",
         description="Runs at Nexio, Nyx, OnePin, B3OS and Nekt: how they stand, and how they end.",
@@ -65,6 +75,9 @@ def parser() -> argparse.ArgumentParser:
     add_run(cancel)
     add_json(cancel)
 
+    for command in (get, watch, cancel):
+        add_parents(command, parents)
+
     commands.add_parser("submit", help="start a run (runops submit PROVIDER --help)", add_help=False)
 
     states = commands.add_parser("states", help="every word of a provider, its meaning and its verdict by default")
@@ -82,14 +95,27 @@ def add_run(command: argparse.ArgumentParser, *, several: bool = False) -> None:
         command.add_argument("run_ids", metavar="RUN_ID", nargs="+", help="ids as the provider shows them")
     else:
         command.add_argument("run_id", metavar="RUN_ID", help="the id as the provider shows it")
-    command.add_argument("--workflow-id", metavar="ID", help="the workflow of a OnePin run")
     command.add_argument(
         "--parent",
         metavar="NAME=ID",
         action="append",
         default=[],
-        help="any other id that the address of a run needs, for a provider of your own",
+        help="an id that the address of a run needs beside its own: of a OnePin run --workflow-id ID, in short",
     )
+
+
+def add_parents(command: argparse.ArgumentParser, parents: Sequence[str]) -> None:
+    """Further ids of a run's address, as options of their own; after all others, which win."""
+    for name in parents:
+        what = f"the {name} of the run, where its address needs it"
+        # One that is called like another option can be given by --parent still.
+        with suppress(argparse.ArgumentError):
+            command.add_argument(flag(name), dest=f"parent_{name}", metavar="ID", help=what)
+
+
+def flag(name: str) -> str:
+    """The option that is called like a parameter."""
+    return "--" + name.replace("_", "-")
 
 
 def add_patience(command: argparse.ArgumentParser) -> None:

@@ -7,7 +7,18 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
-from runops.core import AsyncRunClient, AuthError, ConfigurationError, OutcomePolicy, Provider, RunClient, RunRef
+from runops.cli.arguments import flag
+from runops.core import (
+    PROVIDERS,
+    AsyncRunClient,
+    AuthError,
+    ConfigurationError,
+    OutcomePolicy,
+    Provider,
+    RunClient,
+    RunRef,
+    find,
+)
 from runops.core.arguments import optional_seconds, seconds
 from runops.core.secret import Secret
 
@@ -38,13 +49,26 @@ def address(provider: Provider, options: argparse.Namespace, run_id: str) -> Run
         ConfigurationError: An id is missing, unusable, or none of this provider's.
     """
     parents = pairs("--parent", options.parent)
-    if options.workflow_id is not None:
-        parents["workflow_id"] = options.workflow_id
+    for option, value in vars(options).items():
+        if option.startswith("parent_") and value is not None:
+            parents[option.removeprefix("parent_")] = value
     missing = [name for name in provider.parents if name not in parents]
     if missing:
-        flags = " ".join("--workflow-id ID" if name == "workflow_id" else f"--parent {name}=ID" for name in missing)
+        flags = " ".join(f"{flag(name)} ID" for name in missing)
         raise ConfigurationError(f"{provider.title} runs are addressed by more than their id: add {flags}.")
     return provider.ref(run_id, parents)
+
+
+def parents_of(words: Iterable[str]) -> tuple[str, ...]:
+    """What the addresses of runs need beside an id: at a shipped provider, and at the first one that a word names."""
+    names = [name for provider in PROVIDERS.values() for name in provider.parents]
+    for word in words:
+        try:
+            names += find(word).parents
+        except ConfigurationError:
+            continue
+        break
+    return tuple(dict.fromkeys(names))
 
 
 def policy(provider: Provider, options: argparse.Namespace) -> OutcomePolicy:

@@ -37,7 +37,14 @@ def _submit(given: argparse.Namespace) -> int:
     if provider.submit is None:
         raise NotSupported(f"{provider.title} documents no way to start a run: watch its runs instead.")
     build = provider.submit.build
-    options = _parser(provider, build).parse_args(argv[1:])
+    try:
+        parser = _parser(provider, build)
+    except argparse.ArgumentError as error:
+        raise ConfigurationError(
+            f"A submit to {provider.title} takes an argument that is called like the option {error.argument_name} of "
+            "this command: give it another name in the provider's declaration."
+        ) from None
+    options = parser.parse_args(argv[1:])
     # A wrong word must be found before there is a run.
     settings.policy(provider, options)
     settings.clocks(options)
@@ -82,7 +89,7 @@ def _parser(provider: Provider, build: Callable[..., Call]) -> argparse.Argument
     for name, parameter in _parameters(build).items():
         note = told.get(name, "")
         parser.add_argument(
-            _flag(name),
+            arguments.flag(name),
             dest=_destination(name),
             metavar="JSON" if _is_json(parameter.annotation) else "VALUE",
             required=parameter.default is parameter.empty,
@@ -117,16 +124,12 @@ def _call_arguments(build: Callable[..., Call], options: argparse.Namespace) -> 
     for name, parameter in _parameters(build).items():
         value = getattr(options, _destination(name))
         if value is not None:
-            given[name] = _json(_flag(name), value) if _is_json(parameter.annotation) else value
+            given[name] = _json(arguments.flag(name), value) if _is_json(parameter.annotation) else value
     return given
 
 
 def _parameters(build: Callable[..., Call]) -> dict[str, inspect.Parameter]:
     return dict(inspect.signature(build, eval_str=True).parameters)
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
 
 
 def _destination(name: str) -> str:

@@ -20,9 +20,10 @@ from runops.core.errors import (
     TransientError,
     UnknownStateError,
 )
-from runops.core.policy import DEFAULT_VERDICTS, NYX_AUDIT, NYX_GATE, OutcomePolicy, Verdict
+from runops.core.policy import DEFAULT_VERDICTS, OutcomePolicy, Verdict
 from runops.core.provider import Call, Provider
 from runops.core.providers import PROVIDERS, find
+from runops.core.providers.nyx import NYX_AUDIT, NYX_GATE
 from runops.core.run import Outcome, Phase, Progress, RunRef, RunResult, RunSnapshot
 from runops.core.states import StateTable
 

@@ -39,12 +39,6 @@ DEFAULT_VERDICTS: Mapping[Outcome, Verdict] = MappingProxyType(
 SOFTENED = frozenset({Outcome.FAILED, Outcome.CANCELLED, Outcome.TIMED_OUT})
 """The outcomes that ``soft_fail=True`` turns into a skip."""
 
-NYX_AUDIT: Mapping[str, str] = MappingProxyType({"succeeded": "succeed", "exhausted": "skip"})
-"""Nyx read as an audit: a finding is what was sought."""
-
-NYX_GATE: Mapping[str, str] = MappingProxyType({"succeeded": "fail", "exhausted": "succeed"})
-"""Nyx read as a release gate: a vulnerability found stops the release, an empty search lets it pass."""
-
 
 @dataclass(frozen=True)
 class OutcomePolicy:

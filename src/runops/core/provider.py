@@ -316,6 +316,8 @@ class Submission:
             it is. None where the provider shows no text of ours.
         account: The keys that lead, in the answer of the provider's ``probe``, to the account that runs are started
             as; empty where that cannot be asked. :meth:`RunBody.started_by` is compared with it.
+        turned_away: Status and code of the answers by which the provider says that it has not begun with a request:
+            then none was started, and it is sent again. 429 is one of them always.
     """
 
     build: Callable[..., Call]
@@ -323,6 +325,7 @@ class Submission:
     one_at_a_time: bool = False
     mark: str | None = None
     account: tuple[str, ...] = ()
+    turned_away: tuple[tuple[int, str], ...] = ()
 
     def __post_init__(self) -> None:
         complete.keys("Submission", "run_id", self.run_id)

@@ -6,7 +6,7 @@ import json
 import socket
 import ssl
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Collection, Generator, Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, cast
@@ -36,10 +36,9 @@ LONGEST_HELD = 900.0
 
 LARGEST_ERROR = 100_000
 """Bytes up to which the body of an error is read: its message must not hold an event loop."""
+
 TRANSIENT_STATUSES = frozenset({408, 425, 429})
 RATE_LIMITED = 429
-AUTH_UNAVAILABLE = "auth_unavailable"
-"""Nexio's 503 that talks about auth and is none (docs.usenexio.com, authentication)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,16 +236,21 @@ def asked_pause(answer: Answer, *, now: float | None = None) -> float | None:
     return None if asked is None else min(max(asked, 0.0), LONGEST_HELD)
 
 
-def submit_may_repeat(error: AnswerError) -> bool:
-    """Whether a POST that starts a run surely started none: nothing was sent, or it was turned away unread."""
+def submit_may_repeat(error: AnswerError, turned_away: Collection[tuple[int, str]] = ()) -> bool:
+    """Whether a request that starts a run surely started none: nothing was sent, or it was turned away unread.
+
+    Args:
+        error: The failure.
+        turned_away: What the provider declares, see ``Submission.turned_away``.
+    """
     if isinstance(error, ConnectionFailed):
         return True
-    return error.status == RATE_LIMITED or (error.status == 503 and error.code == AUTH_UNAVAILABLE)
+    return error.status == RATE_LIMITED or (error.status, error.code) in turned_away
 
 
-def submit_is_uncertain(error: AnswerError) -> bool:
-    """Whether a run may exist although the answer to its POST is lost."""
-    return isinstance(error, TransientError) and not submit_may_repeat(error)
+def submit_is_uncertain(error: AnswerError, turned_away: Collection[tuple[int, str]] = ()) -> bool:
+    """Whether a run may exist although the answer to its submit is lost; arguments as in :func:`submit_may_repeat`."""
+    return isinstance(error, TransientError) and not submit_may_repeat(error, turned_away)
 
 
 def may_pass(error: FinalError) -> bool:

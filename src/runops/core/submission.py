@@ -165,7 +165,7 @@ def submit(
             except ConflictError as conflict:
                 return (yield from _in_the_way(search, conflict, grace if sent_again else None))
             except AnswerError as failure:
-                if not submit_is_uncertain(failure):
+                if not submit_is_uncertain(failure, turned_away(provider)):
                     raise
                 error = failure
                 if grace:
@@ -235,10 +235,15 @@ def _post(provider: Provider, call: Call) -> Flow[bytes]:
         except AnswerError as error:
             now: float = yield Time()
             pause = pause_after(error, attempt)
-            if not submit_may_repeat(error) or now + pause - began > SUBMIT_PATIENCE:
+            if not submit_may_repeat(error, turned_away(provider)) or now + pause - began > SUBMIT_PATIENCE:
                 raise
             logger.info("Nothing was submitted to %s: %s The next try is in %.1f s.", provider.title, error, pause)
             yield Sleep(pause)
+
+
+def turned_away(provider: Provider) -> tuple[tuple[int, str], ...]:
+    """The answers by which a provider says that it has not begun with a submit; see ``Submission.turned_away``."""
+    return provider.submit.turned_away if provider.submit else ()
 
 
 def _in_the_way(search: _Search, error: ConflictError, grace: float | None) -> Flow[RunRef]:

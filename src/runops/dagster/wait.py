@@ -444,7 +444,7 @@ class _Wait:
                 grace=0.0,
                 resubmit=again,
             )
-            return client.drive(_noting_what_is_sure(flow, held))
+            return client.drive(_noting_what_is_sure(flow, held, submission.turned_away(self.provider)))
         except (AnswerError, dg.Failure, *INTERRUPTS) as error:
             # A lost answer is another error: these tell that no run was started by this POST. Of an earlier one that
             # is lost, only a refusal that comes after the look for it tells the same.
@@ -627,7 +627,9 @@ def _pauses_of_a_cancel() -> Callable[[float], None]:
     return sleep
 
 
-def _noting_what_is_sure(flow: Flow[RunRef], held: HeldInterrupts) -> Flow[RunRef]:
+def _noting_what_is_sure(
+    flow: Flow[RunRef], held: HeldInterrupts, turned_away: tuple[tuple[int, str], ...]
+) -> Flow[RunRef]:
     """The same flow; an interrupt may break its pauses as long as every answer proves that no run was started."""
     step = partial(flow.send, None)
     while True:
@@ -639,7 +641,7 @@ def _noting_what_is_sure(flow: Flow[RunRef], held: HeldInterrupts) -> Flow[RunRe
         try:
             reply = yield effect
         except AnswerError as error:
-            held.may_break = held.may_break and (not posted or submit_may_repeat(error))
+            held.may_break = held.may_break and (not posted or submit_may_repeat(error, turned_away))
             step = partial(flow.throw, error)
         else:
             held.may_break = held.may_break and not posted

@@ -96,7 +96,8 @@ NEXIO = Provider(
         }
     ),
     status=Route("GET", "/api/v1/runs/{run_id}"),
-    submit=Submission(submit, run_id=("run_id",)),
+    # A 503 that talks about auth and is none: the key could not be checked (docs.usenexio.com, authentication).
+    submit=Submission(submit, run_id=("run_id",), turned_away=((503, "auth_unavailable"),)),
     # There is no route that only checks a key: a run id that cannot exist is answered 404 with a good one.
     probe=Route("GET", "/api/v1/runs/00000000-0000-0000-0000-000000000000"),
     probe_absent=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import Field
@@ -29,6 +30,13 @@ from runops.core.states import Row, StateTable
 SEVERITIES = ("low", "medium", "high", "critical")
 RESULT_GRACE = 60.0
 """Seconds for which a completed run without a result is read again."""
+
+
+NYX_AUDIT: Mapping[str, str] = MappingProxyType({"succeeded": "succeed", "exhausted": "skip"})
+"""Nyx read as an audit: a finding is what was sought."""
+
+NYX_GATE: Mapping[str, str] = MappingProxyType({"succeeded": "fail", "exhausted": "succeed"})
+"""Nyx read as a release gate: a vulnerability found stops the release, an empty search lets it pass."""
 
 
 class NyxRun(RunBody):
