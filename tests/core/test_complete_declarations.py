@@ -253,8 +253,13 @@ class Misspelled(RunBody):
     DETAILS = ("stadium",)
 
 
-def positional(recipe: str) -> Call:
-    """Takes its argument by place too."""
+def positional(recipe: str, /) -> Call:
+    """Takes its argument by place only."""
+    return Call("plain", recipe)
+
+
+def by_place_or_name(recipe: str) -> Call:
+    """Takes its argument in either way."""
     return Call("plain", recipe)
 
 
@@ -288,6 +293,7 @@ ALL = Route("GET", "/v2/jobs")
         (lambda: declared(body=Shown, submit=Submission(start, ("id",), mark="stage")), None),
         (lambda: Submission(start, mistaken("job_id")), r"run_id='job_id' is not a tuple.*write run_id=\('job_id',\)"),
         (lambda: Submission(start, ()), "run_id='.*' is not a tuple"),
+        (lambda: Submission(by_place_or_name, ("id",)), None),
         (lambda: Submission(positional, ("id",)), "takes 'recipe', which cannot be given"),
         (lambda: AuthScheme("X Key"), "header='X Key' is not the name of a header"),
         (lambda: AuthScheme("X-Key\n"), "header="),

@@ -224,4 +224,4 @@ class TestInstalledAlone:
             "info = found.load()()\nprint(info['package-name'], len(info['connection-types']))"
         )
         done = run(install("airflow") / "python", "-c", code, cwd=tmp_path)
-        assert done.stdout.split() == ["runops", "5"], done.stderr
+        assert done.stdout.split() == ["runops", "6"], done.stderr

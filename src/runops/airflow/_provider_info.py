@@ -89,6 +89,31 @@ def _connection_type(name: str) -> dict:
     }
 
 
+def _connection_type_of_others() -> dict:
+    """The connection of a provider from elsewhere, which its extra names."""
+    named = {
+        "label": "Provider",
+        "description": "The name or import path of its declaration, such as acme_runs:ACME.",
+        "schema": {"type": ["string", "null"]},
+    }
+    return {
+        "connection-type": "runops",
+        "hook-class-name": "runops.airflow.hook.RunHook",
+        "hook-name": "runops",
+        "ui-field-behaviour": {
+            "hidden-fields": ["login", "schema"],
+            "relabeling": {"password": "API key", "host": "Base URL"},
+            "placeholders": {
+                "password": "The API key or token of the service",
+                "host": "Leave empty for the public API",
+                "port": "443, or Test fails on Airflow 3.3.1 and 3.3.2",
+                "extra": '{"provider": "acme_runs:ACME"}',
+            },
+        },
+        "conn-fields": {"provider": named, **_COMMON_FIELDS},
+    }
+
+
 def _modules(*modules: str) -> list:
     return [{"integration-name": "runops", "python-modules": [f"runops.airflow.{module}" for module in modules]}]
 
@@ -113,7 +138,7 @@ def get_provider_info() -> dict:
         "sensors": _modules("sensor", "discovery", *_TITLES),
         "hooks": _modules("hook", *_TITLES),
         "triggers": _modules("trigger", "watcher"),
-        "connection-types": [_connection_type(name) for name in _TITLES],
+        "connection-types": [*(_connection_type(name) for name in _TITLES), _connection_type_of_others()],
         "extra-links": [
             "runops.airflow.link.RunLink",
             *(f"runops.airflow.link.{title.capitalize()}RunLink" for title in _TITLES.values()),

@@ -16,11 +16,13 @@ from runops.airflow import exceptions
 from runops.airflow._compat import AirflowNotFoundException, connection_of
 from runops.airflow.bounds import AIRFLOW_SECONDS, within
 from runops.airflow.exceptions import in_airflow_terms
-from runops.core import AnswerError, AsyncRunClient, AuthError, Provider, RunClient, find
+from runops.core import PROVIDERS, AnswerError, AsyncRunClient, AuthError, Provider, RunClient, find
 from runops.core.errors import ConfigurationError
 from runops.core.secret import Secret
 
 SCHEMES = ("http", "https")
+PROVIDER_EXTRA = "provider"
+"""The key of the extra that names the provider of a connection of type ``runops``."""
 CLIENT_EXTRAS = ("request_timeout", "requests_per_minute", "max_response_bytes")
 
 
@@ -33,8 +35,11 @@ class RunHook(BaseHook):
     ``mark_runs`` (true; false sends texts without our mark, so that a run whose submit was not answered cannot be
     proven to be ours) and the provider's own options, such as ``workspace_id``.
 
+    A provider from elsewhere has the connection type ``runops``; its extra names the provider, such as
+    ``{"provider": "acme_runs:ACME"}``.
+
     :param conn_id: The connection; ``<provider>_default`` if not given.
-    :param provider: A shipped provider's name, or ``"package.module:NAME"``.
+    :param provider: A provider's name, or ``"package.module:NAME"``. If not given, the connection's extra says it.
     """
 
     conn_name_attr: ClassVar[str] = "conn_id"
@@ -42,10 +47,26 @@ class RunHook(BaseHook):
     conn_type: ClassVar[str] = "runops"
     hook_name: ClassVar[str] = "runops"
 
-    def __init__(self, conn_id: str | None = None, *, provider: str, logger_name: str | None = None) -> None:
+    def __init__(
+        self, conn_id: str | None = None, *, provider: str | None = None, logger_name: str | None = None
+    ) -> None:
         super().__init__(logger_name=logger_name)
-        self.provider = find(provider)
-        self.conn_id = conn_id or f"{self.provider.name}_default"
+        self._declared = None if provider is None else find(provider)
+        self.conn_id = conn_id or (f"{self._declared.name}_default" if self._declared else self.default_conn_name)
+
+    @property
+    def provider(self) -> Provider:
+        """The provider's declaration.
+
+        :raises AuthError: The connection is missing, where it has to name the provider.
+        :raises ConfigurationError: It names none, or one that cannot be found.
+        """
+        if self._declared is None:
+            try:
+                self._declared = named_provider(_Fields.of(self.get_connection(self.conn_id)))
+            except AirflowNotFoundException:
+                raise self._missing() from None
+        return self._declared
 
     def get_conn(self) -> RunClient:
         """As :meth:`client`."""
@@ -67,13 +88,16 @@ class RunHook(BaseHook):
         :raises TriggerCrashed: Airflow did not give the connection in time.
         """
         with in_airflow_terms():
-            return AsyncRunClient(self.provider, **{**await self._read_settings(), **settings})
+            settings = {**await self._read_settings(), **settings}
+            return AsyncRunClient(self.provider, **settings)
 
     def test_connection(self) -> tuple[bool, str]:
         """Make a harmless read that only a good key gets through; what Airflow's Test button calls."""
-        title = self.provider.title
         try:
+            title = self.provider.title
             client = self.client()
+        except ConfigurationError as error:
+            return False, str(error)
         except exceptions.AirflowException as error:
             return False, str(error)
         try:
@@ -97,7 +121,7 @@ class RunHook(BaseHook):
     @cached_property
     def _settings(self) -> dict[str, Any]:
         try:
-            settings = client_settings(self.provider, self.get_connection(self.conn_id))
+            settings = self._settings_of(self.get_connection(self.conn_id))
         except AirflowNotFoundException:
             raise self._missing() from None
         # Airflow masks the password as it is stored; this is it as it is sent, without a line break at its end.
@@ -107,14 +131,27 @@ class RunHook(BaseHook):
     async def _read_settings(self) -> dict[str, Any]:
         try:
             what = f"the connection {self.conn_id!r}"
-            return client_settings(self.provider, await within(AIRFLOW_SECONDS, what, connection_of(self.conn_id)))
+            return self._settings_of(await within(AIRFLOW_SECONDS, what, connection_of(self.conn_id)))
         except AirflowNotFoundException:
             raise self._missing() from None
 
+    def _settings_of(self, connection: Any) -> dict[str, Any]:
+        # As in client_settings, no frame keeps Airflow's own object.
+        connection = _Fields.of(connection)
+        if self._declared is None:
+            self._declared = named_provider(connection)
+        return client_settings(self._declared, connection)
+
     def _missing(self) -> exceptions.AuthError:
+        if self._declared is None:
+            kind, title = f"{self.conn_type}, whose extra names the provider,", "its service"
+        elif self._declared.name in PROVIDERS:
+            kind, title = self._declared.name, self._declared.title
+        else:
+            kind, title = self.conn_type, self._declared.title
         return exceptions.AuthError(
-            f"There is no connection {self.conn_id!r}: create one of type {self.provider.name} with the API key of "
-            f"{self.provider.title} as its password."
+            f"There is no connection {self.conn_id!r}: create one of type {kind} with the API key of {title} as its "
+            "password."
         )
 
 
@@ -132,12 +169,28 @@ class _Fields:
     @classmethod
     def of(cls, connection: Any) -> Self:
         """The fields of an Airflow connection."""
+        if isinstance(connection, cls):
+            return connection
         names = ("host", "schema", "port", "extra")
         return cls(
             conn_id=connection.conn_id,
             password=Secret(connection.password),
             **{name: getattr(connection, name, None) for name in names},
         )
+
+
+def named_provider(connection: _Fields) -> Provider:
+    """The provider that a connection of type ``runops`` names in its extra.
+
+    :raises ConfigurationError: It names none, or one that cannot be found.
+    """
+    origin = f"connection {connection.conn_id!r}"
+    named = _text(_extra(connection, origin).get(PROVIDER_EXTRA))
+    if named is None:
+        raise ConfigurationError(
+            f'The extra of {origin} names no provider: write {{"provider": "package.module:NAME"}}, or its name.'
+        )
+    return find(named)
 
 
 def client_settings(provider: Provider, connection: Any) -> dict[str, Any]:
@@ -153,6 +206,12 @@ def client_settings(provider: Provider, connection: Any) -> dict[str, Any]:
     if not token:
         raise exceptions.AuthError(f"The {origin} has no password: put the API key or token of {provider.title} there.")
     extra = _extra(connection, origin)
+    named = _text(extra.get(PROVIDER_EXTRA))
+    if named is not None and find(named).name != provider.name:
+        raise ConfigurationError(
+            f"The extra of {origin} names the provider {named!r}, but the task is for {provider.title}: use another "
+            "connection, or take it out."
+        )
     settings: dict[str, Any] = {
         "token": token,
         "base_url": base_url(connection),

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
+from functools import cache
 from typing import Any, ClassVar, Literal
+
+from airflow.sdk import BaseOperator
 
 from runops.airflow._compat import AirflowException, conf
 from runops.airflow.exceptions import in_airflow_terms
@@ -18,6 +22,7 @@ from runops.airflow.trigger import OVER, LostSubmit, read_found, says_lost, stat
 from runops.airflow.waiting import LOOK_SECONDS, RunWaiting
 from runops.core import (
     AnswerError,
+    ConfigurationError,
     NotSupported,
     Outcome,
     Phase,
@@ -33,6 +38,7 @@ from runops.core import (
 from runops.core.arguments import one_of, seconds
 from runops.core.policy import retry_may_submit
 from runops.core.provider import Call
+from runops.core.registry import nearest
 from runops.core.submission import SUBMIT_GRACE, Intent
 from runops.core.watch import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT, Patience
 
@@ -145,9 +151,27 @@ class RunOperator(RunWaiting):
         if service.submit is None:
             raise NotSupported(f"{service.title} documents no way to start a run: wait for its runs with a sensor.")
         service.policy(on_outcome)
+        self._check_arguments(service.submit.arguments)
         one_of("on_clear", on_clear, ("submit", "reattach"))
         seconds("submit_grace", submit_grace)
         self._clocks(deadline=0.0)
+
+    def _check_arguments(self, takes: Collection[str]) -> None:
+        """Refuse what no template mends: a submit's argument that Airflow takes for its own, or one that it lacks."""
+        title = self.service.title
+        clash = sorted(set(takes) & _names_of_ours())
+        if clash:
+            raise ConfigurationError(
+                f"A submit to {title} takes {clash[0]!r}, which is an argument of Airflow's operators or of RunOperator"
+                " too: it would go there without a word. Give it another name in the provider's declaration."
+            )
+        given = self.arguments if isinstance(self.arguments, Mapping) else {}
+        unknown = [name for name in (*given, *self.call_fields) if name not in takes]
+        if unknown:
+            raise ConfigurationError(
+                f"arguments={unknown[0]!r} is none that a submit to {title} takes: {', '.join(takes)}."
+                f"{nearest(unknown[0], takes)}"
+            )
 
     def execute(self, context: Any) -> RunResult:
         """Start the run, or find the one that an earlier try started, and wait.
@@ -444,6 +468,14 @@ class RunOperator(RunWaiting):
         # Any other state is Airflow's own doing: a scheduler that gave the worker up sends the task through none,
         # scheduled, queued or up_for_retry, and the next try wants its run back.
         return state in OVER or (state == CLEARED and self.on_clear == "submit")
+
+
+@cache
+def _names_of_ours() -> frozenset[str]:
+    """What Airflow and the operator take by name, which a submit's argument cannot be called."""
+    classes = (BaseOperator, RunOperator)
+    named = {name for each in classes for name in inspect.signature(each.__init__).parameters}
+    return frozenset(named) - {"self", "args", "kwargs"} | {"context", "task"}
 
 
 def identity_of(context: Mapping[str, Any]) -> str:

@@ -331,13 +331,13 @@ class Submission:
         complete.keys("Submission", "run_id", self.run_id)
         complete.keys("Submission", "account", self.account, empty=True)
         for name, parameter in inspect.signature(self.build).parameters.items():
-            if name == "self" or parameter.kind is not parameter.KEYWORD_ONLY:
+            if name == "self" or parameter.kind not in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD):
                 raise complete.wrong(
                     "Submission",
                     "build",
-                    self.build.__name__,
-                    f"takes {name!r}, which cannot be given by that name alone",
-                    "let it take arguments by name only: def submit(*, ...), none of them called self",
+                    getattr(self.build, "__name__", self.build),
+                    f"takes {name!r}, which cannot be given by that name",
+                    "name each argument, none of them self: def submit(*, ...)",
                 )
 
     @property
