@@ -48,12 +48,12 @@ def start(*, plant: str, amount: int = 1) -> Call:
         plant: The plant.
         amount: How many.
     """
-    return Call("acme", JOBS.fill({"plant": plant}), {"amount": int(amount)}, family={"plant": plant})
+    return Call("acme_plants", JOBS.fill({"plant": plant}), {"amount": int(amount)}, family={"plant": plant})
 
 
 JOBS = Route("POST", "/v3/plants/{plant}/jobs")
 ACME = Provider(
-    name="acme",
+    name="acme_plants",
     title="Acme",
     docs="https://docs.acme.test",
     base_url="https://api.acme.test",
@@ -178,7 +178,7 @@ def acme(monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     service.root = f"http://127.0.0.1:{server.server_port}"
     monkeypatch.setenv("ACME_KEY", KEY)
-    monkeypatch.setenv("ACME_BASE_URL", service.root)
+    monkeypatch.setenv("ACME_PLANTS_BASE_URL", service.root)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield service
@@ -228,7 +228,7 @@ def test_the_asyncio_client_submits_waits_cancels_and_lists(acme: Service) -> No
 def test_the_command_line_finds_it_by_its_import_path(acme: Service, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["submit", ME, "--plant", "north", "--amount", "3", "--wait", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["state"] == "DONE"
-    assert main(["get", "acme", "J-1", "--json"]) == 0
+    assert main(["get", "acme_plants", "J-1", "--json"]) == 0
     assert main(["cancel", ME, "J-1"]) == 0
     assert main(["watch", ME, "J-1"]) == 1
     assert main(["states", ME]) == 0
@@ -240,32 +240,34 @@ def test_the_command_line_finds_it_by_its_import_path(acme: Service, capsys: pyt
 def test_an_operator_of_airflow_runs_it_over_a_connection_of_type_runops(
     host: Any, connect: Any, acme: Service
 ) -> None:
-    connect("acme_default", "runops", host=acme.root, password=KEY, extra={"provider": ME})
+    connect("acme_plants_default", "runops", host=acme.root, password=KEY, extra={"provider": ME})
     task = RunOperator(task_id="job", provider=ME, arguments={"plant": "north"})
     result = host.run(task).result
-    assert (result["provider"], result["state"], result["verdict"]) == ("acme", "DONE", "succeed")
+    assert (result["provider"], result["state"], result["verdict"]) == ("acme_plants", "DONE", "succeed")
     acme.script = ("ACTIVE", "BROKEN")
-    assert isinstance(host.run(RunOperator(task_id="job", provider="acme", arguments={"plant": "n"})).error, RunFailed)
+    assert isinstance(
+        host.run(RunOperator(task_id="job", provider="acme_plants", arguments={"plant": "n"})).error, RunFailed
+    )
 
 
 def test_a_deferred_operator_waits_for_it_in_the_triggerer(host: Any, connect: Any, acme: Service) -> None:
-    connect("acme_default", "runops", host=acme.root, password=KEY, extra={"provider": ME})
-    acme.script = (*["ACTIVE"] * 600, "DONE")
-    task = RunOperator(task_id="job", provider=ME, arguments={"plant": "north"}, deferrable=True)
+    connect("acme_plants_default", "runops", host=acme.root, password=KEY, extra={"provider": ME})
+    acme.script = (*["ACTIVE"] * 8, "DONE")
+    task = RunOperator(task_id="job", provider=ME, arguments={"plant": "north"}, poll_interval=5, deferrable=True)
     ended = host.run(task)
     assert ended.deferrals
     assert ended.result["state"] == "DONE"
 
 
 def test_the_connection_names_its_provider(connect: Any, acme: Service) -> None:
-    connect("acme_default", "runops", host=acme.root, password=KEY, extra={"provider": ME})
-    assert RunHook("acme_default").provider is ACME
-    assert RunHook("acme_default").test_connection() == (True, "Acme accepts the key.")
+    connect("acme_plants_default", "runops", host=acme.root, password=KEY, extra={"provider": ME})
+    assert RunHook("acme_plants_default").provider is ACME
+    assert RunHook("acme_plants_default").test_connection() == (True, "Acme accepts the key.")
     connect("nobody", "runops", host=acme.root, password=KEY)
     good, told = RunHook("nobody").test_connection()
     assert (good, "names no provider" in told) == (False, True)
     with pytest.raises(Refused, match=r"names the provider .*ACME.*, but the task is for Nexio"):
-        RunHook("acme_default", provider="nexio").client()
+        RunHook("acme_plants_default", provider="nexio").client()
 
 
 @pytest.mark.parametrize(("provider", "kind"), [(ME, "runops"), ("nexio", "nexio")])

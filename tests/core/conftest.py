@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import settings
 
-from runops.core import AsyncRunClient, Provider, RunClient, RunRef, connections, find
+from runops.core import AsyncRunClient, Provider, RunClient, RunRef, connections, find, registry
 from runops.emulator.server import Server, running
 from runops.emulator.store import Emulator
 
@@ -130,6 +130,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if isinstance(item, pytest.Function) and "served" in item.fixturenames:
             item.add_marker(pytest.mark.http)
+
+
+@pytest.fixture(autouse=True)
+def declarations_of_one_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test declares is found by its name in that test only."""
+    monkeypatch.setattr(registry, "_made", dict(registry._made))
 
 
 @pytest.fixture(scope="session")
