@@ -418,16 +418,25 @@ def test_a_conflict_says_what_is_active_and_starts_nothing(
     assert submitted(runs) == []
 
 
-@pytest.mark.parametrize("provider", SUBMITTERS)
+TURNED_AWAY: dict[str, dict[str, Any]] = {
+    "429": {"status": 429},
+    "429_retry_after": {"status": 429, "retry_after": 20},
+    "auth_unavailable": {"status": 503, "body": {"code": "auth_unavailable", "message": "try later"}},
+    "auth_unavailable_older_shape": {
+        "status": 503,
+        "body": {"error": {"code": "auth_unavailable", "message": "try later"}},
+    },
+}
+
+
 @pytest.mark.parametrize(
-    "turned_away",
+    ("provider", "turned_away"),
     [
-        {"status": 429},
-        {"status": 429, "retry_after": 20},
-        {"status": 503, "body": {"code": "auth_unavailable", "message": "try later"}},
-        {"status": 503, "body": {"error": {"code": "auth_unavailable", "message": "try later"}}},
+        # Only Nexio documents what its 503 means; elsewhere a run may have begun.
+        pytest.param(provider, answer, id=f"{name}-{provider}")
+        for name, answer in TURNED_AWAY.items()
+        for provider in (("nexio",) if answer["status"] == 503 else SUBMITTERS)
     ],
-    ids=["429", "429_retry_after", "auth_unavailable", "auth_unavailable_older_shape"],
 )
 def test_a_submit_that_was_turned_away_unread_is_repeated(
     runs_of: Callable[..., Any], call_of: Callable[..., Any], provider: str, turned_away: dict[str, Any]
@@ -437,6 +446,19 @@ def test_a_submit_that_was_turned_away_unread_is_repeated(
     ref = runs("submit", call_of(provider))
     assert [ref.run_id] == submitted(runs)
     assert len(posts(runs)) == 3
+
+
+@pytest.mark.parametrize("provider", ["onepin", "b3os"])
+def test_a_503_that_the_provider_does_not_document_may_have_started_a_run(
+    runs_of: Callable[..., Any], call_of: Callable[..., Any], provider: str
+) -> None:
+    runs = runs_of(provider)
+    runs.emulator.add_fault(
+        kind="status", provider=provider, action="submit", count=1, **TURNED_AWAY["auth_unavailable"]
+    )
+    with pytest.raises(SubmitUncertainError, match="auth_unavailable"):
+        runs("submit", call_of(provider))
+    assert len(posts(runs)) == 1
 
 
 def test_a_submit_that_is_turned_away_for_long_gives_up_in_minutes(
