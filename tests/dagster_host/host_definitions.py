@@ -118,6 +118,8 @@ def jobs_of(provider: str, *, retries: int) -> list[dg.JobDefinition]:
         resource_key=provider,
         call=submission(provider),
         poll_interval=0.2,
+        # The look for a lost run is to end while a test waits for it.
+        submit_grace=15,
         config_schema={"parent": str},
         retry_policy=dg.RetryPolicy(max_retries=retries) if retries else None,
     )
