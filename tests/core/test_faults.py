@@ -9,7 +9,7 @@ import json
 import logging
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -152,6 +152,20 @@ def test_a_reset_time_sent_with_an_error_that_is_no_rate_limit_asks_for_nothing(
     runs.emulator.add_fault(kind="status", status=500, headers=later, provider="nexio")
     assert runs("wait", ref).outcome is Outcome.SUCCEEDED
     assert runs.clock.passed < 120
+
+
+@pytest.mark.parametrize("method", ["get", "cancel", "fetch_result", "submit"])
+def test_single_calls_of_either_client_keep_the_limit_that_was_set(
+    runs_of: Callable[..., Any], calls: Mapping[str, dict[str, Any]], method: str
+) -> None:
+    runs = runs_of("b3os", requests_per_minute=60)
+    run = runs.made(script="forever")
+    argument = runs.provider.call(**calls["b3os"]) if method == "submit" else run
+    with runs.new():  # the limit is that of the key, for as long as one client has it
+        for _ in range(4):
+            runs(method, argument)
+    assert len(runs.requests()) >= 4
+    assert runs.clock.passed == pytest.approx(len(runs.requests()) - 1, abs=0.01)
 
 
 def test_a_clock_that_is_set_back_does_not_stop_the_reads(runs_of: Callable[..., Any]) -> None:
