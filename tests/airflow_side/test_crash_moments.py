@@ -132,6 +132,18 @@ def test_killed_before_its_record_a_try_is_found_by_the_list_or_uncertain(
         assert now == alive
 
 
+@pytest.mark.parametrize("moment", BEFORE_THE_RECORD)
+def test_killed_before_its_record_a_try_without_a_mark_sends_nothing_more_and_takes_nobody_elses_run(
+    host: Any, made: Any, moment: str
+) -> None:
+    task, context = made(MARKED, deferrable=True, mark_runs=False), host.context()
+    killed_at(BEFORE_THE_RECORD[moment], task, context, host)
+    alive = [run["run_id"] for run in host.emulator.runs(provider=MARKED)]
+    assert type(host.run(task, context).error) is SubmitUncertainError
+    assert [run["run_id"] for run in host.emulator.runs(provider=MARKED)] == alive
+    assert host.emulator.requests(action="cancel") == []
+
+
 @pytest.mark.parametrize("provider", PROVIDERS)
 @pytest.mark.parametrize("moment", AFTER_THE_RECORD)
 def test_killed_after_its_record_a_try_is_taken_up(host: Any, made: Any, provider: str, moment: str) -> None:

@@ -140,6 +140,14 @@ def test_a_run_whose_record_was_lost_and_that_cannot_be_told_ends_uncertain(
 
 
 @pytest.mark.usefixtures("lost_record")
+def test_a_run_whose_record_was_lost_and_that_bears_no_mark_ends_uncertain(service: Callable[[str], Any]) -> None:
+    runs = service("nyx")
+    ended = runs.materialize(asset_of("nyx", mark_runs=False))
+    assert ended.failure.metadata["runops/error"].value == "SubmitUncertainError"
+    assert (runs.submits, runs.cancels) == (1, 0)
+
+
+@pytest.mark.usefixtures("lost_record")
 @pytest.mark.parametrize("provider", ["b3os", "onepin"])
 def test_the_only_candidate_is_taken_where_the_user_says_so(service: Callable[[str], Any], provider: str) -> None:
     runs = service(provider)
