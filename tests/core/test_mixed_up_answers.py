@@ -48,6 +48,7 @@ ENDS = {
     "nekt": {"success": "succeeded", "failed": "failed", "canceled": "cancelled"},
 }
 ACTIVE = {"nexio": "processing", "nyx": "running", "onepin": "running", "b3os": "waiting", "nekt": "queued"}
+ONE_FORK = threading.Lock()
 LOOKS = 6
 """Reads of a run until it is over, at the least on average."""
 
@@ -211,7 +212,8 @@ def forked(way: Way, url: str, runs: Sequence[tuple[Provider, str]]) -> Ended:
     """The same in a forked process, which must also be refused a client of ours whose connection is kept."""
     with RunClient(find("nexio"), token="k", base_url=f"{url}/nexio", sleep=lambda seconds: None) as theirs:
         reads, writes = os.pipe()
-        with warnings.catch_warnings():
+        # What a process has loaded (filelock, by way of a host) may refuse a fork while another thread forks.
+        with ONE_FORK, warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             child = os.fork()
         if child == 0:
