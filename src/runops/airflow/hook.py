@@ -88,8 +88,8 @@ class RunHook(BaseHook):
         :raises TriggerCrashed: Airflow did not give the connection in time.
         """
         with in_airflow_terms():
-            settings = {**await self._read_settings(), **settings}
-            return AsyncRunClient(self.provider, **settings)
+            # In no local of this frame: a host that was filled in wrongly may hold the key.
+            return AsyncRunClient(**{**await self._read_settings(), **settings, "provider": self.provider})
 
     def test_connection(self) -> tuple[bool, str]:
         """Make a harmless read that only a good key gets through; what Airflow's Test button calls."""

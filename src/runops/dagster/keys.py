@@ -52,5 +52,6 @@ def reveal(value: str, *, field: str) -> tuple[Secret, str]:
             f"{field} holds a stand-in for a key that this process was never given: use dg.EnvVar for the key."
         )
     key = _held.get(value) or Secret(value)
-    named = [name for name in sorted(_variables) if Secret(os.environ.get(name)) == key]
+    # A variable that is not set is not where an empty key comes from.
+    named = [name for name in sorted(_variables) if name in os.environ and Secret(os.environ[name]) == key]
     return key, f"environment variable {named[0]}" if named else field
