@@ -45,6 +45,8 @@ CLOSING_SECONDS = 0.25
 NEXT_ADDRESS_AFTER = 0.25
 """Seconds that one address of a host has before the next is tried beside it (RFC 8305)."""
 
+PART = 16_384
+"""Bytes that the parser is given at once."""
 _REPEATABLE = frozenset({"GET", "HEAD"})
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 _LEFT_TO_HTTPX: set[str] = set()
@@ -436,18 +438,9 @@ class _Connection(asyncio.Protocol):
             self._fail(not_http(self._pool.peer))
             return
         self._begun = True
-        self._unread += len(data)
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._spoilt = True
-            if not self._complete:
-                self._fail(not_http(self._pool.peer))
-                return
-        except httptools.HttpParserError:
-            self._spoilt = True
-            if not self._complete:
-                self._fail(_unreadable(self._pool.peer))
+        # In parts: within one, nobody can tell how much stood before or behind the body.
+        for start in range(0, len(data), PART):
+            if not self._feed(data[start : start + PART]):
                 return
         if self._unframed:
             # The parser would read on; httpx refuses it.
@@ -456,8 +449,26 @@ class _Connection(asyncio.Protocol):
             self._fail(too_large(self._limit))
         elif self._complete:
             self._succeed()
-        elif self._unread > LONGEST_HEAD:
+
+    def _feed(self, part: bytes) -> bool:
+        """Let the parser read on; whether the exchange may go on."""
+        self._unread += len(part)
+        try:
+            self._parser.feed_data(part)
+        except httptools.HttpParserUpgrade:
+            self._spoilt = True
+            if not self._complete:
+                self._fail(not_http(self._pool.peer))
+                return False
+        except httptools.HttpParserError:
+            self._spoilt = True
+            if not self._complete:
+                self._fail(_unreadable(self._pool.peer))
+                return False
+        if self._unread > LONGEST_HEAD and not self._complete:
             self._fail(head_too_large())
+            return False
+        return True
 
     def eof_received(self) -> None:
         if self._answer is not None and self._headed and not self._framed:
