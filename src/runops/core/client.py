@@ -88,6 +88,13 @@ class _Client:
     def _before_submit(self, call: Call, identity: str | None) -> Flow[Intent]:
         return submission.list_before_submit(self.provider, call, identity=identity, mark_runs=self._mark_runs)
 
+    def _submit_flow(
+        self, call: Call, intent: Intent, lost: bool, adopt_uncertain: bool, grace: float, resubmit: bool
+    ) -> Flow[RunRef]:
+        return submission.submit(
+            self.provider, call, intent, lost=lost, adopt_uncertain=adopt_uncertain, grace=grace, resubmit=resubmit
+        )
+
     def _patience(self, **settings: Any) -> Patience:
         return Patience.build(self.provider, now=self._clock(), **settings)
 
@@ -186,16 +193,7 @@ class RunClient(_Client):
         intent = self.list_before_submit(call, identity=identity)
         if before is not None:
             before(intent)
-        return self._drive(
-            submission.submit(
-                self.provider,
-                call,
-                intent,
-                adopt_uncertain=adopt_uncertain,
-                grace=submit_grace,
-                resubmit=resubmit,
-            )
-        )
+        return self._drive(self._submit_flow(call, intent, False, adopt_uncertain, submit_grace, resubmit))
 
     def submit_again(
         self,
@@ -219,17 +217,7 @@ class RunClient(_Client):
             SubmitUncertainError: It cannot be told.
             AnswerError: Nothing was started.
         """
-        return self._drive(
-            submission.submit(
-                self.provider,
-                call,
-                intent,
-                lost=True,
-                adopt_uncertain=adopt_uncertain,
-                grace=submit_grace,
-                resubmit=resubmit,
-            )
-        )
+        return self._drive(self._submit_flow(call, intent, True, adopt_uncertain, submit_grace, resubmit))
 
     def find_submitted(
         self,
@@ -507,16 +495,7 @@ class AsyncRunClient(_Client):
         intent = await self.list_before_submit(call, identity=identity)
         if before is not None:
             before(intent)
-        return await self._drive(
-            submission.submit(
-                self.provider,
-                call,
-                intent,
-                adopt_uncertain=adopt_uncertain,
-                grace=submit_grace,
-                resubmit=resubmit,
-            )
-        )
+        return await self._drive(self._submit_flow(call, intent, False, adopt_uncertain, submit_grace, resubmit))
 
     async def submit_again(
         self,
@@ -528,17 +507,7 @@ class AsyncRunClient(_Client):
         resubmit: bool = True,
     ) -> RunRef:
         """As :meth:`RunClient.submit_again`."""
-        return await self._drive(
-            submission.submit(
-                self.provider,
-                call,
-                intent,
-                lost=True,
-                adopt_uncertain=adopt_uncertain,
-                grace=submit_grace,
-                resubmit=resubmit,
-            )
-        )
+        return await self._drive(self._submit_flow(call, intent, True, adopt_uncertain, submit_grace, resubmit))
 
     async def find_submitted(
         self,
