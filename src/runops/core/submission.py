@@ -18,7 +18,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import secrets
-from base64 import b32encode
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self, cast
@@ -38,6 +37,7 @@ from runops.core.run import RunRef, RunSnapshot
 
 logger = logging.getLogger("runops")
 
+_CONSONANTS = "bcdfghjklmnpqrstvwxz"
 SUBMIT_GRACE = 300.0
 """Seconds for which the run of a lost answer is looked for."""
 SUBMIT_PATIENCE = 300.0
@@ -83,12 +83,22 @@ class Intent:
 def new_mark(identity: str | None = None) -> str:
     """A mark of 15 characters: seven say who submits, six are for this submit alone.
 
+    Consonants only: they spell nothing, and cannot look like a key, which would be taken out where the text is shown.
+
     Args:
         identity: What names the submitter for good, such as a task of a DAG run; None for nobody in particular.
     """
-    who = secrets.token_bytes(5) if identity is None else hashlib.sha256(identity.encode()).digest()
-    letters = b32encode(who[:5])[:7] + b32encode(secrets.token_bytes(5))[:6]
-    return f"[{letters.decode().lower()}]"
+    who = secrets.token_bytes(8) if identity is None else hashlib.sha256(identity.encode()).digest()
+    return f"[{_consonants(who, 7)}{_consonants(secrets.token_bytes(8), 6)}]"
+
+
+def _consonants(octets: bytes, count: int) -> str:
+    number = int.from_bytes(octets)
+    letters: list[str] = []
+    for _ in range(count):
+        number, rest = divmod(number, len(_CONSONANTS))
+        letters.append(_CONSONANTS[rest])
+    return "".join(letters)
 
 
 def list_before_submit(
