@@ -78,7 +78,7 @@ class Runops:
 
     def __init__(self, scenario: Scenario, urls: list[str]) -> None:
         from runops.core import AsyncRunClient, find
-        from runops.core.watch import Patience
+        from runops.core.waiting.state import WaitOptions
 
         if not scenario.lean:
             # As if it were not installed.
@@ -86,7 +86,7 @@ class Runops:
         self.scenario = scenario
         self.provider = find(scenario.provider)
         self.parents = {"workflow_id": "wf_1"} if scenario.provider == "onepin" else None
-        self.Patience = Patience
+        self.Patience = WaitOptions
         self.clients = [
             AsyncRunClient(
                 self.provider,

@@ -21,14 +21,7 @@ from typing import Any
 import dagster as dg
 
 from runops.core import NYX_GATE
-from runops.dagster import (
-    B3osResource,
-    NektResource,
-    NexioResource,
-    NyxResource,
-    OnepinResource,
-    build_run_asset,
-)
+from runops.dagster import B3osResource, NektResource, NexioResource, NyxResource, OnepinResource, build_run_asset
 
 
 def configured(context: dg.AssetExecutionContext) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import re
 import sys
 from pathlib import Path
 
-from runops.core import tables
+from runops.core.providers import tables
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 _TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from runops.airflow import B3osRunOperator, NexioRunOperator, NyxRunOperator, OnepinRunOperator
-from runops.airflow.memory import Memory
 from runops.airflow.operator import SUBMITTING, RunOperator
+from runops.airflow.task_state import TaskState
 from tests.airflow_host.bad_triggers import BreakingTrigger
 from tests.airflow_host.host import KILL_FOLDER
 
@@ -39,7 +39,7 @@ PARENTS = {
 """What the emulator calls the parent of a submitted run."""
 
 
-class _Announcing(Memory):
+class _Announcing(TaskState):
     """A memory whose task can be held between the announcement of a submit and the submit."""
 
     task: Held
@@ -78,15 +78,15 @@ class Held(RunOperator):
         mark.touch()
         return not there
 
-    def _submit(self, context: Any, client: Any, call: Any, memory: Memory, record: Any) -> Any:
+    def _submit(self, context: Any, client: Any, call: Any, memory: TaskState, record: Any) -> Any:
         self.hold(context, BEFORE)
         return super()._submit(context, client, call, memory, record)
 
-    def _remember(self, memory: Memory, ref: Any, **more: Any) -> Any:
+    def _remember(self, memory: TaskState, ref: Any, **more: Any) -> Any:
         self.hold(self._context, BETWEEN)
         return super()._remember(memory, ref, **more)
 
-    def _memory(self, context: Any) -> Memory:
+    def _memory(self, context: Any) -> TaskState:
         self._context = context
         memory = _Announcing(
             context if self.durable else {"ti": context["ti"]}, everlasting=self.on_clear == "reattach"

@@ -256,10 +256,10 @@ def emulator(served: Server, clock: Clock) -> Iterator[Emulator]:
 @pytest.fixture
 def host(emulator: Emulator, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Host:
     """Airflow's side of a task, with everything of ours on the test's clock."""
-    from runops.airflow import discovery, operator, sensor, trigger, waiting
+    from runops.airflow import discovery, operator, sensor, tasks, trigger
     from runops.airflow.hook import RunHook
 
-    for module in (discovery, operator, sensor, trigger, waiting):
+    for module in (discovery, operator, sensor, trigger, tasks):
         monkeypatch.setattr(module, "time", SimpleNamespace(time=clock))
     sleeping = SimpleNamespace(
         sleep=clock.sleep_async, timeout=asyncio.timeout, gather=asyncio.gather, create_task=asyncio.create_task

@@ -23,9 +23,9 @@ from runops.airflow.exceptions import AuthError, RunFailed
 from runops.airflow.exceptions import ConfigurationError as Refused
 from runops.cli import main
 from runops.core import AsyncRunClient, ConfigurationError, Outcome, Phase, Provider, RunClient, StateTable, find
-from runops.core.cadence import Cadence
-from runops.core.discovery import listed
-from runops.core.provider import AuthScheme, Call, Listing, Route, RunBody, Submission, Text
+from runops.core.declaration.provider import AuthScheme, Call, Listing, Route, RunBody, Submission, Text
+from runops.core.model.cadence import Cadence
+from runops.core.waiting.discovery import listed
 
 ME = f"{__name__}:ACME"
 KEY = "canary-acme-key"

@@ -75,7 +75,7 @@ def test_a_sensors_timeout_is_both_ours_and_airflows() -> None:
 
 
 def test_every_error_of_the_core_has_its_place_here() -> None:
-    from runops.core import errors
+    from runops.core.model import errors
 
     for kind in vars(errors).values():
         if not (isinstance(kind, type) and issubclass(kind, errors.RunopsError)):

@@ -148,9 +148,9 @@ async def test_airflow_trap_09_a_trigger_never_blocks_its_loop(served: Any) -> N
     served.emulator.reset()
     run_id = served.emulator.create_run("nexio", script="succeeded", seconds=0.5)
     from runops.core import find
-    from runops.core.watch import Patience
+    from runops.core.waiting.state import WaitOptions
 
-    patience = Patience.build(find("nexio"), now=datetime.now(UTC).timestamp(), timeout=30, interval=0.05)
+    patience = WaitOptions.build(find("nexio"), now=datetime.now(UTC).timestamp(), timeout=30, interval=0.05)
     waits = RunTrigger(
         provider="nexio",
         conn_id="nexio_default",
@@ -182,7 +182,7 @@ def test_airflow_trap_10_no_shared_stream_can_fail_all_its_subscribers() -> None
 
 def test_airflow_trap_11_a_task_of_our_own_in_the_triggerer_carries_no_log_context_of_another() -> None:
     """The poller's workers start in an empty context; what a trigger spawns for the process does too."""
-    from runops.core import poller
+    from runops.core.polling import poller
 
     for module in (poller, trigger):
         spawned = re.findall(r"create_task\((?:[^()]|\([^()]*\))*\)", inspect.getsource(module))

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from airflow.sdk.execution_time import task_runner
 
-from runops.airflow import settle, waiting
+from runops.airflow import tasks, verdicts
 from runops.airflow._compat import TaskDeferred
 from runops.airflow.exceptions import SubmitUncertainError
-from runops.airflow.memory import Memory
+from runops.airflow.task_state import TaskState
 from runops.core import RunClient
 
 PROVIDERS = ("nexio", "nyx", "onepin", "b3os")
@@ -49,24 +49,24 @@ def during_the_post(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def between_the_answer_and_the_record(monkeypatch: pytest.MonkeyPatch) -> None:
-    save = Memory.save
+    save = TaskState.save
 
-    def saves(self: Memory, **record: Any) -> None:
+    def saves(self: TaskState, **record: Any) -> None:
         return die() if record.get("state") == "submitted" else save(self, **record)
 
-    monkeypatch.setattr(Memory, "save", saves)
+    monkeypatch.setattr(TaskState, "save", saves)
 
 
 def before_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waiting.RunWaiting, "_await_run", die)
+    monkeypatch.setattr(tasks.RunWaiting, "_await_run", die)
 
 
 def before_the_deferral(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waiting.RunWaiting, "_defer", die)
+    monkeypatch.setattr(tasks.RunWaiting, "_defer", die)
 
 
 def during_the_resume(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settle, "publish", die)
+    monkeypatch.setattr(verdicts, "publish", die)
 
 
 BEFORE_THE_RECORD: dict[str, Callable[[pytest.MonkeyPatch], None]] = {

@@ -24,8 +24,15 @@ from datetime import UTC, datetime
 from airflow.sdk import DAG, Asset, AssetWatcher, task
 
 from runops.airflow import (
-    B3osRunOperator, NektRunSensor, NexioRunOperator, NexioRunSensor, NyxConfigSensor, NyxRunOperator,
-    OnepinRunOperator, RunFinishedTrigger, RunSensor,
+    B3osRunOperator,
+    NektRunSensor,
+    NexioRunOperator,
+    NexioRunSensor,
+    NyxConfigSensor,
+    NyxRunOperator,
+    OnepinRunOperator,
+    RunFinishedTrigger,
+    RunSensor,
 )
 from runops.core import NYX_GATE
 
@@ -108,11 +115,11 @@ def run_dag(
     dags: Mapping[str, Any], served: Any, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., dict[str, Any]]]:
     """``run_dag("modes", {...})`` runs a DAG; its task instances by task id (and map index)."""
-    from runops.airflow import waiting
+    from runops.airflow import tasks
 
-    monkeypatch.setattr(waiting, "LOOK_SECONDS", 0.1)
-    monkeypatch.setattr(waiting, "EARLIEST_SECONDS", 0.0)
-    monkeypatch.setattr(waiting, "heartbeat_seconds", lambda: 0.0)
+    monkeypatch.setattr(tasks, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(tasks, "EARLIEST_SECONDS", 0.0)
+    monkeypatch.setattr(tasks, "heartbeat_seconds", lambda: 0.0)
     served.emulator.reset()
 
     def run(dag_id: str, params: dict[str, Any], **of_the_run: Any) -> dict[str, Any]:

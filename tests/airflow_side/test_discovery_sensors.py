@@ -24,8 +24,8 @@ from runops.airflow.exceptions import (
     RunNotFound,
     SensorTimedOut,
 )
-from runops.core.errors import ConfigurationError as RefusedInDag
-from runops.core.errors import NotSupported
+from runops.core.model.errors import ConfigurationError as RefusedInDag
+from runops.core.model.errors import NotSupported
 
 WORKFLOW = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
 SENSORS: dict[str, tuple[Any, dict[str, str]]] = {
@@ -279,7 +279,7 @@ def test_without_an_earlier_success_a_search_goes_back_a_day(values: Any) -> Non
 
 @pytest.mark.parametrize("since", ["yesterday", "None", "", 7])
 def test_a_since_that_is_no_moment_is_refused_and_says_what_would_be_one(since: Any) -> None:
-    from runops.core.errors import ConfigurationError
+    from runops.core.model.errors import ConfigurationError
 
     with pytest.raises(ConfigurationError, match="ISO-8601"):
         moment_of(since, context())
@@ -301,7 +301,7 @@ def test_the_chosen_moment_is_logged_once_and_stays_over_a_retry(host: Any, caps
 def test_in_reschedule_mode_a_list_that_is_too_short_is_told_once_and_not_at_each_look(
     host: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("runops.core.discovery.MOST_PAGES", 1)
+    monkeypatch.setattr("runops.core.waiting.discovery.MOST_PAGES", 1)
     for _ in range(120):
         host.emulator.create_run("nyx", script="running", parents={"config_name": "theirs"})
     task = NyxConfigSensor(task_id="find", config_name="nightly", which="next", timeout=600, mode="reschedule")

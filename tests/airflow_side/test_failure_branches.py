@@ -16,7 +16,7 @@ import pytest
 from runops.airflow import B3osWorkflowSensor, NexioHook, OnepinWorkflowSensor, RunFinishedTrigger
 from runops.airflow._compat import AirflowTaskTimeout, TaskDeferred
 from runops.airflow.exceptions import ConfigurationError, PollingError, RunFailed, RunTimedOut
-from runops.airflow.memory import Memory
+from runops.airflow.task_state import TaskState
 
 WORKFLOW = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
 SUBMITTING = ("nexio", "nyx", "onepin", "b3os")
@@ -116,7 +116,7 @@ def test_a_failed_cancel_after_a_timeout_changes_no_outcome_and_leaves_the_run_t
     assert type(ended.error) is RunTimedOut
     assert (ended.xcoms["run"]["outcome"], ended.xcoms["run"]["ended_by"]) == ("timed_out", "timeout")
     assert capsys.readouterr().out.count("could not be cancelled and may go on") == 1
-    assert "given_up" not in (Memory(context).load() or {})
+    assert "given_up" not in (TaskState(context).load() or {})
     first = ended.xcoms["run_id"]
     context["ti"].next_try()
     ended = host.run(task, context)
@@ -140,7 +140,7 @@ def test_a_clear_that_cannot_cancel_the_run_of_before_warns_once_and_goes_on_wit
     assert ended.result["outcome"] == "succeeded"
     assert ended.result["run_id"] != before
     assert capsys.readouterr().out.count(f"b3os run {before} of before could not be cancelled and may go on") == 1
-    assert "given_up" not in (Memory(context).load() or {})
+    assert "given_up" not in (TaskState(context).load() or {})
     assert submits(host) == 2
 
 
@@ -328,7 +328,7 @@ def test_a_task_whose_record_somebody_deletes_still_ends_with_its_run(host: Any,
 
 def test_a_change_of_a_record_that_is_gone_makes_no_new_one(host: Any) -> None:
     context = host.context()
-    Memory(context).update(seen=True)
+    TaskState(context).update(seen=True)
     assert context["task_state_store"].values == {}
 
 

@@ -26,7 +26,7 @@ import airflow.jobs.triggerer_job_runner
 from runops.airflow import NexioRunSensor, RunTrigger
 from runops.airflow.exceptions import AuthError
 from runops.core import find
-from runops.core.watch import Patience
+from runops.core.waiting.state import WaitOptions
 
 in_worker, in_trigger = sys.argv[1:]
 ti = SimpleNamespace(max_tries=0, start_date=datetime.now(UTC), xcom_push=lambda key, value: None)
@@ -40,7 +40,7 @@ except AuthError:
     pass
 
 async def wait():
-    patience = Patience.build(find("nexio"), now=time.time(), timeout=30, interval=0.1).to_dict()
+    patience = WaitOptions.build(find("nexio"), now=time.time(), timeout=30, interval=0.1).to_dict()
     ref = {"provider": "nexio", "run_id": in_trigger}
     trigger = RunTrigger(provider="nexio", conn_id="nexio_default", ref=ref, patience=patience)
     return [event.payload async for event in trigger.run()]

@@ -22,10 +22,10 @@ from runops.airflow.exceptions import (
     SubmitUncertainError,
     TriggerCrashed,
 )
-from runops.airflow.memory import Memory
+from runops.airflow.task_state import TaskState
 from runops.core import NYX_GATE
-from runops.core.errors import ConfigurationError as RefusedInDag
-from runops.core.errors import NotSupported
+from runops.core.model.errors import ConfigurationError as RefusedInDag
+from runops.core.model.errors import NotSupported
 
 SUBMITTING = ("nexio", "nyx", "onepin", "b3os")
 
@@ -132,15 +132,15 @@ def test_a_try_killed_between_the_post_and_the_record_looks_for_its_run(
     host: Any, made: Any, monkeypatch: pytest.MonkeyPatch, provider: str, adopts: bool
 ) -> None:
     task, context = made(provider), host.context()
-    save = Memory.save
+    save = TaskState.save
 
-    def die_after_the_post(self: Memory, **record: Any) -> None:
+    def die_after_the_post(self: TaskState, **record: Any) -> None:
         if record["state"] == "submitted":
             raise SystemExit
         save(self, **record)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Memory, "save", die_after_the_post)
+        patch.setattr(TaskState, "save", die_after_the_post)
         with pytest.raises(SystemExit):
             task.execute(context)
     context["ti"].next_try()
@@ -269,7 +269,7 @@ def test_execution_timeout_during_the_submit_leaves_the_record_for_the_next_try(
     host.clock.on_sleep = alarm
     with pytest.raises(AirflowTaskTimeout):
         task.execute(context)
-    assert Memory(context).load()["state"] == "submitting"  # pyright: ignore[reportOptionalSubscript]
+    assert TaskState(context).load()["state"] == "submitting"  # pyright: ignore[reportOptionalSubscript]
 
 
 def test_a_crashed_trigger_does_not_hide_that_the_run_is_over(host: Any, made: Any) -> None:
@@ -316,7 +316,7 @@ def test_a_conflict_is_retryable_and_names_what_is_active(host: Any, made: Any) 
     assert type(ended.error) is ConflictError
     assert not isinstance(ended.error, AirflowFailException)
     assert active in str(ended.error)
-    assert Memory(context).load() is None
+    assert TaskState(context).load() is None
 
 
 @pytest.mark.parametrize(
@@ -335,7 +335,7 @@ def test_a_refused_submit_ends_the_task_and_leaves_no_record(
     ended = host.run(task, context)
     assert type(ended.error) is kind
     assert isinstance(ended.error, AirflowFailException) == final
-    assert Memory(context).load() is None
+    assert TaskState(context).load() is None
 
 
 def test_a_service_that_cannot_be_reached_is_retryable_and_starts_nothing(host: Any, made: Any, connect: Any) -> None:

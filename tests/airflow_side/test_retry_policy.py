@@ -9,7 +9,7 @@ import pytest
 
 import runops.airflow
 from runops.airflow import exceptions
-from runops.core.errors import ConfigurationError
+from runops.core.model.errors import ConfigurationError
 
 sdk: Any = pytest.importorskip("airflow.sdk")
 knows_policies = pytest.mark.skipif(not hasattr(sdk, "ExceptionRetryPolicy"), reason="needs Airflow 3.3 or newer")

@@ -17,7 +17,7 @@ from runops.airflow._compat import (
     TaskDeferred,
 )
 from runops.airflow.exceptions import AuthError, ConfigurationError, PollingError, RunNotFound, RunTimedOut
-from runops.core.errors import ConfigurationError as RefusedInDag
+from runops.core.model.errors import ConfigurationError as RefusedInDag
 
 PASSING = [
     {"kind": "status", "status": 500},

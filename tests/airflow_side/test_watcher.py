@@ -226,7 +226,7 @@ async def test_a_missing_connection_is_told_and_waited_for(
 async def test_more_runs_than_the_list_can_show_are_a_gap(
     start: Any, kind: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from runops.core import discovery
+    from runops.core.waiting import discovery
 
     monkeypatch.setattr(discovery, "MOST_PAGES", 1)
     store = AssetStore()

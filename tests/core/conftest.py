@@ -19,7 +19,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import settings
 
-from runops.core import AsyncRunClient, Provider, RunClient, RunRef, connections, find, registry
+from runops.core import AsyncRunClient, Provider, RunClient, RunRef, find
+from runops.core.declaration import registry
+from runops.core.transport import connections
 from runops.emulator.server import Server, running
 from runops.emulator.store import Emulator
 

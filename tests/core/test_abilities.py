@@ -17,7 +17,7 @@ from runops.core import (
     RunNotFound,
     TransientError,
 )
-from runops.core.errors import ConnectionFailed, MalformedAnswer
+from runops.core.model.errors import ConnectionFailed, MalformedAnswer
 
 PROVIDERS = ["nexio", "nyx", "onepin", "b3os", "nekt"]
 CANCELLERS = ["nyx", "onepin", "b3os", "nekt"]

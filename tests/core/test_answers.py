@@ -21,8 +21,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field, ValidationError
 
-from runops.core import PROVIDERS, errors, find
-from runops.core.errors import (
+from runops.core import PROVIDERS, find
+from runops.core.declaration.provider import Part, malformed
+from runops.core.model import errors
+from runops.core.model.errors import (
     AnswerError,
     AnswerLost,
     AuthError,
@@ -39,9 +41,10 @@ from runops.core.errors import (
     TransientError,
     UnknownStateError,
 )
-from runops.core.provider import Part, malformed
-from runops.core.redaction import LONGEST, clean, code, cut, shown
-from runops.core.retry import (
+from runops.core.model.redaction import LONGEST, clean, code, cut, shown
+from runops.core.model.run import RunRef
+from runops.core.transport.pool import Inflater, proxy_for
+from runops.core.transport.retry import (
     LARGEST_ERROR,
     Answer,
     asked_pause,
@@ -51,8 +54,6 @@ from runops.core.retry import (
     submit_is_uncertain,
     submit_may_repeat,
 )
-from runops.core.run import RunRef
-from runops.core.transport import Inflater, proxy_for
 
 NOW = datetime(2026, 4, 1, 12, 0, 0, tzinfo=UTC).timestamp()
 

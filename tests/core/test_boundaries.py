@@ -54,7 +54,7 @@ def imported(module: ast.Module) -> Iterator[str]:
 
 
 def test_there_is_something_to_check() -> None:
-    assert {"core/run.py", "core/providers/nexio.py", "cli/__init__.py"} <= set(modules())
+    assert {"core/model/run.py", "core/providers/nexio.py", "cli/__init__.py"} <= set(modules())
     assert {"processing", "completed", "waiting", "pending_events"} <= WORDS
 
 
@@ -63,12 +63,12 @@ def test_there_is_something_to_check() -> None:
 def test_a_thin_module_imports_only_its_generic_parents_and_the_core(
     side: str, generic: set[str], provider: str
 ) -> None:
-    ours = {name for name in imported(tree(f"{side}/{provider}.py")) if name.startswith("runops.")}
+    ours = {name for name in imported(tree(f"{side}/providers/{provider}.py")) if name.startswith("runops.")}
     strange = {name for name in ours if not name.startswith("runops.core")} - generic
     assert strange == set()
 
 
-@pytest.mark.parametrize("module", modules("core/providers/", "core/states.py", "emulator/"))
+@pytest.mark.parametrize("module", modules("core/providers/", "core/model/states.py", "emulator/"))
 def test_no_status_word_is_compared_outside_the_declarations(module: str) -> None:
     assert [(line, text) for line, text in compared(tree(module)) if text in WORDS] == []
 

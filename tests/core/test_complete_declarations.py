@@ -13,12 +13,12 @@ import httpx
 import pytest
 
 from runops.core import ConfigurationError, Outcome, Phase, Provider, RunClient, StateTable, find
-from runops.core.cadence import Cadence
-from runops.core.channel import Channel
-from runops.core.discovery import Listed, listed
-from runops.core.errors import MalformedAnswer, SubmitUncertainError
-from runops.core.flows import Send
-from runops.core.provider import AuthScheme, Call, Explanation, Listing, Route, RunBody, Submission, Text
+from runops.core.declaration.provider import AuthScheme, Call, Explanation, Listing, Route, RunBody, Submission, Text
+from runops.core.model.cadence import Cadence
+from runops.core.model.errors import MalformedAnswer, SubmitUncertainError
+from runops.core.transport.session import Session
+from runops.core.waiting.discovery import Listed, listed
+from runops.core.waiting.flows import Send
 
 
 def start(*, recipe: str) -> Call:
@@ -130,8 +130,8 @@ def test_two_words_that_are_one_and_a_word_that_is_none_are_refused(words: Mappi
 
 DECLARED = """
 from runops.core import Outcome, Phase, Provider, StateTable
-from runops.core.cadence import Cadence
-from runops.core.provider import Route, RunBody
+from runops.core.model.cadence import Cadence
+from runops.core.declaration.provider import Route, RunBody
 
 ONE = Provider(
     name="{name}", title="{title}", docs="https://d.test", base_url="https://a.test", version_path="", key_variable="K",
@@ -396,13 +396,13 @@ def test_any_method_is_sent_as_declared() -> None:
 def turned(listing: Listing, service: Callable[[httpx.Request], Any], base_url: str | None = None) -> Listed:
     """All that a look at a list shows, over as many pages as the declaration knows to turn."""
     plain = declared(body=Shown, listing=listing)
-    channel = Channel(plain, token="k", base_url=base_url)
+    session = Session(plain, token="k", base_url=base_url)
     flow = listed(plain, {"recipe": "r"}, since=0.0)
     effect = next(flow)
     while True:
         assert isinstance(effect, Send)
         try:
-            effect = flow.send(json.dumps(service(channel.prepare(effect.request))).encode())
+            effect = flow.send(json.dumps(service(session.prepare(effect.request))).encode())
         except StopIteration as stop:
             return stop.value
 

@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from runops.core import AsyncRunClient, ConfigurationError, PollingError, RunClient, connections, find
-from runops.core.errors import AnswerError, ConnectionFailed
+from runops.core import AsyncRunClient, ConfigurationError, PollingError, RunClient, find
+from runops.core.model.errors import AnswerError, ConnectionFailed
+from runops.core.transport import connections
 
 pytestmark = pytest.mark.http
 
@@ -49,7 +50,7 @@ def async_wait(url: str, **more: Any) -> Any:
 
 def async_wait_without_httptools(url: str, **more: Any) -> Any:
     with pytest.MonkeyPatch.context() as patch:
-        patch.delitem(sys.modules, "runops.core.http1", raising=False)
+        patch.delitem(sys.modules, "runops.core.transport.http1_pool", raising=False)
         patch.setitem(sys.modules, "httptools", None)
         return asyncio.run(_async(url, "wait", **more))
 

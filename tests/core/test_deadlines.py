@@ -13,10 +13,12 @@ from typing import Any
 import httpx
 import pytest
 
-from runops.core import AsyncRunClient, PollingError, RunClient, channel, find, network, poller
-from runops.core.connections import sync_transport
-from runops.core.errors import AnswerError, AnswerLost, ConnectionFailed, TransientError
-from runops.core.transport import send, timeouts
+from runops.core import AsyncRunClient, PollingError, RunClient, find
+from runops.core.model.errors import AnswerError, AnswerLost, ConnectionFailed, TransientError
+from runops.core.polling import poller
+from runops.core.transport import network, session
+from runops.core.transport.connections import sync_transport
+from runops.core.transport.pool import send, timeouts
 
 pytestmark = pytest.mark.http
 
@@ -296,7 +298,7 @@ def test_a_kept_connection_has_the_whole_time_again_for_each_request() -> None:
 
 @pytest.fixture
 def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (channel, poller):
+    for module in (session, poller):
         monkeypatch.setattr(module, "LAST_LOOK_SECONDS", 0.3)
 
 

@@ -31,12 +31,12 @@ from runops.core import (
     Verdict,
     find,
 )
-from runops.core.cadence import Cadence, Gate, backoff, spread
-from runops.core.policy import SOFTENED, retry_may_submit
-from runops.core.provider import Look
-from runops.core.run import Progress
-from runops.core.states import Row
-from runops.core.watch import News, Patience, Watch
+from runops.core.declaration.provider import Observation
+from runops.core.model.cadence import Cadence, RateLimiter, backoff, spread
+from runops.core.model.policy import SOFTENED, retry_may_submit
+from runops.core.model.run import Progress
+from runops.core.model.states import StateRow
+from runops.core.waiting.state import LogThrottle, WaitOptions, WaitState
 
 OUTCOMES = [outcome.value for outcome in Outcome]
 VERDICTS = [verdict.value for verdict in Verdict]
@@ -93,7 +93,7 @@ def test_an_empty_second_word_is_an_absent_one(absent: str | None) -> None:
         ({"a": Outcome.SUCCEEDED, "b": Outcome.TIMED_OUT}, "timed_out"),
         ({"a": Outcome.SUCCEEDED}, "a word for failure"),
         ({"a": Outcome.FAILED}, "a word for success"),
-        ({"a": {None: Row(Outcome.TIMED_OUT)}}, "timed_out"),
+        ({"a": {None: StateRow(Outcome.TIMED_OUT)}}, "timed_out"),
     ],
 )
 def test_a_table_that_cannot_be_right_is_refused(words: Any, said: str) -> None:
@@ -226,16 +226,16 @@ def test_backoff_doubles_up_to_its_ceiling() -> None:
 
 
 def test_a_gate_spaces_requests_evenly_and_keeps_an_asked_for_pause() -> None:
-    gate = Gate(30)
+    gate = RateLimiter(30)
     assert [gate.reserve(100) for _ in range(4)] == [0, 2, 4, 6]
     gate.hold(200)
     assert gate.reserve(150) == 50
-    free = Gate()
+    free = RateLimiter()
     assert [free.reserve(100) for _ in range(4)] == [0, 0, 0, 0]
 
 
 def test_a_gate_survives_a_clock_that_is_set_back() -> None:
-    gate = Gate()
+    gate = RateLimiter()
     gate.reserve(10_000)
     gate.hold(10_030)
     assert gate.reserve(10_010) == 20
@@ -244,7 +244,7 @@ def test_a_gate_survives_a_clock_that_is_set_back() -> None:
 
 @given(times=st.lists(st.floats(0, 1e9), min_size=2, max_size=30), rate=st.floats(1, 6000))
 def test_no_jump_of_the_clock_holds_a_request_for_longer_than_those_before_it(times: list[float], rate: float) -> None:
-    gate = Gate(rate)
+    gate = RateLimiter(rate)
     for waiting, now in enumerate(times):
         assert gate.reserve(now) <= waiting * 60 / rate * (1 + 1e-6) + 1e-3
 
@@ -252,22 +252,22 @@ def test_no_jump_of_the_clock_holds_a_request_for_longer_than_those_before_it(ti
 @pytest.mark.parametrize("rate", [0, -1, math.nan])
 def test_a_rate_that_cannot_be_is_refused(rate: float) -> None:
     with pytest.raises(ConfigurationError, match="requests_per_minute"):
-        Gate(rate)
+        RateLimiter(rate)
 
 
 # --- patience --------------------------------------------------------------------------------------------------
 
 
 def test_patience_survives_json_and_defaults_to_a_week() -> None:
-    patience = Patience.build(find("nyx"), now=NOW, max_paused=timedelta(hours=1), interval="7")  # pyright: ignore[reportArgumentType]
+    patience = WaitOptions.build(find("nyx"), now=NOW, max_paused=timedelta(hours=1), interval="7")  # pyright: ignore[reportArgumentType]
     assert patience.deadline == NOW + 604_800
     assert (patience.error_budget, patience.max_paused, patience.cadence.first) == (900, 3600, 7)
-    assert Patience.from_dict(json.loads(json.dumps(patience.to_dict()))) == patience
+    assert WaitOptions.from_dict(json.loads(json.dumps(patience.to_dict()))) == patience
 
 
 def test_patience_from_a_newer_release_is_read() -> None:
-    written = Patience.build(find("nyx"), now=NOW).to_dict()
-    assert Patience.from_dict({**written, "added_later": 1}).deadline == written["deadline"]
+    written = WaitOptions.build(find("nyx"), now=NOW).to_dict()
+    assert WaitOptions.from_dict({**written, "added_later": 1}).deadline == written["deadline"]
 
 
 @pytest.mark.parametrize("field", ["timeout", "error_budget", "max_paused", "interval", "ceiling"])
@@ -275,7 +275,7 @@ def test_patience_from_a_newer_release_is_read() -> None:
 def test_a_duration_that_cannot_be_is_refused_by_name(field: str, wrong: Any) -> None:
     name = {"interval": "poll_interval", "ceiling": "the longest interval"}.get(field, field)
     with pytest.raises(ConfigurationError, match=name):
-        Patience.build(find("nyx"), now=NOW, **{field: wrong})
+        WaitOptions.build(find("nyx"), now=NOW, **{field: wrong})
 
 
 # --- one wait --------------------------------------------------------------------------------------------------
@@ -283,13 +283,15 @@ def test_a_duration_that_cannot_be_is_refused_by_name(field: str, wrong: Any) ->
 REF = RunRef(provider="nyx", run_id="r_1")
 
 
-def watch(provider: str = "nyx", *, submitted_at: float | None = None, seen: bool = False, **patience: Any) -> Watch:
+def watch(
+    provider: str = "nyx", *, submitted_at: float | None = None, seen: bool = False, **patience: Any
+) -> WaitState:
     declared = find(provider)
-    clocks = Patience.build(declared, now=NOW, **patience)
-    return Watch(declared, REF, clocks, began=NOW, submitted_at=submitted_at, seen=seen)
+    clocks = WaitOptions.build(declared, now=NOW, **patience)
+    return WaitState(declared, REF, clocks, began=NOW, submitted_at=submitted_at, seen=seen)
 
 
-def look(provider: str = "nyx", **fields: Any) -> Look:
+def look(provider: str = "nyx", **fields: Any) -> Observation:
     declared = find(provider)
     body = declared.body.model_validate({"run_id": "r_1", "id": "r_1", "status": "running", **fields})
     return declared.look(REF, body)
@@ -465,7 +467,7 @@ def test_failing_reads_back_off_and_keep_an_asked_for_pause() -> None:
 
 
 def test_news_are_changes_at_once_and_a_sign_of_life_every_few_minutes() -> None:
-    news = News(every=300)
+    news = LogThrottle(every=300)
     running, done = look().snapshot, look(status="completed", result="success").snapshot
     said = [news.worth_saying(snapshot, NOW + age) for age, snapshot in ((0, running), (5, running), (299, running))]
     assert said == [True, False, False]

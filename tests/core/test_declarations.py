@@ -26,11 +26,11 @@ from runops.core import (
     Provider,
     RunClient,
     RunRef,
-    arguments,
     find,
 )
-from runops.core.auth import HeaderAuth
-from runops.core.provider import BEARER, AuthScheme, Route, RunBody, check_id
+from runops.core.declaration import arguments
+from runops.core.declaration.provider import BEARER, AuthScheme, Route, RunBody, check_id
+from runops.core.transport.auth import HeaderAuth
 
 EACH = pytest.mark.parametrize("provider", PROVIDERS.values(), ids=PROVIDERS)
 PAYLOADS = Path(__file__).resolve().parents[1] / "payloads"
@@ -322,8 +322,8 @@ def test_a_key_goes_into_its_header_and_nowhere_else() -> None:
 
 SIXTH = """
 from runops.core import Outcome, Phase, Provider, StateTable
-from runops.core.cadence import Cadence
-from runops.core.provider import Route, RunBody
+from runops.core.model.cadence import Cadence
+from runops.core.declaration.provider import Route, RunBody
 
 class AcmeRun(RunBody):
     DETAILS = ("stage",)

@@ -12,22 +12,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runops.core import NotSupported, RunRef, RunSnapshot, find
-from runops.core.discovery import (
+from runops.core.model.errors import AnswerError, ConfigurationError, PollingError, RunNotFound, TransientError
+from runops.core.model.run import Outcome, Phase
+from runops.core.waiting.discovery import (
     DONE_KEPT,
     MOST_PAGES,
     OVERLAP,
     Listed,
     Search,
-    Trail,
+    WatchState,
     listed,
     look_for,
     nothing_found,
     seek,
 )
-from runops.core.errors import AnswerError, ConfigurationError, PollingError, RunNotFound, TransientError
-from runops.core.flows import Send, Sleep, Time
-from runops.core.run import Outcome, Phase
-from runops.core.watch import Patience
+from runops.core.waiting.flows import Send, Sleep, Time
+from runops.core.waiting.state import WaitOptions
 
 B3OS, NYX, NEKT = find("b3os"), find("nyx"), find("nekt")
 WORKFLOW = {"workflow_id": "wf_1"}
@@ -188,8 +188,8 @@ def test_a_search_that_cannot_reach_back_says_so(caplog: pytest.LogCaptureFixtur
     assert "does not go back as far as the next run of workflow_id wf_1 since" in caplog.text
 
 
-def patience(**settings: Any) -> Patience:
-    return Patience.build(B3OS, now=0.0, **settings)
+def patience(**settings: Any) -> WaitOptions:
+    return WaitOptions.build(B3OS, now=0.0, **settings)
 
 
 def test_seeking_goes_on_until_the_run_is_there() -> None:
@@ -248,13 +248,13 @@ def look(*runs: RunSnapshot, whole: bool = True) -> Listed:
 
 
 def test_what_was_over_before_the_first_look_is_past_and_what_is_open_is_followed() -> None:
-    trail = Trail()
+    trail = WatchState()
     assert trail.take(look(run("c", 3), run("b", 2, over=True), run("a", 1))) == ["a", "c"]
     assert trail.take(look(run("d", 4, over=True), run("c", 3), run("b", 2, over=True), run("a", 1))) == ["d"]
 
 
 def test_a_run_is_followed_once_however_often_it_is_shown() -> None:
-    trail = Trail()
+    trail = WatchState()
     trail.take(look())
     page = look(run("a", 1, over=True))
     assert trail.take(page) == ["a"]
@@ -265,30 +265,30 @@ def test_a_run_is_followed_once_however_often_it_is_shown() -> None:
 
 
 def test_a_run_that_shows_up_late_in_the_list_is_not_missed() -> None:
-    trail = Trail()
+    trail = WatchState()
     trail.take(look(run("a", 0)))
     trail.take(look(run("z", OVERLAP * 2), run("a", 0)))
     assert trail.take(look(run("z", OVERLAP * 2), run("late", OVERLAP + 1), run("a", 0))) == ["late"]
 
 
 def test_the_first_run_ever_of_a_parent_is_met() -> None:
-    trail = Trail()
+    trail = WatchState()
     assert trail.take(look()) == []
     assert trail.take(look(run("first", -1000, over=True))) == ["first"]
 
 
 def test_a_gap_is_remembered_until_it_is_told() -> None:
-    trail = Trail()
+    trail = WatchState()
     trail.take(look(whole=False))
     assert not trail.gap, "before the first look nothing can be missed"
     trail.take(look(run("a", 1), whole=False))
     assert trail.gap
     trail.take(look(run("a", 1)))
-    assert Trail.parse(json.loads(json.dumps(trail.to_dict()))).gap
+    assert WatchState.parse(json.loads(json.dumps(trail.to_dict()))).gap
 
 
 def test_a_look_that_joins_the_one_before_is_no_gap() -> None:
-    trail = Trail()
+    trail = WatchState()
     trail.take(look(run("a", 1)))
     trail.take(look(run("c", 3), run("b", 2), run("a", 1), whole=False))
     assert not trail.gap
@@ -298,11 +298,11 @@ def test_a_look_that_joins_the_one_before_is_no_gap() -> None:
 
 @pytest.mark.parametrize("value", [None, "text", 7, []])
 def test_a_memory_that_cannot_be_read_begins_anew(value: object) -> None:
-    assert Trail.parse(value) == Trail()
+    assert WatchState.parse(value) == WatchState()
 
 
 def test_the_memory_stays_small() -> None:
-    trail = Trail()
+    trail = WatchState()
     trail.take(look())
     for number in range(300):
         for run_id in trail.take(look(run(str(number), number * 100.0, over=True))):
@@ -318,7 +318,7 @@ def test_the_memory_stays_small() -> None:
 def test_every_run_is_met_exactly_once_over_any_series_of_looks_and_restarts(
     looks: list[tuple[int, bool, bool]], page: int
 ) -> None:
-    trail = Trail()
+    trail = WatchState()
     everything: list[RunSnapshot] = []
     met: list[str] = []
     trail.take(look())
@@ -330,5 +330,5 @@ def test_every_run_is_met_exactly_once_over_any_series_of_looks_and_restarts(
             if over:
                 trail.close(run_id)
         if restart:
-            trail = Trail.parse(json.loads(json.dumps(trail.to_dict())))
+            trail = WatchState.parse(json.loads(json.dumps(trail.to_dict())))
     assert sorted(met) == sorted(each.ref.run_id for each in everything)

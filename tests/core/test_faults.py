@@ -18,7 +18,7 @@ import pytest
 from blockbuster import blockbuster_ctx
 
 from runops.core import AuthError, Outcome, PollingError, RequestRefused, RunClient, RunNotFound, TransientError, find
-from runops.core.errors import AnswerLost, MalformedAnswer
+from runops.core.model.errors import AnswerLost, MalformedAnswer
 
 PROVIDERS = ["nexio", "nyx", "onepin", "b3os", "nekt"]
 

@@ -15,13 +15,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import httpx
 import pytest
 
-from runops.core import AsyncRunClient, ConfigurationError, Outcome, RunClient, find, poller
-from runops.core.cadence import Cadence
-from runops.core.channel import Channel
-from runops.core.http1 import Http1Pool
-from runops.core.poller import Poller
-from runops.core.transport import HttpxPool, Pool, timeouts
-from runops.core.watch import Patience
+from runops.core import AsyncRunClient, ConfigurationError, Outcome, RunClient, find
+from runops.core.model.cadence import Cadence
+from runops.core.polling import poller
+from runops.core.polling.poller import Poller
+from runops.core.transport.http1_pool import Http1Pool
+from runops.core.transport.pool import HttpxPool, Pool, timeouts
+from runops.core.transport.session import Session
+from runops.core.waiting.state import WaitOptions
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 
@@ -102,8 +103,8 @@ def refused(said: str) -> bool:
     )
 
 
-def patience(timeout: float = 30) -> Patience:
-    return Patience(
+def patience(timeout: float = 30) -> WaitOptions:
+    return WaitOptions(
         deadline=time.time() + timeout, error_budget=timeout, max_paused=None, cadence=Cadence(0.05, 1.0, 0.05)
     )
 
@@ -233,9 +234,9 @@ def test_a_fork_beside_waits_disturbs_neither_them_nor_the_new_process(service: 
 
 
 def test_a_pause_that_was_asked_for_before_the_fork_is_kept_after_it() -> None:
-    asked = Channel(NEXIO, token="k", base_url="https://service.example", clock=clock)
-    asked.gate.hold(clock() + 30)
-    assert in_child(lambda: Channel(NEXIO, token="k", base_url="https://service.example", clock=clock).turn()) == str(
+    asked = Session(NEXIO, token="k", base_url="https://service.example", clock=clock)
+    asked.rate_limiter.hold(clock() + 30)
+    assert in_child(lambda: Session(NEXIO, token="k", base_url="https://service.example", clock=clock).turn()) == str(
         30.0
     )
 

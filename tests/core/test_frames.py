@@ -17,13 +17,13 @@ import pytest
 from runops.cli import commands
 from runops.cli import main as run_command
 from runops.core import AsyncRunClient, ConfigurationError, Provider, RunClient, RunopsError, find
-from runops.core import poller as pollers
-from runops.core.channel import Channel
-from runops.core.http1 import Http1Pool
-from runops.core.provider import BEARER, Request
-from runops.core.retry import Answer
-from runops.core.secret import Opaque, Secret
-from runops.core.transport import HttpxPool
+from runops.core.declaration.provider import BEARER, Request
+from runops.core.model.secret import Opaque, Secret
+from runops.core.polling import poller as pollers
+from runops.core.transport.http1_pool import Http1Pool
+from runops.core.transport.pool import HttpxPool
+from runops.core.transport.retry import Answer
+from runops.core.transport.session import Session
 
 pytestmark = pytest.mark.http
 
@@ -104,8 +104,8 @@ def check(error: BaseException, leaks: Any, **which: Any) -> None:
 @pytest.fixture(autouse=True)
 def without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     for place in ("flows", "submission"):
-        monkeypatch.setattr(f"runops.core.{place}.pause_after", lambda error, attempt: 0.02)
-    monkeypatch.setattr("runops.core.submission.SUBMIT_PATIENCE", 0.1)
+        monkeypatch.setattr(f"runops.core.waiting.{place}.pause_after", lambda error, attempt: 0.02)
+    monkeypatch.setattr("runops.core.waiting.submission.SUBMIT_PATIENCE", 0.1)
     for kind in (RunClient, AsyncRunClient):
         defaults: Any = kind.submit.__kwdefaults__
         monkeypatch.setitem(defaults, "submit_grace", 0.05)
@@ -159,8 +159,8 @@ WRONG: Mapping[str, dict[str, Any]] = {
     ("kind", "wrong"),
     [
         *((kind, wrong) for kind in (RunClient, AsyncRunClient) for wrong in WRONG),
-        # Only the clients make a channel, and let go of an address that it refuses.
-        *((Channel, wrong) for wrong in WRONG if "address" not in wrong),
+        # Only the clients make a session, and let go of an address that it refuses.
+        *((Session, wrong) for wrong in WRONG if "address" not in wrong),
     ],
 )
 def test_a_wrong_setting_leaves_the_key_in_no_frame(leaks: Any, kind: Any, wrong: str) -> None:
@@ -190,11 +190,17 @@ class Interrupted(BaseException):
 @pytest.mark.parametrize(
     "place",
     [
-        "runops.core.provider.Provider.look", "runops.core.provider.Provider.payload", "runops.core.provider._decoded",
-        "runops.core.channel.Channel.judge", "runops.core.channel.from_answer", "runops.core.retry._said",
-        "runops.core.transport._headers", "runops.core.states.StateTable.read", "runops.core.client.without_frames",
+        "declaration.provider.Provider.look",
+        "declaration.provider.Provider.payload",
+        "declaration.provider._decoded",
+        "transport.session.Session.judge",
+        "transport.session.from_answer",
+        "transport.retry._said",
+        "transport.pool._headers",
+        "model.states.StateTable.read",
+        "client.without_frames",
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("name", ["get", "wait", "fetch_result", "recent"])
 @pytest.mark.parametrize("kind", ["sync", "async"])
 def test_an_interrupt_anywhere_shows_neither_key_nor_body_in_a_frame_of_ours(
@@ -203,7 +209,7 @@ def test_an_interrupt_anywhere_shows_neither_key_nor_body_in_a_frame_of_ours(
     def interrupted(*_: Any, **__: Any) -> Any:
         raise Interrupted
 
-    monkeypatch.setattr(place, interrupted)
+    monkeypatch.setattr(f"runops.core.{place}", interrupted)
     way = "s500" if "said" in place or "from_answer" in place or "without" in place else "fine"
 
     async def scenario() -> None:
@@ -279,10 +285,10 @@ def test_answers_bodies_and_prepared_requests_show_no_more_than_their_size(leaks
     assert repr(answer) == f"Answer(200, {len(content)} bytes)"
     assert f"{content}" == repr(content) == f"<{len(content)} bytes>"
     assert content[0] == ord("c")
-    channel = Channel(find("b3os"), token=KEY)
-    request = channel.prepare(Request("POST", "/v1/runs", "test", json={"text": PAYLOAD}))
-    prepared = [Http1Pool(channel.root, max_connections=1).prepare(request), request]
-    things: list[Any] = [answer, content, content[:40], channel, request, *prepared, BEARER, find("b3os").body]
+    session = Session(find("b3os"), token=KEY)
+    request = session.prepare(Request("POST", "/v1/runs", "test", json={"text": PAYLOAD}))
+    prepared = [Http1Pool(session.root, max_connections=1).prepare(request), request]
+    things: list[Any] = [answer, content, content[:40], session, request, *prepared, BEARER, find("b3os").body]
     body = find("b3os").body.model_validate({"id": "r", "status": "s", "triggerSource": PAYLOAD})
     assert leaks(CANARIES, [text for thing in [*things, body] for text in frames.shown(thing)]) == []
     assert KEY.encode() in bytes(prepared[0].message)

@@ -17,12 +17,13 @@ from typing import Any
 import pytest
 
 from runops.core import AnswerError, AsyncRunClient, Outcome, RunClient, RunSnapshot, find
-from runops.core import poller as pollers
-from runops.core.connections import ssl_context
-from runops.core.offload import LARGE, off_loop
+from runops.core.declaration.decode import LARGE
+from runops.core.model.redaction import LONGEST
+from runops.core.polling import poller as pollers
 from runops.core.providers.b3os import failed_nodes
-from runops.core.redaction import LONGEST
-from runops.core.transport import HttpxPool
+from runops.core.transport.connections import ssl_context
+from runops.core.transport.offload import off_loop
+from runops.core.transport.pool import HttpxPool
 
 pytestmark = pytest.mark.http
 
@@ -142,7 +143,7 @@ async def short_wait(client: AsyncRunClient) -> Any:
         raise Seen(snapshot.state)
 
     with pytest.raises(Seen, match="running"):
-        await client.wait(client.ref("running"), timeout=60, on_look=seen)
+        await client.wait(client.ref("running"), timeout=60, on_update=seen)
 
 
 async def get_failed(client: AsyncRunClient) -> Any:

@@ -24,19 +24,12 @@ from zlib import crc32
 
 import pytest
 
-from runops.core import (
-    AsyncRunClient,
-    ConfigurationError,
-    Provider,
-    RunClient,
-    RunSnapshot,
-    find,
-    poller,
-    transport,
-    watch,
-)
-from runops.core.cadence import Cadence
-from runops.core.watch import Patience
+from runops.core import AsyncRunClient, ConfigurationError, Provider, RunClient, RunSnapshot, find
+from runops.core.model.cadence import Cadence
+from runops.core.polling import poller
+from runops.core.transport import pool
+from runops.core.waiting import state
+from runops.core.waiting.state import WaitOptions
 
 READS = int(os.environ.get("RUNOPS_MIXED_UP_READS", "3000"))
 WORKFLOW = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
@@ -151,8 +144,8 @@ Ended = list[tuple[str, str, str]]
 Way = Callable[[str, Sequence[tuple[Provider, str]]], Ended]
 
 
-def patience() -> Patience:
-    return Patience(deadline=time.time() + 300, error_budget=300, max_paused=None, cadence=Cadence(0.05, 1.0, 0.05))
+def patience() -> WaitOptions:
+    return WaitOptions(deadline=time.time() + 300, error_budget=300, max_paused=None, cadence=Cadence(0.05, 1.0, 0.05))
 
 
 def parents_of(provider: Provider) -> dict[str, str]:
@@ -257,9 +250,9 @@ def service() -> Iterator[MixedUp]:
 def test_no_wait_ends_by_an_answer_about_another_run(
     service: MixedUp, name: str, processes: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(poller, "open_pool", partial(transport.open_pool, lean=name == "http1"))
+    monkeypatch.setattr(poller, "open_pool", partial(pool.open_pool, lean=name == "http1"))
     # A wait that has met a wrong answer looks again soon, so that it meets many.
-    monkeypatch.setattr(watch, "backoff", lambda attempt, **_: 0.05)
+    monkeypatch.setattr(state, "backoff", lambda attempt, **_: 0.05)
     way = WAYS[name] if processes == "threads" else partial(forked, WAYS[name])
     share = READS / (2 * len(WAYS))
     count = math.ceil(share / LOOKS)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from runops.core import Outcome, PollingError, Provider, find
-from runops.core.errors import AnotherRun, AnswerError, MalformedAnswer
+from runops.core.model.errors import AnotherRun, AnswerError, MalformedAnswer
 
 WORKFLOW = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
 ALL = ("nexio", "nyx", "onepin", "b3os", "nekt")
@@ -221,7 +221,7 @@ def test_a_connection_is_not_used_again_after_an_answer_about_another_run(
 
 
 def test_the_newest_run_of_another_parent_is_malformed(service: Answering, served_by: Callable[[str], Any]) -> None:
-    from runops.core import flows
+    from runops.core.waiting import flows
 
     runs = served_by("nyx")
     listed = about("nyx", "r-2", config_name="nightly")

@@ -1,7 +1,7 @@
 """A campaign of 2,000 submits by 8 clients on shared parents, with every way to lose an answer: nobody takes another's.
 
 The services, the clocks and the network are simulated, so that hours take no time and a seed gives the same story.
-What runs is :mod:`runops.core.submission`, as both clients drive it.
+What runs is :mod:`runops.core.waiting.submission`, as both clients drive it.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 
 from runops.core import Call, ConflictError, RunopsError, RunRef, SubmitUncertainError, find
-from runops.core.errors import AnswerError, AnswerLost, AuthError, RunNotFound, ServerTrouble
-from runops.core.flows import Reply, Send, Sleep, Time
-from runops.core.submission import SUBMIT_GRACE, Intent, list_before_submit, new_mark, submit
+from runops.core.model.errors import AnswerError, AnswerLost, AuthError, RunNotFound, ServerTrouble
+from runops.core.waiting.flows import Reply, Send, Sleep, Time
+from runops.core.waiting.submission import SUBMIT_GRACE, Intent, list_before_submit, new_mark, submit
 
 SUBMITS, CLIENTS, PARENTS = 500, 8, 3
 PROVIDERS = ("nexio", "nyx", "onepin", "b3os")
@@ -327,5 +327,5 @@ def test_a_service_that_never_loses_an_answer_leaves_nothing_uncertain() -> None
 def test_a_mark_is_what_tells_the_runs_of_the_campaign_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     """The campaign can fail: with one mark for all, clients take each other's runs."""
     same = new_mark("everybody")
-    monkeypatch.setattr("runops.core.submission.new_mark", lambda identity=None: same)
+    monkeypatch.setattr("runops.core.waiting.submission.new_mark", lambda identity=None: same)
     assert campaign("nyx", 20261127).strangers != []

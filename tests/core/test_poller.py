@@ -30,13 +30,13 @@ from runops.core import (
     RunSnapshot,
     UnknownStateError,
     find,
-    poller,
 )
-from runops.core.cadence import Cadence
-from runops.core.channel import Channel
-from runops.core.errors import AnswerError, RequestRefused
-from runops.core.poller import Poller
-from runops.core.watch import Patience, Watch
+from runops.core.model.cadence import Cadence
+from runops.core.model.errors import AnswerError, RequestRefused
+from runops.core.polling import poller
+from runops.core.polling.poller import Poller
+from runops.core.transport.session import Session
+from runops.core.waiting.state import WaitOptions, WaitState
 from runops.emulator.server import Server
 
 T = TypeVar("T")
@@ -150,8 +150,8 @@ async def nothing_left(service: Service) -> None:
     pytest.fail(f"left behind: {len(service.open)} connections, tasks {others}")
 
 
-def fast(seconds: float = 0.05, timeout: float = 60.0, *, error_budget: float = 30.0) -> Patience:
-    return Patience(
+def fast(seconds: float = 0.05, timeout: float = 60.0, *, error_budget: float = 30.0) -> WaitOptions:
+    return WaitOptions(
         deadline=time.time() + timeout,
         error_budget=error_budget,
         max_paused=None,
@@ -194,7 +194,7 @@ def test_waits_on_one_run_share_its_reads_and_all_wake() -> None:
     async def scenario(service: Service) -> None:
         client = service.client()
         seen: list[list[RunSnapshot]] = [[] for _ in range(20)]
-        waits = [asyncio.create_task(client.wait(ref("a"), patience=fast(0.1), on_look=each.append)) for each in seen]
+        waits = [asyncio.create_task(client.wait(ref("a"), patience=fast(0.1), on_update=each.append)) for each in seen]
         await until(lambda: len(service.asked) == 3)
         assert {len(each) for each in seen} <= {2, 3}
         service.answer = lambda path, key: body("a", "completed")
@@ -237,10 +237,10 @@ def test_a_sleeper_that_is_woken_often_leaves_nothing_in_the_heap() -> None:
         client = service.client()
         looks: list[RunSnapshot] = []
         waits = [
-            asyncio.create_task(client.wait(ref("a"), patience=fast(3600, 7200), on_look=looks.append))
+            asyncio.create_task(client.wait(ref("a"), patience=fast(3600, 7200), on_update=looks.append))
             for _ in range(10)
         ]
-        waits.append(asyncio.create_task(client.wait(ref("a"), patience=fast(0.005), on_look=looks.append)))
+        waits.append(asyncio.create_task(client.wait(ref("a"), patience=fast(0.005), on_update=looks.append)))
         await until(lambda: len(looks) > 11 * 40)
         shared = the_poller()
         assert len(shared._heap) <= 2 * len(waits) + poller.AT_ONCE
@@ -261,7 +261,7 @@ def test_a_body_that_says_the_same_again_is_not_read_twice(monkeypatch: pytest.M
 
     async def scenario(service: Service) -> None:
         looks: list[RunSnapshot] = []
-        wait = asyncio.create_task(service.client().wait(ref("a"), patience=fast(), on_look=looks.append))
+        wait = asyncio.create_task(service.client().wait(ref("a"), patience=fast(), on_update=looks.append))
         await until(lambda: len(looks) >= 5)
         assert len(read) == 1
         service.answer = lambda path, key: body("a", "processing", stage="second")
@@ -295,7 +295,7 @@ def test_the_trouble_of_one_run_stays_with_it() -> None:
         looks: list[RunSnapshot] = []
         names = ("refused", "unknown", "html", "reset", "cut", "done")
         ends = {name: asyncio.create_task(client.wait(ref(name), patience=impatient)) for name in names}
-        healthy = asyncio.create_task(client.wait(ref("healthy"), patience=fast(), on_look=looks.append))
+        healthy = asyncio.create_task(client.wait(ref("healthy"), patience=fast(), on_update=looks.append))
         await asyncio.wait(ends.values())
         assert {name: type(task.exception()) for name, task in ends.items()} == {
             "refused": RequestRefused,
@@ -333,7 +333,7 @@ def test_what_on_look_raises_ends_its_own_wait_only(kind: type[BaseException]) -
         client = service.client()
         others = [asyncio.create_task(client.wait(ref("a"), patience=fast())) for _ in range(3)]
         with pytest.raises(kind, match="mine"):
-            await client.wait(ref("a"), patience=fast(), on_look=refuse)
+            await client.wait(ref("a"), patience=fast(), on_update=refuse)
         await until(lambda: len(service.asked) > 3)
         service.answer = lambda path, key: body("a", "completed")
         assert {(await other).outcome for other in others} == {Outcome.SUCCEEDED}
@@ -349,7 +349,7 @@ def test_on_look_may_cancel_the_wait_it_belongs_to() -> None:
         def give_up(snapshot: RunSnapshot) -> None:
             task.cancel()
 
-        task = asyncio.create_task(client.wait(ref("a"), patience=fast(), on_look=give_up))
+        task = asyncio.create_task(client.wait(ref("a"), patience=fast(), on_update=give_up))
         with pytest.raises(asyncio.CancelledError):
             await task
         service.answer = lambda path, key: body("a", "completed")
@@ -366,7 +366,7 @@ def test_an_error_that_is_kept_holds_no_frames_and_no_bodies() -> None:
         await until(lambda: len(service.asked) >= 6)
         await asyncio.sleep(0.05)
         gc.collect()
-        watches = [each for each in gc.get_objects() if type(each) is Watch and each.ref in ours]
+        watches = [each for each in gc.get_objects() if type(each) is WaitState and each.ref in ours]
         kept = [each._error for each in watches if each._error is not None]
         assert [each.status for each in kept] == [500] * 3
         assert [each.__traceback__ for each in kept] == [None] * 3
@@ -440,7 +440,7 @@ def test_a_cancelled_wait_in_a_long_line_takes_no_place_there() -> None:
 
 def test_closing_the_poller_ends_the_waits_that_are_still_under_way() -> None:
     async def scenario(service: Service) -> None:
-        shared = Poller.lease(Channel(NEXIO, token="k", base_url=service.url))
+        shared = Poller.lease(Session(NEXIO, token="k", base_url=service.url))
         service.delay = 0.05
         waits = [asyncio.create_task(shared.wait(ref(n), fast())) for n in range(30)]
         await until(lambda: len(service.asked) > 3)
@@ -577,7 +577,7 @@ def test_what_a_wait_says_lands_with_its_waiter_and_what_the_poller_says_with_no
 
         async def wait(number: int) -> None:
             WHO.set(f"waiter-{number}")
-            await client.wait(ref(number), patience=fast(), on_look=lambda _: looks.append(WHO.get()))
+            await client.wait(ref(number), patience=fast(), on_update=lambda _: looks.append(WHO.get()))
 
         waits = [asyncio.create_task(wait(number)) for number in range(10)]
         await until(lambda: len(looks) > 15)
@@ -765,7 +765,7 @@ def test_reads_that_hang_do_not_keep_the_others_waiting(monkeypatch: pytest.Monk
         waits = [asyncio.create_task(client.wait(ref(f"hang-{n}"), patience=fast())) for n in range(12)]
         await until(lambda: len(service.asked) >= poller.FEWEST_CONNECTIONS)
         looks: list[RunSnapshot] = []
-        waits.append(asyncio.create_task(client.wait(ref("well"), patience=fast(), on_look=looks.append)))
+        waits.append(asyncio.create_task(client.wait(ref("well"), patience=fast(), on_update=looks.append)))
         await until(lambda: len(looks) > 5, 3)
         await cancelled(*waits)
 
@@ -804,7 +804,7 @@ def test_a_reason_that_is_held_back_does_not_hold_back_the_outcome() -> None:
         service.delay = 0.3
         wait = asyncio.create_task(service.client(provider="b3os").wait(ref("bad", "b3os"), patience=fast(0.2, 60)))
         await until(lambda: service.asked)
-        the_poller()._channel.gate.hold(time.time() + 600)
+        the_poller()._session.rate_limiter.hold(time.time() + 600)
         async with asyncio.timeout(3):
             last = await wait
         assert (last.outcome, last.reason, len(service.asked)) == (Outcome.FAILED, None, 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from runops.core import tables
+from runops.core.providers import tables
 
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
 

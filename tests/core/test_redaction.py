@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from runops.core.redaction import LONGEST, LONGEST_WORD, WINDOW, clean, shown
-from runops.core.secret import Secret
+from runops.core.model.redaction import LONGEST, LONGEST_WORD, WINDOW, clean, shown
+from runops.core.model.secret import Secret
 
 CORPUS = Path(__file__).with_name("redaction")
 SECRETS: list[dict[str, Any]] = [json.loads(line) for line in (CORPUS / "secrets.jsonl").read_text().splitlines()]

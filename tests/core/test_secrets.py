@@ -148,7 +148,7 @@ def test_nothing_private_of_a_payload_is_ever_written(
     runs.emulator.set_fields(provider, ref.run_id, FIELDS[provider])
     written.add(ref, runs.provider, runs.new(), runs.new_async())
     seen = []
-    last = written.trying(runs, "wait", ref, 60, on_look=seen.append)
+    last = written.trying(runs, "wait", ref, 60, on_update=seen.append)
     written.add(seen, ref.model_dump_json())
     written.trying(runs, "watch", ref, 30)
     if provider != "nexio":

@@ -26,9 +26,9 @@ from runops.core import (
     TransientError,
     find,
 )
-from runops.core.errors import ConnectionFailed
-from runops.core.redaction import clean, shown
-from runops.core.submission import Intent, new_mark
+from runops.core.model.errors import ConnectionFailed
+from runops.core.model.redaction import clean, shown
+from runops.core.waiting.submission import Intent, new_mark
 
 SUBMITTERS = ["nexio", "nyx", "onepin", "b3os"]
 SINGLE = ["nyx", "onepin"]

@@ -13,11 +13,12 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 from blockbuster import blockbuster_ctx
 
-from runops.core import AsyncRunClient, Outcome, PollingError, RunRef, RunSnapshot, UnknownStateError, find, poller
-from runops.core.cadence import Cadence
-from runops.core.errors import MalformedAnswer
-from runops.core.sweep import FEWEST, REST, WORTH, Scope, scope_key
-from runops.core.watch import Patience
+from runops.core import AsyncRunClient, Outcome, PollingError, RunRef, RunSnapshot, UnknownStateError, find
+from runops.core.model.cadence import Cadence
+from runops.core.model.errors import MalformedAnswer
+from runops.core.polling import poller
+from runops.core.polling.lists import FEWEST, REST, WORTH, ListBatch, batch_key
+from runops.core.waiting.state import WaitOptions
 
 NOW = 1_800_000_000.0
 
@@ -25,11 +26,11 @@ NOW = 1_800_000_000.0
 # --- a scope, alone --------------------------------------------------------------------------------------------
 
 
-def scope(provider: str, parent: str | None = None) -> Scope[str]:
+def scope(provider: str, parent: str | None = None) -> ListBatch[str]:
     declared = find(provider)
     assert declared.listing is not None
     key = () if parent is None else (declared.listing.kinds[0], parent)
-    return Scope(declared, declared.listing, key)
+    return ListBatch(declared, declared.listing, key)
 
 
 def nyx(run_id: str, status: str = "running", result: str | None = None, **fields: Any) -> dict[str, Any]:
@@ -218,7 +219,7 @@ def test_runs_share_a_list_by_their_credential_or_their_workflow(
     ref = declared.ref("r1", parents)
     content = {"data": {"id": "r1", "status": "running", **details}}
     look = declared.read(ref, json.dumps(content).encode()) if provider == "b3os" else None
-    assert scope_key(declared, ref, look) == key
+    assert batch_key(declared, ref, look) == key
 
 
 # --- lists under the poller ------------------------------------------------------------------------------------
@@ -303,7 +304,7 @@ class Waits:
 
     def begin(self, *refs: RunRef, every: float = 0.2, timeout: float = 60, error_budget: float = 30) -> None:
         for ref in refs:
-            patience = Patience(
+            patience = WaitOptions(
                 deadline=time.time() + timeout,
                 error_budget=error_budget,
                 max_paused=None,
@@ -313,7 +314,7 @@ class Waits:
             def told(snapshot: RunSnapshot) -> None:
                 self.looks[snapshot.ref.run_id] += 1
 
-            self.tasks[ref.run_id] = asyncio.create_task(self.client.wait(ref, patience=patience, on_look=told))
+            self.tasks[ref.run_id] = asyncio.create_task(self.client.wait(ref, patience=patience, on_update=told))
 
     async def all_seen(self, times: int = 1) -> None:
         await until(lambda: all(self.looks[name] >= times for name in self.tasks))

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runops.core import Provider, UnknownStateError, find
-from runops.core.discovery import listed
-from runops.core.flows import Send
-from runops.core.times import UNREADABLE, moment
+from runops.core.model.times import UNREADABLE, moment
+from runops.core.waiting.discovery import listed
+from runops.core.waiting.flows import Send
 
 END = datetime(2026, 4, 18, 14, 30, 45, tzinfo=UTC)
 SECONDS = 1776522645

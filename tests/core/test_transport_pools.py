@@ -20,13 +20,11 @@ from typing import Any
 import httpx
 import pytest
 
-from runops.core import http1
-from runops.core.connections import async_transport, sync_transport
-from runops.core.errors import AnotherRun, AnswerLost, ConnectionFailed, MalformedAnswer
-from runops.core.http1 import Http1Pool, _Connection
-from runops.core.retry import Answer
-from runops.core.reuse import accept_any
-from runops.core.transport import (
+from runops.core.model.errors import AnotherRun, AnswerLost, ConnectionFailed, MalformedAnswer
+from runops.core.transport import http1_pool
+from runops.core.transport.connections import async_transport, sync_transport
+from runops.core.transport.http1_pool import Http1Pool, _Connection
+from runops.core.transport.pool import (
     HttpxPool,
     Pool,
     open_pool,
@@ -34,6 +32,8 @@ from runops.core.transport import (
     send_async,
     timeouts,
 )
+from runops.core.transport.retry import Answer
+from runops.core.transport.reuse import accept_any
 
 pytestmark = pytest.mark.http
 
@@ -560,7 +560,7 @@ def test_a_handshake_without_end_is_given_up_with_the_pool() -> None:
 
 
 def test_a_handshake_without_end_has_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http1, "CONNECT_SECONDS", 0.1)
+    monkeypatch.setattr(http1_pool, "CONNECT_SECONDS", 0.1)
 
     async def story() -> None:
         async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -971,7 +971,7 @@ def test_the_header_of_a_head_request_is_its_whole_answer() -> None:
 
 
 def test_connections_beyond_the_need_are_closed_when_they_have_been_idle(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http1, "IDLE_SECONDS", 0.1)
+    monkeypatch.setattr(http1_pool, "IDLE_SECONDS", 0.1)
 
     async def story() -> None:
         async with serving(says(PLAIN)) as service:
@@ -1048,7 +1048,7 @@ def test_behind_a_proxy_httpx_does_the_work(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_without_httptools_httpx_does_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "runops.core.http1")
+    monkeypatch.delitem(sys.modules, "runops.core.transport.http1_pool")
     monkeypatch.setitem(sys.modules, "httptools", None)
     assert isinstance(open_pool("https://api.example.com", max_connections=4), HttpxPool)
 

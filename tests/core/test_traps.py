@@ -30,7 +30,7 @@ from runops.core import (
     UnknownStateError,
     Verdict,
 )
-from runops.core.errors import MalformedAnswer
+from runops.core.model.errors import MalformedAnswer
 
 ALL = ["nexio", "nyx", "onepin", "b3os", "nekt"]
 WORKFLOW = "7c9e6679-7425-40de-944b-e07fc1f90ae7"

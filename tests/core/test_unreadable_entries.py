@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from runops.core import RunRef, SubmitUncertainError, find
-from runops.core.discovery import Listed, Search, Trail, listed, look_for, seek
-from runops.core.errors import AnswerError, AnswerLost, ConflictError, MalformedAnswer
-from runops.core.flows import Reply, Send, Sleep, Time, recent
-from runops.core.submission import Intent, find_submitted, list_before_submit, submit
-from runops.core.watch import Patience
+from runops.core.model.errors import AnswerError, AnswerLost, ConflictError, MalformedAnswer
+from runops.core.waiting.discovery import Listed, Search, WatchState, listed, look_for, seek
+from runops.core.waiting.flows import Reply, Send, Sleep, Time, recent
+from runops.core.waiting.state import WaitOptions
+from runops.core.waiting.submission import Intent, find_submitted, list_before_submit, submit
 
 B3OS, NYX, NEKT, ONEPIN = find("b3os"), find("nyx"), find("nekt"), find("onepin")
 WORKFLOW = {"workflow_id": "7c9e6679-7425-40de-944b-e07fc1f90ae7"}
@@ -142,7 +142,7 @@ def test_a_search_goes_on_beside_an_unreadable_entry_and_says_so_once(caplog: py
 
     search = Search.build(B3OS, "wf_1", since=BASE)
     with caplog.at_level(logging.WARNING, "runops"):
-        found = driven(seek(B3OS, search, Patience.build(B3OS, now=0.0)), answer)
+        found = driven(seek(B3OS, search, WaitOptions.build(B3OS, now=0.0)), answer)
     assert found.ref.run_id == "new"
     assert caplog.text.count("1 entry without a readable run id") == 1
 
@@ -154,11 +154,11 @@ def test_a_run_without_a_status_may_be_the_one_that_is_sought() -> None:
 
 
 def test_a_watch_calls_a_new_unreadable_entry_a_gap_and_an_old_one_not(caplog: pytest.LogCaptureFixture) -> None:
-    trail, items = Trail(), [None, item("a", 0)]
+    trail, items = WatchState(), [None, item("a", 0)]
 
     def look() -> list[str]:
         nonlocal trail
-        trail = Trail.parse(json.loads(json.dumps(trail.to_dict())))
+        trail = WatchState.parse(json.loads(json.dumps(trail.to_dict())))
         return trail.take(driven(trail.look(B3OS, {"workflow_id": "wf_1"}), lambda request: b3os_page(items)))
 
     with caplog.at_level(logging.WARNING, "runops"):

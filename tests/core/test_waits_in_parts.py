@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from runops.core import PollingError, RunNotFound, RunRef, TransientError, find
-from runops.core.provider import Look
-from runops.core.watch import FRESH, Past, Patience, Watch
+from runops.core.declaration.provider import Observation
+from runops.core.waiting.state import FRESH, WaitOptions, WaitProgress, WaitState
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC).timestamp()
 PARENTS = {"onepin": {"workflow_id": "w_1"}}
@@ -20,21 +20,21 @@ def ref(provider: str) -> RunRef:
     return find(provider).ref("r_1", PARENTS.get(provider))
 
 
-def look(provider: str, **fields: Any) -> Look:
+def look(provider: str, **fields: Any) -> Observation:
     declared = find(provider)
     body = declared.body.model_validate({"run_id": "r_1", "id": "r_1", "status": "running", **fields})
     return declared.look(ref(provider), body)
 
 
-def part(provider: str, past: Past, *, began: float = NOW, **patience: Any) -> Watch:
+def part(provider: str, past: WaitProgress, *, began: float = NOW, **patience: Any) -> WaitState:
     declared = find(provider)
-    clocks = Patience.build(declared, now=NOW, **patience)
-    return Watch(declared, ref(provider), clocks, began=began, past=past)
+    clocks = WaitOptions.build(declared, now=NOW, **patience)
+    return WaitState(declared, ref(provider), clocks, began=began, past=past)
 
 
-def handed_over(past: Past, *, at: float, read_at: float | None = None) -> Past:
+def handed_over(past: WaitProgress, *, at: float, read_at: float | None = None) -> WaitProgress:
     """What another process reads of a past that was written down."""
-    return Past.from_dict(json.loads(json.dumps(past.to_dict(at))), at if read_at is None else read_at)
+    return WaitProgress.from_dict(json.loads(json.dumps(past.to_dict(at))), at if read_at is None else read_at)
 
 
 def stamp(moment: float) -> str:
@@ -42,7 +42,7 @@ def stamp(moment: float) -> str:
 
 
 def test_max_paused_counts_over_both_parts() -> None:
-    past = Past()
+    past = WaitProgress()
     part("b3os", past).saw(look("b3os", status="waiting"), NOW + 2)
     second = part("b3os", handed_over(past, at=NOW + 10), began=NOW + 12, max_paused=60)
     second.saw(look("b3os", status="waiting"), NOW + 12)
@@ -53,15 +53,15 @@ def test_max_paused_counts_over_both_parts() -> None:
 
 
 def test_a_clock_that_was_written_down_long_ago_begins_anew_and_never_ends_a_wait_too_early() -> None:
-    past = Past(began=NOW, seen=True, failing_since=NOW, parked_since=NOW, unsettled_since=NOW)
+    past = WaitProgress(began=NOW, seen=True, failing_since=NOW, parked_since=NOW, provisional_since=NOW)
     late = handed_over(past, at=NOW, read_at=NOW + FRESH + 1)
-    assert late == Past(began=NOW, seen=True)
+    assert late == WaitProgress(began=NOW, seen=True)
     assert handed_over(past, at=NOW, read_at=NOW + FRESH) == past
-    assert handed_over(past, at=NOW + 100, read_at=NOW) == Past(began=NOW, seen=True)
+    assert handed_over(past, at=NOW + 100, read_at=NOW) == WaitProgress(began=NOW, seen=True)
 
 
 def test_where_the_provider_says_since_when_a_run_is_paused_a_restart_changes_nothing() -> None:
-    past = Past(began=NOW, seen=True)
+    past = WaitProgress(began=NOW, seen=True)
     paused = look("onepin", status="paused", paused_at=stamp(NOW + 100))
     after_a_restart = part("onepin", handed_over(past, at=NOW, read_at=NOW + 500), began=NOW + 500, max_paused=600)
     after_a_restart.saw(paused, NOW + 500)
@@ -75,14 +75,14 @@ def test_where_the_provider_says_since_when_a_run_is_paused_a_restart_changes_no
     ids=["before the wait began", "since", "in a future of another clock", "not told"],
 )
 def test_a_pause_counts_within_the_wait_only(told: float | None, counts_from: float) -> None:
-    past = Past(began=NOW)
+    past = WaitProgress(began=NOW)
     paused = look("onepin", status="paused", paused_at=None if told is None else stamp(told))
     part("onepin", past).saw(paused, NOW + 100)
     assert past.parked_since == counts_from
 
 
 def test_a_run_that_an_earlier_part_saw_does_not_vanish() -> None:
-    past = Past()
+    past = WaitProgress()
     part("nexio", past).saw(look("nexio", status="processing"), NOW)
     gone = RunNotFound("no such run", status=404)
     second = part("nexio", handed_over(past, at=NOW + 10, read_at=NOW + 5000), began=NOW + 5000)
@@ -93,7 +93,7 @@ def test_a_run_that_an_earlier_part_saw_does_not_vanish() -> None:
 
 
 def test_reads_that_failed_before_count_in_the_error_budget() -> None:
-    past, down = Past(), TransientError("down")
+    past, down = WaitProgress(), TransientError("down")
     part("nexio", past).failed(down, NOW + 3)
     second = part("nexio", handed_over(past, at=NOW + 10), began=NOW + 11, error_budget=60)
     second.failed(down, NOW + 62)
@@ -102,7 +102,7 @@ def test_reads_that_failed_before_count_in_the_error_budget() -> None:
 
 
 def test_a_good_read_in_between_ends_the_count() -> None:
-    past, down = Past(failing_since=NOW), TransientError("down")
+    past, down = WaitProgress(failing_since=NOW), TransientError("down")
     second = part("nexio", past, error_budget=60)
     second.saw(look("nexio", status="processing"), NOW + 50)
     second.failed(down, NOW + 70)
@@ -110,18 +110,18 @@ def test_a_good_read_in_between_ends_the_count() -> None:
 
 
 def test_a_late_result_is_waited_for_once_over_both_parts() -> None:
-    past = Past()
-    unsettled = look("nyx", status="completed", completed_at=stamp(NOW))
-    assert part("nyx", past).saw(unsettled, NOW) is None
+    past = WaitProgress()
+    provisional = look("nyx", status="completed", completed_at=stamp(NOW))
+    assert part("nyx", past).saw(provisional, NOW) is None
     second = part("nyx", handed_over(past, at=NOW + 10), began=NOW + 12)
-    assert second.saw(unsettled, NOW + 59) is None
-    last = second.saw(unsettled, NOW + 60)
+    assert second.saw(provisional, NOW + 59) is None
+    last = second.saw(provisional, NOW + 60)
     assert last is not None
     assert last.outcome == "failed"
 
 
 def test_an_old_run_is_looked_at_as_seldom_after_a_restart_as_before() -> None:
-    young, old = part("nexio", Past()), part("nexio", Past(began=NOW - 100_000))
+    young, old = part("nexio", WaitProgress()), part("nexio", WaitProgress(began=NOW - 100_000))
     for each in (young, old):
         each.saw(look("nexio", status="processing"), NOW)
     assert old.pause(NOW) > 2 * young.pause(NOW)

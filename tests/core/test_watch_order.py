@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from runops.core import find
-from runops.core.discovery import MOST_PAGES, PAGE, Listed, Search, Trail, listed, look_for, seek
-from runops.core.errors import AnswerError, PollingError, RunNotFound
-from runops.core.flows import Send, Sleep, Time
-from runops.core.watch import Patience
-from runops.core.window import DEEP_EVERY, FEWEST, GONE_SECONDS, LATE_SECONDS, MOST, MOST_GONE, Window, digest
+from runops.core.model.errors import AnswerError, PollingError, RunNotFound
+from runops.core.waiting.discovery import MOST_PAGES, PAGE, Listed, Search, WatchState, listed, look_for, seek
+from runops.core.waiting.flows import Send, Sleep, Time
+from runops.core.waiting.state import WaitOptions
+from runops.core.waiting.window import DEEP_EVERY, FEWEST, GONE_SECONDS, LATE_SECONDS, MOST, MOST_GONE, Window, digest
 
 B3OS, NYX, NEKT = find("b3os"), find("nyx"), find("nekt")
 WORKFLOW = {"workflow_id": "wf_1"}
@@ -29,13 +29,13 @@ def item(run_id: str, born: float | None = None, *, over: bool = True) -> dict[s
     return {"id": run_id, "status": "success" if over else "running", "startedAt": moment, "workflowId": "wf_1"}
 
 
-class Watch:
+class WaitState:
     """A watch whose memory is written down and read after each look, and the list that it looks at."""
 
     def __init__(self) -> None:
         self.items: list[dict[str, Any]] = []
         self.now = NOW
-        self.trail = Trail()
+        self.trail = WatchState()
         self.met: list[str] = []
         self.pages = 0
 
@@ -47,7 +47,7 @@ class Watch:
         for run_id in followed:
             self.trail.close(run_id)
         self.met += followed
-        self.trail = Trail.parse(json.loads(json.dumps(self.trail.to_dict(), allow_nan=False)))
+        self.trail = WatchState.parse(json.loads(json.dumps(self.trail.to_dict(), allow_nan=False)))
         return followed
 
     def looks(self, count: int = DEEP_EVERY) -> list[str]:
@@ -86,15 +86,15 @@ def driven(flow: Any, answer: Callable[[Any], bytes], now: float = NOW) -> Any:
 
 
 @pytest.fixture
-def watch() -> Watch:
-    return Watch()
+def watch() -> WaitState:
+    return WaitState()
 
 
 # --- what is new ---
 
 
 @pytest.mark.parametrize("ahead", [60.0, 3 * HOUR, 9_999_999.0])
-def test_a_run_from_the_future_hides_no_run_below_it(watch: Watch, ahead: float) -> None:
+def test_a_run_from_the_future_hides_no_run_below_it(watch: WaitState, ahead: float) -> None:
     watch.items = [item("ahead", ahead, over=False)]
     watch.look()
     for number in range(50):
@@ -103,7 +103,7 @@ def test_a_run_from_the_future_hides_no_run_below_it(watch: Watch, ahead: float)
     assert not watch.trail.gap
 
 
-def test_hundreds_of_runs_from_the_future_hide_a_run_below_them_for_some_looks_at_the_most(watch: Watch) -> None:
+def test_hundreds_of_runs_from_the_future_hide_a_run_below_them_for_some_looks_at_the_most(watch: WaitState) -> None:
     watch.items = [item(f"ahead{number}", 3 * HOUR) for number in range(450)]
     watch.look()
     watch.items.append(item("now", 0))
@@ -111,7 +111,7 @@ def test_hundreds_of_runs_from_the_future_hide_a_run_below_them_for_some_looks_a
 
 
 @pytest.mark.parametrize("behind", [0.0, 600.0, 3 * HOUR, LATE_SECONDS - 60])
-def test_a_run_that_is_entered_far_down_is_met(watch: Watch, behind: float) -> None:
+def test_a_run_that_is_entered_far_down_is_met(watch: WaitState, behind: float) -> None:
     watch.items = [item(f"old{number}", -number * 40.0) for number in range(900)]
     watch.look()
     assert not watch.met
@@ -121,7 +121,7 @@ def test_a_run_that_is_entered_far_down_is_met(watch: Watch, behind: float) -> N
     assert not watch.trail.gap
 
 
-def test_runs_without_times_are_told_by_their_place(watch: Watch) -> None:
+def test_runs_without_times_are_told_by_their_place(watch: WaitState) -> None:
     watch.items = [item(f"old{number}") for number in range(150)]
     watch.look()
     watch.items.insert(0, item("top"))
@@ -129,7 +129,7 @@ def test_runs_without_times_are_told_by_their_place(watch: Watch) -> None:
     assert sorted(watch.looks()) == ["middle", "top"]
 
 
-def test_what_rises_from_below_the_memory_by_deletions_is_past(watch: Watch) -> None:
+def test_what_rises_from_below_the_memory_by_deletions_is_past(watch: WaitState) -> None:
     watch.items = [item(f"old{number}", -number * 600.0) for number in range(400)]
     watch.look()
     del watch.items[3:30]
@@ -141,7 +141,7 @@ def test_what_rises_from_below_the_memory_by_deletions_is_past(watch: Watch) -> 
     assert not watch.trail.gap
 
 
-def test_an_open_run_is_followed_wherever_it_stands(watch: Watch) -> None:
+def test_an_open_run_is_followed_wherever_it_stands(watch: WaitState) -> None:
     watch.items = [item(f"old{number}", -number * 600.0) for number in range(90)]
     watch.look()
     watch.items.append(item("open", -40 * HOUR, over=False))
@@ -149,7 +149,7 @@ def test_an_open_run_is_followed_wherever_it_stands(watch: Watch) -> None:
 
 
 @pytest.mark.parametrize("looks", [1, 7])
-def test_runs_that_went_out_of_sight_and_come_back_are_not_met_again(watch: Watch, looks: int) -> None:
+def test_runs_that_went_out_of_sight_and_come_back_are_not_met_again(watch: WaitState, looks: int) -> None:
     watch.look()
     watch.items = [item(f"r{number}", -number * 10.0) for number in range(300)]
     watch.look()
@@ -163,14 +163,14 @@ def test_runs_that_went_out_of_sight_and_come_back_are_not_met_again(watch: Watc
     assert watch.met[300:] == ["new"]
 
 
-def test_all_that_was_remembered_may_be_deleted_and_the_rest_is_past(watch: Watch) -> None:
+def test_all_that_was_remembered_may_be_deleted_and_the_rest_is_past(watch: WaitState) -> None:
     watch.items = [item(f"old{number}", -number * 600.0) for number in range(400)]
     watch.look()
     watch.items = [item("new", 60), *watch.items[150:]]
     assert watch.looks() == ["new"]
 
 
-def test_a_run_that_is_dealt_with_after_it_left_the_list_is_not_met_when_it_comes_back(watch: Watch) -> None:
+def test_a_run_that_is_dealt_with_after_it_left_the_list_is_not_met_when_it_comes_back(watch: WaitState) -> None:
     watch.items = [item("long", 0, over=False), item("old", -60)]
     trail = watch.trail
     watch.now += 30
@@ -185,7 +185,7 @@ def test_a_run_that_is_dealt_with_after_it_left_the_list_is_not_met_when_it_come
 # --- what is missed ---
 
 
-def test_more_runs_than_a_look_reads_are_a_gap(watch: Watch) -> None:
+def test_more_runs_than_a_look_reads_are_a_gap(watch: WaitState) -> None:
     watch.items = [item("old", -60)]
     watch.look()
     watch.items = [item(f"r{number}", 30) for number in range(MOST_PAGES * PAGE + 5)] + watch.items
@@ -193,7 +193,7 @@ def test_more_runs_than_a_look_reads_are_a_gap(watch: Watch) -> None:
     assert watch.trail.gap
 
 
-def test_more_runs_than_a_look_reads_are_a_gap_below_runs_from_the_future_too(watch: Watch) -> None:
+def test_more_runs_than_a_look_reads_are_a_gap_below_runs_from_the_future_too(watch: WaitState) -> None:
     ahead = [item(f"ahead{number}", 3 * HOUR) for number in range(5)]
     watch.items = [*ahead, item("old", -60)]
     watch.look()
@@ -202,7 +202,7 @@ def test_more_runs_than_a_look_reads_are_a_gap_below_runs_from_the_future_too(wa
     assert watch.trail.gap
 
 
-def test_a_list_of_which_only_the_future_can_be_read_is_a_gap(watch: Watch) -> None:
+def test_a_list_of_which_only_the_future_can_be_read_is_a_gap(watch: WaitState) -> None:
     watch.items = [item(f"ahead{number}", 3 * HOUR) for number in range(MOST_PAGES * PAGE + 50)]
     watch.look()
     assert not watch.trail.gap, "before the first look nothing can be missed"
@@ -210,7 +210,7 @@ def test_a_list_of_which_only_the_future_can_be_read_is_a_gap(watch: Watch) -> N
     assert watch.trail.gap
 
 
-def test_a_long_list_that_moves_on_in_order_is_no_gap(watch: Watch) -> None:
+def test_a_long_list_that_moves_on_in_order_is_no_gap(watch: WaitState) -> None:
     watch.items = [item(f"old{number}", -number * 1.0) for number in range(3000)]
     watch.look()
     for number in range(60):
@@ -219,7 +219,7 @@ def test_a_long_list_that_moves_on_in_order_is_no_gap(watch: Watch) -> None:
     assert not watch.trail.gap
 
 
-def test_a_watch_that_was_away_for_days_meets_what_came_meanwhile(watch: Watch) -> None:
+def test_a_watch_that_was_away_for_days_meets_what_came_meanwhile(watch: WaitState) -> None:
     watch.items = [item(f"old{number}", -number * 600.0) for number in range(200)]
     watch.look()
     watch.items = [item(f"r{number}", 48 * HOUR - number * 300) for number in range(500)] + watch.items
@@ -227,7 +227,7 @@ def test_a_watch_that_was_away_for_days_meets_what_came_meanwhile(watch: Watch) 
     assert not watch.trail.gap
 
 
-def test_a_look_that_ran_out_of_time_says_so_and_the_next_goes_on(watch: Watch) -> None:
+def test_a_look_that_ran_out_of_time_says_so_and_the_next_goes_on(watch: WaitState) -> None:
     watch.items = [item(f"old{number}", -number * 600.0) for number in range(60)]
     watch.look()
     watch.items = [item(f"r{number}", 30) for number in range(400)] + watch.items
@@ -239,7 +239,7 @@ def test_a_look_that_ran_out_of_time_says_so_and_the_next_goes_on(watch: Watch) 
 # --- what it costs ---
 
 
-def test_a_quiet_list_costs_a_page_a_look_and_little_memory(watch: Watch) -> None:
+def test_a_quiet_list_costs_a_page_a_look_and_little_memory(watch: WaitState) -> None:
     watch.items = [item(f"old{number}", -number * HOUR) for number in range(3000)]
     watch.look()
     watch.pages = 0
@@ -248,7 +248,7 @@ def test_a_quiet_list_costs_a_page_a_look_and_little_memory(watch: Watch) -> Non
     assert watch.size < 1_000
 
 
-def test_a_busy_list_costs_three_pages_a_look_on_average(watch: Watch) -> None:
+def test_a_busy_list_costs_three_pages_a_look_on_average(watch: WaitState) -> None:
     watch.items = [item(f"old{number}", -number * 15.0) for number in range(3000)]
     watch.look()
     watch.pages = 0
@@ -259,7 +259,7 @@ def test_a_busy_list_costs_three_pages_a_look_on_average(watch: Watch) -> None:
     assert watch.met == [f"r{number}" for number in range(50)]
 
 
-def test_the_memory_has_an_end_however_long_the_list_and_however_much_is_deleted(watch: Watch) -> None:
+def test_the_memory_has_an_end_however_long_the_list_and_however_much_is_deleted(watch: WaitState) -> None:
     watch.look()
     for number in range(100):
         watch.items = [item(f"r{number}.{each}", watch.now - NOW) for each in range(90)]
@@ -274,7 +274,7 @@ def test_the_memory_has_an_end_however_long_the_list_and_however_much_is_deleted
 def test_other_parents_runs_are_remembered_in_part() -> None:
     theirs = [{"run_id": f"t{number}", "config_name": "theirs", "status": "completed"} for number in range(400)]
     ours = {"run_id": "ours", "config_name": "mine", "status": "running"}
-    trail = Trail()
+    trail = WatchState()
     content = json.dumps({"runs": [*theirs[:50], ours, *theirs[50:99]]}).encode()
     trail.take(driven(trail.look(NYX, {"config_name": "mine"}), lambda request: content))
     assert digest("ours") in (trail.window.order or [])
@@ -301,9 +301,9 @@ def first_release(horizon: float, done: Sequence[str], opened: Sequence[str] = (
     return {"version": 1, "horizon": horizon, "newest": horizon + 600.0, **moments, "gap": False, "unread": []}
 
 
-def test_a_memory_of_the_first_release_goes_on(watch: Watch) -> None:
+def test_a_memory_of_the_first_release_goes_on(watch: WaitState) -> None:
     watch.items = [item("new", 10), item("known", 0), item("late", -300), *(item(f"o{n}", -9e3) for n in range(80))]
-    watch.trail = Trail.parse(first_release(NOW - 600, ["known"], ["followed"]))
+    watch.trail = WatchState.parse(first_release(NOW - 600, ["known"], ["followed"]))
     assert watch.trail.begun
     assert watch.looks() == ["late", "new"]
     assert "followed" in watch.trail.open
@@ -311,16 +311,18 @@ def test_a_memory_of_the_first_release_goes_on(watch: Watch) -> None:
     assert watch.trail.to_dict()["version"] == 2
 
 
-def test_a_memory_of_the_first_release_that_waited_for_the_future_says_that_runs_may_be_missing(watch: Watch) -> None:
+def test_a_memory_of_the_first_release_that_waited_for_the_future_says_that_runs_may_be_missing(
+    watch: WaitState,
+) -> None:
     watch.items = [item("ahead", 3 * HOUR, over=False), item("new", 10), item("missed", -2 * HOUR)]
-    watch.trail = Trail.parse(first_release(NOW + 3 * HOUR - 600, [], ["ahead"]))
+    watch.trail = WatchState.parse(first_release(NOW + 3 * HOUR - 600, [], ["ahead"]))
     assert watch.look() == ["new"]
     assert watch.trail.gap
 
 
 @pytest.mark.parametrize("value", [{}, {"version": 3, "window": 7}, {"window": {"order": 7}}])
 def test_a_memory_of_another_kind_begins_anew(value: Any) -> None:
-    assert not Trail.parse(value).begun
+    assert not WatchState.parse(value).begun
     assert Window.parse(value.get("window")) == Window()
 
 
@@ -354,7 +356,7 @@ def test_a_list_that_does_not_reach_back_is_said_once_and_not_at_each_look(caplo
 
     search = Search.build(NYX, {"config_name": "mine"}, since=NOW, which="next")
     with caplog.at_level(logging.WARNING, "runops"), pytest.raises(PollingError):
-        driven(seek(NYX, search, Patience.build(NYX, now=NOW, error_budget=60.0)), answer)
+        driven(seek(NYX, search, WaitOptions.build(NYX, now=NOW, error_budget=60.0)), answer)
     assert looks > 7
     assert caplog.text.count("does not go back as far as") == 1
 
@@ -366,7 +368,9 @@ def test_what_a_search_has_said_before_a_restart_is_not_said_again(caplog: pytes
     told: set[str] = set()
     with caplog.at_level(logging.WARNING, "runops"):
         for _ in range(3):
-            driven(seek(NYX, search, Patience.build(NYX, now=NOW, timeout=0.001), told=told), lambda request: content)
+            driven(
+                seek(NYX, search, WaitOptions.build(NYX, now=NOW, timeout=0.001), told=told), lambda request: content
+            )
     assert caplog.text.count("does not go back as far as") == 1
 
 

@@ -26,7 +26,7 @@ from runops.dagster import (
     build_run_check,
     build_run_op,
 )
-from runops.dagster.attach import Records
+from runops.dagster.step.records import Records
 
 FOLDER = Path(os.environ["HOST_FOLDER"])
 URL = os.environ["HOST_URL"]
@@ -36,7 +36,7 @@ EXECUTORS: dict[str, Any] = {
     "forked": dg.multiprocess_executor.configured(
         {
             "max_concurrent": 2,
-            "start_method": {"forkserver": {"preload_modules": ["dagster", "runops.dagster.asset"]}},
+            "start_method": {"forkserver": {"preload_modules": ["dagster", "runops.dagster.builders.asset"]}},
         }
     ),
 }

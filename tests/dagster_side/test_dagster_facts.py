@@ -16,7 +16,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-import runops.core.errors
+import runops.core.model.errors
 import runops.dagster
 from runops.core import RunopsError
 from runops.dagster import (
@@ -29,9 +29,9 @@ from runops.dagster import (
     build_submit_job,
     wait_for_run,
 )
-from runops.dagster.cursor import Cursor
-from runops.dagster.interrupts import HeldInterrupts
-from runops.dagster.reader import default_tick_seconds
+from runops.dagster.step.interrupts import HeldInterrupts
+from runops.dagster.tick.cursor import Cursor
+from runops.dagster.tick.reader import default_tick_seconds
 
 SOURCES = Path(runops.dagster.__file__).parent
 CALL = {"workflow_id": "wf_1"}
@@ -73,7 +73,7 @@ def test_a_retry_policy_runs_a_terminated_step_again_and_it_submits_nothing(
 
 
 def test_an_error_of_dagster_s_own_tree_bypasses_a_retry_policy_so_that_none_of_ours_is_one() -> None:
-    ours = [value for value in vars(runops.core.errors).values() if isinstance(value, type)]
+    ours = [value for value in vars(runops.core.model.errors).values() if isinstance(value, type)]
     errors = [kind for kind in ours if issubclass(kind, RunopsError)]
     assert len(errors) > 10
     assert [kind for kind in errors if issubclass(kind, dg.DagsterError)] == []
@@ -111,7 +111,7 @@ def test_a_run_status_that_is_not_known_yet_keeps_nothing_from_running(
 
     def suspended(self: dg.DagsterInstance, run_id: str) -> Any:
         run = look(self, run_id)
-        ours = sys._getframe(1).f_globals["__name__"] == "runops.dagster.wait"
+        ours = sys._getframe(1).f_globals["__name__"] == "runops.dagster.step.wait"
         return run.with_status(dg.DagsterRunStatus.SUSPENDED) if ours and run else run
 
     monkeypatch.setattr(dg.DagsterInstance, "get_run_by_id", suspended)

@@ -11,7 +11,7 @@ from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.execution.api import execute_run
 
 from runops.dagster import _compat, build_completion_sensor, build_run_asset, build_run_op, build_submit_job
-from runops.dagster.reader import Reader
+from runops.dagster.tick.reader import Reader
 
 CALL = {"workflow_id": "wf_1", "payload": {"amount": 3}}
 AUDIT = {

@@ -41,8 +41,8 @@ def root() -> Iterator[str]:
 @pytest.fixture(autouse=True)
 def without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     for place in ("flows", "submission"):
-        monkeypatch.setattr(f"runops.core.{place}.pause_after", lambda error, attempt: 0.02)
-    monkeypatch.setattr("runops.core.submission.SUBMIT_PATIENCE", 0.1)
+        monkeypatch.setattr(f"runops.core.waiting.{place}.pause_after", lambda error, attempt: 0.02)
+    monkeypatch.setattr("runops.core.waiting.submission.SUBMIT_PATIENCE", 0.1)
     for kind in (RunClient, AsyncRunClient):
         defaults: Any = kind.submit.__kwdefaults__
         monkeypatch.setitem(defaults, "submit_grace", 0.05)

@@ -16,7 +16,7 @@ import dagster as dg
 import pytest
 
 from runops.dagster import build_run_asset
-from runops.dagster.interrupts import HeldInterrupts
+from runops.dagster.step.interrupts import HeldInterrupts
 from runops.emulator.server import Server
 
 SCRIPT = Path(__file__).with_name("external_job.py")

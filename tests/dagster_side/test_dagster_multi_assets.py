@@ -11,7 +11,7 @@ import pytest
 
 from runops.core import ConfigurationError, Outcome, Phase, Progress, RunRef, RunSnapshot, Verdict
 from runops.dagster import build_run_asset, build_run_multi_asset
-from runops.dagster.settle import check_result, metadata
+from runops.dagster.verdicts import check_result, metadata
 
 WARNED = (False, dg.AssetCheckSeverity.WARN)
 ERROR = (False, dg.AssetCheckSeverity.ERROR)

@@ -21,7 +21,7 @@ from dagster._core.workspace.load_target import InProcessWorkspaceLoadTarget
 from dagster._daemon.backfill import execute_backfill_iteration
 
 from runops.core import RunClient
-from runops.dagster.attach import Records
+from runops.dagster.step.records import Records
 
 DEFINITIONS = Path(__file__).with_name("reexecuted_definitions.py")
 AFTER_THE_WAIT, DOWNSTREAM = "REEXECUTED_FAILS_AFTER", "REEXECUTED_FAILS_DOWNSTREAM"

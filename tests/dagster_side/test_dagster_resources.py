@@ -19,7 +19,7 @@ from dagster._core.remote_representation.external_data import RepositorySnap
 
 import runops.dagster
 from runops.core import AuthError, Call, ConfigurationError, NotSupported, Outcome, find
-from runops.core.errors import ConnectionFailed
+from runops.core.model.errors import ConnectionFailed
 from runops.dagster import (
     B3osResource,
     NektResource,
@@ -255,7 +255,7 @@ def test_the_package_imports_no_host_and_says_what_to_install() -> None:
         import sys
         sys.modules["dagster"] = None
         import runops.dagster
-        assert "runops.dagster.wait" not in sys.modules
+        assert "runops.dagster.step.wait" not in sys.modules
         try:
             runops.dagster.wait_for_run
         except ImportError as error:

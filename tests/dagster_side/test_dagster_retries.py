@@ -106,7 +106,7 @@ def test_reattach_off_submits_on_every_try(service: Callable[[str], Any], dying:
 @pytest.fixture
 def lost_record(monkeypatch: pytest.MonkeyPatch) -> None:
     """The process breaks down between the answer to the first submit and its record."""
-    from runops.dagster.attach import Records
+    from runops.dagster.step.records import Records
 
     real, left = Records.submitted, iter([True])
 
@@ -274,7 +274,7 @@ def test_nothing_is_submitted_while_the_dagster_run_is_being_terminated(service:
 
 def failing_before(monkeypatch: pytest.MonkeyPatch, method: str, *, after: bool = False) -> None:
     """The Dagster run is marked as failed before a record is written, or right after it."""
-    from runops.dagster.attach import Records
+    from runops.dagster.step.records import Records
 
     real = getattr(Records, method)
 

@@ -13,7 +13,7 @@ import pytest
 
 from runops.core import ConfigurationError, RunRef
 from runops.dagster import build_run_sensor
-from runops.dagster.cursor import Cursor
+from runops.dagster.tick.cursor import Cursor
 
 PARENTS = {"nyx": "config_name", "onepin": "workflow_id", "b3os": "workflow_id", "nekt": "pipeline"}
 FIRST = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
@@ -276,7 +276,7 @@ def test_runs_that_dagster_submitted_are_left_out(daemon: Any, clock: Any) -> No
 def test_more_runs_than_a_list_shows_are_said_to_be_a_gap(
     daemon: Any, clock: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runops.core.discovery.MOST_PAGES", 1)
+    monkeypatch.setattr("runops.core.waiting.discovery.MOST_PAGES", 1)
     watch = daemon("b3os", targets={"report": {"workflow_id": "wf_1"}})
     watch.tick()
     for _ in range(101):
@@ -302,7 +302,7 @@ def test_the_run_that_ended_last_is_the_last_to_be_reported(daemon: Any, clock: 
 
 
 def test_a_burst_is_reported_over_several_ticks(daemon: Any, clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runops.dagster.sensor.MOST_RUNS", 5)
+    monkeypatch.setattr("runops.dagster.builders.sensor.MOST_RUNS", 5)
     watch = daemon("nyx", targets={"audit": "nightly", "other": "weekly"})
     for parent in ["nightly"] * 12 + ["weekly"]:
         watch.runs.made(script="succeeded", seconds=1, parents={"config_name": parent})

@@ -40,13 +40,13 @@ def main() -> None:
     import airflow.api_fastapi.execution_api.app  # noqa: F401 - slow, and no task should wait for it
     from airflow.dag_processing.dagbag import DagBag
 
-    from runops.airflow import waiting
+    from runops.airflow import tasks
     from runops.airflow.trigger import RunTrigger
 
     hurry()
-    waiting.LOOK_SECONDS = 0.02
-    waiting.EARLIEST_SECONDS = 0.0
-    waiting.heartbeat_seconds = lambda: 0.0
+    tasks.LOOK_SECONDS = 0.02
+    tasks.EARLIEST_SECONDS = 0.0
+    tasks.heartbeat_seconds = lambda: 0.0
     show_triggers(RunTrigger)
     bag = DagBag(DAGS)
     assert not bag.import_errors, bag.import_errors
@@ -99,11 +99,11 @@ def hooks() -> list[tuple[bool, str]]:
 
 def hurry() -> None:
     """Let no pause between two looks take long."""
-    from runops.core import submission
-    from runops.core.watch import Watch
+    from runops.core.waiting import submission
+    from runops.core.waiting.state import WaitState
 
-    pause = Watch.pause
-    Watch.pause = lambda self, now: min(pause(self, now), 0.1)
+    pause = WaitState.pause
+    WaitState.pause = lambda self, now: min(pause(self, now), 0.1)
     look = submission._Search.look_until_found
     submission._Search.look_until_found = lambda self, grace: look(self, min(grace, 0.4))
 

@@ -31,16 +31,9 @@ import dagster as dg
 from dagster._core.remote_representation.external_data import RepositorySnap
 
 import runops.dagster
-from runops.core import submission
-from runops.core.watch import Watch
-from runops.dagster import (
-    B3osResource,
-    NektResource,
-    NexioResource,
-    NyxResource,
-    OnepinResource,
-    build_run_asset,
-)
+from runops.core.waiting import submission
+from runops.core.waiting.state import WaitState
+from runops.dagster import B3osResource, NektResource, NexioResource, NyxResource, OnepinResource, build_run_asset
 from runops.dagster.resource import ProviderResource
 
 PLAN: dict[str, Any] = json.loads(Path(os.environ["LEAKS_PLAN"]).read_text())
@@ -170,8 +163,8 @@ def states(result: Any) -> dict[str, str]:
 
 def hurry() -> None:
     """Let no pause between two looks take long."""
-    pause = Watch.pause
-    Watch.pause = lambda self, now: min(pause(self, now), 0.1)
+    pause = WaitState.pause
+    WaitState.pause = lambda self, now: min(pause(self, now), 0.1)
     look = submission._Search.look_until_found
     submission._Search.look_until_found = lambda self, grace: look(self, min(grace, 0.4))
 

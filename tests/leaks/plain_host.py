@@ -21,8 +21,9 @@ from typing import Any
 import runops.core
 from runops.cli import main as command
 from runops.cli import settings
-from runops.core import Call, Provider, RunopsError, RunRef, RunSnapshot, find, submission
-from runops.core.watch import Watch
+from runops.core import Call, Provider, RunopsError, RunRef, RunSnapshot, find
+from runops.core.waiting import submission
+from runops.core.waiting.state import WaitState
 
 FOLDER = Path(os.environ["LEAKS_FOLDER"])
 PLAN: dict[str, Any] = json.loads(Path(os.environ["LEAKS_PLAN"]).read_text())
@@ -71,7 +72,9 @@ def address(declared: Provider, wait: dict[str, Any]) -> tuple[RunRef, float]:
 def sync_wait(declared: Provider, ref: RunRef, limit: float) -> RunSnapshot:
     with settings.connect(declared) as client:
         show("values.txt", client, vars(client))
-        return client.wait(ref, timeout=limit, poll_interval=0.1, on_look=lambda snapshot: show("values.txt", snapshot))
+        return client.wait(
+            ref, timeout=limit, poll_interval=0.1, on_update=lambda snapshot: show("values.txt", snapshot)
+        )
 
 
 async def async_waits(declared: Provider, runs: list[tuple[RunRef, float]]) -> list[Any]:
@@ -150,8 +153,8 @@ def plain(value: Any) -> Any:
 
 def hurry() -> None:
     """Let no pause between two looks take long."""
-    pause = Watch.pause
-    Watch.pause = lambda self, now: min(pause(self, now), 0.1)
+    pause = WaitState.pause
+    WaitState.pause = lambda self, now: min(pause(self, now), 0.1)
     look = submission._Search.look_until_found
     submission._Search.look_until_found = lambda self, grace: look(self, min(grace, 0.4))
 

@@ -6,38 +6,38 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from runops.airflow.b3os import B3osHook, B3osRunOperator, B3osRunSensor, B3osWorkflowSensor
     from runops.airflow.discovery import RunDiscoverySensor
     from runops.airflow.hook import RunHook
-    from runops.airflow.nekt import NektHook, NektPipelineSensor, NektRunSensor
-    from runops.airflow.nexio import NexioHook, NexioRunOperator, NexioRunSensor
-    from runops.airflow.nyx import NyxConfigSensor, NyxHook, NyxRunOperator, NyxRunSensor
-    from runops.airflow.onepin import OnepinHook, OnepinRunOperator, OnepinRunSensor, OnepinWorkflowSensor
     from runops.airflow.operator import RunOperator
+    from runops.airflow.providers.b3os import B3osHook, B3osRunOperator, B3osRunSensor, B3osWorkflowSensor
+    from runops.airflow.providers.nekt import NektHook, NektPipelineSensor, NektRunSensor
+    from runops.airflow.providers.nexio import NexioHook, NexioRunOperator, NexioRunSensor
+    from runops.airflow.providers.nyx import NyxConfigSensor, NyxHook, NyxRunOperator, NyxRunSensor
+    from runops.airflow.providers.onepin import OnepinHook, OnepinRunOperator, OnepinRunSensor, OnepinWorkflowSensor
     from runops.airflow.retry import runops_retry_policy
     from runops.airflow.sensor import RunSensor
     from runops.airflow.trigger import RunTrigger
     from runops.airflow.watcher import RunFinishedTrigger
 
 _HOMES = {
-    "B3osHook": "b3os",
-    "B3osRunOperator": "b3os",
-    "B3osRunSensor": "b3os",
-    "B3osWorkflowSensor": "b3os",
-    "NektHook": "nekt",
-    "NektPipelineSensor": "nekt",
-    "NektRunSensor": "nekt",
-    "NexioHook": "nexio",
-    "NexioRunOperator": "nexio",
-    "NexioRunSensor": "nexio",
-    "NyxConfigSensor": "nyx",
-    "NyxHook": "nyx",
-    "NyxRunOperator": "nyx",
-    "NyxRunSensor": "nyx",
-    "OnepinHook": "onepin",
-    "OnepinRunOperator": "onepin",
-    "OnepinRunSensor": "onepin",
-    "OnepinWorkflowSensor": "onepin",
+    "B3osHook": "providers.b3os",
+    "B3osRunOperator": "providers.b3os",
+    "B3osRunSensor": "providers.b3os",
+    "B3osWorkflowSensor": "providers.b3os",
+    "NektHook": "providers.nekt",
+    "NektPipelineSensor": "providers.nekt",
+    "NektRunSensor": "providers.nekt",
+    "NexioHook": "providers.nexio",
+    "NexioRunOperator": "providers.nexio",
+    "NexioRunSensor": "providers.nexio",
+    "NyxConfigSensor": "providers.nyx",
+    "NyxHook": "providers.nyx",
+    "NyxRunOperator": "providers.nyx",
+    "NyxRunSensor": "providers.nyx",
+    "OnepinHook": "providers.onepin",
+    "OnepinRunOperator": "providers.onepin",
+    "OnepinRunSensor": "providers.onepin",
+    "OnepinWorkflowSensor": "providers.onepin",
     "RunDiscoverySensor": "discovery",
     "RunFinishedTrigger": "watcher",
     "RunHook": "hook",

@@ -73,7 +73,7 @@ def _connection_type(name: str) -> dict:
     title = _TITLES[name]
     return {
         "connection-type": name,
-        "hook-class-name": f"runops.airflow.{name}.{title.capitalize()}Hook",
+        "hook-class-name": f"runops.airflow.providers.{name}.{title.capitalize()}Hook",
         "hook-name": title,
         "ui-field-behaviour": {
             # The port stays: the Test button of Airflow 3.3.1 and 3.3.2 refuses every connection that has none.
@@ -118,6 +118,10 @@ def _modules(*modules: str) -> list:
     return [{"integration-name": "runops", "python-modules": [f"runops.airflow.{module}" for module in modules]}]
 
 
+def _providers(names) -> list:
+    return [f"providers.{name}" for name in names]
+
+
 def get_provider_info() -> dict:
     """The provider's metadata, as Airflow's schema asks for it."""
     submitting = ("nexio", "nyx", "onepin", "b3os")
@@ -134,9 +138,9 @@ def get_provider_info() -> dict:
                 for name, title in _TITLES.items()
             ),
         ],
-        "operators": _modules("operator", *submitting),
-        "sensors": _modules("sensor", "discovery", *_TITLES),
-        "hooks": _modules("hook", *_TITLES),
+        "operators": _modules("operator", *_providers(submitting)),
+        "sensors": _modules("sensor", "discovery", *_providers(_TITLES)),
+        "hooks": _modules("hook", *_providers(_TITLES)),
         "triggers": _modules("trigger", "watcher"),
         "connection-types": [*(_connection_type(name) for name in _TITLES), _connection_type_of_others()],
         "extra-links": [

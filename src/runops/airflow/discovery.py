@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 
 from runops.airflow._compat import AirflowTaskTimeout
 from runops.airflow.exceptions import RunFailed, SensorRunFailed, as_airflow, in_airflow_terms
-from runops.airflow.memory import Memory
 from runops.airflow.sensor import WaitingSensor
-from runops.airflow.settle import RUN_ID, publish
+from runops.airflow.task_state import TaskState
+from runops.airflow.tasks import LOOK_SECONDS, may_go_on
 from runops.airflow.trigger import read_found
-from runops.airflow.waiting import LOOK_SECONDS, may_go_on
+from runops.airflow.verdicts import RUN_ID, publish
 from runops.core import (
     AnswerError,
     ConfigurationError,
@@ -27,9 +27,9 @@ from runops.core import (
     RunSnapshot,
     find,
 )
-from runops.core.arguments import one_of
-from runops.core.discovery import WHICH, Search, look_for, nothing_found, seek
-from runops.core.watch import Patience
+from runops.core.declaration.arguments import one_of
+from runops.core.waiting.discovery import WHICH, Search, look_for, nothing_found, seek
+from runops.core.waiting.state import WaitOptions
 
 LOOKBACK = timedelta(hours=24)
 """How far before the DAG run's ``run_after`` a search begins where no earlier DAG run says it."""
@@ -100,7 +100,7 @@ class RunDiscoverySensor(WaitingSensor):
 
     # --- which run ---
 
-    def _wanted(self, context: Any, patience: Patience) -> RunRef | RunSnapshot:
+    def _wanted(self, context: Any, patience: WaitOptions) -> RunRef | RunSnapshot:
         ref = self._remembered(context)
         if ref is not None:
             self.log.info("Going on with %s, which an earlier try found.", ref)
@@ -138,7 +138,7 @@ class RunDiscoverySensor(WaitingSensor):
 
     def _look_for(self, context: Any, search: Search) -> RunRef | RunSnapshot | None:
         """One look in reschedule mode: the run, or the end of the wait for one, or None."""
-        memory = Memory(context)
+        memory = TaskState(context)
         past = memory.load() or {}
         began = time.time()
         patience = self._clocks(deadline=self._deadline(context))
@@ -167,7 +167,7 @@ class RunDiscoverySensor(WaitingSensor):
     def _since(self, context: Any) -> float:
         """The moment, in unix seconds; the same on each call in one generation."""
         self._began(context)
-        memory = Memory(context)
+        memory = TaskState(context)
         past = memory.load() or {}
         if past.get("since") is not None:
             return past["since"]
@@ -181,13 +181,13 @@ class RunDiscoverySensor(WaitingSensor):
 
     def _choose(self, context: Any, ref: RunRef, url: str | None) -> RunRef:
         self.log.info("Chosen: %s.", ref)
-        Memory(context).update(chosen=ref.model_dump(mode="json"))
+        TaskState(context).update(chosen=ref.model_dump(mode="json"))
         publish(context, ref, url)
         return ref
 
     def _remembered(self, context: Any) -> RunRef | None:
         self._began(context)
-        chosen = (Memory(context).load() or {}).get("chosen")
+        chosen = (TaskState(context).load() or {}).get("chosen")
         return None if chosen is None else RunRef.parse(chosen)
 
     def _published(self, context: Any) -> RunRef | None:
@@ -212,7 +212,7 @@ class RunDiscoverySensor(WaitingSensor):
 
     def _settle(self, context: Any, snapshot: RunSnapshot) -> RunResult:
         if snapshot.run_ended:
-            Memory(context).update(chosen=None, seen=None, parked_since=None)
+            TaskState(context).update(chosen=None, seen=None, parked_since=None)
         return super()._settle(context, snapshot)
 
     # --- clocks ---

@@ -48,8 +48,8 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 from runops.airflow._compat import AirflowException, AirflowFailException, AirflowSensorTimeout
-from runops.core import errors
-from runops.core.run import RunResult
+from runops.core.model import errors
+from runops.core.model.run import RunResult
 
 
 class RunEnded(AirflowException):

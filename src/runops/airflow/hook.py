@@ -17,8 +17,8 @@ from runops.airflow._compat import AirflowNotFoundException, connection_of
 from runops.airflow.bounds import AIRFLOW_SECONDS, within
 from runops.airflow.exceptions import in_airflow_terms
 from runops.core import PROVIDERS, AnswerError, AsyncRunClient, AuthError, Provider, RunClient, find
-from runops.core.errors import ConfigurationError
-from runops.core.secret import Secret
+from runops.core.model.errors import ConfigurationError
+from runops.core.model.secret import Secret
 
 SCHEMES = ("http", "https")
 PROVIDER_EXTRA = "provider"

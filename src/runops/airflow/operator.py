@@ -16,10 +16,10 @@ from airflow.sdk import BaseOperator
 from runops.airflow._compat import AirflowException, conf
 from runops.airflow.exceptions import in_airflow_terms
 from runops.airflow.link import RunLink
-from runops.airflow.memory import Memory
-from runops.airflow.settle import RUN_ID, publish
+from runops.airflow.task_state import TaskState
+from runops.airflow.tasks import LOOK_SECONDS, RunWaiting
 from runops.airflow.trigger import OVER, LostSubmit, read_found, says_lost, state_in
-from runops.airflow.waiting import LOOK_SECONDS, RunWaiting
+from runops.airflow.verdicts import RUN_ID, publish
 from runops.core import (
     AnswerError,
     ConfigurationError,
@@ -35,12 +35,12 @@ from runops.core import (
     Verdict,
     find,
 )
-from runops.core.arguments import one_of, seconds
-from runops.core.policy import retry_may_submit
-from runops.core.provider import Call
-from runops.core.registry import nearest
-from runops.core.submission import SUBMIT_GRACE, Intent
-from runops.core.watch import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT, Patience
+from runops.core.declaration.arguments import one_of, seconds
+from runops.core.declaration.provider import Call
+from runops.core.declaration.registry import nearest
+from runops.core.model.policy import retry_may_submit
+from runops.core.waiting.state import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT, WaitOptions
+from runops.core.waiting.submission import SUBMIT_GRACE, Intent
 
 logger = logging.getLogger(__name__)
 
@@ -305,7 +305,7 @@ class RunOperator(RunWaiting):
         return self._submit(context, client, call, memory, None)
 
     def _submit(
-        self, context: Any, client: RunClient, call: Call, memory: Memory, record: Mapping[str, Any] | None
+        self, context: Any, client: RunClient, call: Call, memory: TaskState, record: Mapping[str, Any] | None
     ) -> tuple[RunRef, float]:
         """Submit, or where an earlier try may have done so, look for its run; where to defer, in the triggerer."""
         earlier = record or {}
@@ -366,7 +366,7 @@ class RunOperator(RunWaiting):
         context: Any,
         client: RunClient,
         call: Call,
-        memory: Memory,
+        memory: TaskState,
         ref: RunRef,
         record: Mapping[str, Any],
     ) -> tuple[RunRef, float | None]:
@@ -380,7 +380,7 @@ class RunOperator(RunWaiting):
         ti = context["ti"]
         return ti.xcom_pull(task_ids=ti.task_id, key=RUN_ID, map_indexes=ti.map_index) is None
 
-    def _remember(self, memory: Memory, ref: RunRef, **more: Any) -> RunRef:
+    def _remember(self, memory: TaskState, ref: RunRef, **more: Any) -> RunRef:
         memory.save(state=SUBMITTED, ref=ref.model_dump(mode="json"), **more)
         return ref
 
@@ -420,8 +420,8 @@ class RunOperator(RunWaiting):
         named = {name: getattr(self, name) for name in self.call_fields}
         return self.service.call(**{**(self.arguments or {}), **named})
 
-    def _clocks(self, *, deadline: float) -> Patience:
-        return Patience.build(
+    def _clocks(self, *, deadline: float) -> WaitOptions:
+        return WaitOptions.build(
             self.service,
             now=0.0,
             timeout=self.timeout,
@@ -431,8 +431,8 @@ class RunOperator(RunWaiting):
             interval=self.poll_interval,
         )
 
-    def _memory(self, context: Any) -> Memory:
-        return Memory(context if self.durable else {"ti": context["ti"]}, everlasting=self.on_clear == "reattach")
+    def _memory(self, context: Any) -> TaskState:
+        return TaskState(context if self.durable else {"ti": context["ti"]}, everlasting=self.on_clear == "reattach")
 
     # --- kill ---
 

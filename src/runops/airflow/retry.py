@@ -9,7 +9,7 @@ from airflow import __version__ as airflow_version
 
 from runops.airflow import exceptions
 from runops.airflow._compat import TaskDeferralError
-from runops.core.errors import ConfigurationError
+from runops.core.model.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from airflow.sdk import ExceptionRetryPolicy

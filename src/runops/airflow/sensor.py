@@ -16,15 +16,15 @@ from airflow.triggers.base import StartTriggerArgs
 from runops.airflow._compat import AirflowRescheduleException, AirflowSkipException, conf, renders_in_triggerer
 from runops.airflow.exceptions import SensorRunFailed, SensorTimedOut, as_airflow, in_airflow_terms
 from runops.airflow.link import RunLink
-from runops.airflow.memory import Memory
 from runops.airflow.metrics import erred
-from runops.airflow.settle import publish
+from runops.airflow.task_state import TaskState
+from runops.airflow.tasks import LATE_SECONDS, Follower, RunWaiting
 from runops.airflow.templates import needs_worker
 from runops.airflow.trigger import timed_out
-from runops.airflow.waiting import LATE_SECONDS, Follower, RunWaiting
+from runops.airflow.verdicts import publish
 from runops.core import FinalError, OutcomePolicy, PollingError, RunopsError, RunRef, RunResult, RunSnapshot, find
-from runops.core.cadence import spread
-from runops.core.watch import DEFAULT_ERROR_BUDGET, Past, Patience
+from runops.core.model.cadence import spread
+from runops.core.waiting.state import DEFAULT_ERROR_BUDGET, WaitOptions, WaitProgress
 
 RESCHEDULE_SECONDS = 60.0
 """The shortest time between two pokes in reschedule mode, unless the user gives a ``poke_interval``."""
@@ -53,7 +53,7 @@ class _OneLook(Follower):
         super().__call__(snapshot)
         if snapshot.phase is None or snapshot.state is None:
             return
-        if self._states.read(snapshot.state).settles_after is None:
+        if self._states.read(snapshot.state).grace_seconds is None:
             raise _NotOver(snapshot)
 
 
@@ -125,7 +125,7 @@ class WaitingSensor(RunWaiting, BaseSensorOperator):
     # --- what subclasses say ---
 
     @abstractmethod
-    def _wanted(self, context: Any, patience: Patience) -> RunRef | RunSnapshot:
+    def _wanted(self, context: Any, patience: WaitOptions) -> RunRef | RunSnapshot:
         """The run, or the end of a wait for it to be there."""
 
     @abstractmethod
@@ -146,7 +146,7 @@ class WaitingSensor(RunWaiting, BaseSensorOperator):
 
     def _began(self, context: Any) -> float:
         """When the first try of this generation began."""
-        memory = Memory(context)
+        memory = TaskState(context)
         record = memory.load()
         if record is not None and "began" in record:
             return record["began"]
@@ -156,14 +156,14 @@ class WaitingSensor(RunWaiting, BaseSensorOperator):
         memory.save(began=began)
         return began
 
-    def _clocks(self, *, deadline: float) -> Patience:
+    def _clocks(self, *, deadline: float) -> WaitOptions:
         interval = self.interval
         if interval is None and self.reschedule and not self.deferrable:
             interval = RESCHEDULE_SECONDS
         ceiling = None if self.max_wait is None else self.max_wait.total_seconds()
         if self.exponential_backoff and ceiling is None:
             ceiling = LONGEST_BACKOFF
-        patience = Patience.build(
+        patience = WaitOptions.build(
             self.service,
             now=0.0,
             deadline=deadline,
@@ -192,7 +192,7 @@ class WaitingSensor(RunWaiting, BaseSensorOperator):
     def _look(self, context: Any, ref: RunRef) -> RunSnapshot | None:
         """The last snapshot if the wait ends at this poke. What outlives the poke is kept in the task's memory."""
         patience = self._clocks(deadline=self._deadline(context))
-        memory = Memory(context)
+        memory = TaskState(context)
         url = self.service.url(ref)
         follower, learnt = _OneLook(context, self, url), self._learnt(context, memory)
         # Airflow removes a task's XComs before each poke.
@@ -201,7 +201,7 @@ class WaitingSensor(RunWaiting, BaseSensorOperator):
         here = replace(patience, deadline=min(max(patience.deadline, began), began + POKE_SECONDS), max_paused=None)
         try:
             with self._hook().client() as client:
-                snapshot = client.wait(ref, patience=here, submitted_at=learnt.began, past=learnt, on_look=follower)
+                snapshot = client.wait(ref, patience=here, submitted_at=learnt.began, past=learnt, on_update=follower)
         except _NotOver as news:
             return self._still_open(memory, learnt, patience, news.snapshot, began=began)
         except PollingError as error:
@@ -216,12 +216,12 @@ class WaitingSensor(RunWaiting, BaseSensorOperator):
             return None
         return snapshot
 
-    def _learnt(self, context: Any, memory: Memory) -> Past:
+    def _learnt(self, context: Any, memory: TaskState) -> WaitProgress:
         """What earlier pokes have learnt of the run."""
         began, past = self._began(context), memory.load() or {}
         # Without a memory: a first poke that had met no such run would have been the last.
         seen = past.get("seen") if memory.exists else began < context["ti"].start_date.timestamp()
-        return Past(
+        return WaitProgress(
             began=began,
             seen=bool(seen),
             failing_since=past.get("failing_since"),
@@ -229,7 +229,7 @@ class WaitingSensor(RunWaiting, BaseSensorOperator):
         )
 
     def _failing(
-        self, memory: Memory, patience: Patience, error: PollingError | FinalError, *, began: float, seen: bool
+        self, memory: TaskState, patience: WaitOptions, error: PollingError | FinalError, *, began: float, seen: bool
     ) -> bool:
         """Take in a poke that could not look; whether the wait's time is over.
 
@@ -246,7 +246,7 @@ class WaitingSensor(RunWaiting, BaseSensorOperator):
         return now >= patience.deadline
 
     def _still_open(
-        self, memory: Memory, learnt: Past, patience: Patience, snapshot: RunSnapshot, *, began: float
+        self, memory: TaskState, learnt: WaitProgress, patience: WaitOptions, snapshot: RunSnapshot, *, began: float
     ) -> RunSnapshot | None:
         now, ref, parked_since = time.time(), snapshot.ref, learnt.parked_since
         memory.update(seen=True, failing_since=None, parked_since=parked_since)
@@ -402,7 +402,7 @@ class RunSensor(WaitingSensor):
         names = ("run_id", self.conn_id_field, *(self.parent_fields or ("parents",)))
         return {name: getattr(self, name, None) for name in names}
 
-    def _wanted(self, context: Any, patience: Patience) -> RunRef:
+    def _wanted(self, context: Any, patience: WaitOptions) -> RunRef:
         return self._waited_for(context)
 
     def _poked(self, context: Any) -> RunSnapshot | None:

@@ -21,10 +21,10 @@ from runops.airflow.hook import RunHook
 from runops.airflow.metrics import Meter, erred
 from runops.airflow.templates import environment
 from runops.core import AsyncRunClient, Outcome, RunopsError, RunRef, RunSnapshot, SubmitUncertainError, find
-from runops.core.discovery import Search, nothing_found, seek
-from runops.core.run import EndedBy
-from runops.core.submission import Intent
-from runops.core.watch import News, Past, Patience, Watch
+from runops.core.model.run import EndedBy
+from runops.core.waiting.discovery import Search, nothing_found, seek
+from runops.core.waiting.state import LogThrottle, WaitOptions, WaitProgress, WaitState
+from runops.core.waiting.submission import Intent
 
 VERSION = 1
 STATE_SECONDS = 2.0
@@ -296,7 +296,7 @@ class RunTrigger(BaseTrigger):
     async def _wait(self) -> RunSnapshot:
         ref = RunRef.parse(self.ref)
         hook = self._hook()
-        news, meter = News(), Meter()
+        news, meter = LogThrottle(), Meter()
         last: RunSnapshot | None = None
 
         def told(snapshot: RunSnapshot) -> None:
@@ -310,9 +310,11 @@ class RunTrigger(BaseTrigger):
                 self.log.info("%s", snapshot.summary())
 
         clocks, ended_by = self._clocks()
-        past = Past.from_dict(self.past, time.time())
+        past = WaitProgress.from_dict(self.past, time.time())
         async with await hook.async_client() as client:
-            snapshot = await client.wait(ref, patience=clocks, submitted_at=self.submitted_at, past=past, on_look=told)
+            snapshot = await client.wait(
+                ref, patience=clocks, submitted_at=self.submitted_at, past=past, on_update=told
+            )
         if snapshot.ended_by == "timeout" and ended_by != "timeout":
             snapshot = timed_out(hook, ref, last, ended_by)
         if snapshot.ended_by:
@@ -366,9 +368,9 @@ class RunTrigger(BaseTrigger):
         # Should this trigger begin anew elsewhere, the clock that Airflow keeps for it ends it in time all the same.
         self.patience["deadline"] = time.time() + start["timeout"]
 
-    def _clocks(self) -> tuple[Patience, Literal["timeout", "execution_timeout"]]:
+    def _clocks(self) -> tuple[WaitOptions, Literal["timeout", "execution_timeout"]]:
         """The clocks of the wait, and which of the two that may end it comes first."""
-        patience = Patience.from_dict(self.patience)
+        patience = WaitOptions.from_dict(self.patience)
         if self.execution_ends is None or self.execution_ends >= patience.deadline:
             return patience, "timeout"
         return replace(patience, deadline=self.execution_ends), "execution_timeout"
@@ -406,8 +408,8 @@ def state_in(task_states: Mapping[str, Mapping[str, Any]], ti: Any) -> str | Non
 
 def timed_out(hook: RunHook, ref: RunRef, last: RunSnapshot | None, ended_by: EndedBy) -> RunSnapshot:
     """What was last seen of a run, as the end of a wait by a clock."""
-    clocks = Patience.build(hook.provider, now=0.0)
-    watch = Watch(hook.provider, ref, clocks, began=0.0)
+    clocks = WaitOptions.build(hook.provider, now=0.0)
+    watch = WaitState(hook.provider, ref, clocks, began=0.0)
     watch.last = last
     return watch.timed_out(ended_by)
 

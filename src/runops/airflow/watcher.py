@@ -28,10 +28,10 @@ from runops.core import (
     UnknownStateError,
     find,
 )
-from runops.core.arguments import optional_seconds
-from runops.core.cadence import backoff, spread
-from runops.core.discovery import SEEK_SECONDS, Trail, named
-from runops.core.watch import DEFAULT_ERROR_BUDGET, News, Patience
+from runops.core.declaration.arguments import optional_seconds
+from runops.core.model.cadence import backoff, spread
+from runops.core.waiting.discovery import SEEK_SECONDS, WatchState, named
+from runops.core.waiting.state import DEFAULT_ERROR_BUDGET, LogThrottle, WaitOptions
 
 VERSION = 1
 REST_SECONDS = 60.0
@@ -115,10 +115,10 @@ class RunFinishedTrigger(BaseEventTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Watch for ever; one event for each run that ends."""
-        trail: Trail | None = None
+        trail: WatchState | None = None
         while True:
             try:
-                trail = trail or Trail.parse(await self._recall())
+                trail = trail or WatchState.parse(await self._recall())
                 async with await self._hook().async_client() as client, aclosing(self._ends(client, trail)) as ends:
                     async for ended in ends:
                         yield TriggerEvent({**ended.to_result(), "parent": self.parent, "gap": trail.gap})
@@ -132,7 +132,7 @@ class RunFinishedTrigger(BaseEventTrigger):
                 self.log.exception("The watch over %s met an error that is not the service's.", self._named)
             await asyncio.sleep(REST_SECONDS)
 
-    async def _ends(self, client: AsyncRunClient, trail: Trail) -> AsyncGenerator[RunSnapshot]:
+    async def _ends(self, client: AsyncRunClient, trail: WatchState) -> AsyncGenerator[RunSnapshot]:
         """The runs that end, as they do. Each open one has a wait of its own; lists only say which there are."""
         waits: dict[str, asyncio.Task[RunSnapshot]] = {}
         cadence = client.provider.cadence.at_least(self.poll_interval or SEEK_SECONDS)
@@ -166,7 +166,7 @@ class RunFinishedTrigger(BaseEventTrigger):
                 wait.cancel()
             await asyncio.gather(*waits.values(), return_exceptions=True)
 
-    async def _look(self, client: AsyncRunClient, trail: Trail) -> None:
+    async def _look(self, client: AsyncRunClient, trail: WatchState) -> None:
         first, gap = not trail.begun, trail.gap
         followed = trail.take(await client.drive(trail.look(client.provider, self.parent)))
         if first:
@@ -183,17 +183,17 @@ class RunFinishedTrigger(BaseEventTrigger):
             await self._keep(trail)
 
     async def _wait(self, client: AsyncRunClient, run_id: str) -> RunSnapshot:
-        news = News()
+        news = LogThrottle()
 
         def told(snapshot: RunSnapshot) -> None:
             if news.worth_saying(snapshot, time.time()):
                 self.log.info("%s", snapshot.summary())
 
         cadence = client.provider.cadence.at_least(self.poll_interval)
-        patience = Patience(deadline=FOR_EVER, error_budget=DEFAULT_ERROR_BUDGET, max_paused=None, cadence=cadence)
-        return await client.wait(self._ref(run_id), patience=patience, seen=True, on_look=told)
+        patience = WaitOptions(deadline=FOR_EVER, error_budget=DEFAULT_ERROR_BUDGET, max_paused=None, cadence=cadence)
+        return await client.wait(self._ref(run_id), patience=patience, seen=True, on_update=told)
 
-    async def _ended(self, run_id: str, wait: asyncio.Task[RunSnapshot], trail: Trail) -> RunSnapshot | None:
+    async def _ended(self, run_id: str, wait: asyncio.Task[RunSnapshot], trail: WatchState) -> RunSnapshot | None:
         """How a run ended; None where that is not known, yet or for ever."""
         try:
             return await wait
@@ -227,7 +227,7 @@ class RunFinishedTrigger(BaseEventTrigger):
                 return value
         return None
 
-    async def _keep(self, trail: Trail) -> None:
+    async def _keep(self, trail: WatchState) -> None:
         self._kept = False
         for store in asset_state_stores(self):
             await within(AIRFLOW_SECONDS, "a place for what the watch keeps", store.aset(self._key, trail.to_dict()))

@@ -23,8 +23,8 @@ from runops.core import (
     RunSnapshot,
     Verdict,
     find,
-    tables,
 )
+from runops.core.providers import tables
 
 CODES = {Verdict.SUCCEED: 0, Verdict.WARN: 0, Verdict.FAIL: 1, Verdict.SKIP: 3}
 WORST_FIRST = (COULD_NOT_TELL, CODES[Verdict.FAIL], CODES[Verdict.SKIP])

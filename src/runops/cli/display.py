@@ -8,7 +8,7 @@ from typing import Protocol
 
 from runops.cli.output import complain, printable, say
 from runops.core import OutcomePolicy, RunRef, RunSnapshot, Verdict
-from runops.core.watch import News
+from runops.core.waiting.state import LogThrottle
 
 
 class Display(Protocol):
@@ -72,11 +72,11 @@ class Lines:
 
     def __init__(self, policy: OutcomePolicy) -> None:
         self._policy = policy
-        self._news: dict[RunRef, News] = {}
+        self._news: dict[RunRef, LogThrottle] = {}
 
     def saw(self, snapshot: RunSnapshot) -> None:
         """A line if it is news; the end is told by :meth:`ended`."""
-        news = self._news.setdefault(snapshot.ref, News())
+        news = self._news.setdefault(snapshot.ref, LogThrottle())
         if snapshot.outcome is None and news.worth_saying(snapshot, time.monotonic()):
             say(printable(snapshot.summary()))
 

@@ -19,8 +19,8 @@ from runops.core import (
     RunRef,
     find,
 )
-from runops.core.arguments import optional_seconds, seconds
-from runops.core.secret import Secret
+from runops.core.declaration.arguments import optional_seconds, seconds
+from runops.core.model.secret import Secret
 
 
 def connect(provider: Provider, **more: Any) -> RunClient:

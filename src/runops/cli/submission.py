@@ -17,8 +17,8 @@ from runops.cli import INTERRUPTED, arguments, notes, settings
 from runops.cli.commands import announce, guarded, wait_for
 from runops.cli.output import complain
 from runops.core import Call, ConfigurationError, NotSupported, Provider, find
-from runops.core.arguments import seconds
-from runops.core.submission import SUBMIT_GRACE
+from runops.core.declaration.arguments import seconds
+from runops.core.waiting.submission import SUBMIT_GRACE
 
 JSON_HELP = "JSON, or @file.json, or @- for standard input"
 
@@ -57,7 +57,7 @@ def _submit(given: argparse.Namespace) -> int:
         ):
             ref = client.submit(call, adopt_uncertain=options.adopt_uncertain, submit_grace=grace)
     except KeyboardInterrupt:
-        complain(f"interrupted; a run may have been started. Look at {provider.title} before you submit again.")
+        complain(f"interrupted; a run may have been started. Observation at {provider.title} before you submit again.")
         return INTERRUPTED
     if not options.wait:
         announce(provider, ref, "submitted", as_json=options.json)

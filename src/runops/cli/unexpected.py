@@ -33,7 +33,7 @@ def _text(error: BaseException) -> str:
     if isinstance(error, ImportError):
         # What cleans a text may be the very thing that cannot be imported; and names of modules are no secret.
         return f": {error}".rstrip(".")
-    from runops.core.redaction import clean
+    from runops.core.model.redaction import clean
 
     text = clean(str(error), *_secrets())
     return f": {text}".rstrip(".") if text else ""

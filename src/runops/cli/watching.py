@@ -50,7 +50,7 @@ async def _watch(
 
 async def _one(client: AsyncRunClient, ref: RunRef, clocks: Mapping[str, Any], display: Display) -> Outcome | None:
     try:
-        last = await client.wait(ref, on_look=display.saw, **clocks)
+        last = await client.wait(ref, on_update=display.saw, **clocks)
     except (OutputError, ConfigurationError):
         raise
     except RunopsError as error:

@@ -5,7 +5,8 @@ The clients are loaded when they are asked for: whoever only declares waits need
 
 from typing import TYPE_CHECKING, Any
 
-from runops.core.errors import (
+from runops.core.declaration.provider import Call, Provider
+from runops.core.model.errors import (
     AnswerError,
     AuthError,
     ConfigurationError,
@@ -20,12 +21,11 @@ from runops.core.errors import (
     TransientError,
     UnknownStateError,
 )
-from runops.core.policy import DEFAULT_VERDICTS, OutcomePolicy, Verdict
-from runops.core.provider import Call, Provider
+from runops.core.model.policy import DEFAULT_VERDICTS, OutcomePolicy, Verdict
+from runops.core.model.run import Outcome, Phase, Progress, RunRef, RunResult, RunSnapshot
+from runops.core.model.states import StateTable
 from runops.core.providers import PROVIDERS, find
 from runops.core.providers.nyx import NYX_AUDIT, NYX_GATE
-from runops.core.run import Outcome, Phase, Progress, RunRef, RunResult, RunSnapshot
-from runops.core.states import StateTable
 
 if TYPE_CHECKING:
     from runops.core.client import AsyncRunClient, RunClient

@@ -14,19 +14,19 @@ from typing import Any, Generic, Self, TypeVar, cast
 
 import httpx
 
-from runops.core import flows, submission
-from runops.core.channel import Channel
-from runops.core.connections import async_transport, check_environment, sync_transport
-from runops.core.errors import AnswerError, ConfigurationError, RunopsError, without_frames
-from runops.core.flows import Effect, Flow, Read, Reply, Seen, Send, Sleep, Time
-from runops.core.offload import off_loop
-from runops.core.poller import Poller
-from runops.core.provider import Call, Provider
-from runops.core.run import RunRef, RunSnapshot
-from runops.core.secret import Secret
-from runops.core.submission import SUBMIT_GRACE, Intent
-from runops.core.transport import send, send_async, took_too_long
-from runops.core.watch import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT, Past, Patience
+from runops.core.declaration.provider import Call, Provider
+from runops.core.model.errors import AnswerError, ConfigurationError, RunopsError, without_frames
+from runops.core.model.run import RunRef, RunSnapshot
+from runops.core.model.secret import Secret
+from runops.core.polling.poller import Poller
+from runops.core.transport.connections import async_transport, check_environment, sync_transport
+from runops.core.transport.offload import off_loop
+from runops.core.transport.pool import send, send_async, took_too_long
+from runops.core.transport.session import Session
+from runops.core.waiting import flows, submission
+from runops.core.waiting.flows import Effect, Flow, Read, Reply, Seen, Send, Sleep, Time
+from runops.core.waiting.state import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT, WaitOptions, WaitProgress
+from runops.core.waiting.submission import SUBMIT_GRACE, Intent
 
 R = TypeVar("R")
 
@@ -38,7 +38,7 @@ class _Ended(Generic[R]):
     result: R
 
 
-OnLook = Callable[[RunSnapshot], None]
+OnUpdate = Callable[[RunSnapshot], None]
 
 
 def _step(flow: Flow[R], error: AnswerError | None, reply: Any) -> Effect | _Ended[R] | RunopsError:
@@ -57,11 +57,11 @@ class _Client:
     def __init__(self, provider: Provider, token: Secret, settings: dict[str, Any]) -> None:
         mark_runs: bool = settings.pop("mark_runs", True)
         try:
-            self._channel = Channel(provider, token=token, **settings)
+            self._session = Session(provider, token=token, **settings)
         except ConfigurationError as error:
             refused = without_frames(error)
         else:
-            self._clock = self._channel.clock
+            self._clock = self._session.clock
             self._mark_runs = mark_runs
             return
         # A refused address may hold a password.
@@ -71,12 +71,12 @@ class _Client:
     @property
     def provider(self) -> Provider:
         """The service."""
-        return self._channel.provider
+        return self._session.provider
 
     @property
     def root(self) -> str:
         """The address under which all routes stand."""
-        return self._channel.root
+        return self._session.root
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.provider.name!r}, root={self.root!r})"
@@ -95,8 +95,8 @@ class _Client:
             self.provider, call, intent, lost=lost, adopt_uncertain=adopt_uncertain, grace=grace, resubmit=resubmit
         )
 
-    def _patience(self, **settings: Any) -> Patience:
-        return Patience.build(self.provider, now=self._clock(), **settings)
+    def _patience(self, **settings: Any) -> WaitOptions:
+        return WaitOptions.build(self.provider, now=self._clock(), **settings)
 
 
 class RunClient(_Client):
@@ -149,7 +149,7 @@ class RunClient(_Client):
         """Close all connections. The client may be used again."""
         if self._kept is not None and self._given is None:
             # In a forked process they are the other's, who may use them at this moment.
-            if not self._channel.is_forked:
+            if not self._session.is_forked:
                 self._kept.close()
             self._kept = None
 
@@ -172,7 +172,7 @@ class RunClient(_Client):
         resubmit: bool = True,
         before: Callable[[Intent], None] | None = None,
     ) -> RunRef:
-        """Start a run, once; see :mod:`runops.core.submission` for what is never repeated.
+        """Start a run, once; see :mod:`runops.core.waiting.submission` for what is never repeated.
 
         Args:
             call: From ``provider.call(...)``.
@@ -261,11 +261,11 @@ class RunClient(_Client):
         error_budget: float | timedelta = DEFAULT_ERROR_BUDGET,
         max_paused: float | timedelta | None = None,
         poll_interval: float | timedelta | None = None,
-        patience: Patience | None = None,
+        patience: WaitOptions | None = None,
         submitted_at: float | None = None,
         seen: bool = False,
-        past: Past | None = None,
-        on_look: OnLook | None = None,
+        past: WaitProgress | None = None,
+        on_update: OnUpdate | None = None,
     ) -> RunSnapshot:
         """Wait until a run is over; its last snapshot, with outcome ``timed_out`` when a clock ended the wait.
 
@@ -279,7 +279,7 @@ class RunClient(_Client):
             submitted_at: When the run was submitted, in unix seconds, where that is known.
             seen: Whether an earlier part of this wait has seen the run, so that a 404 is a passing error.
             past: All that an earlier part of this wait has learnt, kept up to date; takes the place of ``seen``.
-            on_look: Told of every good look.
+            on_update: Told of every good look.
 
         Raises:
             PollingError: The error budget is used up.
@@ -290,7 +290,7 @@ class RunClient(_Client):
             timeout=timeout, error_budget=error_budget, max_paused=max_paused, interval=poll_interval
         )
         flow = flows.wait(self.provider, ref, patience, submitted_at=submitted_at, seen=seen, past=past)
-        return self._drive(flow, on_look)
+        return self._drive(flow, on_update)
 
     def watch(
         self,
@@ -346,7 +346,7 @@ class RunClient(_Client):
         self._drive(flows.probe(self.provider))
 
     def drive(self, flow: Flow[R]) -> R:
-        """Do what a flow of :mod:`runops.core.flows` asks for, and give its result.
+        """Do what a flow of :mod:`runops.core.waiting.flows` asks for, and give its result.
 
         For hosts that keep a record between the steps of a submit.
         """
@@ -357,7 +357,7 @@ class RunClient(_Client):
         reply: Any = None
         error: AnswerError | None = None
         while True:
-            self._channel.check_process()
+            self._session.check_process()
             step = _step(flow, error, reply)
             reply, error = None, None
             match step:
@@ -377,15 +377,15 @@ class RunClient(_Client):
                 case Seen(snapshot):
                     yield snapshot
 
-    def _drive(self, flow: Flow[R], on_look: OnLook | None = None) -> R:
+    def _drive(self, flow: Flow[R], on_update: OnUpdate | None = None) -> R:
         steps = self._steps(flow)
         while True:
             try:
                 snapshot = next(steps)
             except StopIteration as stop:
                 return cast("R", stop.value)
-            if on_look is not None:
-                on_look(snapshot)
+            if on_update is not None:
+                on_update(snapshot)
 
     def _answer(self, effect: Send | Read) -> object:
         if isinstance(effect, Send):
@@ -397,22 +397,22 @@ class RunClient(_Client):
         return self.provider.read(effect.ref, self._send(Send(request, by=effect.by)).content)
 
     def _send(self, effect: Send) -> Reply:
-        self._sleep(self._channel.turn(effect.by))
-        channel = self._channel
-        prepared = channel.prepare(effect.request)
-        seconds, bound = channel.time_for(effect.by)
-        accept = partial(channel.check, effect.request)
+        self._sleep(self._session.turn(effect.by))
+        session = self._session
+        prepared = session.prepare(effect.request)
+        seconds, bound = session.time_for(effect.by)
+        accept = partial(session.check, effect.request)
         with self._transport(effect.fresh) as transport:
             answer = send(
                 transport,
                 prepared,
-                limit=channel.limit,
+                limit=session.limit,
                 seconds=seconds,
-                peer=channel.peer,
+                peer=session.peer,
                 bound=bound,
                 accept=accept,
             )
-        content = channel.judge(effect.request.asked, answer, absent=effect.request.absent)
+        content = session.judge(effect.request.asked, answer, absent=effect.request.absent)
         return Reply(content, answer.date)
 
     @contextmanager
@@ -473,7 +473,7 @@ class AsyncRunClient(_Client):
     async def close(self) -> None:
         """Close all connections. The client may be used again."""
         if self._kept is not None and self._given is None:
-            if not self._channel.is_forked:
+            if not self._session.is_forked:
                 await self._kept.aclose()
             self._kept = None
 
@@ -536,11 +536,11 @@ class AsyncRunClient(_Client):
         error_budget: float | timedelta = DEFAULT_ERROR_BUDGET,
         max_paused: float | timedelta | None = None,
         poll_interval: float | timedelta | None = None,
-        patience: Patience | None = None,
+        patience: WaitOptions | None = None,
         submitted_at: float | None = None,
         seen: bool = False,
-        past: Past | None = None,
-        on_look: OnLook | None = None,
+        past: WaitProgress | None = None,
+        on_update: OnUpdate | None = None,
     ) -> RunSnapshot:
         """As :meth:`RunClient.wait`. All waits of one loop on one credential share a poller: see :class:`Poller`."""
         patience = patience or self._patience(
@@ -549,10 +549,12 @@ class AsyncRunClient(_Client):
         if self._sleep is not asyncio.sleep:
             # A poller keeps real time; a test that brings its own gets a wait of its own.
             flow = flows.wait(self.provider, ref, patience, submitted_at=submitted_at, seen=seen, past=past)
-            return await self._drive(flow, on_look)
-        poller = Poller.lease(self._channel, self._given)
+            return await self._drive(flow, on_update)
+        poller = Poller.lease(self._session, self._given)
         try:
-            return await poller.wait(ref, patience, submitted_at=submitted_at, seen=seen, past=past, on_look=on_look)
+            return await poller.wait(
+                ref, patience, submitted_at=submitted_at, seen=seen, past=past, on_update=on_update
+            )
         finally:
             await poller.release()
 
@@ -601,7 +603,7 @@ class AsyncRunClient(_Client):
         reply: Any = None
         error: AnswerError | None = None
         while True:
-            self._channel.check_process()
+            self._session.check_process()
             # What a flow makes of a body, it makes where it gets it.
             body = reply.content if isinstance(reply, Reply) else reply
             size = len(body) if isinstance(body, bytes) else 0
@@ -625,12 +627,12 @@ class AsyncRunClient(_Client):
                 case Seen(snapshot):
                     yield snapshot
 
-    async def _drive(self, flow: Flow[R], on_look: OnLook | None = None) -> R:
+    async def _drive(self, flow: Flow[R], on_update: OnUpdate | None = None) -> R:
         result: list[R] = []
         async with aclosing(self._steps(flow, result)) as steps:
             async for snapshot in steps:
-                if on_look is not None:
-                    on_look(snapshot)
+                if on_update is not None:
+                    on_update(snapshot)
         return result[0]
 
     async def _answer(self, effect: Send | Read) -> object:
@@ -644,11 +646,11 @@ class AsyncRunClient(_Client):
         return await off_loop(partial(self.provider.read, effect.ref, reply.content), len(reply.content))
 
     async def _send(self, effect: Send) -> Reply:
-        await self._sleep(self._channel.turn(effect.by))
-        channel = self._channel
-        prepared = channel.prepare(effect.request)
-        seconds, bound = channel.time_for(effect.by)
-        accept = partial(channel.check_async, effect.request)
+        await self._sleep(self._session.turn(effect.by))
+        session = self._session
+        prepared = session.prepare(effect.request)
+        seconds, bound = session.time_for(effect.by)
+        accept = partial(session.check_async, effect.request)
         fresh = effect.fresh and self._given is None
         if fresh:
             transport = async_transport(self.root, keep=False)
@@ -656,11 +658,11 @@ class AsyncRunClient(_Client):
             transport = self._kept = self._kept or async_transport(self.root)
         try:
             async with asyncio.timeout(seconds):
-                answer = await send_async(transport, prepared, limit=channel.limit, peer=channel.peer, accept=accept)
+                answer = await send_async(transport, prepared, limit=session.limit, peer=session.peer, accept=accept)
         except TimeoutError:
-            raise took_too_long(seconds, channel.peer, bound) from None
+            raise took_too_long(seconds, session.peer, bound) from None
         finally:
             if fresh:
                 await transport.aclose()
-        content = channel.judge(effect.request.asked, answer, absent=effect.request.absent)
+        content = session.judge(effect.request.asked, answer, absent=effect.request.absent)
         return Reply(content, answer.date)

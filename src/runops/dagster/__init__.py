@@ -6,19 +6,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from runops.dagster.asset import build_run_asset, build_run_op
-    from runops.dagster.b3os import B3osResource
-    from runops.dagster.check import build_run_check
+    from runops.dagster.builders.asset import build_run_asset, build_run_op
+    from runops.dagster.builders.check import build_run_check
+    from runops.dagster.builders.deferred import build_completion_sensor, build_submit_job
+    from runops.dagster.builders.multi_asset import build_run_multi_asset
+    from runops.dagster.builders.sensor import build_run_sensor
     from runops.dagster.component import RunopsComponent
-    from runops.dagster.deferred import build_completion_sensor, build_submit_job
-    from runops.dagster.multi_asset import build_run_multi_asset
-    from runops.dagster.nekt import NektResource
-    from runops.dagster.nexio import NexioResource
-    from runops.dagster.nyx import NyxResource
-    from runops.dagster.onepin import OnepinResource
+    from runops.dagster.providers.b3os import B3osResource
+    from runops.dagster.providers.nekt import NektResource
+    from runops.dagster.providers.nexio import NexioResource
+    from runops.dagster.providers.nyx import NyxResource
+    from runops.dagster.providers.onepin import OnepinResource
     from runops.dagster.resource import ProviderResource, RunResource
-    from runops.dagster.sensor import build_run_sensor
-    from runops.dagster.wait import RunResult, wait_for_run
+    from runops.dagster.step.wait import RunResult, wait_for_run
 
 __all__ = [
     "B3osResource",
@@ -41,23 +41,23 @@ __all__ = [
 ]
 
 _HOMES = {
-    "B3osResource": "b3os",
-    "NektResource": "nekt",
-    "NexioResource": "nexio",
-    "NyxResource": "nyx",
-    "OnepinResource": "onepin",
+    "B3osResource": "providers.b3os",
+    "NektResource": "providers.nekt",
+    "NexioResource": "providers.nexio",
+    "NyxResource": "providers.nyx",
+    "OnepinResource": "providers.onepin",
     "ProviderResource": "resource",
     "RunResource": "resource",
-    "RunResult": "wait",
+    "RunResult": "step.wait",
     "RunopsComponent": "component",
-    "build_completion_sensor": "deferred",
-    "build_run_asset": "asset",
-    "build_run_check": "check",
-    "build_run_multi_asset": "multi_asset",
-    "build_run_op": "asset",
-    "build_run_sensor": "sensor",
-    "build_submit_job": "deferred",
-    "wait_for_run": "wait",
+    "build_completion_sensor": "builders.deferred",
+    "build_run_asset": "builders.asset",
+    "build_run_check": "builders.check",
+    "build_run_multi_asset": "builders.multi_asset",
+    "build_run_op": "builders.asset",
+    "build_run_sensor": "builders.sensor",
+    "build_submit_job": "builders.deferred",
+    "wait_for_run": "step.wait",
 }
 
 

@@ -10,10 +10,12 @@ import dagster as dg
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from runops.core import OutcomePolicy, Provider, RunopsError, find
-from runops.core.submission import SUBMIT_GRACE
-from runops.core.watch import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT
+from runops.core.waiting.state import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT
+from runops.core.waiting.submission import SUBMIT_GRACE
 from runops.dagster import _compat
-from runops.dagster.check import build_run_check
+from runops.dagster.builders.check import build_run_check
+from runops.dagster.builders.multi_asset import build_run_multi_asset
+from runops.dagster.builders.sensor import DEFAULT_LOOKBACK, build_run_sensor
 from runops.dagster.defs_file import (
     ENV,
     Described,
@@ -24,9 +26,7 @@ from runops.dagster.defs_file import (
     sample_of,
     stand_ins,
 )
-from runops.dagster.multi_asset import build_run_multi_asset
 from runops.dagster.resource import RunResource
-from runops.dagster.sensor import DEFAULT_LOOKBACK, build_run_sensor
 
 # What a field may hold is checked by validators alone: Dagster takes constraints of a field into a model of its own,
 # whose errors tell the line of the whole list and print what stands in it.

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import dagster as dg
 
 from runops.core import RunopsError
-from runops.core.redaction import clean
+from runops.core.model.redaction import clean
 
 R = TypeVar("R")
 

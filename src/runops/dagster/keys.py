@@ -12,7 +12,7 @@ import os
 import dagster as dg
 
 from runops.core import ConfigurationError
-from runops.core.secret import Secret
+from runops.core.model.secret import Secret
 
 _PREFIX = "hidden-"
 _held: dict[str, Secret] = {}

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from importlib import import_module
 from types import MappingProxyType
 
-from runops.core import registry
-from runops.core.errors import ConfigurationError
-from runops.core.provider import Provider
+from runops.core.declaration import registry
+from runops.core.declaration.provider import Provider
+from runops.core.model.errors import ConfigurationError
 from runops.core.providers.b3os import B3OS
 from runops.core.providers.nekt import NEKT
 from runops.core.providers.nexio import NEXIO

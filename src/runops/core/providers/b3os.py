@@ -8,9 +8,8 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from runops.core.arguments import json_object, required_text
-from runops.core.cadence import Cadence
-from runops.core.provider import (
+from runops.core.declaration.arguments import json_object, required_text
+from runops.core.declaration.provider import (
     Call,
     Count,
     Explanation,
@@ -27,9 +26,10 @@ from runops.core.provider import (
     Text,
     validated,
 )
-from runops.core.redaction import LONGEST, clean, cut
-from runops.core.run import Outcome, Phase
-from runops.core.states import StateTable
+from runops.core.model.cadence import Cadence
+from runops.core.model.redaction import LONGEST, clean, cut
+from runops.core.model.run import Outcome, Phase
+from runops.core.model.states import StateTable
 
 
 class B3osRun(RunBody):

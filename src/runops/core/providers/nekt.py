@@ -7,8 +7,7 @@ from typing import Annotated, Any, cast
 
 from pydantic import BeforeValidator, Field
 
-from runops.core.cadence import Cadence
-from runops.core.provider import (
+from runops.core.declaration.provider import (
     AuthScheme,
     Count,
     Flag,
@@ -22,8 +21,9 @@ from runops.core.provider import (
     detail,
     uuid,
 )
-from runops.core.run import Outcome, Phase
-from runops.core.states import StateTable
+from runops.core.model.cadence import Cadence
+from runops.core.model.run import Outcome, Phase
+from runops.core.model.states import StateTable
 
 
 def _names(value: object) -> tuple[str, ...] | None:

@@ -7,9 +7,8 @@ from typing import Any
 
 from pydantic import Field
 
-from runops.core.arguments import json_object, json_objects, optional_text, required_text
-from runops.core.cadence import Cadence
-from runops.core.provider import (
+from runops.core.declaration.arguments import json_object, json_objects, optional_text, required_text
+from runops.core.declaration.provider import (
     Call,
     Count,
     Lenient,
@@ -22,9 +21,10 @@ from runops.core.provider import (
     Text,
     uuid,
 )
-from runops.core.redaction import clean
-from runops.core.run import Outcome, Phase
-from runops.core.states import StateTable
+from runops.core.model.cadence import Cadence
+from runops.core.model.redaction import clean
+from runops.core.model.run import Outcome, Phase
+from runops.core.model.states import StateTable
 
 
 class NexioOutput(Part):

@@ -8,10 +8,8 @@ from typing import Any
 
 from pydantic import Field
 
-from runops.core.arguments import json_object, one_of, positive, required_text, texts
-from runops.core.cadence import Cadence
-from runops.core.errors import ConfigurationError
-from runops.core.provider import (
+from runops.core.declaration.arguments import json_object, one_of, positive, required_text, texts
+from runops.core.declaration.provider import (
     AuthScheme,
     Call,
     Count,
@@ -24,8 +22,10 @@ from runops.core.provider import (
     Submission,
     Text,
 )
-from runops.core.run import Outcome, Phase, Progress
-from runops.core.states import Row, StateTable
+from runops.core.model.cadence import Cadence
+from runops.core.model.errors import ConfigurationError
+from runops.core.model.run import Outcome, Phase, Progress
+from runops.core.model.states import StateRow, StateTable
 
 SEVERITIES = ("low", "medium", "high", "critical")
 RESULT_GRACE = 60.0
@@ -136,18 +136,18 @@ NYX = Provider(
             "running": Phase.RUNNING,
             "completed": {
                 "success": Outcome.SUCCEEDED,
-                "exhausted": Row(Outcome.EXHAUSTED, "The budget is spent and nothing was found."),
-                "error": Row(Outcome.FAILED, "The run is completed, but its result is error."),
-                None: Row(
+                "exhausted": StateRow(Outcome.EXHAUSTED, "The budget is spent and nothing was found."),
+                "error": StateRow(Outcome.FAILED, "The run is completed, but its result is error."),
+                None: StateRow(
                     Outcome.FAILED,
                     f"The run is completed, but no result came within {RESULT_GRACE:.0f} s.",
-                    settles_after=RESULT_GRACE,
+                    grace_seconds=RESULT_GRACE,
                 ),
             },
             "failed": {
-                "success": Row(Outcome.FAILED, "The run failed although its result is success."),
-                "exhausted": Row(Outcome.EXHAUSTED, "The budget is spent and nothing was found."),
-                "error": Row(Outcome.FAILED, "The run's result is error."),
+                "success": StateRow(Outcome.FAILED, "The run failed although its result is success."),
+                "exhausted": StateRow(Outcome.EXHAUSTED, "The budget is spent and nothing was found."),
+                "error": StateRow(Outcome.FAILED, "The run's result is error."),
                 None: Outcome.FAILED,
             },
             "cancelled": Outcome.CANCELLED,

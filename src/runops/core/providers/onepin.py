@@ -7,9 +7,8 @@ from typing import Any
 
 from pydantic import Field
 
-from runops.core.arguments import optional_text, required_text
-from runops.core.cadence import Cadence
-from runops.core.provider import (
+from runops.core.declaration.arguments import optional_text, required_text
+from runops.core.declaration.provider import (
     Call,
     Count,
     Flag,
@@ -24,9 +23,10 @@ from runops.core.provider import (
     Text,
     uuid,
 )
-from runops.core.redaction import clean
-from runops.core.run import Outcome, Phase, Progress
-from runops.core.states import StateTable
+from runops.core.model.cadence import Cadence
+from runops.core.model.redaction import clean
+from runops.core.model.run import Outcome, Phase, Progress
+from runops.core.model.states import StateTable
 
 PAUSING = "pause requested"
 
@@ -76,7 +76,7 @@ class OnepinRun(RunBody):
     def qualifier(self) -> str | None:
         return PAUSING if self.pause_requested_at else None
 
-    def parked_at(self) -> datetime | None:
+    def paused_since(self) -> datetime | None:
         return self.paused_at
 
     def reason(self) -> str | None:

@@ -1,0 +1,1 @@
+"""The named classes of each provider: data and a signature."""

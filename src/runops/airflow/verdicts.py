@@ -1,0 +1,96 @@
+"""Where a verdict becomes Airflow's word: a return, a warning, a skip or an exception. The only place that does it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from runops.airflow._compat import AirflowSkipException
+from runops.airflow.exceptions import RunCancelled, RunFailed, RunRejected, RunTimedOut
+from runops.airflow.link import RUN_URL
+from runops.airflow.metrics import waited
+from runops.core import Outcome, OutcomePolicy, RunRef, RunResult, RunSnapshot, Verdict
+
+RUN = "run"
+RUN_ID = "run_id"
+
+
+def apply_verdict(
+    context: Mapping[str, Any],
+    snapshot: RunSnapshot,
+    policy: OutcomePolicy,
+    *,
+    log: Any,
+    failed: type[RunFailed] = RunFailed,
+    timed_out: type[RunTimedOut] = RunTimedOut,
+) -> RunResult:
+    """End a task as its policy says about the last snapshot of its run.
+
+    The snapshot as plain data goes to the XCom key ``run`` on every end, a skip and a failure included.
+
+    :param context: The task's context.
+    :param snapshot: The last snapshot; it has an outcome.
+    :param policy: What to do about each outcome.
+    :param log: Where it says how the run ended.
+    :param failed: What to raise when the run failed.
+    :param timed_out: What to raise when a clock of the wait ended it.
+    :return: What the task returns.
+    :raises AirflowSkipException: The verdict is skip.
+    :raises RunFailed: The verdict on ``failed`` is fail; and so RunCancelled, RunTimedOut and RunRejected.
+    """
+    outcome = snapshot.outcome
+    if outcome is None:
+        raise ValueError(f"{snapshot.ref} has not ended, so there is nothing to settle.")
+    # Airflow's own clock is no soft matter: whoever set it wants the try to end, and another one to follow.
+    by_airflow = snapshot.ended_by == "execution_timeout"
+    verdict = Verdict.FAIL if by_airflow else policy.decide(outcome)
+    result = snapshot.to_result(verdict)
+    ti = context["ti"]
+    if snapshot.ref.run_id:
+        publish(context, snapshot.ref, snapshot.url)
+    ti.xcom_push(key=RUN, value=dict(result))
+    waited(snapshot, verdict)
+    told = told_of(snapshot)
+    match verdict:
+        case Verdict.SUCCEED:
+            log.info("%s", told)
+        case Verdict.WARN:
+            log.warning("%s", told_of(snapshot, f"The task succeeds, because on_outcome says warn for {outcome}."))
+        case Verdict.SKIP:
+            told = told_of(snapshot, f"The task is skipped, because the verdict on {outcome} is skip.")
+            # Airflow logs it too, but in a group that its log page does not open.
+            log.info("%s", told)
+            raise AirflowSkipException(told)
+        case Verdict.FAIL:
+            failure = _failure(outcome, failed, RunTimedOut if by_airflow else timed_out)
+            if failure is RunRejected:
+                told = told_of(snapshot, f"The task fails, because on_outcome says fail for {outcome}.")
+            raise failure(told, result)
+    return result
+
+
+def publish(context: Mapping[str, Any], ref: RunRef, url: str | None) -> None:
+    """Push ``run_id``, and ``run_url`` where it is known, for the link button and for later tasks."""
+    ti = context["ti"]
+    ti.xcom_push(key=RUN_ID, value=ref.run_id)
+    if url is not None:
+        ti.xcom_push(key=RUN_URL, value=url)
+
+
+def told_of(snapshot: RunSnapshot, consequence: str = "") -> str:
+    """How a run ended, in one line for a person.
+
+    :param snapshot: The run.
+    :param consequence: What becomes of the task where the outcome alone does not say so: a sentence.
+    """
+    parts = [f"{snapshot.summary().rstrip('.')}.", consequence, f"See {snapshot.url}" if snapshot.url else ""]
+    return " ".join(part for part in parts if part)
+
+
+def _failure(outcome: Outcome, failed: type[RunFailed], timed_out: type[RunTimedOut]) -> type[Any]:
+    kinds: dict[Outcome, type[Any]] = {
+        Outcome.FAILED: failed,
+        Outcome.CANCELLED: RunCancelled,
+        Outcome.TIMED_OUT: timed_out,
+    }
+    return kinds.get(outcome, RunRejected)

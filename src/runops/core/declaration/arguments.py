@@ -1,0 +1,112 @@
+"""Checks of what users pass to a submit or a wait: each refuses with the field's name. They know no provider."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any, cast
+
+from runops.core.model.errors import ConfigurationError
+
+DEFAULT_REQUEST_TIMEOUT = 30.0
+"""Seconds for one whole request."""
+DEFAULT_MAX_RESPONSE_BYTES = 10_000_000
+"""The largest answer, decompressed, that is read."""
+
+
+def required_text(field: str, value: object) -> str:
+    """A non-empty text."""
+    if not isinstance(value, str) or not value.strip():
+        raise ConfigurationError(f"{field} must be a non-empty text, not {_kind(value)}.")
+    return value
+
+
+def optional_text(field: str, value: object) -> str:
+    """A text that may be empty."""
+    if not isinstance(value, str):
+        raise ConfigurationError(f"{field} must be a text, not {_kind(value)}.")
+    return value
+
+
+def header_value(field: str, value: object) -> str:
+    """A text that can stand in an HTTP header."""
+    text = required_text(field, value).strip()
+    if not text.isascii() or not text.isprintable():
+        raise ConfigurationError(f"{field} holds a character that cannot stand in a header.")
+    return text
+
+
+def texts(field: str, value: object) -> list[str]:
+    """A list of texts."""
+    items = _sequence(field, value, "texts")
+    return [optional_text(f"{field}[{index}]", item) for index, item in enumerate(items)]
+
+
+def json_object(field: str, value: object) -> dict[str, Any]:
+    """A mapping that JSON can carry. Its content never appears in the error."""
+    if not isinstance(value, Mapping):
+        raise ConfigurationError(f"{field} must be a JSON object (a dict), not {_kind(value)}.")
+    return cast("dict[str, Any]", _as_json(field, dict(cast("Mapping[str, Any]", value))))
+
+
+def json_objects(field: str, value: object) -> list[dict[str, Any]]:
+    """A list of mappings that JSON can carry."""
+    items = _sequence(field, value, "JSON objects")
+    return [json_object(f"{field}[{index}]", item) for index, item in enumerate(items)]
+
+
+def one_of(field: str, value: object, allowed: Sequence[str]) -> str:
+    """One of a few words."""
+    if value not in allowed:
+        raise ConfigurationError(f"{field}={str(value)[:80]!r} is not one of {', '.join(allowed)}.")
+    return cast("str", value)
+
+
+def positive(field: str, value: object) -> float:
+    """A finite number above 0. A text that spells one is taken: templates render to text."""
+    number = _number(value)
+    if number is None or not number > 0:
+        raise ConfigurationError(f"{field} must be a number above 0, not {value!r}.")
+    return number
+
+
+def seconds(field: str, value: object) -> float:
+    """A duration above 0, as seconds or a timedelta."""
+    return positive(field, value.total_seconds() if isinstance(value, timedelta) else value)
+
+
+def optional_seconds(field: str, value: object) -> float | None:
+    """A duration above 0, or None."""
+    return None if value is None else seconds(field, value)
+
+
+def _sequence(field: str, value: object, of: str) -> Sequence[object]:
+    """A list. A text or a mapping is refused: it would be read letter by letter, or by its keys."""
+    if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
+        raise ConfigurationError(f"{field} must be a list of {of}, not {_kind(value)}.")
+    return cast("Sequence[object]", value)
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _as_json(field: str, value: object) -> Any:
+    try:
+        return json.loads(json.dumps(value, allow_nan=False))
+    except (TypeError, ValueError, RecursionError):
+        raise ConfigurationError(
+            f"{field} holds what JSON cannot carry (a date, bytes, NaN or an object): turn it into text first."
+        ) from None
+
+
+def _kind(value: object) -> str:
+    return "empty" if value == "" else type(value).__name__

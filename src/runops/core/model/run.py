@@ -1,0 +1,219 @@
+"""The vocabulary of a run: where it is, how it stands, how it ended. No network, no host, no decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Literal, Self, TypedDict
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from runops.core.model.errors import ConfigurationError
+
+
+class Phase(StrEnum):
+    """The run is not over yet."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    PAUSED = "paused"
+    """Only a person or an outside event moves it on."""
+    WAITING = "waiting"
+    """Only a person or an outside event moves it on."""
+    STOPPING = "stopping"
+
+
+PARKED = frozenset({Phase.PAUSED, Phase.WAITING})
+"""The phases that may last for ever, which ``max_paused`` bounds."""
+
+
+class Outcome(StrEnum):
+    """The run is over, or (``timed_out``) our wait for it is."""
+
+    SUCCEEDED = "succeeded"
+    DEGRADED = "degraded"
+    EXHAUSTED = "exhausted"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    TIMED_OUT = "timed_out"
+    """The wait ended, not the run. No provider ever says it."""
+
+
+EndedBy = Literal["timeout", "execution_timeout", "max_paused"]
+"""Which clock ended a wait whose outcome is ``timed_out``."""
+
+
+class RunRef(BaseModel):
+    """The address of a run: all of a wait that crosses a process. It holds no secret and no payload.
+
+    Args:
+        provider: The provider's ``name``, such as ``"nexio"``.
+        run_id: The run's id as the provider spells it.
+        parents: Further ids that the run's address needs, by name (OnePin: ``{"workflow_id": ...}``).
+
+    Raises:
+        ConfigurationError: An id is empty or could leave its place in a path.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    provider: str
+    run_id: str
+    parents: Mapping[str, str] = Field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, value: Any) -> Self:
+        """Read a reference that came back from another process.
+
+        Raises:
+            ConfigurationError: ``value`` is not the mapping that ``model_dump`` wrote.
+        """
+        try:
+            return cls.model_validate(value)
+        except ValidationError as error:
+            fields = ", ".join(".".join(map(str, detail["loc"])) or "value" for detail in error.errors())
+            raise ConfigurationError(f"This is not the address of a run; unreadable: {fields}.") from None
+
+    def __hash__(self) -> int:
+        return hash((self.provider, self.run_id, tuple(sorted(self.parents.items()))))
+
+    def __str__(self) -> str:
+        return f"{self.provider} run {self.run_id or 'yet to be found'}"
+
+
+class Progress(BaseModel):
+    """How far a run says it is; ``total`` may be unknown, and ``done`` may go down again."""
+
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+
+    done: float
+    total: float | None
+    unit: str
+
+    def __str__(self) -> str:
+        total = "?" if self.total is None else f"{self.total:g}"
+        return f"{self.done:g}/{total} {self.unit}"
+
+
+class RunResult(TypedDict):
+    """A snapshot as plain data: what XCom, events and ``--json`` carry. Keys are only ever added."""
+
+    schema: int
+    provider: str
+    run_id: str
+    parents: dict[str, str]
+    state: str | None
+    outcome: str | None
+    verdict: str | None
+    reason: str | None
+    progress: dict[str, Any] | None
+    created_at: str | None
+    started_at: str | None
+    finished_at: str | None
+    url: str | None
+    details: dict[str, Any]
+    run_ended: bool
+    ended_by: str | None
+
+
+class RunSnapshot(BaseModel):
+    """What one look at a run showed. Exactly one of ``phase`` and ``outcome`` is set.
+
+    Args:
+        ref: The run's address.
+        state: The provider's own word, or None when no look succeeded before the wait ended.
+        phase: How it stands, while it is not over.
+        outcome: How it ended, or ``timed_out`` when our wait did.
+        reason: One cleaned line, at most 200 characters, when the provider gives a reason.
+        progress: How far the run says it is.
+        created_at, started_at, finished_at: Aware datetimes in UTC, or None.
+        url: The best page of the provider's web interface for this run.
+        details: The provider's allow-list of fields (``spent_usd``, ``stage``, ...), never the payload.
+        ended_by: Which clock ended the wait, when the outcome is ``timed_out``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    ref: RunRef
+    state: str | None
+    phase: Phase | None = None
+    outcome: Outcome | None = None
+    reason: str | None = None
+    progress: Progress | None = None
+    created_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    url: str | None = None
+    details: dict[str, Any] = Field(default_factory=dict)
+    ended_by: EndedBy | None = None
+
+    def model_post_init(self, context: Any) -> None:
+        """Share one set of field names: one of its own would be a third of a snapshot, and waits keep thousands."""
+        object.__setattr__(self, "__pydantic_fields_set__", _SNAPSHOT_FIELDS)
+
+    @field_validator("created_at", "started_at", "finished_at")
+    @classmethod
+    def _in_utc(cls, moment: datetime | None) -> datetime | None:
+        if moment is None:
+            return None
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+    @property
+    def run_ended(self) -> bool:
+        """Whether the run itself is over, not only our wait for it."""
+        return self.outcome is not None and self.outcome is not Outcome.TIMED_OUT
+
+    @property
+    def status(self) -> Phase | Outcome:
+        """``outcome`` when there is one, else ``phase``."""
+        return self.outcome or self.phase or Phase.RUNNING
+
+    def changed_from(self, earlier: RunSnapshot | None) -> bool:
+        """Whether a person who follows the run would call this news: another word, status or reason."""
+        if earlier is None:
+            return True
+        return (self.state, self.status, self.reason) != (earlier.state, earlier.status, earlier.reason)
+
+    def to_result(self, verdict: str | None = None) -> RunResult:
+        """The snapshot as JSON primitives: times as ISO-8601 UTC strings, no enums.
+
+        Args:
+            verdict: What was decided about the outcome, or None where nothing was.
+        """
+        progress = self.progress.model_dump() if self.progress else None
+        return RunResult(
+            schema=1,
+            provider=self.ref.provider,
+            run_id=self.ref.run_id,
+            parents=dict(self.ref.parents),
+            state=self.state,
+            outcome=self.outcome.value if self.outcome else None,
+            verdict=None if verdict is None else str(verdict),
+            reason=self.reason,
+            progress=progress,
+            created_at=_iso(self.created_at),
+            started_at=_iso(self.started_at),
+            finished_at=_iso(self.finished_at),
+            url=self.url,
+            details=dict(self.details),
+            run_ended=self.run_ended,
+            ended_by=self.ended_by,
+        )
+
+    def summary(self) -> str:
+        """One line for a log: the run, its word, its status where that is another word, its progress and reason."""
+        said = self.state if self.state == self.status else f"{self.state or 'not seen'} ({self.status})"
+        parts = [f"{self.ref}: {said}"]
+        if self.progress:
+            parts.append(str(self.progress))
+        if self.reason:
+            parts.append(self.reason)
+        return ", ".join(parts)
+
+
+_SNAPSHOT_FIELDS = set(RunSnapshot.model_fields)
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat().replace("+00:00", "Z")

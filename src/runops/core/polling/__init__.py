@@ -1,0 +1,1 @@
+"""All waits of one event loop on one credential."""

@@ -1,0 +1,1 @@
+"""How one request gets to a service and its answer back: connections, limits, authentication, what an answer means."""

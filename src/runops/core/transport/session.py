@@ -1,0 +1,238 @@
+"""One credential's way to one service: requests signed, answers judged, pauses kept. It opens no connection."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from functools import partial
+from typing import Any
+from urllib.parse import unquote
+from weakref import WeakValueDictionary
+
+import httpx
+
+from runops import __version__
+from runops.core.declaration import arguments
+from runops.core.declaration.arguments import DEFAULT_MAX_RESPONSE_BYTES, DEFAULT_REQUEST_TIMEOUT
+from runops.core.declaration.provider import Provider, Request
+from runops.core.declaration.routes import NO_SUCH_RUN
+from runops.core.model.cadence import RateLimiter
+from runops.core.model.errors import ConfigurationError, MalformedAnswer, TransientError
+from runops.core.model.secret import Secret
+from runops.core.transport.auth import HeaderAuth
+from runops.core.transport.connections import peer_of
+from runops.core.transport.offload import off_loop
+from runops.core.transport.pool import ACCEPT_ENCODING, REQUEST_TIMEOUT, timeouts
+from runops.core.transport.retry import Answer, from_answer
+from runops.core.transport.reuse import check_process
+
+LAST_LOOK_SECONDS = 5.0
+"""Seconds after the end of a wait for which a look that is under way may go on."""
+
+_RATE_LIMITERS: WeakValueDictionary[tuple[object, ...], RateLimiter] = WeakValueDictionary()
+"""One for each credential of the process: a pause that one client is asked for holds for all that share its key."""
+
+
+class Session:
+    """What every request of one credential shares.
+
+    Args:
+        provider: The service, from :func:`runops.core.find`.
+        token: The API key or token.
+        base_url: Another root than the public API's.
+        options: The provider's further settings, such as ``{"workspace_id": ...}``; None values are left out.
+        origin: Where the token was set, such as ``connection 'nexio_default'``; for error messages.
+        request_timeout: Seconds (or a timedelta) for one whole request.
+        max_response_bytes: The largest body, decompressed, that is read.
+        requests_per_minute: A limit of ours, spread evenly; None for none.
+        allow_http: Allow plain HTTP to other machines than this one.
+        user_agent: What to say beside ``runops/<version>``.
+        clock: Unix seconds; for tests.
+        address_origin: Where the address was set, such as ``connection 'nexio_default'``; for error messages.
+
+    Raises:
+        ConfigurationError: A setting is wrong; the text names it and never holds the token.
+    """
+
+    def __init__(
+        self,
+        provider: Provider,
+        *,
+        token: str | Secret,
+        base_url: str | None = None,
+        options: Mapping[str, str | None] | None = None,
+        origin: str | None = None,
+        request_timeout: float | timedelta = DEFAULT_REQUEST_TIMEOUT,
+        max_response_bytes: int = DEFAULT_MAX_RESPONSE_BYTES,
+        requests_per_minute: float | None = None,
+        allow_http: bool = False,
+        user_agent: str = "",
+        clock: Callable[[], float] = time.time,
+        address_origin: str = "",
+    ) -> None:
+        token = Secret(token)
+        self.provider = provider
+        self.root = provider.root(base_url, allow_http=allow_http)
+        try:
+            httpx.URL(self.root)
+        except httpx.InvalidURL as error:
+            raise ConfigurationError(
+                f"base_url {self.root!r} is not a web address such as {provider.base_url}: {error}."
+            ) from None
+        self.peer = peer_of(self.root, provider.title, origin=address_origin)
+        self.timeout = arguments.seconds("request_timeout", request_timeout)
+        self.limit = int(arguments.positive("max_response_bytes", max_response_bytes))
+        self.requests_per_minute = requests_per_minute
+        self.clock = clock
+        self._pid = os.getpid()
+        self._auth = HeaderAuth(provider.auth, token, origin=origin or f"the token of {provider.title}")
+        self.rate_limiter = self._shared_rate_limiter()
+        self._headers = {
+            "Accept": "application/json",
+            "Accept-Encoding": ACCEPT_ENCODING,
+            "User-Agent": " ".join((f"runops/{__version__}", *_product(user_agent))),
+            **_option_headers(provider, options or {}),
+        }
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.provider.name!r}, root={self.root!r})"
+
+    def _shared_rate_limiter(self) -> RateLimiter:
+        key = (self.provider.name, self.root, self._auth.fingerprint, self.requests_per_minute, self.clock)
+        limiter = _RATE_LIMITERS.get(key)
+        if limiter is None:
+            limiter = _RATE_LIMITERS[key] = RateLimiter(self.requests_per_minute)
+        return limiter
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What two sessions must share for their waits to share connections; the credential only as a hash."""
+        settings = (self.timeout, self.limit, self.requests_per_minute)
+        return (self.provider.name, self.root, self._auth.fingerprint, *sorted(self._headers.items()), *settings)
+
+    @property
+    def is_forked(self) -> bool:
+        """Whether this is a copy, in a process that was forked from the one that made it."""
+        return os.getpid() != self._pid
+
+    def check_process(self) -> None:
+        """Refuse to be used in a forked process.
+
+        Raises:
+            ConfigurationError: This is another process than the one that made the client.
+        """
+        check_process(self._pid, f"This client of {self.provider.title}")
+
+    def prepare(self, request: Request) -> httpx.Request:
+        """A request, signed."""
+        content = None if request.json is None else json.dumps(request.json, allow_nan=False).encode()
+        headers = dict(self._headers)
+        if content is not None:
+            headers["Content-Type"] = "application/json"
+        prepared = httpx.Request(
+            request.method,
+            self._address(request),
+            params=dict(request.query) or None,
+            headers=headers,
+            content=content,
+            extensions=timeouts(self.timeout),
+        )
+        return next(self._auth.auth_flow(prepared))
+
+    def _address(self, request: Request) -> str | httpx.URL:
+        """Where a request goes. An address that came in an answer is followed only below our root: the key goes along.
+
+        Raises:
+            MalformedAnswer: It stands elsewhere.
+        """
+        if not request.url:
+            return self.root + request.path
+        root = httpx.URL(self.root)
+        try:
+            url = httpx.URL(self.root + request.path).join(request.url)
+        except httpx.InvalidURL:
+            raise MalformedAnswer(f"The {request.asked} names a next page whose address cannot be read.") from None
+        below = unquote(url.path).startswith(f"{root.path.rstrip('/')}/") and ".." not in unquote(unquote(url.path))
+        if (url.scheme, url.host, url.port, url.userinfo) != (root.scheme, root.host, root.port, b"") or not below:
+            raise MalformedAnswer(
+                f"The {request.asked} names a next page at {url.scheme}://{url.host[:80]}, which is not below "
+                f"{self.root}: it is not followed, since the key would go there too. Check the base URL."
+            )
+        return url.copy_with(fragment=None)
+
+    def time_for(self, by: float | None) -> tuple[float, str]:
+        """Seconds that an exchange may take, and what stands before them in a message.
+
+        Args:
+            by: Unix seconds at which the wait that needs it is over: the last look may end a little later.
+        """
+        if by is not None:
+            left = max(by - self.clock(), 0.0) + LAST_LOOK_SECONDS
+            if left < self.timeout:
+                return left, "the rest of the wait, "
+        return self.timeout, REQUEST_TIMEOUT
+
+    def turn(self, by: float | None = None) -> float:
+        """Seconds until the next request may leave.
+
+        Args:
+            by: Unix seconds after which it need not leave any more.
+
+        Raises:
+            TransientError: The service asked for a pause that lasts longer than that.
+        """
+        now = self.clock()
+        if by is not None and self.rate_limiter.delay(now) > max(by - now, 0.0):
+            raise TransientError("The service asked for a pause that lasts longer than the wait.")
+        return self.rate_limiter.reserve(now)
+
+    def check(self, request: Request, answer: Answer) -> None:
+        """Look at an answer before its connection is used again.
+
+        Raises:
+            AnotherRun: It is a good one, but not to this request.
+        """
+        if answer.ok:
+            self.provider.check(request, answer.content)
+
+    async def check_async(self, request: Request, answer: Answer) -> None:
+        """As :meth:`check`, without holding the loop where the answer is large."""
+        await off_loop(partial(self.check, request, answer), len(answer.content))
+
+    def judge(self, asked: str, answer: Answer, *, absent: str = NO_SUCH_RUN) -> bytes:
+        """The body of a good answer. The wish of any other one for a pause is kept for all requests.
+
+        Args:
+            asked: The request in words.
+            absent: What a 404 means, in words.
+            answer: What came back.
+
+        Raises:
+            AnswerError: It is no 2xx.
+        """
+        if answer.ok:
+            return answer.content
+        error = from_answer(
+            answer, origin=self._auth.origin, asked=f"The {asked}", absent=absent, secrets=self._auth.secrets
+        )
+        if error.retry_after:
+            self.rate_limiter.hold(self.clock() + error.retry_after)
+        raise error
+
+
+def _product(user_agent: str) -> list[str]:
+    return [arguments.header_value("user_agent", user_agent)] if user_agent else []
+
+
+def _option_headers(provider: Provider, options: Mapping[str, Any]) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for name, value in options.items():
+        if name not in provider.options:
+            known = ", ".join(provider.options) or "none"
+            raise ConfigurationError(f"{provider.title} has no option {name!r}; options: {known}.")
+        if value:
+            headers[provider.options[name]] = arguments.header_value(name, value)
+    return headers

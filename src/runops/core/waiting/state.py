@@ -1,0 +1,346 @@
+"""One wait, as a state machine over snapshots and clocks. It is pure: clients, triggers and hosts only feed it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from typing import Any, Self
+
+from runops.core.declaration import arguments
+from runops.core.declaration.provider import Observation, Provider
+from runops.core.model.cadence import Cadence, backoff, spread
+from runops.core.model.errors import AnswerError, FinalError, PollingError
+from runops.core.model.redaction import cut
+from runops.core.model.run import PARKED, EndedBy, Outcome, RunRef, RunSnapshot
+from runops.core.transport.retry import may_pass
+
+logger = logging.getLogger("runops")
+
+DEFAULT_TIMEOUT = 604_800.0
+"""Seconds: a week."""
+DEFAULT_ERROR_BUDGET = 900.0
+"""Seconds."""
+NOT_FOUND_GRACE = 30.0
+"""Seconds for which a run may be missing before it was ever seen."""
+LONGEST_BACKOFF = 60.0
+FRESH = 60.0
+"""Seconds for which a clock that runs since a look may be taken over: later, other looks may have stopped it."""
+
+_NO_WORDS: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WaitOptions:
+    """How long and how closely to wait. It holds only numbers, so it may travel between processes.
+
+    Args:
+        deadline: When the wait ends at the latest, in unix seconds: a wall clock survives restarts.
+        error_budget: Seconds of failures in a row before the wait gives up.
+        max_paused: Seconds that the run may stay paused or waiting, or None for no such bound.
+        cadence: When to look again.
+    """
+
+    deadline: float
+    error_budget: float
+    max_paused: float | None
+    cadence: Cadence
+
+    @classmethod
+    def build(
+        cls,
+        provider: Provider,
+        *,
+        now: float,
+        timeout: float | timedelta = DEFAULT_TIMEOUT,
+        deadline: float | None = None,
+        error_budget: float | timedelta = DEFAULT_ERROR_BUDGET,
+        max_paused: float | timedelta | None = None,
+        interval: float | timedelta | None = None,
+        factor: float | None = None,
+        ceiling: float | timedelta | None = None,
+    ) -> Self:
+        """From what a user says, checked.
+
+        Args:
+            provider: Its cadence holds where the user says nothing.
+            now: The present, in unix seconds.
+            timeout: The whole wait, in seconds or as a timedelta.
+            deadline: Takes the place of ``now + timeout``.
+            error_budget: Seconds of failures in a row, or a timedelta.
+            max_paused: Seconds in paused or waiting, or a timedelta, or None.
+            interval: The shortest time between two looks, in seconds or as a timedelta.
+            factor: How much longer each interval is than the one before.
+            ceiling: The longest time between two looks.
+
+        Raises:
+            ConfigurationError: A duration is not positive; names it.
+        """
+        whole = arguments.seconds("timeout", timeout)
+        cadence = provider.cadence
+        if interval is not None or factor is not None or ceiling is not None:
+            cadence = cadence.at_least(
+                arguments.optional_seconds("poll_interval", interval),
+                factor=factor,
+                ceiling=arguments.optional_seconds("the longest interval", ceiling),
+            )
+        return cls(
+            deadline=now + whole if deadline is None else deadline,
+            error_budget=arguments.seconds("error_budget", error_budget),
+            max_paused=arguments.optional_seconds("max_paused", max_paused),
+            cadence=cadence,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON primitives that :meth:`from_dict` reads."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Self:
+        """Read what :meth:`to_dict` wrote."""
+        return cls(
+            deadline=value["deadline"],
+            error_budget=value["error_budget"],
+            max_paused=value["max_paused"],
+            cadence=Cadence(**value["cadence"]),
+        )
+
+
+@dataclass(kw_only=True, slots=True)
+class WaitProgress:
+    """What a wait has learnt so far, so that it can go on from there in another process.
+
+    Args:
+        began: When the wait began, in unix seconds; None until it does.
+        seen: Whether the run was seen.
+        failing_since: Since when reads fail; None while they succeed. All these moments are unix seconds.
+        parked_since: Since when the run is paused or waiting, but not before the wait began.
+        provisional_since: Since when the run stands in a word that needs time to settle.
+    """
+
+    began: float | None = None
+    seen: bool = False
+    failing_since: float | None = None
+    parked_since: float | None = None
+    provisional_since: float | None = None
+
+    def to_dict(self, now: float) -> dict[str, Any]:
+        """JSON primitives that :meth:`from_dict` reads."""
+        return {**asdict(self), "as_of": now}
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any] | None, now: float) -> Self:
+        """Read what :meth:`to_dict` wrote; nothing is a wait that begins.
+
+        What is written down once may be read again and again, at each restart of a process. That a run was seen
+        stays true for ever; a clock that ran then is let go when it is no longer :data:`FRESH`, because the run may
+        have moved since. So a clock may begin anew with a restart, and never ends a wait too early.
+        """
+        if value is None:
+            return cls()
+        past = cls(began=value.get("began"), seen=bool(value.get("seen")))
+        if 0 <= now - value.get("as_of", 0.0) <= FRESH:
+            past.failing_since = value.get("failing_since")
+            past.parked_since = value.get("parked_since")
+            past.provisional_since = value.get("provisional_since")
+        return past
+
+
+class WaitState:
+    """The memory of one wait: what was seen, what failed since when, and when to look again.
+
+    Args:
+        provider: The run's provider.
+        ref: The run.
+        patience: The clocks.
+        began: When the wait began, in unix seconds.
+        submitted_at: When the run was submitted, where that is known; its age counts from there.
+        seen: Whether an earlier part of this wait, in another process, has seen the run.
+        past: All that an earlier part has learnt; it is kept up to date. Takes the place of ``seen``.
+    """
+
+    # There are thousands of them in a process.
+    __slots__ = (
+        "_born",
+        "_error",
+        "_failures",
+        "_past",
+        "_patience",
+        "_provider",
+        "_submitted_at",
+        "_unread_since",
+        "_warned",
+        "last",
+        "ref",
+    )
+
+    def __init__(
+        self,
+        provider: Provider,
+        ref: RunRef,
+        patience: WaitOptions,
+        *,
+        began: float,
+        submitted_at: float | None = None,
+        seen: bool = False,
+        past: WaitProgress | None = None,
+    ) -> None:
+        self.ref = ref
+        self.last: RunSnapshot | None = None
+        self._past = WaitProgress(seen=seen) if past is None else past
+        self._past.began = began if self._past.began is None else self._past.began
+        self._provider = provider
+        self._patience = patience
+        self._submitted_at = submitted_at
+        self._born = self._past.began if submitted_at is None else submitted_at
+        self._failures = 0
+        self._error: AnswerError | None = None
+        self._unread_since = began
+        self._warned = _NO_WORDS
+
+    def saw(self, look: Observation, now: float) -> RunSnapshot | None:
+        """Take in a good read; the last snapshot of the wait if this one ends it."""
+        past = self._past
+        past.failing_since, self._failures, self._error = None, 0, None
+        snapshot = self._settled(look, now)
+        self.last, past.seen = snapshot, True
+        if not look.reading.known and look.reading.word not in self._warned:
+            self._warned |= {look.reading.word}
+            logger.warning(
+                "%s reports %r, which is not documented (known: %s); it counts as running until the deadline.",
+                self.ref,
+                look.reading.word,
+                ", ".join(self._provider.states.known),
+            )
+        if snapshot.outcome is not None:
+            return snapshot
+        if snapshot.phase not in PARKED:
+            past.parked_since = None
+        elif past.parked_since is None:
+            told = now if look.paused_since is None else look.paused_since.timestamp()
+            past.parked_since = min(max(told, past.began or now), now)
+        return None
+
+    def failed(self, error: AnswerError, now: float, *, began: float | None = None) -> None:
+        """Take in a failed read.
+
+        Args:
+            error: How it failed.
+            now: When, in unix seconds.
+            began: When that read began, where it is known: it may have taken long.
+
+        Raises:
+            FinalError: Another read would end the same way.
+            PollingError: Reads have failed for longer than the error budget.
+        """
+        failing_since = self._past.failing_since = now if self._past.failing_since is None else self._past.failing_since
+        if self._error is None:
+            self._unread_since = failing_since if began is None else min(began, failing_since)
+        self._failures += 1
+        # Kept for long, and by many waits at once: not with the frames and bodies that its traceback holds.
+        self._error = error.with_traceback(None)
+        left = failing_since + self._patience.error_budget - now
+        if isinstance(error, FinalError):
+            if not may_pass(error):
+                raise error
+            # A run that was never seen may not be visible yet; one that was seen does not vanish.
+            since = failing_since if self._submitted_at is None else self._submitted_at
+            if not self._past.seen:
+                if now - since >= NOT_FOUND_GRACE:
+                    raise error
+                left = min(left, since + NOT_FOUND_GRACE - now)
+        if left <= 0:
+            raise PollingError(self.ref, now - self._unread_since, error) from None
+        # For whoever looks on: in a host it would be a line for each of thousands of waits.
+        logger.debug("%s could not be read: %s It is tried for %.0f s more.", self.ref, error, left)
+
+    def expired(self, now: float) -> RunSnapshot | None:
+        """The last snapshot, as ``timed_out``, if a clock has ended the wait.
+
+        Raises:
+            PollingError: The deadline is over and the run was never seen: nothing is known of it.
+        """
+        if now >= self._patience.deadline:
+            if not self._past.seen and self._error is not None:
+                if isinstance(self._error, FinalError):
+                    raise self._error
+                raise PollingError(self.ref, now - self._unread_since, self._error) from None
+            return self.timed_out("timeout")
+        parked_until = self._parked_until
+        if parked_until is not None and now >= parked_until:
+            return self.timed_out("max_paused")
+        return None
+
+    def timed_out(self, ended_by: EndedBy) -> RunSnapshot:
+        """What was last seen of the run, as the end of a wait that a clock has ended."""
+        last = self.last or RunSnapshot(ref=self.ref, state=None, url=self._provider.url(self.ref))
+        told = f"The wait ended ({ended_by}); the run was last seen {last.state!r} ({last.status})"
+        if self._error is not None:
+            told += "; the last read failed"
+        reason = cut(f"{told}: {last.reason}" if last.reason else f"{told}.")
+        return last.model_copy(
+            update={"phase": None, "outcome": Outcome.TIMED_OUT, "ended_by": ended_by, "reason": reason}
+        )
+
+    def pause(self, now: float) -> float:
+        """Seconds until the next look, never past a clock of the wait."""
+        if self._error is not None:
+            # Down to half of it: waits that failed together must not come back together.
+            waited = backoff(self._failures, ceiling=LONGEST_BACKOFF) * (1 - 0.5 * spread())
+            if isinstance(self._error, FinalError) and not self._past.seen:
+                waited = min(waited, NOT_FOUND_GRACE / 6)
+            pause = max(waited, self._error.retry_after or 0.0)
+            pause = min(pause, max((self._past.failing_since or now) + self._patience.error_budget - now, 0.5))
+        else:
+            pause = self._patience.cadence.delay(now - self._born, jitter=spread())
+            if self._past.provisional_since is not None:
+                pause = min(pause, self._provider.cadence.first)
+        ends = [end for end in (self._patience.deadline, self._parked_until) if end is not None]
+        return max(min([now + pause, *ends]) - now, 0.0)
+
+    @property
+    def latest_look(self) -> float:
+        """The moment after which no look may begin, in unix seconds: nothing may hold it back for longer."""
+        ends = [self._patience.deadline, self._parked_until]
+        if self._past.failing_since is not None:
+            ends.append(self._past.failing_since + self._patience.error_budget)
+        return min(end for end in ends if end is not None)
+
+    @property
+    def _parked_until(self) -> float | None:
+        if self._past.parked_since is None or self._patience.max_paused is None:
+            return None
+        return self._past.parked_since + self._patience.max_paused
+
+    def _settled(self, look: Observation, now: float) -> RunSnapshot:
+        """A word that needs time to settle is believed once it has stood for that long in this wait."""
+        reading = look.reading
+        if reading.grace_seconds is None:
+            self._past.provisional_since = None
+            return look.snapshot
+        if self._past.provisional_since is None:
+            self._past.provisional_since = now
+        if now - self._past.provisional_since < reading.grace_seconds:
+            return look.snapshot
+        return look.snapshot.model_copy(update={"phase": None, "outcome": reading.meaning, "reason": reading.reason})
+
+
+class LogThrottle:
+    """Decides which snapshots are worth a log line: changes at once, the rest every few minutes.
+
+    Args:
+        every: Seconds between two lines about a run on which nothing changes.
+    """
+
+    def __init__(self, every: float = 300.0) -> None:
+        self._every = every
+        self._last: RunSnapshot | None = None
+        self._said_at = 0.0
+
+    def worth_saying(self, snapshot: RunSnapshot, now: float) -> bool:
+        """Whether a person who follows the run should read about this snapshot."""
+        if snapshot.changed_from(self._last) or now - self._said_at >= self._every:
+            self._last, self._said_at = snapshot, now
+            return True
+        return False

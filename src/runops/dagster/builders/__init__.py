@@ -1,0 +1,1 @@
+"""What builds assets, checks, jobs and sensors."""

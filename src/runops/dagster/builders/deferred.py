@@ -1,0 +1,226 @@
+"""A job that only submits, and the sensor that tells how its runs ended: no worker is held in between."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import dagster as dg
+
+from runops.core import ConfigurationError, OutcomePolicy, RunRef
+from runops.core.declaration import arguments
+from runops.core.waiting.state import DEFAULT_TIMEOUT
+from runops.core.waiting.submission import SUBMIT_GRACE
+from runops.dagster import _compat, verdicts
+from runops.dagster.builders.plan import (
+    CallSource,
+    Plan,
+    Seconds,
+    asset_key_of,
+    checked_resource_key,
+    resource_of,
+)
+from runops.dagster.builders.sensor import SensorPlan, SensorTick
+from runops.dagster.functions import FunctionFailed
+from runops.dagster.step.wait import submit_run
+from runops.dagster.tick.cursor import Cursor
+from runops.dagster.tick.reader import default_tick_seconds
+
+PENDING = "runops/pending"
+"""A tag of the Dagster run: whether the end of the external run that it submitted is still to be told."""
+PENDING_RUN = "runops/pending_run"
+PENDING_IN = "runops/pending_in"
+"""The Dagster run that submitted it: a re-execution takes over the tags of its parent before it submits anything."""
+SUBMITTED_AT = "runops/submitted_at"
+MOST_PENDING = 1000
+"""Runs that a tick may have in view; the oldest come first."""
+_PARTITION = "dagster/partition"
+
+
+def build_submit_job(
+    *,
+    name: str,
+    resource_key: str,
+    call: CallSource,
+    adopt_uncertain: bool = False,
+    mark_runs: bool | None = None,
+    submit_grace: Seconds = SUBMIT_GRACE,
+    reattach: bool = True,
+    required_resource_keys: set[str] | None = None,
+    retry_policy: dg.RetryPolicy | None = None,
+    pool: str | None = None,
+    **job_kwargs: Any,
+) -> dg.JobDefinition:
+    """A job that submits an external run and ends: how the run ends is told by ``build_completion_sensor``.
+
+    The run is submitted once, as a run asset does: a retry takes it up again, and so does a re-execution of any kind
+    while it may be alive.
+
+    Args:
+        name: The job's name. It must not be the name of an asset.
+        resource_key: The key of the runops resource.
+        call: What to submit: the arguments of the resource's ``call``, or a function of the context.
+        adopt_uncertain: Where no mark can prove whose a run is, take the single new one for ours.
+        mark_runs: Whether the submit marks its run; None for what the resource says.
+        submit_grace: Seconds (or a timedelta) for which the run of a lost answer is looked for.
+        reattach: Take up an earlier run of this step when it is retried.
+        required_resource_keys: Further resources that a function of the context uses.
+        retry_policy: The retry policy of the one step.
+        pool: The pool of the one step.
+        job_kwargs: Anything of ``dagster.job``: partitions_def, tags, description, resource_defs, ...
+
+    Raises:
+        ConfigurationError: An argument is wrong.
+    """
+    told = f"build_submit_job({name!r})"
+    plan = Plan.of(told, resource_key=resource_key, call=call)
+
+    @dg.op(
+        name=f"{name}_submit",
+        required_resource_keys={resource_key, *(required_resource_keys or ())},
+        out=dg.Out(dagster_type=dict),
+        retry_policy=retry_policy,
+        pool=pool,
+    )
+    # Dagster reads the annotation of a context as it stands, and here it would stand as text.
+    def submit(context) -> dict[str, Any]:
+        try:
+            resource = resource_of(context.resources, resource_key)
+            made = plan.submission(context, resource)
+            ref = submit_run(
+                context,
+                resource,
+                made,
+                adopt_uncertain=adopt_uncertain,
+                mark_runs=mark_runs,
+                submit_grace=submit_grace,
+                reattach=reattach,
+                keep=partial(_keep, context),
+            )
+        except (ConfigurationError, FunctionFailed) as error:
+            raise verdicts.failure_of(error, told) from error
+        return ref.model_dump(mode="json")
+
+    @dg.job(name=name, **job_kwargs)
+    def submit_job() -> None:
+        submit()
+
+    return submit_job
+
+
+def build_completion_sensor(
+    *,
+    name: str,
+    job: dg.JobDefinition | str,
+    asset: dg.AssetKey | str | Sequence[str],
+    resource_key: str,
+    minimum_interval_seconds: int = 30,
+    timeout: Seconds = DEFAULT_TIMEOUT,
+    cancel_on_timeout: bool = True,
+    default_status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.STOPPED,
+    on_outcome: Mapping[str, str] | None = None,
+    tick_seconds: Seconds | None = None,
+    **sensor_kwargs: Any,
+) -> dg.SensorDefinition:
+    """A sensor that tells an asset how the runs ended that a job of ``build_submit_job`` has submitted.
+
+    succeed materialises the asset, in the partition of the job's run; warn does too, with a failed check; skip and
+    fail leave an observation and a failed check. ``AutomationCondition.eager()`` downstream acts on the former.
+
+    Args:
+        name: The sensor's name.
+        job: The job, or its name.
+        asset: The asset that the runs feed: an ``AssetSpec`` of the definitions.
+        resource_key: The key of the runops resource.
+        minimum_interval_seconds: The shortest time between two ticks.
+        timeout: Seconds (or a timedelta) from the submit after which a run counts as timed out.
+        cancel_on_timeout: Cancel it then.
+        default_status: Whether the sensor runs unless somebody switches it.
+        on_outcome: Outcome to verdict, such as ``{"degraded": "warn"}``.
+        tick_seconds: Seconds for a tick; by default 60 % of the time after which Dagster gives a tick up.
+        sensor_kwargs: Anything of ``dagster.sensor``: description, tags, metadata, owners, ...
+
+    Raises:
+        ConfigurationError: An argument is wrong.
+    """
+    told = f"build_completion_sensor({name!r})"
+    try:
+        OutcomePolicy.build(on_outcome)
+        patience = arguments.seconds("timeout", timeout)
+        seconds = arguments.optional_seconds("tick_seconds", tick_seconds) or default_tick_seconds()
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{told}: {error}") from None
+    checked_resource_key(told, resource_key)
+    asset_key = asset_key_of(asset)
+    job_name = job if isinstance(job, str) else job.name
+
+    @dg.sensor(
+        name=name,
+        minimum_interval_seconds=minimum_interval_seconds,
+        default_status=default_status,
+        required_resource_keys={resource_key},
+        **sensor_kwargs,
+    )
+    def completion_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        pending = _pending(context, job_name, asset_key)
+        if not pending:
+            return dg.SkipReason("No run is pending.")
+        plan = SensorPlan(
+            resource_key=resource_key,
+            targets={asset_key: [ref for ref, _, _ in pending]},
+            lookback=0.0,
+            seconds=seconds,
+            on_outcome=on_outcome,
+            requests=False,
+            partition_key=_partitions(pending),
+            partitions=None,
+            run_config=None,
+            own=True,
+            deadlines={ref: submitted + patience for ref, submitted, _ in pending},
+            cancel_on_timeout=cancel_on_timeout,
+        )
+        return SensorTick.of(context, plan).result()
+
+    return completion_sensor
+
+
+Pending = tuple[RunRef, float, str | None]
+"""A run, when it was submitted in unix seconds, and its partition."""
+
+
+def _keep(context: _compat.StepContext, ref: RunRef, submitted_at: float) -> None:
+    run = _compat.run_of(context)
+    if run is not None:
+        tags = {
+            PENDING: "true",
+            PENDING_RUN: ref.model_dump_json(),
+            PENDING_IN: run.run_id,
+            SUBMITTED_AT: f"{submitted_at:.3f}",
+        }
+        context.instance.add_run_tags(run.run_id, tags)
+
+
+def _pending(context: dg.SensorEvaluationContext, job_name: str, asset_key: dg.AssetKey) -> list[Pending]:
+    """The runs whose end is to be told. Those that an earlier tick has told, and kept so, are marked."""
+    memory = Cursor.parse(context.cursor).targets.get(asset_key.to_user_string())
+    told = memory.trail.done if memory else {}
+    wanted = dg.RunsFilter(job_name=job_name, tags={PENDING: "true"})
+    found: list[Pending] = []
+    for record in context.instance.get_run_records(wanted, limit=MOST_PENDING, ascending=True):
+        run = record.dagster_run
+        if run.tags.get(PENDING_IN, run.run_id) != run.run_id:
+            continue
+        ref = RunRef.parse(json.loads(run.tags[PENDING_RUN]))
+        if ref.run_id in told:
+            context.instance.add_run_tags(run.run_id, {PENDING: "false"})
+        else:
+            found.append((ref, float(run.tags.get(SUBMITTED_AT) or time.time()), run.tags.get(_PARTITION)))
+    return found
+
+
+def _partitions(pending: Sequence[Pending]) -> Callable[[Any], str | None]:
+    by_run = {ref: partition for ref, _, partition in pending}
+    return lambda snapshot: by_run.get(snapshot.ref)

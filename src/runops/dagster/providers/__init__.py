@@ -1,0 +1,1 @@
+"""The named resources of each provider."""

@@ -1,0 +1,1 @@
+"""The wait of a Dagster step for an external run."""

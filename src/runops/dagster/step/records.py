@@ -1,0 +1,289 @@
+"""The record of what a step submitted, so that a later try takes the run up again. It sends nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Self, cast
+
+import dagster as dg
+
+from runops.core import Call, Outcome, RunRef, RunSnapshot, Verdict
+from runops.core.model.policy import retry_may_submit
+from runops.core.waiting.submission import Intent
+from runops.dagster import _compat
+
+RECORD = "runops/record"
+"""The metadata key under which a record stands in an engine event."""
+
+_VERSION = 1
+_DEEPEST = 64
+"""How many re-executions are followed back."""
+_PROCESS = uuid.uuid4().hex[:12]
+_GAVE_UP = "gave_up"
+_SUCCESS = dg.DagsterEventType.STEP_SUCCESS
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What the records tell of an earlier submission of the same thing.
+
+    Args:
+        run: The Dagster run that the newest record stands in.
+        ref: The external run, or None when the answer to the submit was never recorded.
+        intent: What was known before the submit.
+        deadline: When the wait was to end, in unix seconds.
+        submitted_at: When the run was submitted, or was about to be, in unix seconds, where that is known.
+        stopped: Whether this side asked the service to cancel the run.
+        ended: How the wait ended, if it did.
+        verdict: What was decided then.
+        step_end: How the step of an earlier Dagster run ended; None where that run did not live to see it.
+    """
+
+    run: dg.DagsterRun
+    ref: RunRef | None = None
+    intent: Intent = field(default_factory=Intent)
+    deadline: float | None = None
+    submitted_at: float | None = None
+    stopped: bool = False
+    ended: str | None = None
+    verdict: str | None = None
+    step_end: dg.DagsterEventType | None = None
+
+    @property
+    def step_succeeded(self) -> bool:
+        """Whether the step had its success already, so that a re-execution asks for more than the run's end."""
+        return self.step_end is _SUCCESS
+
+    @property
+    def may_be_alive(self) -> bool:
+        """Whether nobody has seen the run's end."""
+        return self.ended in (None, Outcome.TIMED_OUT, _GAVE_UP)
+
+    @property
+    def rejected(self) -> bool:
+        """Whether the run ended in a way that failed the step for good, as a finding fails a gate."""
+        if self.verdict != Verdict.FAIL or self.ended is None or self.ended == Outcome.TIMED_OUT:
+            return False
+        return not retry_may_submit(Outcome(self.ended))
+
+
+class Records:
+    """The records of one submission of one step.
+
+    Args:
+        context: The step's context.
+        run: Its Dagster run, or None where a function is called directly: then nothing is recorded.
+        call: The submission.
+        root: The address of the API, which is part of what makes two submissions the same.
+    """
+
+    def __init__(self, context: _compat.StepContext, run: dg.DagsterRun | None, *, call: Call, root: str) -> None:
+        self._context = context
+        self._run = run
+        self._marks: dict[str, Any] = {}
+        if run is not None:
+            self._marks = {
+                "version": _VERSION,
+                "provider": call.provider,
+                "partition": _compat.partition_of(context),
+                "submission": fingerprint(call, root),
+            }
+            # The same thing may be submitted several times in one step: the first of a retry is the first again.
+            self._marks["nth"] = self._begun_in_this_attempt(run)
+
+    @classmethod
+    def of(cls, context: _compat.StepContext, *, call: Call, root: str) -> Self:
+        """The records of a submission in the step that runs."""
+        return cls(context, _compat.run_of(context), call=call, root=root)
+
+    def earlier(self) -> Attempt | None:
+        """The newest earlier submission that may still matter: of this run, or of those that it re-executes.
+
+        A re-execution is known by its parent run, whoever started it. A run that may be alive is not to get a second
+        one beside it, whatever is executed again. One that is over matters to a re-execution that goes on where its
+        parent failed, and where the parent did not live to see the end of the step: otherwise a new run is wanted.
+        """
+        if self._run is None:
+            return None
+        here = self._folded(self._run, self._marks)
+        if here is not None:
+            return here
+        alive = self._newest_of_group(self._run)
+        return alive if alive is not None and alive.may_be_alive else self._of_parents(self._run)
+
+    def _of_parents(self, run: dg.DagsterRun) -> Attempt | None:
+        """The newest submission of the runs that a run re-executes, if it is to be taken up."""
+        instance, all_again = self._context.instance, False
+        for _ in range(_DEEPEST):
+            all_again = all_again or not _compat.continues_its_parent(instance, run)
+            parent = _compat.parent_of(instance, run)
+            if parent is None:
+                return None
+            found = self._folded(parent, self._marks)
+            if found is not None:
+                found = self._with_end_of_step(found)
+                wanted_anew = found.step_succeeded or (all_again and found.step_end is not None)
+                return found if found.may_be_alive or not wanted_anew else None
+            run = parent
+        return None
+
+    def _newest_of_group(self, run: dg.DagsterRun) -> Attempt | None:
+        """The newest submission among all re-executions of the same root: the only one that can be alive."""
+        for each in _compat.others_of_group(self._context.instance, run, _DEEPEST):
+            found = self._folded(each, self._marks)
+            if found is not None:
+                return self._with_end_of_step(found)
+        return None
+
+    def _with_end_of_step(self, found: Attempt) -> Attempt:
+        step_key = _compat.step_key_of(self._context)
+        return replace(found, step_end=_compat.end_of_step(self._context.instance, found.run.run_id, step_key))
+
+    def unlike(self) -> Attempt | None:
+        """What an earlier try of this step in the same Dagster run submitted with other arguments, if it may live."""
+        if self._run is None or self._context.retry_number == 0:
+            return None
+        marks = {name: value for name, value in self._marks.items() if name not in ("submission", "nth")}
+        found = self._folded(self._run, {**marks, "attempt": self._context.retry_number - 1})
+        return found if found is not None and found.may_be_alive else None
+
+    @property
+    def identity(self) -> str | None:
+        """What names this step for good, over its tries and re-executions: a part of its runs' mark is a hash of it."""
+        if self._run is None:
+            return None
+        step = _compat.step_key_of(self._context)
+        root = self._run.root_run_id or self._run.run_id
+        return "/".join((root, step or "", self._marks["partition"] or ""))
+
+    def submitting(self, provider: str, intent: Intent, *, at: float) -> None:
+        """Before the submit. If this cannot be written nothing may be sent, so it raises."""
+        self._write("submitting", f"Submitting a run to {provider}.", intent=intent.to_dict(), at=at)
+
+    def submitted(self, ref: RunRef, url: str | None, *, deadline: float, at: float | None) -> None:
+        """After the submit."""
+        self._write_if_possible("submitted", f"Submitted {ref}.", ref=ref, url=url, deadline=deadline, at=at)
+
+    def taken_up(self, ref: RunRef, url: str | None, *, deadline: float, at: float | None) -> None:
+        """An earlier run is waited for again."""
+        self._write_if_possible("taken up", f"Took up {ref} again.", ref=ref, url=url, deadline=deadline, at=at)
+
+    def refused(self, provider: str) -> None:
+        """The submit surely started nothing."""
+        self._write_if_possible("refused", f"{provider} started nothing.")
+
+    def stopped(self, ref: RunRef) -> None:
+        """The service took our request to cancel."""
+        self._write_if_possible("stopped", f"Asked for {ref} to be cancelled.", ref=ref)
+
+    def ended(self, snapshot: RunSnapshot, verdict: Verdict) -> None:
+        """The wait ended."""
+        message = f"The wait for {snapshot.ref} ended: {snapshot.status}, {verdict}."
+        self._write_if_possible("ended", message, ended=str(snapshot.status), verdict=str(verdict))
+
+    def gave_up(self, ref: RunRef) -> None:
+        """The run could not be read for too long."""
+        self._write_if_possible("ended", f"Gave up reading {ref}.", ended=_GAVE_UP)
+
+    def here(self, attempt: Attempt) -> bool:
+        """Whether an attempt was made by this very Dagster run."""
+        return self._run is not None and attempt.run.run_id == self._run.run_id
+
+    def asked_anew(self, attempt: Attempt) -> bool:
+        """Whether a person, and no retry, started this run after the attempt."""
+        return not self.here(attempt) and self._run is not None and not _compat.started_by_run_retries(self._run)
+
+    def deadline_of(self, attempt: Attempt) -> float | None:
+        """The deadline that still counts: a retry after the wait was given up gets a fresh one."""
+        over = attempt.stopped or attempt.ended is not None
+        return None if over or not self.here(attempt) else attempt.deadline
+
+    def _folded(self, run: dg.DagsterRun, marks: Mapping[str, Any]) -> Attempt | None:
+        found: Attempt | None = None
+        for record in self._read(run):
+            if any(record.get(name) != value for name, value in marks.items()):
+                continue
+            found = _after(found, record, run)
+        return found
+
+    def _begun_in_this_attempt(self, run: dg.DagsterRun) -> int:
+        now = {**self._marks, "process": _process(), "attempt": self._context.retry_number}
+        return sum(
+            record.get("kind") in ("submitting", "taken up") and all(record.get(k) == v for k, v in now.items())
+            for record in self._read(run)
+        )
+
+    def _read(self, run: dg.DagsterRun) -> Iterator[Mapping[str, Any]]:
+        step_key = _compat.step_key_of(self._context)
+        for metadata in _compat.engine_events(self._context.instance, run.run_id, step_key):
+            value = metadata.get(RECORD)
+            if isinstance(value, dg.JsonMetadataValue) and isinstance(value.data, dict):
+                yield cast("dict[str, Any]", value.data)
+
+    def _write_if_possible(self, kind: str, message: str, **fields: Any) -> None:
+        try:
+            self._write(kind, message, **fields)
+        except Exception as error:  # noqa: BLE001 - a storage raises what it likes
+            # The run exists whether or not the log can be written: waiting for it matters more.
+            self._context.log.warning(
+                "runops could not record that a run was %s (%s); a retry after a crash may not find it.",
+                kind,
+                type(error).__name__,
+            )
+
+    def _write(
+        self, kind: str, message: str, *, ref: RunRef | None = None, url: str | None = None, **fields: Any
+    ) -> None:
+        if self._run is None:
+            return
+        record = {
+            **self._marks,
+            "kind": kind,
+            "process": _process(),
+            "attempt": self._context.retry_number,
+            "ref": ref.model_dump(mode="json") if ref else None,
+            **fields,
+        }
+        metadata: dict[str, dg.MetadataValue[Any]] = {RECORD: dg.MetadataValue.json(record)}
+        if url:
+            metadata["runops/url"] = dg.MetadataValue.url(url)
+        _compat.write_engine_event(self._context, self._run, message, metadata)
+
+
+def fingerprint(call: Call, root: str) -> str:
+    """A hash that is equal for two submissions of the same thing to the same place. It holds no payload."""
+    said = json.dumps([root, call.path, call.json, dict(call.parents)], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(said.encode()).hexdigest()[:32]
+
+
+def _after(found: Attempt | None, record: Mapping[str, Any], run: dg.DagsterRun) -> Attempt | None:
+    """What is known after one more record."""
+    match record["kind"]:
+        case "submitting":
+            return Attempt(run, intent=Intent.from_dict(record.get("intent")), submitted_at=record.get("at"))
+        case "submitted" | "taken up":
+            ref = RunRef.parse(record["ref"])
+            return Attempt(run, ref=ref, deadline=record.get("deadline"), submitted_at=record.get("at"))
+        case "refused":
+            return None
+        case "stopped":
+            return replace(found, stopped=True) if found else None
+        case "ended":
+            return replace(found, ended=_word(record), verdict=record.get("verdict")) if found else None
+        case _:
+            # Written by a newer runops.
+            return found
+
+
+def _word(record: Mapping[str, Any]) -> str | None:
+    word = record.get("ended")
+    return str(word) if word in (*Outcome, _GAVE_UP) else None
+
+
+def _process() -> str:
+    return f"{_PROCESS}-{os.getpid()}"

@@ -1,0 +1,1 @@
+"""One tick of a sensor: what it reads, remembers and reports."""

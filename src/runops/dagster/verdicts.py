@@ -1,0 +1,223 @@
+"""The one place where an outcome and its verdict become Dagster's words. It waits for nothing."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta
+from typing import Any
+
+import dagster as dg
+
+from runops.core import (
+    ConflictError,
+    Outcome,
+    PollingError,
+    Progress,
+    RunopsError,
+    RunSnapshot,
+    SubmitUncertainError,
+    TransientError,
+    Verdict,
+)
+from runops.core.model.policy import retry_may_submit
+from runops.dagster.functions import FunctionFailed
+
+CHECK_NAME = "runops_outcome"
+"""The check of every asset that stands for an external run."""
+
+Metadata = dict[str, dg.MetadataValue[Any]]
+
+
+def metadata(snapshot: RunSnapshot, verdict: Verdict | None = None) -> Metadata:
+    """What a person wants to see of a run, under keys that begin with ``runops/``. Never the payload.
+
+    Args:
+        snapshot: The run.
+        verdict: What was decided about it.
+    """
+    ref = snapshot.ref
+    # Dagster shows most of its pages in this order: what a person looks for comes first.
+    found: Metadata = {"overview": dg.MetadataValue.md(overview(snapshot, verdict))}
+    if snapshot.url:
+        found["url"] = dg.MetadataValue.url(snapshot.url)
+    texts: dict[str, str | None] = {
+        "outcome": snapshot.outcome.value if snapshot.outcome else None,
+        "verdict": verdict.value if verdict else None,
+        "reason": snapshot.reason,
+        "ended_by": snapshot.ended_by,
+        "progress": str(snapshot.progress) if snapshot.progress else None,
+        "state": snapshot.state,
+        "provider": ref.provider,
+        "run_id": ref.run_id,
+        **ref.parents,
+    }
+    found |= {name: dg.MetadataValue.text(value) for name, value in texts.items() if value}
+    found["run_ended"] = dg.MetadataValue.bool(snapshot.run_ended)
+    times = {
+        "created_at": snapshot.created_at,
+        "started_at": snapshot.started_at,
+        "finished_at": snapshot.finished_at,
+    }
+    found |= {name: dg.MetadataValue.timestamp(moment) for name, moment in times.items() if moment}
+    durations = {
+        "queued_seconds": _seconds(snapshot.created_at, snapshot.started_at),
+        "duration_seconds": _seconds(snapshot.started_at or snapshot.created_at, snapshot.finished_at),
+    }
+    found |= {name: dg.MetadataValue.float(value) for name, value in durations.items() if value is not None}
+    found |= {f"details/{name}": _value(value) for name, value in snapshot.details.items()}
+    return {f"runops/{name}": value for name, value in found.items()}
+
+
+def overview(snapshot: RunSnapshot, verdict: Verdict | None = None) -> str:
+    """What a person wants to know first, as a table in Markdown."""
+    ref, progress = snapshot.ref, snapshot.progress
+    word, status = snapshot.state or "never seen", str(snapshot.status)
+    name = _cell(ref.run_id)
+    rows: dict[str, str | None] = {
+        "Run": f"[{name}]({snapshot.url})" if snapshot.url else name,
+        "State": _cell(word if word == status else f"{word} ({status})"),
+        "Verdict": _cell(verdict) if verdict else None,
+        "Why": _cell(snapshot.reason) if snapshot.reason else None,
+        "Progress": _bar(progress) if progress else None,
+        "In the queue": _duration(snapshot.created_at, snapshot.started_at),
+        "Took": _duration(snapshot.started_at or snapshot.created_at, snapshot.finished_at),
+        **{_cell(name.replace("_", " ")): str(value) for name, value in snapshot.details.items() if _is_number(value)},
+    }
+    lines = [f"| {title} | {text} |" for title, text in rows.items() if text]
+    return "\n".join([f"| {_cell(ref.provider)} | |", "|---|---|", *lines])
+
+
+def check_result(
+    snapshot: RunSnapshot,
+    verdict: Verdict,
+    asset_key: dg.AssetKey | None = None,
+    check_name: str = CHECK_NAME,
+) -> dg.AssetCheckResult:
+    """Passed for succeed; a warning for warn and skip; an error for fail."""
+    return dg.AssetCheckResult(
+        asset_key=asset_key,
+        check_name=check_name,
+        passed=verdict is Verdict.SUCCEED,
+        severity=severity(verdict),
+        metadata=metadata(snapshot, verdict),
+        description=judged(snapshot, verdict),
+    )
+
+
+def judged(snapshot: RunSnapshot, verdict: Verdict) -> str:
+    """One line that says why a check has passed or failed: a run that succeeded may be a failure to whoever asks."""
+    return f"{snapshot.summary().rstrip('.')}; verdict: {verdict}."
+
+
+def severity(verdict: Verdict) -> dg.AssetCheckSeverity:
+    """How bad a failed check is: an error, which can block what is downstream, only for fail."""
+    return dg.AssetCheckSeverity.ERROR if verdict is Verdict.FAIL else dg.AssetCheckSeverity.WARN
+
+
+def data_version(snapshot: RunSnapshot) -> dg.DataVersion:
+    """Another run, another version."""
+    return dg.DataVersion(f"{snapshot.ref.provider}:{snapshot.ref.run_id}")
+
+
+def failure(snapshot: RunSnapshot, *, given: bool = False) -> dg.Failure:
+    """The end of a step whose verdict is fail, and whether a retry policy may try again.
+
+    After ``failed`` a retry submits anew. After ``timed_out`` it takes the same run up again. Any other outcome
+    would not go away by being repeated, and of a run that was given no retry can make another.
+
+    Args:
+        snapshot: The last snapshot of the run.
+        given: Whether the step was given the run, and has not submitted it.
+    """
+    outcome = snapshot.outcome or Outcome.TIMED_OUT
+    advice = (_ADVICE_ON_GIVEN if given else {}).get(outcome) or _ADVICE[outcome]
+    return dg.Failure(
+        description=f"{snapshot.summary().rstrip('.')}. {advice}",
+        metadata=metadata(snapshot, Verdict.FAIL),
+        allow_retries=outcome is Outcome.TIMED_OUT or (retry_may_submit(outcome) and not given),
+    )
+
+
+_AS_CHOSEN = "on_outcome turns this outcome into a failure, and a retry would not change it."
+_ADVICE = {
+    Outcome.SUCCEEDED: _AS_CHOSEN,
+    Outcome.DEGRADED: _AS_CHOSEN,
+    Outcome.EXHAUSTED: _AS_CHOSEN,
+    Outcome.FAILED: "A retry submits a new run.",
+    Outcome.CANCELLED: "It was cancelled, and a retry policy does not undo that.",
+    Outcome.TIMED_OUT: "Only the wait has ended; a retry takes the same run up again.",
+}
+_ADVICE_ON_GIVEN = {
+    Outcome.FAILED: "This step only waits for the run it is given, so that a retry would read the same end: start a "
+    "new run where this one was started, and wait for that.",
+    Outcome.TIMED_OUT: "Only the wait has ended; a retry waits for the same run again.",
+}
+
+
+def failure_of(error: RunopsError, where: str) -> dg.Failure:
+    """The end of a step that could not tell how its run ends, or could not start one.
+
+    Args:
+        error: Why.
+        where: The resource, or who has failed, as the text is to begin.
+    """
+    found: Metadata = {"runops/error": dg.MetadataValue.text(type(error).__name__)}
+    description = f"{where}: {error}"
+    if isinstance(error, SubmitUncertainError):
+        candidates = [ref.model_dump(mode="json") for ref in error.candidates]
+        found["runops/candidates"] = dg.MetadataValue.json(candidates)
+        description += (
+            " If one of them is yours, wait for it by run_id; if there is none, launch the asset or job anew "
+            "(a re-execution looks for the lost run again)."
+        )
+    if isinstance(error, PollingError):
+        found["runops/run_id"] = dg.MetadataValue.text(error.ref.run_id)
+    return dg.Failure(
+        description=description,
+        metadata=found,
+        # A retry takes the same run up again, finds the one that bears its mark, or the parent free.
+        allow_retries=isinstance(error, (PollingError, ConflictError, TransientError, FunctionFailed))
+        or (isinstance(error, SubmitUncertainError) and error.may_be_found),
+    )
+
+
+def _seconds(start: datetime | None, end: datetime | None) -> float | None:
+    return None if start is None or end is None else max((end - start).total_seconds(), 0.0)
+
+
+def _duration(start: datetime | None, end: datetime | None) -> str | None:
+    seconds = _seconds(start, end)
+    return None if seconds is None else str(timedelta(seconds=round(seconds)))
+
+
+def _is_number(value: Any) -> bool:
+    """What was spent, counted or found; no flag."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _bar(progress: Progress) -> str:
+    if not progress.total or progress.total < 0:
+        return _cell(str(progress))
+    share = min(max(progress.done / progress.total, 0.0), 1.0)
+    filled = round(share * 10)
+    return f"{'█' * filled}{'░' * (10 - filled)} {share:.0%} ({_cell(str(progress))})"
+
+
+def _cell(text: str) -> str:
+    """A text as it stands in a cell: nothing that the service says may be read as Markdown or HTML."""
+    line = " ".join(text.split())
+    return re.sub(r"([\\`*_{}\[\]()<>#+!|~&])", r"\\\1", line)
+
+
+def _value(value: Any) -> dg.MetadataValue[Any]:
+    match value:
+        case bool():
+            return dg.MetadataValue.bool(value)
+        case int():
+            return dg.MetadataValue.int(value)
+        case float():
+            return dg.MetadataValue.float(value)
+        case str():
+            return dg.MetadataValue.text(value)
+        case _:
+            return dg.MetadataValue.json(value)

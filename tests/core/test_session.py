@@ -1,0 +1,41 @@
+"""What the clients of one credential share."""
+
+from __future__ import annotations
+
+import gc
+
+import pytest
+
+from runops.core import find
+from runops.core.model.errors import TransientError
+from runops.core.transport.retry import Answer
+from runops.core.transport.session import Session
+
+NEXIO = find("nexio")
+
+
+def session(key: str, root: str = "https://service.example") -> Session:
+    return Session(NEXIO, token=key, base_url=root, clock=clock)
+
+
+def clock() -> float:
+    return 1_000_000.0
+
+
+def test_a_pause_that_one_client_is_asked_for_holds_for_all_that_share_its_key() -> None:
+    asked, sharing = session("key-1"), session("key-1")
+    other_key, other_host = session("key-2"), session("key-1", "https://other.example")
+    with pytest.raises(TransientError):
+        asked.judge("read", Answer(429, {"retry-after": "30"}, b"{}"))
+    assert sharing.turn() == pytest.approx(30.0)
+    assert other_key.turn() == 0.0
+    assert other_host.turn() == 0.0
+
+
+def test_a_pause_is_forgotten_with_the_last_client_of_its_key() -> None:
+    asked = session("key-1")
+    with pytest.raises(TransientError):
+        asked.judge("read", Answer(429, {"retry-after": "30"}, b"{}"))
+    del asked
+    gc.collect()
+    assert session("key-1").turn() == 0.0
