@@ -78,7 +78,7 @@ class Runops:
 
     def __init__(self, scenario: Scenario, urls: list[str]) -> None:
         from runops.core import AsyncRunClient, find
-        from runops.core.waiting.state import WaitOptions
+        from runops.core.waiting.options import WaitOptions
 
         if not scenario.lean:
             # As if it were not installed.

@@ -148,7 +148,7 @@ async def test_airflow_trap_09_a_trigger_never_blocks_its_loop(served: Any) -> N
     served.emulator.reset()
     run_id = served.emulator.create_run("nexio", script="succeeded", seconds=0.5)
     from runops.core import find
-    from runops.core.waiting.state import WaitOptions
+    from runops.core.waiting.options import WaitOptions
 
     patience = WaitOptions.build(find("nexio"), now=datetime.now(UTC).timestamp(), timeout=30, interval=0.05)
     waits = RunTrigger(

@@ -26,7 +26,7 @@ import airflow.jobs.triggerer_job_runner
 from runops.airflow import NexioRunSensor, RunTrigger
 from runops.airflow.exceptions import AuthError
 from runops.core import find
-from runops.core.waiting.state import WaitOptions
+from runops.core.waiting.options import WaitOptions
 
 in_worker, in_trigger = sys.argv[1:]
 ti = SimpleNamespace(max_tries=0, start_date=datetime.now(UTC), xcom_push=lambda key, value: None)

@@ -36,7 +36,8 @@ from runops.core.model.cadence import Cadence, RateLimiter, backoff, spread
 from runops.core.model.policy import SOFTENED, retry_may_submit
 from runops.core.model.run import Progress
 from runops.core.model.states import StateRow
-from runops.core.waiting.state import LogThrottle, WaitOptions, WaitState
+from runops.core.waiting.options import WaitOptions
+from runops.core.waiting.state import LogThrottle, WaitState
 
 OUTCOMES = [outcome.value for outcome in Outcome]
 VERDICTS = [verdict.value for verdict in Verdict]

@@ -27,7 +27,7 @@ from runops.core.waiting.discovery import (
     seek,
 )
 from runops.core.waiting.flows import Send, Sleep, Time
-from runops.core.waiting.state import WaitOptions
+from runops.core.waiting.options import WaitOptions
 
 B3OS, NYX, NEKT = find("b3os"), find("nyx"), find("nekt")
 WORKFLOW = {"workflow_id": "wf_1"}

@@ -22,7 +22,7 @@ from runops.core.polling.poller import Poller
 from runops.core.transport.http1_pool import Http1Pool
 from runops.core.transport.pool import HttpxPool, Pool, timeouts
 from runops.core.transport.session import Session
-from runops.core.waiting.state import WaitOptions
+from runops.core.waiting.options import WaitOptions
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 

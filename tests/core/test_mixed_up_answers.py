@@ -29,7 +29,7 @@ from runops.core.model.cadence import Cadence
 from runops.core.polling import poller
 from runops.core.transport import pool
 from runops.core.waiting import state
-from runops.core.waiting.state import WaitOptions
+from runops.core.waiting.options import WaitOptions
 
 READS = int(os.environ.get("RUNOPS_MIXED_UP_READS", "3000"))
 WORKFLOW = "7c9e6679-7425-40de-944b-e07fc1f90ae7"

@@ -20,7 +20,8 @@ import pytest
 from runops.core import Call, ConflictError, RunopsError, RunRef, SubmitUncertainError, find
 from runops.core.model.errors import AnswerError, AnswerLost, AuthError, RunNotFound, ServerTrouble
 from runops.core.waiting.flows import Reply, Send, Sleep, Time
-from runops.core.waiting.submission import SUBMIT_GRACE, Intent, list_before_submit, new_mark, submit
+from runops.core.waiting.options import SUBMIT_GRACE
+from runops.core.waiting.submission import Intent, list_before_submit, new_mark, submit
 
 SUBMITS, CLIENTS, PARENTS = 500, 8, 3
 PROVIDERS = ("nexio", "nyx", "onepin", "b3os")

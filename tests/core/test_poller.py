@@ -36,7 +36,8 @@ from runops.core.model.errors import AnswerError, RequestRefused
 from runops.core.polling import poller
 from runops.core.polling.poller import Poller
 from runops.core.transport.session import Session
-from runops.core.waiting.state import WaitOptions, WaitState
+from runops.core.waiting.options import WaitOptions
+from runops.core.waiting.state import WaitState
 from runops.emulator.server import Server
 
 T = TypeVar("T")

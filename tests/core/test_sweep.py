@@ -18,7 +18,7 @@ from runops.core.model.cadence import Cadence
 from runops.core.model.errors import MalformedAnswer
 from runops.core.polling import poller
 from runops.core.polling.lists import FEWEST, REST, WORTH, ListBatch, batch_key
-from runops.core.waiting.state import WaitOptions
+from runops.core.waiting.options import WaitOptions
 
 NOW = 1_800_000_000.0
 

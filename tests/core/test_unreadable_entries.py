@@ -14,7 +14,7 @@ from runops.core import RunRef, SubmitUncertainError, find
 from runops.core.model.errors import AnswerError, AnswerLost, ConflictError, MalformedAnswer
 from runops.core.waiting.discovery import Listed, Search, WatchState, listed, look_for, seek
 from runops.core.waiting.flows import Reply, Send, Sleep, Time, recent
-from runops.core.waiting.state import WaitOptions
+from runops.core.waiting.options import WaitOptions
 from runops.core.waiting.submission import Intent, find_submitted, list_before_submit, submit
 
 B3OS, NYX, NEKT, ONEPIN = find("b3os"), find("nyx"), find("nekt"), find("onepin")

@@ -10,7 +10,8 @@ import pytest
 
 from runops.core import PollingError, RunNotFound, RunRef, TransientError, find
 from runops.core.declaration.provider import Observation
-from runops.core.waiting.state import FRESH, WaitOptions, WaitProgress, WaitState
+from runops.core.waiting.options import WaitOptions
+from runops.core.waiting.state import FRESH, WaitProgress, WaitState
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC).timestamp()
 PARENTS = {"onepin": {"workflow_id": "w_1"}}

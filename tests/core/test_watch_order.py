@@ -14,7 +14,7 @@ from runops.core import find
 from runops.core.model.errors import AnswerError, PollingError, RunNotFound
 from runops.core.waiting.discovery import MOST_PAGES, PAGE, Listed, Search, WatchState, listed, look_for, seek
 from runops.core.waiting.flows import Send, Sleep, Time
-from runops.core.waiting.state import WaitOptions
+from runops.core.waiting.options import WaitOptions
 from runops.core.waiting.window import DEEP_EVERY, FEWEST, GONE_SECONDS, LATE_SECONDS, MOST, MOST_GONE, Window, digest
 
 B3OS, NYX, NEKT = find("b3os"), find("nyx"), find("nekt")

@@ -29,7 +29,7 @@ from runops.core import (
 )
 from runops.core.declaration.arguments import one_of
 from runops.core.waiting.discovery import WHICH, Search, look_for, nothing_found, seek
-from runops.core.waiting.state import WaitOptions
+from runops.core.waiting.options import WaitOptions
 
 LOOKBACK = timedelta(hours=24)
 """How far before the DAG run's ``run_after`` a search begins where no earlier DAG run says it."""

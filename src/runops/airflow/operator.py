@@ -39,8 +39,8 @@ from runops.core.declaration.arguments import one_of, seconds
 from runops.core.declaration.provider import Call
 from runops.core.declaration.registry import nearest
 from runops.core.model.policy import retry_may_submit
-from runops.core.waiting.state import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT, WaitOptions
-from runops.core.waiting.submission import SUBMIT_GRACE, Intent
+from runops.core.waiting.options import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT, SUBMIT_GRACE, WaitOptions
+from runops.core.waiting.submission import Intent
 
 logger = logging.getLogger(__name__)
 

@@ -24,7 +24,8 @@ from runops.airflow.trigger import timed_out
 from runops.airflow.verdicts import publish
 from runops.core import FinalError, OutcomePolicy, PollingError, RunopsError, RunRef, RunResult, RunSnapshot, find
 from runops.core.model.cadence import spread
-from runops.core.waiting.state import DEFAULT_ERROR_BUDGET, WaitOptions, WaitProgress
+from runops.core.waiting.options import DEFAULT_ERROR_BUDGET, WaitOptions
+from runops.core.waiting.state import WaitProgress
 
 RESCHEDULE_SECONDS = 60.0
 """The shortest time between two pokes in reschedule mode, unless the user gives a ``poke_interval``."""

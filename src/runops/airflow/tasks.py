@@ -39,7 +39,8 @@ from runops.core import (
 from runops.core.model.run import EndedBy
 from runops.core.transport.retry import may_pass
 from runops.core.waiting.discovery import Search
-from runops.core.waiting.state import LogThrottle, WaitOptions, WaitProgress
+from runops.core.waiting.options import WaitOptions
+from runops.core.waiting.state import LogThrottle, WaitProgress
 
 LOOK_SECONDS = 10.0
 """For so long a deferrable task looks itself before it defers, so that short runs never do."""

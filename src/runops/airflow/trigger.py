@@ -23,7 +23,8 @@ from runops.airflow.templates import environment
 from runops.core import AsyncRunClient, Outcome, RunopsError, RunRef, RunSnapshot, SubmitUncertainError, find
 from runops.core.model.run import EndedBy
 from runops.core.waiting.discovery import Search, nothing_found, seek
-from runops.core.waiting.state import LogThrottle, WaitOptions, WaitProgress, WaitState
+from runops.core.waiting.options import WaitOptions
+from runops.core.waiting.state import LogThrottle, WaitProgress, WaitState
 from runops.core.waiting.submission import Intent
 
 VERSION = 1

@@ -31,7 +31,8 @@ from runops.core import (
 from runops.core.declaration.arguments import optional_seconds
 from runops.core.model.cadence import backoff, spread
 from runops.core.waiting.discovery import SEEK_SECONDS, WatchState, named
-from runops.core.waiting.state import DEFAULT_ERROR_BUDGET, LogThrottle, WaitOptions
+from runops.core.waiting.options import DEFAULT_ERROR_BUDGET, WaitOptions
+from runops.core.waiting.state import LogThrottle
 
 VERSION = 1
 REST_SECONDS = 60.0

@@ -18,7 +18,7 @@ from runops.cli.commands import announce, guarded, wait_for
 from runops.cli.output import complain
 from runops.core import Call, ConfigurationError, NotSupported, Provider, find
 from runops.core.declaration.arguments import seconds
-from runops.core.waiting.submission import SUBMIT_GRACE
+from runops.core.waiting.options import SUBMIT_GRACE
 
 JSON_HELP = "JSON, or @file.json, or @- for standard input"
 

@@ -25,8 +25,9 @@ from runops.core.transport.pool import send, send_async, took_too_long
 from runops.core.transport.session import Session
 from runops.core.waiting import flows, submission
 from runops.core.waiting.flows import Effect, Flow, Read, Reply, Seen, Send, Sleep, Time
-from runops.core.waiting.state import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT, WaitOptions, WaitProgress
-from runops.core.waiting.submission import SUBMIT_GRACE, Intent
+from runops.core.waiting.options import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT, SUBMIT_GRACE, WaitOptions
+from runops.core.waiting.state import WaitProgress
+from runops.core.waiting.submission import Intent
 
 R = TypeVar("R")
 

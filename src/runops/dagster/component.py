@@ -10,8 +10,7 @@ import dagster as dg
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from runops.core import OutcomePolicy, Provider, RunopsError, find
-from runops.core.waiting.state import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT
-from runops.core.waiting.submission import SUBMIT_GRACE
+from runops.core.waiting.options import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT, SUBMIT_GRACE
 from runops.dagster import _compat
 from runops.dagster.builders.check import build_run_check
 from runops.dagster.builders.multi_asset import build_run_multi_asset

@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field, field_validator
 
 from runops.core import Call, Provider, RunRef, RunSnapshot, find
 from runops.core.declaration.arguments import DEFAULT_MAX_RESPONSE_BYTES, DEFAULT_REQUEST_TIMEOUT
-from runops.core.waiting.state import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT
+from runops.core.waiting.options import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT
 from runops.dagster import keys
 
 if TYPE_CHECKING:

@@ -34,7 +34,8 @@ from runops.core.transport.reuse import AcceptAsync, accept_any
 from runops.core.transport.session import LAST_LOOK_SECONDS, Session
 from runops.core.waiting import flows
 from runops.core.waiting.flows import Flow, Read, Seen, Send, Sleep, Time
-from runops.core.waiting.state import WaitOptions, WaitProgress
+from runops.core.waiting.options import WaitOptions
+from runops.core.waiting.state import WaitProgress
 
 logger = logging.getLogger("runops")
 

@@ -14,7 +14,8 @@ from runops.core.model.errors import AnswerError, MalformedAnswer, RunNotFound
 from runops.core.model.run import Phase, RunRef, RunSnapshot
 from runops.core.model.states import StateReading
 from runops.core.waiting.flows import Flow, Send, Sleep, Time, unreadable, within
-from runops.core.waiting.state import WaitOptions, WaitState
+from runops.core.waiting.options import WaitOptions
+from runops.core.waiting.state import WaitState
 from runops.core.waiting.window import LATE_SECONDS, Comparison, Entry, Place, Window, digest
 
 logger = logging.getLogger("runops")

@@ -21,7 +21,8 @@ from runops.core.model.errors import (
     UnknownStateError,
 )
 from runops.core.model.run import Outcome, Phase, RunRef, RunSnapshot
-from runops.core.waiting.state import WaitOptions, WaitProgress, WaitState
+from runops.core.waiting.options import WaitOptions
+from runops.core.waiting.state import WaitProgress, WaitState
 
 logger = logging.getLogger("runops")
 

@@ -45,12 +45,11 @@ from runops.core.waiting.flows import (
     patient_read,
     pause_after,
 )
+from runops.core.waiting.options import SUBMIT_GRACE
 
 logger = logging.getLogger("runops")
 
 _CONSONANTS = "bcdfghjklmnpqrstvwxz"
-SUBMIT_GRACE = 300.0
-"""Seconds for which the run of a lost answer is looked for."""
 SUBMIT_PATIENCE = 300.0
 """Seconds for which a submit that certainly started nothing is repeated."""
 PAUSES = (2.0, 4.0, 8.0, 15.0, 30.0)

@@ -8,8 +8,7 @@ from typing import Any, cast
 import dagster as dg
 
 from runops.core import ConfigurationError, Verdict
-from runops.core.waiting.state import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT
-from runops.core.waiting.submission import SUBMIT_GRACE
+from runops.core.waiting.options import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT, SUBMIT_GRACE
 from runops.dagster import verdicts
 from runops.dagster.builders.plan import CallSource, Plan, RunIdSource, Seconds, asset_key_of
 from runops.dagster.step.wait import RunResult

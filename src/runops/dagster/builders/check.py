@@ -10,7 +10,7 @@ import dagster as dg
 
 from runops.core import ConfigurationError, RunopsError, RunRef
 from runops.core.waiting import flows
-from runops.core.waiting.state import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT
+from runops.core.waiting.options import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT
 from runops.dagster import _compat, verdicts
 from runops.dagster.builders.plan import Plan, RunIdSource, Seconds, check_parent, resource_of
 

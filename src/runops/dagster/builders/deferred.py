@@ -12,8 +12,7 @@ import dagster as dg
 
 from runops.core import ConfigurationError, OutcomePolicy, RunRef
 from runops.core.declaration import arguments
-from runops.core.waiting.state import DEFAULT_TIMEOUT
-from runops.core.waiting.submission import SUBMIT_GRACE
+from runops.core.waiting.options import DEFAULT_TIMEOUT, SUBMIT_GRACE
 from runops.dagster import _compat, verdicts
 from runops.dagster.builders.plan import (
     CallSource,

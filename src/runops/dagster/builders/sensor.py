@@ -27,7 +27,8 @@ from runops.core import (
 )
 from runops.core.declaration import arguments
 from runops.core.declaration.provider import check_id
-from runops.core.waiting.state import WaitOptions, WaitState
+from runops.core.waiting.options import WaitOptions
+from runops.core.waiting.state import WaitState
 from runops.core.waiting.window import digest
 from runops.dagster import _compat
 from runops.dagster.builders.plan import Seconds, check_parent, checked_resource_key, resource_of

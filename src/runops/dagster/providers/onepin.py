@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import Field
 
 from runops.core import Call, Provider, RunRef, RunSnapshot, find
-from runops.core.waiting.state import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT
+from runops.core.waiting.options import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT
 from runops.dagster.resource import ProviderResource
 
 

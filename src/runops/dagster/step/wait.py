@@ -34,8 +34,9 @@ from runops.core.declaration.arguments import seconds
 from runops.core.transport.retry import submit_may_repeat
 from runops.core.waiting import submission
 from runops.core.waiting.flows import Flow, Send
-from runops.core.waiting.state import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT, LogThrottle, WaitOptions
-from runops.core.waiting.submission import SUBMIT_GRACE, Intent
+from runops.core.waiting.options import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT, SUBMIT_GRACE, WaitOptions
+from runops.core.waiting.state import LogThrottle
+from runops.core.waiting.submission import Intent
 from runops.dagster import _compat, verdicts
 from runops.dagster.resource import ProviderResource, named_resource
 from runops.dagster.step.interrupts import INTERRUPTS, HeldInterrupts

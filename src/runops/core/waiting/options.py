@@ -1,0 +1,120 @@
+"""What a user may say about a wait and a submit, typed once for every side, and the clocks that are made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from typing import Any, Self, TypedDict
+
+from runops.core.declaration import arguments
+from runops.core.declaration.provider import Provider
+from runops.core.model.cadence import Cadence
+
+DEFAULT_TIMEOUT = 604_800.0
+"""Seconds: a week."""
+DEFAULT_ERROR_BUDGET = 900.0
+"""Seconds."""
+SUBMIT_GRACE = 300.0
+"""Seconds for which the run of a lost answer is looked for."""
+
+Seconds = float | timedelta
+"""A duration: seconds, or a timedelta."""
+
+
+class WaitSettings(TypedDict, total=False):
+    """The clocks of a wait, as users name them."""
+
+    timeout: Seconds
+    """The whole wait. Default: a week."""
+    error_budget: Seconds
+    """Failed reads in a row before the wait gives up. Default: 15 minutes."""
+    max_paused: Seconds | None
+    """How long the run may stay paused or waiting. Default: no such bound."""
+    poll_interval: Seconds | None
+    """The shortest time between two looks. Default: what the provider's declaration says."""
+
+
+class SubmitSettings(TypedDict, total=False):
+    """What a submit does where its answer is lost, as users name it."""
+
+    adopt_uncertain: bool
+    """Where no mark can prove whose a run is, take the single new one for ours."""
+    submit_grace: Seconds
+    """How long the run of a lost answer is looked for. Default: 5 minutes."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WaitOptions:
+    """How long and how closely to wait. It holds only numbers, so it may travel between processes.
+
+    Args:
+        deadline: When the wait ends at the latest, in unix seconds: a wall clock survives restarts.
+        error_budget: Seconds of failures in a row before the wait gives up.
+        max_paused: Seconds that the run may stay paused or waiting, or None for no such bound.
+        cadence: When to look again.
+    """
+
+    deadline: float
+    error_budget: float
+    max_paused: float | None
+    cadence: Cadence
+
+    @classmethod
+    def build(
+        cls,
+        provider: Provider,
+        *,
+        now: float,
+        timeout: float | timedelta = DEFAULT_TIMEOUT,
+        deadline: float | None = None,
+        error_budget: float | timedelta = DEFAULT_ERROR_BUDGET,
+        max_paused: float | timedelta | None = None,
+        interval: float | timedelta | None = None,
+        factor: float | None = None,
+        ceiling: float | timedelta | None = None,
+    ) -> Self:
+        """From what a user says, checked.
+
+        Args:
+            provider: Its cadence holds where the user says nothing.
+            now: The present, in unix seconds.
+            timeout: The whole wait, in seconds or as a timedelta.
+            deadline: Takes the place of ``now + timeout``.
+            error_budget: Seconds of failures in a row, or a timedelta.
+            max_paused: Seconds in paused or waiting, or a timedelta, or None.
+            interval: The shortest time between two looks, in seconds or as a timedelta.
+            factor: How much longer each interval is than the one before.
+            ceiling: The longest time between two looks.
+
+        Raises:
+            ConfigurationError: A duration is not positive; names it.
+        """
+        whole = arguments.seconds("timeout", timeout)
+        cadence = provider.cadence
+        if interval is not None or factor is not None or ceiling is not None:
+            cadence = cadence.at_least(
+                arguments.optional_seconds("poll_interval", interval),
+                factor=factor,
+                ceiling=arguments.optional_seconds("the longest interval", ceiling),
+            )
+        return cls(
+            deadline=now + whole if deadline is None else deadline,
+            error_budget=arguments.seconds("error_budget", error_budget),
+            max_paused=arguments.optional_seconds("max_paused", max_paused),
+            cadence=cadence,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON primitives that :meth:`from_dict` reads."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Self:
+        """Read what :meth:`to_dict` wrote."""
+        return cls(
+            deadline=value["deadline"],
+            error_budget=value["error_budget"],
+            max_paused=value["max_paused"],
+            cadence=Cadence(**value["cadence"]),
+        )
