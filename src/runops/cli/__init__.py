@@ -7,12 +7,9 @@ import sys
 from collections.abc import Sequence
 
 from runops.cli import output
+from runops.cli.codes import COULD_NOT_TELL, INTERRUPTED, USAGE
 
 __all__ = ["main"]
-
-USAGE = 2
-COULD_NOT_TELL = 4
-INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:

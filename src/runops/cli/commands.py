@@ -8,8 +8,9 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 
-from runops.cli import COULD_NOT_TELL, USAGE, notes, settings
+from runops.cli import notes, settings
 from runops.cli.bars import Bars
+from runops.cli.codes import COULD_NOT_TELL, USAGE
 from runops.cli.display import Display, JsonLines, Lines, print_json, print_run
 from runops.cli.output import OutputError, complain, printable, say
 from runops.cli.watching import watch_runs

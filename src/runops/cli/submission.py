@@ -13,7 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
-from runops.cli import INTERRUPTED, arguments, notes, settings
+from runops.cli import arguments, notes, settings
+from runops.cli.codes import INTERRUPTED
 from runops.cli.commands import announce, guarded, wait_for
 from runops.cli.output import complain
 from runops.core import Call, ConfigurationError, NotSupported, Provider, find

@@ -25,11 +25,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TypeVar
 
-if TYPE_CHECKING:
-    from runops.core.model.run import RunRef
-
+from runops.core.model.refusal import ConfigurationError, RunopsError
+from runops.core.model.run import RunRef
 
 MOST_CANDIDATES = 10
 """So many runs are named in one message."""
@@ -45,22 +44,6 @@ def without_frames(error: E) -> E:
     """
     error.__cause__ = error.__context__ = None
     return error.with_traceback(None)
-
-
-class RunopsError(Exception):
-    """The root of all errors of runops."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Errors cross processes, whatever their constructor asks for."""
-        return _restored, (type(self), self.args), self.__dict__
-
-
-def _restored(kind: type[RunopsError], args: tuple[Any, ...]) -> RunopsError:
-    return kind.__new__(kind, *args)
-
-
-class ConfigurationError(RunopsError, ValueError):
-    """Bad input, refused before anything is sent: the text names the field and what to do."""
 
 
 class NotSupported(ConfigurationError):

@@ -9,7 +9,7 @@ from typing import Any, Literal, Self, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from runops.core.model.errors import ConfigurationError
+from runops.core.model.refusal import ConfigurationError
 
 
 class Phase(StrEnum):
