@@ -13,6 +13,10 @@ unexport PYTHONDONTWRITEBYTECODE PYTHONPATH PYTHONHOME VIRTUAL_ENV
 # pyright is in the lock: it must not look for a newer one.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
+# As many processes as cores share the tests; what takes longest begins first. `make test WORKERS=0` runs them in one.
+WORKERS ?= logical
+PARALLEL := --numprocesses=$(WORKERS) --maxprocesses=8 --dist=loadgroup --no-loadscope-reorder
+
 .DEFAULT_GOAL := help
 .PHONY: help setup test test-unit test-fast test-packaging test-wheel test-airflow test-airflow-required test-airflow-lowest test-dagster-lowest test-dagster test-airflow-outcomes test-all check format lock build bench bench-triggerer bench-import bench-parse screenshots demo demo-ui clean
 
@@ -27,7 +31,7 @@ $(READY): requirements/dev.lock requirements/uv.lock pyproject.toml scripts/setu
 
 test: $(READY) ## Run all tests but those that need a whole host of their own.
 	@# Each host reads its settings when it is imported: they must be those of the tests that run.
-	@$(BIN)/python -m pytest --ignore=tests/airflow_host --ignore=tests/dagster_host
+	@$(BIN)/python -m pytest $(PARALLEL) --ignore=tests/airflow_host --ignore=tests/dagster_host
 
 test-airflow: $(READY) ## Run the tests in a real Airflow on PostgreSQL; without PostgreSQL those that need it are skipped.
 	@$(BIN)/python -m pytest tests/airflow_host -m "not slow"
@@ -47,10 +51,10 @@ test-all: $(READY) ## Run every test there is, the load tests too.
 	@RUNOPS_REQUIRE_POSTGRES=1 $(BIN)/python -m pytest tests/airflow_host
 
 test-unit: $(READY) ## Run the pure tests of the core.
-	@$(BIN)/python -m pytest tests/core -m "not http and not packaging and not slow"
+	@$(BIN)/python -m pytest $(PARALLEL) tests/core -m "not http and not packaging and not slow"
 
 test-fast: $(READY) ## Run the tests of the core, the command line and the emulator.
-	@$(BIN)/python -m pytest tests/core tests/emulator -m "not packaging and not slow"
+	@$(BIN)/python -m pytest $(PARALLEL) tests/core tests/emulator -m "not packaging and not slow"
 
 test-packaging: $(READY) ## Build, and install the wheel with each extra into fresh environments.
 	@$(BIN)/python -m pytest -m packaging
@@ -62,17 +66,17 @@ test-wheel: $(READY) ## Run the fast tests from the sdist against the installed 
 	@$(PYTHON) scripts/setup_environment.py $(WHEEL_VENV) --wheel build/wheel/runops-*.whl
 	@tar -xzf build/wheel/runops-*.tar.gz -C build/wheel/tree --strip-components=1
 	@rm -r build/wheel/tree/src
-	@cd build/wheel/tree && ../../../$(WHEEL_VENV)/bin/python -P -m pytest tests/core tests/emulator \
+	@cd build/wheel/tree && ../../../$(WHEEL_VENV)/bin/python -P -m pytest $(PARALLEL) tests/core tests/emulator \
 	  -m "not packaging and not slow" -p no:cacheprovider
 
 test-airflow-lowest: $(READY) ## Run the fast Airflow tests on the oldest supported Airflow, httpx and pydantic.
 	@$(BIN)/python scripts/setup_environment.py $(LOWEST_AIRFLOW_VENV) --lock requirements/airflow-lowest.lock --without-project
 	@# Airflow 3.1 itself warns of what it deprecates while it is imported.
-	@PYTHONPATH=src $(LOWEST_AIRFLOW_VENV)/bin/python -P -m pytest tests/airflow_side -m "not slow" -W default -p no:cacheprovider
+	@PYTHONPATH=src $(LOWEST_AIRFLOW_VENV)/bin/python -P -m pytest $(PARALLEL) tests/airflow_side -m "not slow" -W default -p no:cacheprovider
 
 test-dagster-lowest: $(READY) ## Run the fast Dagster tests on the oldest supported Dagster, httpx and pydantic.
 	@$(BIN)/python scripts/setup_environment.py $(LOWEST_DAGSTER_VENV) --lock requirements/dagster-lowest.lock --without-project
-	@PYTHONPATH=src $(LOWEST_DAGSTER_VENV)/bin/python -P -m pytest tests/dagster_side -m "not slow" -p no:cacheprovider
+	@PYTHONPATH=src $(LOWEST_DAGSTER_VENV)/bin/python -P -m pytest $(PARALLEL) tests/dagster_side -m "not slow" -p no:cacheprovider
 
 check: $(READY) ## Lint, formatting, types and import rules; all four, whichever fails.
 	@failed=; \

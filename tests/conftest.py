@@ -41,6 +41,13 @@ def _is_here(address: Any) -> bool:
         return host == "localhost"
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let what takes long begin first where several processes share the tests, so that none of them ends alone."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=lambda item: "slow" not in item.keywords and "packaging" not in item.keywords)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def only_this_machine() -> Iterator[None]:
     """A test that would reach a real service fails at once, naming the address."""

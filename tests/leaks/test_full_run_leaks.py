@@ -77,7 +77,12 @@ PLACES = {
 }
 
 
-@pytest.fixture(scope="module", params=["plain", "dagster", "airflow"])
+def host(name: str) -> Any:
+    """The tests of one full run go to one process, which does it once."""
+    return pytest.param(name, marks=pytest.mark.xdist_group(f"leaks-{name}"))
+
+
+@pytest.fixture(scope="module", params=[host("airflow"), host("dagster"), host("plain")])
 def run(request: pytest.FixtureRequest, full_run: Callable[[str], Any]) -> Any:
     return full_run(request.param)
 
