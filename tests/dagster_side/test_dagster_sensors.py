@@ -302,7 +302,7 @@ def test_the_run_that_ended_last_is_the_last_to_be_reported(daemon: Any, clock: 
 
 
 def test_a_burst_is_reported_over_several_ticks(daemon: Any, clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runops.dagster.builders.sensor.MOST_RUNS", 5)
+    monkeypatch.setattr("runops.dagster.tick.tick.MOST_RUNS", 5)
     watch = daemon("nyx", targets={"audit": "nightly", "other": "weekly"})
     for parent in ["nightly"] * 12 + ["weekly"]:
         watch.runs.made(script="succeeded", seconds=1, parents={"config_name": parent})
@@ -336,10 +336,10 @@ FIRST_CURSOR = (
 
 def test_a_cursor_of_the_first_release_is_read() -> None:
     memory = Cursor.parse(FIRST_CURSOR % "abc").memory("audit", "abc")
-    assert (memory.trail.horizon, memory.newest_event) == (1763800000.5, 7)
-    assert (set(memory.trail.open), set(memory.trail.done)) == ({"r_1"}, {"r_0"})
+    assert (memory.runs.horizon, memory.newest_event) == (1763800000.5, 7)
+    assert (set(memory.runs.open), set(memory.runs.done)) == ({"r_1"}, {"r_0"})
     assert memory.doubted_for("r_1", 1763800012.0) == 10
-    assert not Cursor.parse(FIRST_CURSOR % "abc").memory("audit", "another").trail.begun
+    assert not Cursor.parse(FIRST_CURSOR % "abc").memory("audit", "another").runs.begun
 
 
 def test_given_runs_are_followed_to_their_end(daemon: Any, service: Callable[[str], Any], clock: Any) -> None:

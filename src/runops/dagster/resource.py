@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from pydantic import ConfigDict, Field, field_validator
 
-from runops.core import Call, Provider, RunRef, RunSnapshot, find
+from runops.core import Call, ConfigurationError, Provider, RunRef, RunSnapshot, find
 from runops.core.declaration.arguments import DEFAULT_MAX_RESPONSE_BYTES, DEFAULT_REQUEST_TIMEOUT
 from runops.core.waiting.options import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT
 from runops.dagster import keys
@@ -308,6 +308,21 @@ class RunResource(ProviderResource):
             AnswerError: The read failed.
         """
         return self._fetch_result(self.ref(run_id, parents))
+
+
+def resource_of(resources: Any, key: str) -> ProviderResource:
+    """The runops resource of a context.
+
+    Raises:
+        ConfigurationError: The resource is of another kind.
+    """
+    resource = getattr(resources, key)
+    if not isinstance(resource, ProviderResource):
+        raise ConfigurationError(
+            f"The resource {key!r} is a {type(resource).__name__}, not a resource of "
+            "runops.dagster such as NexioResource."
+        )
+    return resource
 
 
 def named_resource(resources: Any, resource: ProviderResource) -> str:

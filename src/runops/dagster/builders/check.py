@@ -12,7 +12,8 @@ from runops.core import ConfigurationError, RunopsError, RunRef
 from runops.core.waiting import flows
 from runops.core.waiting.options import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT
 from runops.dagster import _compat, verdicts
-from runops.dagster.builders.plan import Plan, RunIdSource, Seconds, check_parent, resource_of
+from runops.dagster.builders.plan import Plan, RunIdSource, Seconds, check_parent
+from runops.dagster.resource import resource_of
 
 
 def build_run_check(

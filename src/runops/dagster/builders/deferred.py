@@ -20,13 +20,14 @@ from runops.dagster.builders.plan import (
     Seconds,
     asset_key_of,
     checked_resource_key,
-    resource_of,
 )
-from runops.dagster.builders.sensor import SensorPlan, SensorTick
 from runops.dagster.functions import FunctionFailed
+from runops.dagster.resource import resource_of
 from runops.dagster.step.wait import submit_run
 from runops.dagster.tick.cursor import Cursor
+from runops.dagster.tick.plan import SensorPlan
 from runops.dagster.tick.reader import default_tick_seconds
+from runops.dagster.tick.tick import run_tick
 
 PENDING = "runops/pending"
 """A tag of the Dagster run: whether the end of the external run that it submitted is still to be told."""
@@ -170,18 +171,14 @@ def build_completion_sensor(
         plan = SensorPlan(
             resource_key=resource_key,
             targets={asset_key: [ref for ref, _, _ in pending]},
-            lookback=0.0,
             seconds=seconds,
             on_outcome=on_outcome,
-            requests=False,
             partition_key=_partitions(pending),
-            partitions=None,
-            run_config=None,
             own=True,
             deadlines={ref: submitted + patience for ref, submitted, _ in pending},
             cancel_on_timeout=cancel_on_timeout,
         )
-        return SensorTick.of(context, plan).result()
+        return run_tick(context, plan)
 
     return completion_sensor
 
@@ -205,7 +202,7 @@ def _keep(context: _compat.StepContext, ref: RunRef, submitted_at: float) -> Non
 def _pending(context: dg.SensorEvaluationContext, job_name: str, asset_key: dg.AssetKey) -> list[Pending]:
     """The runs whose end is to be told. Those that an earlier tick has told, and kept so, are marked."""
     memory = Cursor.parse(context.cursor).targets.get(asset_key.to_user_string())
-    told = memory.trail.done if memory else {}
+    told = memory.runs.done if memory else {}
     wanted = dg.RunsFilter(job_name=job_name, tags={PENDING: "true"})
     found: list[Pending] = []
     for record in context.instance.get_run_records(wanted, limit=MOST_PENDING, ascending=True):

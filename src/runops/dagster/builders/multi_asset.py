@@ -11,8 +11,9 @@ import dagster as dg
 from runops.core import ConfigurationError, RunopsError, RunSnapshot, Verdict
 from runops.core.waiting.options import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT, SUBMIT_GRACE
 from runops.dagster import verdicts
-from runops.dagster.builders.plan import CallSource, Plan, RunIdSource, Seconds, asset_key_of, resource_of
+from runops.dagster.builders.plan import CallSource, Plan, RunIdSource, Seconds, asset_key_of
 from runops.dagster.functions import called
+from runops.dagster.resource import resource_of
 from runops.dagster.step.wait import RunResult
 
 Made = Callable[[RunSnapshot, Callable[[], dict[str, Any]]], Iterable[dg.AssetKey | str | Sequence[str]]]

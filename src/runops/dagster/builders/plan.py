@@ -15,7 +15,7 @@ from runops.core.declaration.provider import check_id
 from runops.core.waiting.options import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT, SUBMIT_GRACE
 from runops.dagster import _compat, verdicts
 from runops.dagster.functions import FunctionFailed, called
-from runops.dagster.resource import ProviderResource
+from runops.dagster.resource import ProviderResource, resource_of
 from runops.dagster.step.wait import RunResult, end_of_run
 
 CallSource = Call | Mapping[str, Any] | Callable[[Any], Call | Mapping[str, Any]]
@@ -169,21 +169,6 @@ def _check_source(call: CallSource | None, run_id: RunIdSource | None, parents: 
         raise ConfigurationError("parents belongs to run_id=; a call names its own.")
     for kind, value in (parents or {}).items():
         check_id(kind, value)
-
-
-def resource_of(resources: Any, key: str) -> ProviderResource:
-    """The runops resource of a context.
-
-    Raises:
-        ConfigurationError: The resource is of another kind.
-    """
-    resource = getattr(resources, key)
-    if not isinstance(resource, ProviderResource):
-        raise ConfigurationError(
-            f"The resource {key!r} is a {type(resource).__name__}, not a resource of "
-            "runops.dagster such as NexioResource."
-        )
-    return resource
 
 
 def _call(resource: ProviderResource, said: object) -> Call:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Self, cast
+
+import dagster as dg
 
 from runops.core import ConfigurationError, RunSnapshot
 from runops.core.waiting.discovery import Listed, WatchState, born
@@ -21,13 +23,13 @@ class TargetMemory:
 
     Args:
         watches: What the target watched when this was written: another parent is another memory.
-        trail: The runs that are open, and those that are done with.
+        runs: The runs that are open, and those that are done with.
         newest_event: The id of the asset's newest event when something was reported last, before that.
         doubtful: Since when a run that is over by one sign is not so by another, by id, in unix seconds.
     """
 
     watches: str
-    trail: WatchState = field(default_factory=WatchState)
+    runs: WatchState = field(default_factory=WatchState)
     doubtful: dict[str, float] = field(default_factory=dict[str, float])
     newest_event: int = 0
 
@@ -35,25 +37,25 @@ class TargetMemory:
         """Take in the first look: runs that are open, or that ended since a moment, are to be reported."""
         for run in reversed(found.runs):
             if not _ended_before(run, since):
-                self.trail.open[run.ref.run_id] = born(run) or 0.0
-        self.trail.take(found)
+                self.runs.open[run.ref.run_id] = born(run) or 0.0
+        self.runs.take(found)
 
     def go_on(self, found: Listed) -> bool:
         """Take in a later look; whether runs may have come that none has shown."""
-        self.trail.take(found)
-        gap, self.trail.gap = self.trail.gap, False
+        self.runs.take(found)
+        gap, self.runs.gap = self.runs.gap, False
         return gap
 
     def follow(self, run_ids: Collection[str]) -> None:
         """Follow runs that are given by their ids, each once and for all."""
         wanted = set(run_ids)
-        self.trail.done = {run_id: born for run_id, born in self.trail.done.items() if run_id in wanted}
-        kept = [run_id for run_id in self.trail.open if run_id in wanted]
-        self.trail.open = {run_id: 0.0 for run_id in [*kept, *run_ids] if run_id not in self.trail.done}
+        self.runs.done = {run_id: born for run_id, born in self.runs.done.items() if run_id in wanted}
+        kept = [run_id for run_id in self.runs.open if run_id in wanted]
+        self.runs.open = {run_id: 0.0 for run_id in [*kept, *run_ids] if run_id not in self.runs.done}
 
     def put_last(self, run_id: str) -> None:
         """A run was looked at and is open still: others come before it from now on."""
-        self.trail.open[run_id] = self.trail.open.pop(run_id)
+        self.runs.open[run_id] = self.runs.open.pop(run_id)
 
     def doubted_for(self, run_id: str, now: float) -> float:
         """Seconds for which a run has been in doubt, from now on if it was not."""
@@ -61,7 +63,7 @@ class TargetMemory:
 
     def close(self, run_id: str) -> None:
         """A run has been dealt with."""
-        self.trail.close(run_id)
+        self.runs.close(run_id)
         self.doubtful.pop(run_id, None)
 
 
@@ -88,14 +90,14 @@ class Cursor:
         if not text:
             return cls()
         try:
-            said = json.loads(text)
-            if said["version"] not in READ:
+            value = json.loads(text)
+            if value["version"] not in READ:
                 raise ConfigurationError(
-                    f"The sensor's cursor has version {said['version']!r}, and this runops writes {VERSION}: "
+                    f"The sensor's cursor has version {value['version']!r}, and this runops writes {VERSION}: "
                     "it was written by another release. Use that one, or reset the cursor to begin anew."
                 )
-            targets = {str(name): _memory(value) for name, value in said["targets"].items()}
-            first = said["first"]
+            targets = {str(name): _memory(target) for name, target in value["targets"].items()}
+            first = value["first"]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ConfigurationError(
                 f"The sensor's cursor cannot be read ({type(error).__name__}); reset it to begin anew."
@@ -107,13 +109,19 @@ class Cursor:
         targets = {
             name: {
                 "watches": memory.watches,
-                "trail": memory.trail.to_dict(),
+                "trail": memory.runs.to_dict(),
                 "doubtful": memory.doubtful,
                 "newest_event": memory.newest_event,
             }
             for name, memory in self.targets.items()
         }
         return json.dumps({"version": VERSION, "first": self.first, "targets": targets}, separators=(",", ":"))
+
+    def for_next_tick(self, targets: Iterable[dg.AssetKey], first: dg.AssetKey) -> Cursor:
+        """The same for the next tick: without targets that are watched no more, and where to begin."""
+        names = {key.to_user_string() for key in targets}
+        kept = {name: memory for name, memory in self.targets.items() if name in names}
+        return Cursor(kept, first.to_user_string())
 
     def memory(self, name: str, watches: str) -> TargetMemory:
         """What is known of a target; a fresh memory if that is nothing, or is about something else."""

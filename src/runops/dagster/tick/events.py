@@ -1,15 +1,19 @@
-"""The events by which a sensor reports an external run to an asset, and what the log knows of it already."""
+"""What a sensor reports of external runs, and what the log of an asset shows of them already."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import dagster as dg
 
-from runops.core import RunRef, RunSnapshot, Verdict
+from runops.core import ConfigurationError, RunopsError, RunRef, RunSnapshot, Verdict
 from runops.dagster import _compat, verdicts
+from runops.dagster.functions import called, described
+from runops.dagster.tick.cursor import Cursor
+from runops.dagster.tick.plan import SensorPlan
 
+R = TypeVar("R")
 AssetEvent = dg.AssetMaterialization | dg.AssetObservation | dg.AssetCheckEvaluation
 
 _PAGE = 500
@@ -124,3 +128,161 @@ def submitted_by_dagster(instance: dg.DagsterInstance, ref: RunRef) -> bool:
     """Whether a Dagster run has submitted an external one: then the run reports it itself."""
     tags = {f"runops.{ref.provider}/{ref.run_id}": "submitted"}
     return instance.get_runs_count(dg.RunsFilter(tags=tags)) > 0
+
+
+class Report:
+    """What one tick reports: events or run requests, new partitions, and what went wrong.
+
+    Args:
+        context: The sensor's context.
+        plan: What the sensor does.
+        now: When the tick began, in unix seconds.
+    """
+
+    def __init__(self, context: dg.SensorEvaluationContext, plan: SensorPlan, now: float) -> None:
+        self.runs = 0
+        """How many runs are reported."""
+        self._context = context
+        self._plan = plan
+        self._now = now
+        # Both with the moment when the run ended, in unix seconds: the newest is to be the last.
+        self._events: list[tuple[float, AssetEvent]] = []
+        self._requests: list[tuple[float, dg.RunRequest]] = []
+        self._partitions: dict[str, None] = {}
+        self._broken: dict[str, str] = {}
+        self._misplaced: list[str] = []
+
+    def add_run(self, asset_key: dg.AssetKey, snapshot: RunSnapshot, verdict: Verdict, log: ReportedRuns) -> None:
+        """Report a run that is over.
+
+        Args:
+            asset_key: The asset that it feeds.
+            snapshot: Its last snapshot.
+            verdict: What was decided about it.
+            log: What the asset's log shows already.
+
+        Raises:
+            FunctionFailed: A function of the user's raised.
+            ConfigurationError: A run of a partition that does not exist was to be requested.
+        """
+        partition = self._partition(asset_key, snapshot)
+        moment = snapshot.finished_at.timestamp() if snapshot.finished_at else self._now
+        if not self._plan.requests:
+            events = events_of(log, asset_key, snapshot, verdict, partition)
+            self._events += [(moment, event) for event in events]
+        elif verdict in (Verdict.SUCCEED, Verdict.WARN):
+            self._requests.append((moment, self._request(snapshot, verdict, partition)))
+        else:
+            self._context.log.info("%s; verdict %s: no run is requested.", snapshot.summary(), verdict)
+            return
+        self.runs += 1
+        if partition is not None and self._plan.partitions is not None:
+            self._partitions[partition] = None
+
+    def add_gap(self, asset_key: dg.AssetKey, parent: Mapping[str, str]) -> None:
+        """Report that runs of a parent may be missing."""
+        named = ", ".join(f"{kind} {value}" for kind, value in parent.items())
+        text = f"More runs of {named} came than the service lists: some may be missing here (a gap)."
+        self._observe(asset_key, text, {"runops/gap": True, "runops/parent": dict(parent)})
+
+    def add_lost(self, asset_key: dg.AssetKey, ref: RunRef, error: RunopsError) -> None:
+        """Report that a run is gone that was open."""
+        text = f"{ref} is gone: it was open, and cannot be found any more. How it ended is not known. {error}"
+        self._observe(asset_key, text, {"runops/run_id": ref.run_id, "runops/gap": True})
+
+    def add_broken(self, name: str, error: Exception) -> None:
+        """Report a target or a run that failed."""
+        self._broken[name] = str(error) if isinstance(error, RunopsError) else described(error)
+        self.warn(f"{name}: {self._broken[name]}")
+
+    def warn(self, text: str) -> None:
+        """Write a warning into the tick's log."""
+        self._context.log.warning("%s", text)
+
+    def broken_text(self) -> str:
+        """What failed, in one line."""
+        shown = [f"{name}: {text}" for name, text in list(self._broken.items())[:3]]
+        more = len(self._broken) - len(shown)
+        listed = f"{'; '.join(shown)}{f' and {more} more' if more > 0 else ''}"
+        return f"Resource {self._plan.resource_key!r}: {len(self._broken)} failed: {listed}"
+
+    def result(self, cursor: Cursor, visited: int) -> dg.SensorResult:
+        """The result of the tick.
+
+        Args:
+            cursor: What the next tick begins with.
+            visited: How many targets were looked at.
+        """
+        text = f"Reported {self.runs} runs; looked at {visited} of {len(self._plan.targets)} targets."
+        if self._broken:
+            text += f" {self.broken_text()}"
+        if self._misplaced:
+            text += f" {len(self._misplaced)} without a partition that exists: {self._misplaced[0]}"
+        partitions = self._plan.partitions
+        new = [key for key in self._partitions if not self._has_partition(key)]
+        return dg.SensorResult(
+            run_requests=_in_order(self._requests) or None,
+            # A tick with events alone would be shown as one that returned nothing.
+            skip_reason=None if self._requests else text,
+            cursor=cursor.dump(),
+            asset_events=_in_order(self._events),
+            dynamic_partitions_requests=[partitions.build_add_request(new)] if new and partitions else None,
+        )
+
+    def _observe(self, asset_key: dg.AssetKey, text: str, metadata: Mapping[str, Any]) -> None:
+        self.warn(f"{asset_key.to_user_string()}: {text}")
+        if not self._plan.requests:
+            self._events.append((self._now, dg.AssetObservation(asset_key, description=text, metadata=metadata)))
+
+    def _partition(self, asset_key: dg.AssetKey, snapshot: RunSnapshot) -> str | None:
+        """The partition that a run belongs to, and a warning about one that does not exist.
+
+        Raises:
+            FunctionFailed: The function that gives it raised.
+            ConfigurationError: It does not exist and a run of it was to be requested, which Dagster refuses.
+        """
+        if self._plan.partition_key is None:
+            return None
+        key = called("partition_key", self._plan.partition_key, snapshot)
+        missing = self._missing(asset_key, key) if key is not None else None
+        if missing is None:
+            return key
+        text = f"partition_key gives {key!r} for {snapshot.ref}, but {missing}"
+        if self._plan.job:
+            raise ConfigurationError(text)
+        self.warn(f"{text} It is reported all the same, and shows once there is one.")
+        self._misplaced.append(f"{snapshot.ref}: {missing}")
+        return key
+
+    def _missing(self, asset_key: dg.AssetKey, key: str) -> str | None:
+        """What is wrong with a partition; nothing where it exists, is about to be added, or cannot be looked up."""
+        try:
+            partitions = _compat.partitions_of(self._context, asset_key, self._plan.job)
+        except LookupError:
+            return None
+        target = f"job {self._plan.job}" if self._plan.job else f"asset {asset_key.to_user_string()}"
+        if partitions is None:
+            return f"{target} has no partitions."
+        instance = self._context.instance
+        if partitions == self._plan.partitions or _compat.has_partition(partitions, key, instance):
+            return None
+        nearest = _compat.nearest_partition(partitions, key, instance)
+        return f"{target} has no partition {key!r}{f'; there is {nearest!r}' if nearest else ''}."
+
+    def _request(self, snapshot: RunSnapshot, verdict: Verdict, partition: str | None) -> dg.RunRequest:
+        ref, run_config = snapshot.ref, self._plan.run_config
+        return dg.RunRequest(
+            run_key=f"{ref.provider}:{ref.run_id}",
+            run_config=dict(called("run_config", run_config, snapshot)) if run_config else None,
+            partition_key=partition,
+            tags={"runops/provider": ref.provider, "runops/run_id": ref.run_id, "runops/verdict": verdict.value},
+        )
+
+    def _has_partition(self, key: str) -> bool:
+        partitions = self._plan.partitions
+        name = partitions.name if partitions else None
+        return name is not None and self._context.instance.has_dynamic_partition(name, key)
+
+
+def _in_order(timed: Sequence[tuple[float, R]]) -> list[R]:
+    return [value for _, value in sorted(timed, key=lambda pair: pair[0])]
