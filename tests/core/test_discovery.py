@@ -26,8 +26,8 @@ from runops.core.waiting.discovery import (
     nothing_found,
     seek,
 )
-from runops.core.waiting.flows import Send, Sleep, Time
 from runops.core.waiting.options import WaitOptions
+from runops.core.waiting.steps import Send, Sleep
 
 B3OS, NYX, NEKT = find("b3os"), find("nyx"), find("nekt")
 WORKFLOW = {"workflow_id": "wf_1"}
@@ -53,29 +53,34 @@ def b3os_page(items: Sequence[dict[str, Any]]) -> bytes:
     return json.dumps({"data": {"items": list(items)}}).encode()
 
 
-def driven(flow: Any, answers: Any, *, clock: float = 0.0) -> tuple[Any, list[Send], float]:
-    """What a flow gives, what it sent, and how long it took. ``answers`` takes (request, time) and gives or raises."""
+@pytest.fixture
+def clock(clock: Any) -> Any:
+    """The test's clock, which begins at 0."""
+    clock.now = clock.began = 0.0
+    return clock
+
+
+def driven(flow: Any, answers: Any, clock: Any = None) -> tuple[Any, list[Send]]:
+    """What a flow gives, and what it sent. ``answers`` takes (request, time) and gives or raises."""
     sent: list[Send] = []
     reply: Any = None
     error: AnswerError | None = None
-    began = clock
     while True:
         try:
             effect = flow.send(reply) if error is None else flow.throw(error)
         except StopIteration as stop:
-            return stop.value, sent, clock - began
+            return stop.value, sent
         reply, error = None, None
         if isinstance(effect, Send):
             sent.append(effect)
             try:
-                reply = answers(effect.request, clock)
+                reply = answers(effect.request, 0.0 if clock is None else clock())
             except AnswerError as failure:
                 error = failure
-        elif isinstance(effect, Sleep):
-            clock += effect.seconds
         else:
-            assert isinstance(effect, Time)
-            reply = clock
+            assert isinstance(effect, Sleep)
+            assert clock is not None
+            clock.sleep(effect.seconds)
 
 
 def b3os_list(items: Sequence[dict[str, Any]]) -> Any:
@@ -91,26 +96,26 @@ def b3os_list(items: Sequence[dict[str, Any]]) -> Any:
 
 def test_a_list_is_read_back_to_the_moment_and_no_further() -> None:
     items = [b3os_item(str(number), -float(number)) for number in range(500)]
-    found, sent, _ = driven(listed(B3OS, WORKFLOW, since=BASE - 150), b3os_list(items))
+    found, sent = driven(listed(B3OS, WORKFLOW, since=BASE - 150), b3os_list(items))
     assert (found.whole, len(found.runs), len(sent)) == (True, 200, 2)
     assert found.newest == BASE
 
 
 def test_a_list_that_ends_is_whole() -> None:
     items = [b3os_item(str(number), -float(number)) for number in range(200)]
-    found, sent, _ = driven(listed(B3OS, WORKFLOW, since=0), b3os_list(items))
+    found, sent = driven(listed(B3OS, WORKFLOW, since=0), b3os_list(items))
     assert (found.whole, len(found.runs), len(sent)) == (True, 200, 3)
 
 
 def test_a_list_longer_than_what_is_read_is_a_gap() -> None:
     items = [b3os_item(str(number), -float(number)) for number in range(3000)]
-    found, sent, _ = driven(listed(B3OS, WORKFLOW, since=0), b3os_list(items))
+    found, sent = driven(listed(B3OS, WORKFLOW, since=0), b3os_list(items))
     assert (found.whole, len(sent)) == (False, MOST_PAGES)
 
 
 def test_a_list_that_does_not_turn_its_pages_is_a_gap() -> None:
     items = [b3os_item(str(number), -float(number)) for number in range(100)]
-    found, sent, _ = driven(listed(B3OS, WORKFLOW, since=0), lambda request, now: b3os_page(items))
+    found, sent = driven(listed(B3OS, WORKFLOW, since=0), lambda request, now: b3os_page(items))
     assert (found.whole, len(sent)) == (False, 2)
 
 
@@ -122,7 +127,7 @@ def test_a_404_behind_the_last_page_ends_a_list() -> None:
             raise RunNotFound("Invalid page.", status=404)
         return json.dumps({"results": results}).encode()
 
-    found, _, _ = driven(listed(NEKT, {"pipeline": "orders"}, since=0), answer)
+    found, _ = driven(listed(NEKT, {"pipeline": "orders"}, since=0), answer)
     assert found.whole
     assert [each.ref.run_id for each in found.runs] == ["a"]
 
@@ -130,7 +135,7 @@ def test_a_404_behind_the_last_page_ends_a_list() -> None:
 def test_a_list_without_times_is_read_back_to_a_known_run() -> None:
     items = [b3os_item(str(number)) for number in range(500)]
     known = {str(number) for number in range(100, 500)}
-    found, sent, _ = driven(listed(B3OS, WORKFLOW, since=BASE, known=known), b3os_list(items))
+    found, sent = driven(listed(B3OS, WORKFLOW, since=BASE, known=known), b3os_list(items))
     assert (found.whole, found.stop, len(sent)) == (True, "known", 2)
 
 
@@ -142,7 +147,7 @@ def test_a_list_of_all_parents_counts_the_runs_of_others_for_its_reach() -> None
         ]
         return json.dumps({"runs": runs}).encode()
 
-    found, sent, _ = driven(listed(NYX, {"config_name": "mine"}, since=BASE + 1), answer)
+    found, sent = driven(listed(NYX, {"config_name": "mine"}, since=BASE + 1), answer)
     assert (found.whole, found.runs, found.newest, len(sent)) == (True, (), BASE, 1)
 
 
@@ -176,9 +181,9 @@ def test_a_search_chooses_the_newest_or_the_first_since_a_moment(
 
 def test_the_latest_run_costs_one_page_and_the_next_as_many_as_it_takes() -> None:
     items = [b3os_item(str(number), -float(number)) for number in range(500)]
-    found, sent, _ = driven(look_for(B3OS, search("latest", BASE - 300)), b3os_list(items))
+    found, sent = driven(look_for(B3OS, search("latest", BASE - 300)), b3os_list(items))
     assert (found.ref.run_id, len(sent)) == ("0", 1)
-    found, sent, _ = driven(look_for(B3OS, search("next", BASE - 300)), b3os_list(items))
+    found, sent = driven(look_for(B3OS, search("next", BASE - 300)), b3os_list(items))
     assert (found.ref.run_id, len(sent)) == ("300", 4)
 
 
@@ -192,32 +197,32 @@ def patience(**settings: Any) -> WaitOptions:
     return WaitOptions.build(B3OS, now=0.0, **settings)
 
 
-def test_seeking_goes_on_until_the_run_is_there() -> None:
+def test_seeking_goes_on_until_the_run_is_there(clock: Any) -> None:
     def answer(request: Any, now: float) -> bytes:
         return b3os_page([b3os_item("a", 1)] if now >= 100 else [])
 
-    found, sent, took = driven(seek(B3OS, search(), patience()), answer)
+    found, sent = driven(seek(B3OS, search(), patience(), clock=clock), answer, clock)
     assert found.ref.run_id == "a"
-    assert 100 <= took <= 125
+    assert 100 <= clock.passed <= 125
     assert len(sent) <= 11
 
 
-def test_seeking_ends_at_the_deadline_with_no_run() -> None:
-    found, _, took = driven(seek(B3OS, search(), patience(timeout=300)), b3os_list([]))
+def test_seeking_ends_at_the_deadline_with_no_run(clock: Any) -> None:
+    found, _ = driven(seek(B3OS, search(), patience(timeout=300), clock=clock), b3os_list([]), clock)
     assert (found.outcome, found.ended_by, found.ref.run_id) == (Outcome.TIMED_OUT, "timeout", "")
     assert (
         found.reason
         == "The wait ended (timeout); the latest run of workflow_id wf_1 since 2026-03-01T00:00:00Z never came."
     )
-    assert took == pytest.approx(300)
+    assert clock.passed == pytest.approx(300)
 
 
-def test_seeking_bears_failures_within_the_error_budget() -> None:
+def test_seeking_bears_failures_within_the_error_budget(clock: Any) -> None:
     def broken(request: Any, now: float) -> bytes:
         raise TransientError("down")
 
     with pytest.raises(PollingError, match="yet to be found could not be read"):
-        driven(seek(B3OS, search(), patience(error_budget=120)), broken)
+        driven(seek(B3OS, search(), patience(error_budget=120), clock=clock), broken, clock)
 
 
 def test_a_search_travels_as_json() -> None:

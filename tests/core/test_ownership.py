@@ -13,14 +13,15 @@ from collections import Counter
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pytest
 
 from runops.core import Call, ConflictError, RunopsError, RunRef, SubmitUncertainError, find
 from runops.core.model.errors import AnswerError, AnswerLost, AuthError, RunNotFound, ServerTrouble
-from runops.core.waiting.flows import Reply, Send, Sleep, Time
 from runops.core.waiting.options import SUBMIT_GRACE
+from runops.core.waiting.steps import Reply, Send, Sleep
 from runops.core.waiting.submission import Intent, list_before_submit, new_mark, submit
 
 SUBMITS, CLIENTS, PARENTS = 500, 8, 3
@@ -199,11 +200,12 @@ class Campaign:
                 lost = intent is not None
                 if intent is None:
                     flow = list_before_submit(provider, call, identity=f"task {number}", mark_runs=self.marked)
-                    known: Intent = yield from self._driven(flow, call, number, skew)
+                    known: Intent = yield from self._driven(flow, call, number)
                     intent, began = known, self.now
                 left = max(began + SUBMIT_GRACE - self.now, 0.0)
-                flow = submit(provider, call, intent, lost=lost, adopt_uncertain=self.adopt, grace=left)
-                ref = yield from self._driven(flow, call, number, skew)
+                clock = partial(self._clock, skew)
+                flow = submit(provider, call, intent, clock=clock, lost=lost, adopt_uncertain=self.adopt, grace=left)
+                ref = yield from self._driven(flow, call, number)
             except Killed:
                 yield self.seed.uniform(0.0, 400.0)
             except SubmitUncertainError as error:
@@ -249,8 +251,12 @@ class Campaign:
         }
         return find(self.service.name).call(**arguments[self.service.name])
 
-    def _driven(self, flow: Any, call: Call, number: int, skew: float) -> Generator[float, None, Any]:
-        """What a client does with a flow, on a clock that is off, dying now and then between two steps."""
+    def _clock(self, skew: float) -> float:
+        """A client's clock, which is off."""
+        return self.now + skew
+
+    def _driven(self, flow: Any, call: Call, number: int) -> Generator[float, None, Any]:
+        """What a client does with a flow, dying now and then between two steps."""
         step: Callable[[], Any] = lambda: next(flow)  # noqa: E731
         while True:
             try:
@@ -262,8 +268,6 @@ class Campaign:
             if isinstance(effect, Sleep):
                 yield effect.seconds
                 step = lambda: flow.send(None)  # noqa: E731
-            elif isinstance(effect, Time):
-                step = lambda: flow.send(self.now + skew)  # noqa: E731
             else:
                 yield self.seed.uniform(0.01, 3.0)
                 step = self._answered(flow, effect, call, number)

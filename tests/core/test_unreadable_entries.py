@@ -13,8 +13,9 @@ import pytest
 from runops.core import RunRef, SubmitUncertainError, find
 from runops.core.model.errors import AnswerError, AnswerLost, ConflictError, MalformedAnswer
 from runops.core.waiting.discovery import Listed, Search, WatchState, listed, look_for, seek
-from runops.core.waiting.flows import Reply, Send, Sleep, Time, recent
+from runops.core.waiting.flows import recent
 from runops.core.waiting.options import WaitOptions
+from runops.core.waiting.steps import Reply, Send, Sleep
 from runops.core.waiting.submission import Intent, find_submitted, list_before_submit, submit
 
 B3OS, NYX, NEKT, ONEPIN = find("b3os"), find("nyx"), find("nekt"), find("onepin")
@@ -38,11 +39,17 @@ def onepin_page(items: Sequence[Any]) -> bytes:
     return json.dumps({"data": list(items)}).encode()
 
 
-def driven(flow: Any, answer: Callable[[Any], bytes]) -> Any:
-    """What a flow gives when each request gets what ``answer`` gives or raises; sleeping costs nothing."""
+@pytest.fixture
+def clock(clock: Any) -> Any:
+    """The test's clock, at the beginning of the runs' time."""
+    clock.now = BASE
+    return clock
+
+
+def driven(flow: Any, answer: Callable[[Any], bytes], clock: Any = None) -> Any:
+    """What a flow gives when each request gets what ``answer`` gives or raises; sleeping moves the clock on."""
     reply: Any = None
     error: AnswerError | None = None
-    clock = 0.0
     while True:
         try:
             effect = flow.send(reply) if error is None else flow.throw(error)
@@ -55,12 +62,11 @@ def driven(flow: Any, answer: Callable[[Any], bytes]) -> Any:
             except AnswerError as failure:
                 error = failure
             else:
-                reply = Reply(reply, BASE + clock) if effect.dated else reply
-        elif isinstance(effect, Sleep):
-            clock += effect.seconds
+                reply = Reply(reply, BASE if clock is None else clock()) if effect.dated else reply
         else:
-            assert isinstance(effect, Time)
-            reply = clock
+            assert isinstance(effect, Sleep)
+            if clock is not None:
+                clock.sleep(effect.seconds)
 
 
 def ids(found: Listed) -> list[str]:
@@ -132,7 +138,9 @@ def test_the_newest_runs_are_given_and_what_is_missing_is_said(caplog: pytest.Lo
 # --- searches and watches ---
 
 
-def test_a_search_goes_on_beside_an_unreadable_entry_and_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_search_goes_on_beside_an_unreadable_entry_and_says_so_once(
+    caplog: pytest.LogCaptureFixture, clock: Any
+) -> None:
     looks = 0
 
     def answer(request: Any) -> bytes:
@@ -142,7 +150,7 @@ def test_a_search_goes_on_beside_an_unreadable_entry_and_says_so_once(caplog: py
 
     search = Search.build(B3OS, "wf_1", since=BASE)
     with caplog.at_level(logging.WARNING, "runops"):
-        found = driven(seek(B3OS, search, WaitOptions.build(B3OS, now=0.0)), answer)
+        found = driven(seek(B3OS, search, WaitOptions.build(B3OS, now=clock()), clock=clock), answer, clock)
     assert found.ref.run_id == "new"
     assert caplog.text.count("1 entry without a readable run id") == 1
 
@@ -159,7 +167,7 @@ def test_a_watch_calls_a_new_unreadable_entry_a_gap_and_an_old_one_not(caplog: p
     def look() -> list[str]:
         nonlocal trail
         trail = WatchState.parse(json.loads(json.dumps(trail.to_dict())))
-        return trail.take(driven(trail.look(B3OS, {"workflow_id": "wf_1"}), lambda request: b3os_page(items)))
+        return trail.take(driven(trail.look(B3OS, {"workflow_id": "wf_1"}, now=BASE), lambda request: b3os_page(items)))
 
     with caplog.at_level(logging.WARNING, "runops"):
         assert look() == ["a"]
@@ -210,7 +218,7 @@ def test_a_run_without_a_status_counts_as_known_before_a_submit() -> None:
     ids=["readable", "one more that may be ours", "only one that may be ours", "without a status"],
 )
 def test_after_a_lost_answer_nothing_is_adopted_beside_an_entry_that_may_be_ours(
-    after: list[Any], adopted: str | None
+    after: list[Any], adopted: str | None, clock: Any
 ) -> None:
     posts = 0
 
@@ -221,26 +229,27 @@ def test_after_a_lost_answer_nothing_is_adopted_beside_an_entry_that_may_be_ours
             return lost(request)
         return onepin_page(after)
 
-    flow = submit(ONEPIN, onepin_call(), Intent(None, frozenset({"a"}), BASE), adopt_uncertain=True)
+    flow = submit(ONEPIN, onepin_call(), Intent(None, frozenset({"a"}), BASE), clock=clock, adopt_uncertain=True)
     if adopted is None:
         with pytest.raises(SubmitUncertainError):
-            driven(flow, answer)
+            driven(flow, answer, clock)
     else:
-        assert driven(flow, answer) == RunRef(provider="onepin", run_id=adopted, parents=WORKFLOW)
+        assert driven(flow, answer, clock) == RunRef(provider="onepin", run_id=adopted, parents=WORKFLOW)
     assert posts == 1
 
 
-def test_what_could_not_be_compared_before_a_crash_is_uncertain_after_it() -> None:
+def test_what_could_not_be_compared_before_a_crash_is_uncertain_after_it(clock: Any) -> None:
     content = onepin_page([item("new", 5), item("a")])
+    flow = find_submitted(ONEPIN, WORKFLOW, Intent(), clock=clock, adopt_uncertain=True)
     with pytest.raises(SubmitUncertainError, match="no whole list from before"):
-        driven(find_submitted(ONEPIN, WORKFLOW, Intent(), adopt_uncertain=True), lambda request: content)
+        driven(flow, lambda request: content, clock)
 
 
-def test_a_conflict_names_what_is_active_beside_an_unreadable_entry() -> None:
+def test_a_conflict_names_what_is_active_beside_an_unreadable_entry(clock: Any) -> None:
     def answer(request: Any) -> bytes:
         if request.method == "POST":
             raise ConflictError("Busy.", status=409)
         return onepin_page([None, item("busy")])
 
     with pytest.raises(ConflictError, match=r"run busy \(running\)"):
-        driven(submit(ONEPIN, onepin_call(), Intent(None, frozenset(), BASE)), answer)
+        driven(submit(ONEPIN, onepin_call(), Intent(None, frozenset(), BASE), clock=clock), answer, clock)

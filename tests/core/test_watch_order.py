@@ -13,8 +13,8 @@ import pytest
 from runops.core import find
 from runops.core.model.errors import AnswerError, PollingError, RunNotFound
 from runops.core.waiting.discovery import MOST_PAGES, PAGE, Listed, Search, WatchState, listed, look_for, seek
-from runops.core.waiting.flows import Send, Sleep, Time
 from runops.core.waiting.options import WaitOptions
+from runops.core.waiting.steps import Send, Sleep
 from runops.core.waiting.window import DEEP_EVERY, FEWEST, GONE_SECONDS, LATE_SECONDS, MOST, MOST_GONE, Window, digest
 
 B3OS, NYX, NEKT = find("b3os"), find("nyx"), find("nekt")
@@ -42,7 +42,7 @@ class WaitState:
     def look(self, *, seconds: float = 30.0, has_time: Callable[[], bool] = lambda: True) -> list[str]:
         """The runs that a look finds new or open; they are dealt with at once."""
         self.now += seconds
-        found = driven(self.trail.look(B3OS, WORKFLOW, has_time=has_time), self._answer, self.now)
+        found = driven(self.trail.look(B3OS, WORKFLOW, now=self.now, has_time=has_time), self._answer)
         followed = self.trail.take(found)
         for run_id in followed:
             self.trail.close(run_id)
@@ -64,7 +64,14 @@ class WaitState:
         return len(json.dumps(self.trail.to_dict()))
 
 
-def driven(flow: Any, answer: Callable[[Any], bytes], now: float = NOW) -> Any:
+@pytest.fixture
+def clock(clock: Any) -> Any:
+    """The test's clock, at the beginning of the runs' time."""
+    clock.now = NOW
+    return clock
+
+
+def driven(flow: Any, answer: Callable[[Any], bytes], clock: Any = None) -> Any:
     reply: Any = None
     error: AnswerError | None = None
     while True:
@@ -78,11 +85,9 @@ def driven(flow: Any, answer: Callable[[Any], bytes], now: float = NOW) -> Any:
                 reply = answer(effect.request)
             except AnswerError as failure:
                 error = failure
-        elif isinstance(effect, Sleep):
-            now += effect.seconds
         else:
-            assert isinstance(effect, Time)
-            reply = now
+            assert isinstance(effect, Sleep)
+            clock.sleep(effect.seconds)
 
 
 @pytest.fixture
@@ -174,9 +179,9 @@ def test_a_run_that_is_dealt_with_after_it_left_the_list_is_not_met_when_it_come
     watch.items = [item("long", 0, over=False), item("old", -60)]
     trail = watch.trail
     watch.now += 30
-    trail.take(driven(trail.look(B3OS, WORKFLOW), watch._answer, watch.now))
+    trail.take(driven(trail.look(B3OS, WORKFLOW, now=watch.now), watch._answer))
     watch.items = [item("old", -60)]
-    trail.take(driven(trail.look(B3OS, WORKFLOW), watch._answer, watch.now))
+    trail.take(driven(trail.look(B3OS, WORKFLOW, now=watch.now), watch._answer))
     trail.close("long")
     watch.items = [item("long", 0), item("old", -60)]
     assert watch.looks() == []
@@ -276,7 +281,7 @@ def test_other_parents_runs_are_remembered_in_part() -> None:
     ours = {"run_id": "ours", "config_name": "mine", "status": "running"}
     trail = WatchState()
     content = json.dumps({"runs": [*theirs[:50], ours, *theirs[50:99]]}).encode()
-    trail.take(driven(trail.look(NYX, {"config_name": "mine"}), lambda request: content))
+    trail.take(driven(trail.look(NYX, {"config_name": "mine"}, now=NOW), lambda request: content))
     assert digest("ours") in (trail.window.order or [])
     assert 10 <= len(trail.window.order or []) <= 45
 
@@ -342,7 +347,9 @@ def test_one_run_with_an_old_time_does_not_end_a_search_for_the_next() -> None:
     assert found.ref.run_id == "r249"
 
 
-def test_a_list_that_does_not_reach_back_is_said_once_and_not_at_each_look(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_list_that_does_not_reach_back_is_said_once_and_not_at_each_look(
+    caplog: pytest.LogCaptureFixture, clock: Any
+) -> None:
     looks = 0
 
     def answer(request: Any) -> bytes:
@@ -356,21 +363,23 @@ def test_a_list_that_does_not_reach_back_is_said_once_and_not_at_each_look(caplo
 
     search = Search.build(NYX, {"config_name": "mine"}, since=NOW, which="next")
     with caplog.at_level(logging.WARNING, "runops"), pytest.raises(PollingError):
-        driven(seek(NYX, search, WaitOptions.build(NYX, now=NOW, error_budget=60.0)), answer)
+        driven(seek(NYX, search, WaitOptions.build(NYX, now=NOW, error_budget=60.0), clock=clock), answer, clock)
     assert looks > 7
     assert caplog.text.count("does not go back as far as") == 1
 
 
-def test_what_a_search_has_said_before_a_restart_is_not_said_again(caplog: pytest.LogCaptureFixture) -> None:
+def test_what_a_search_has_said_before_a_restart_is_not_said_again(
+    caplog: pytest.LogCaptureFixture, clock: Any
+) -> None:
     runs = [{"run_id": f"t{number}", "config_name": "theirs", "status": "queued"} for number in range(100)]
     content = json.dumps({"runs": runs}).encode()
     search = Search.build(NYX, {"config_name": "mine"}, since=NOW, which="next")
     told: set[str] = set()
     with caplog.at_level(logging.WARNING, "runops"):
         for _ in range(3):
-            driven(
-                seek(NYX, search, WaitOptions.build(NYX, now=NOW, timeout=0.001), told=told), lambda request: content
-            )
+            clock.now = NOW
+            options = WaitOptions.build(NYX, now=NOW, timeout=0.001)
+            driven(seek(NYX, search, options, clock=clock, told=told), lambda request: content, clock)
     assert caplog.text.count("does not go back as far as") == 1
 
 

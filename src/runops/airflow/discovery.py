@@ -112,7 +112,7 @@ class RunDiscoverySensor(WaitingSensor):
         whole = here.deadline == patience.deadline
         try:
             with self._hook().client() as client:
-                found = client.drive(seek(self.service, search, here))
+                found = client.drive(seek(self.service, search, here, clock=client.clock))
         except AirflowTaskTimeout:
             return self._last_search(context, search, "execution_timeout")
         except RunopsError as error:
@@ -145,7 +145,8 @@ class RunDiscoverySensor(WaitingSensor):
         warned = set[str](past.get("warned") or ())
         try:
             with self._hook().client() as client:
-                found = client.drive(seek(self.service, search, replace(patience, deadline=began), told=warned))
+                once = replace(patience, deadline=began)
+                found = client.drive(seek(self.service, search, once, clock=client.clock, told=warned))
         except (PollingError, FinalError) as error:
             if not may_go_on(error):
                 raise as_airflow(error) from None

@@ -327,7 +327,7 @@ class RunTrigger(BaseTrigger):
         hook = self._hook()
         clocks, ended_by = self._clocks()
         async with await hook.async_client() as client:
-            found = await client.drive(seek(hook.provider, search, clocks))
+            found = await client.drive(seek(hook.provider, search, clocks, clock=client.clock))
         if found.ended_by:
             nothing = nothing_found(hook.provider, search, ended_by)
             self.log.info("%s", nothing.reason)

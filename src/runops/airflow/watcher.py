@@ -169,7 +169,7 @@ class RunFinishedTrigger(BaseEventTrigger):
 
     async def _look(self, client: AsyncRunClient, trail: WatchState) -> None:
         first, gap = not trail.begun, trail.gap
-        followed = trail.take(await client.drive(trail.look(client.provider, self.parent)))
+        followed = trail.take(await client.drive(trail.look(client.provider, self.parent, now=client.clock())))
         if first:
             self.log.info("The watch over %s begins; %d of its runs are open.", self._named, len(trail.open))
         elif followed:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping
-from contextlib import aclosing, contextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, cast
+from typing import Any, Self, TypeVar
 
 import httpx
 
 from runops.core.declaration.provider import Call, Provider
-from runops.core.model.errors import AnswerError, ConfigurationError, RunopsError, without_frames
+from runops.core.model.errors import AnswerError, ConfigurationError, without_frames
 from runops.core.model.run import RunRef, RunSnapshot
 from runops.core.model.secret import Secret
 from runops.core.polling.poller import Poller
@@ -24,32 +23,13 @@ from runops.core.transport.offload import off_loop
 from runops.core.transport.pool import send, send_async, took_too_long
 from runops.core.transport.session import Session
 from runops.core.waiting import flows, submission
-from runops.core.waiting.flows import Effect, Flow, Read, Reply, Seen, Send, Sleep, Time
+from runops.core.waiting.flows import OnUpdate
 from runops.core.waiting.options import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT, SUBMIT_GRACE, WaitOptions
-from runops.core.waiting.state import WaitProgress
+from runops.core.waiting.state import WaitProgress, WaitState
+from runops.core.waiting.steps import Ended, Flow, Read, Reply, Send, Sleep, step
 from runops.core.waiting.submission import Intent
 
 R = TypeVar("R")
-
-
-@dataclass(frozen=True, slots=True)
-class _Ended(Generic[R]):
-    """What a flow gave in the end."""
-
-    result: R
-
-
-OnUpdate = Callable[[RunSnapshot], None]
-
-
-def _step(flow: Flow[R], error: AnswerError | None, reply: Any) -> Effect | _Ended[R] | RunopsError:
-    """What a flow asks for next, or how it ended. An error is not raised here, so that nothing stands behind it."""
-    try:
-        return flow.send(reply) if error is None else flow.throw(error)
-    except StopIteration as stop:
-        return _Ended(cast("R", stop.value))
-    except RunopsError as failure:
-        return without_frames(failure)
 
 
 class _Client:
@@ -62,7 +42,8 @@ class _Client:
         except ConfigurationError as error:
             refused = without_frames(error)
         else:
-            self._clock = self._session.clock
+            self.clock = self._session.clock
+            """Unix seconds: where this client and the flows that it drives read the time."""
             self._mark_runs = mark_runs
             return
         # A refused address may hold a password.
@@ -93,11 +74,25 @@ class _Client:
         self, call: Call, intent: Intent, lost: bool, adopt_uncertain: bool, grace: float, resubmit: bool
     ) -> Flow[RunRef]:
         return submission.submit(
-            self.provider, call, intent, lost=lost, adopt_uncertain=adopt_uncertain, grace=grace, resubmit=resubmit
+            self.provider,
+            call,
+            intent,
+            clock=self.clock,
+            lost=lost,
+            adopt_uncertain=adopt_uncertain,
+            grace=grace,
+            resubmit=resubmit,
+        )
+
+    def _find_flow(
+        self, parent: Mapping[str, str], intent: Intent, adopt_uncertain: bool, grace: float
+    ) -> Flow[RunRef]:
+        return submission.find_submitted(
+            self.provider, parent, intent, clock=self.clock, adopt_uncertain=adopt_uncertain, grace=grace
         )
 
     def _patience(self, **settings: Any) -> WaitOptions:
-        return WaitOptions.build(self.provider, now=self._clock(), **settings)
+        return WaitOptions.build(self.provider, now=self.clock(), **settings)
 
 
 class RunClient(_Client):
@@ -161,7 +156,7 @@ class RunClient(_Client):
             call: What will be submitted.
             identity: As :meth:`submit` takes it.
         """
-        return self._drive(self._before_submit(call, identity))
+        return self.drive(self._before_submit(call, identity))
 
     def submit(
         self,
@@ -194,7 +189,7 @@ class RunClient(_Client):
         intent = self.list_before_submit(call, identity=identity)
         if before is not None:
             before(intent)
-        return self._drive(self._submit_flow(call, intent, False, adopt_uncertain, submit_grace, resubmit))
+        return self.drive(self._submit_flow(call, intent, False, adopt_uncertain, submit_grace, resubmit))
 
     def submit_again(
         self,
@@ -218,7 +213,7 @@ class RunClient(_Client):
             SubmitUncertainError: It cannot be told.
             AnswerError: Nothing was started.
         """
-        return self._drive(self._submit_flow(call, intent, True, adopt_uncertain, submit_grace, resubmit))
+        return self.drive(self._submit_flow(call, intent, True, adopt_uncertain, submit_grace, resubmit))
 
     def find_submitted(
         self,
@@ -239,11 +234,7 @@ class RunClient(_Client):
         Raises:
             SubmitUncertainError: It cannot be told.
         """
-        return self._drive(
-            submission.find_submitted(
-                self.provider, parent, intent, adopt_uncertain=adopt_uncertain, grace=submit_grace
-            )
-        )
+        return self.drive(self._find_flow(parent, intent, adopt_uncertain, submit_grace))
 
     def get(self, ref: RunRef) -> RunSnapshot:
         """One look at a run.
@@ -252,7 +243,7 @@ class RunClient(_Client):
             AnswerError: The look failed.
             UnknownStateError: The run is over in a word that is not documented.
         """
-        return self._drive(flows.get(self.provider, ref))
+        return self.drive(flows.get(self.provider, ref))
 
     def wait(
         self,
@@ -290,8 +281,18 @@ class RunClient(_Client):
         patience = patience or self._patience(
             timeout=timeout, error_budget=error_budget, max_paused=max_paused, interval=poll_interval
         )
-        flow = flows.wait(self.provider, ref, patience, submitted_at=submitted_at, seen=seen, past=past)
-        return self._drive(flow, on_update)
+        return self.drive(
+            flows.wait(
+                self.provider,
+                ref,
+                patience,
+                clock=self.clock,
+                submitted_at=submitted_at,
+                seen=seen,
+                past=past,
+                on_update=on_update,
+            )
+        )
 
     def watch(
         self,
@@ -306,11 +307,12 @@ class RunClient(_Client):
         patience = self._patience(
             timeout=timeout, error_budget=error_budget, max_paused=max_paused, interval=poll_interval
         )
-        last: RunSnapshot | None = None
-        for snapshot in self._steps(flows.wait(self.provider, ref, patience)):
-            if snapshot.changed_from(last) or snapshot.progress != (last and last.progress):
-                last = snapshot
-                yield snapshot
+        state = WaitState(self.provider, ref, patience, began=self.clock())
+        while True:
+            snapshot = self.drive(flows.next_change(state, self.clock))
+            yield snapshot
+            if snapshot.outcome is not None:
+                return
 
     def cancel(self, ref: RunRef) -> None:
         """Ask the provider to stop a run; one that is over is left alone.
@@ -319,7 +321,7 @@ class RunClient(_Client):
             NotSupported: The provider cannot.
             AnswerError: The request failed, and the run is not known to be over.
         """
-        self._drive(flows.cancel(self.provider, ref))
+        self.drive(flows.cancel(self.provider, ref))
 
     def recent(self, parent: str | Mapping[str, str]) -> list[RunSnapshot]:
         """The newest runs of a parent, newest first.
@@ -327,7 +329,7 @@ class RunClient(_Client):
         Raises:
             NotSupported: The provider lists no runs.
         """
-        return self._drive(flows.recent(self.provider, parent))
+        return self.drive(flows.recent(self.provider, parent))
 
     def fetch_result(self, ref: RunRef) -> dict[str, Any]:
         """The whole payload of a run. It may hold personal data and secrets: no wait calls this, nothing logs it.
@@ -335,7 +337,7 @@ class RunClient(_Client):
         Raises:
             AnswerError: The read failed.
         """
-        return self._drive(flows.payload(self.provider, ref))
+        return self.drive(flows.payload(self.provider, ref))
 
     def probe(self) -> None:
         """A harmless read that only a good credential gets through.
@@ -344,49 +346,33 @@ class RunClient(_Client):
             AuthError: The credential is bad.
             AnswerError: The service cannot be reached.
         """
-        self._drive(flows.probe(self.provider))
+        self.drive(flows.probe(self.provider))
 
     def drive(self, flow: Flow[R]) -> R:
         """Do what a flow of :mod:`runops.core.waiting.flows` asks for, and give its result.
 
         For hosts that keep a record between the steps of a submit.
-        """
-        return self._drive(flow)
 
-    def _steps(self, flow: Flow[R]) -> Generator[RunSnapshot, None, R]:
-        """Do what a flow asks for, handing on what it has seen."""
+        Raises:
+            RunopsError: The flow failed.
+        """
         reply: Any = None
         error: AnswerError | None = None
         while True:
             self._session.check_process()
-            step = _step(flow, error, reply)
-            reply, error = None, None
-            match step:
-                case _Ended(result):
+            match step(flow, reply, error):
+                case Ended(result):
                     return result
-                case RunopsError():
-                    raise step
-                case Send() | Read():
-                    try:
-                        reply = self._answer(step)
-                    except AnswerError as failure:
-                        error = failure
                 case Sleep(seconds):
+                    reply, error = None, None
                     self._sleep(seconds)
-                case Time():
-                    reply = self._clock()
-                case Seen(snapshot):
-                    yield snapshot
-
-    def _drive(self, flow: Flow[R], on_update: OnUpdate | None = None) -> R:
-        steps = self._steps(flow)
-        while True:
-            try:
-                snapshot = next(steps)
-            except StopIteration as stop:
-                return cast("R", stop.value)
-            if on_update is not None:
-                on_update(snapshot)
+                case Send() | Read() as effect:
+                    try:
+                        reply, error = self._answer(effect), None
+                    except AnswerError as failure:
+                        reply, error = None, failure
+                case failure:
+                    raise failure
 
     def _answer(self, effect: Send | Read) -> object:
         if isinstance(effect, Send):
@@ -480,7 +466,7 @@ class AsyncRunClient(_Client):
 
     async def list_before_submit(self, call: Call, *, identity: str | None = None) -> Intent:
         """As :meth:`RunClient.list_before_submit`."""
-        return await self._drive(self._before_submit(call, identity))
+        return await self.drive(self._before_submit(call, identity))
 
     async def submit(
         self,
@@ -496,7 +482,7 @@ class AsyncRunClient(_Client):
         intent = await self.list_before_submit(call, identity=identity)
         if before is not None:
             before(intent)
-        return await self._drive(self._submit_flow(call, intent, False, adopt_uncertain, submit_grace, resubmit))
+        return await self.drive(self._submit_flow(call, intent, False, adopt_uncertain, submit_grace, resubmit))
 
     async def submit_again(
         self,
@@ -508,7 +494,7 @@ class AsyncRunClient(_Client):
         resubmit: bool = True,
     ) -> RunRef:
         """As :meth:`RunClient.submit_again`."""
-        return await self._drive(self._submit_flow(call, intent, True, adopt_uncertain, submit_grace, resubmit))
+        return await self.drive(self._submit_flow(call, intent, True, adopt_uncertain, submit_grace, resubmit))
 
     async def find_submitted(
         self,
@@ -519,15 +505,11 @@ class AsyncRunClient(_Client):
         submit_grace: float = SUBMIT_GRACE,
     ) -> RunRef:
         """As :meth:`RunClient.find_submitted`."""
-        return await self._drive(
-            submission.find_submitted(
-                self.provider, parent, intent, adopt_uncertain=adopt_uncertain, grace=submit_grace
-            )
-        )
+        return await self.drive(self._find_flow(parent, intent, adopt_uncertain, submit_grace))
 
     async def get(self, ref: RunRef) -> RunSnapshot:
         """As :meth:`RunClient.get`."""
-        return await self._drive(flows.get(self.provider, ref))
+        return await self.drive(flows.get(self.provider, ref))
 
     async def wait(
         self,
@@ -549,8 +531,18 @@ class AsyncRunClient(_Client):
         )
         if self._sleep is not asyncio.sleep:
             # A poller keeps real time; a test that brings its own gets a wait of its own.
-            flow = flows.wait(self.provider, ref, patience, submitted_at=submitted_at, seen=seen, past=past)
-            return await self._drive(flow, on_update)
+            return await self.drive(
+                flows.wait(
+                    self.provider,
+                    ref,
+                    patience,
+                    clock=self.clock,
+                    submitted_at=submitted_at,
+                    seen=seen,
+                    past=past,
+                    on_update=on_update,
+                )
+            )
         poller = Poller.lease(self._session, self._given)
         try:
             return await poller.wait(
@@ -572,35 +564,31 @@ class AsyncRunClient(_Client):
         patience = self._patience(
             timeout=timeout, error_budget=error_budget, max_paused=max_paused, interval=poll_interval
         )
-        last: RunSnapshot | None = None
-        async with aclosing(self._steps(flows.wait(self.provider, ref, patience), [])) as steps:
-            async for snapshot in steps:
-                if snapshot.changed_from(last) or snapshot.progress != (last and last.progress):
-                    last = snapshot
-                    yield snapshot
+        state = WaitState(self.provider, ref, patience, began=self.clock())
+        while True:
+            snapshot = await self.drive(flows.next_change(state, self.clock))
+            yield snapshot
+            if snapshot.outcome is not None:
+                return
 
     async def cancel(self, ref: RunRef) -> None:
         """As :meth:`RunClient.cancel`."""
-        await self._drive(flows.cancel(self.provider, ref))
+        await self.drive(flows.cancel(self.provider, ref))
 
     async def recent(self, parent: str | Mapping[str, str]) -> list[RunSnapshot]:
         """As :meth:`RunClient.recent`."""
-        return await self._drive(flows.recent(self.provider, parent))
+        return await self.drive(flows.recent(self.provider, parent))
 
     async def fetch_result(self, ref: RunRef) -> dict[str, Any]:
         """As :meth:`RunClient.fetch_result`."""
-        return await self._drive(flows.payload(self.provider, ref))
+        return await self.drive(flows.payload(self.provider, ref))
 
     async def probe(self) -> None:
         """As :meth:`RunClient.probe`."""
-        await self._drive(flows.probe(self.provider))
+        await self.drive(flows.probe(self.provider))
 
     async def drive(self, flow: Flow[R]) -> R:
         """As :meth:`RunClient.drive`."""
-        return await self._drive(flow)
-
-    async def _steps(self, flow: Flow[R], result: list[R]) -> AsyncGenerator[RunSnapshot]:
-        """Do what a flow asks for, handing on what it has seen; its result lands in ``result``."""
         reply: Any = None
         error: AnswerError | None = None
         while True:
@@ -608,33 +596,19 @@ class AsyncRunClient(_Client):
             # What a flow makes of a body, it makes where it gets it.
             body = reply.content if isinstance(reply, Reply) else reply
             size = len(body) if isinstance(body, bytes) else 0
-            step = await off_loop(partial(_step, flow, error, reply), size)
-            reply, error = None, None
-            match step:
-                case _Ended(last):
-                    result.append(last)
-                    return
-                case RunopsError():
-                    raise step
-                case Send() | Read():
-                    try:
-                        reply = await self._answer(step)
-                    except AnswerError as failure:
-                        error = failure
+            match await off_loop(partial(step, flow, reply, error), size):
+                case Ended(result):
+                    return result
                 case Sleep(seconds):
+                    reply, error = None, None
                     await self._sleep(seconds)
-                case Time():
-                    reply = self._clock()
-                case Seen(snapshot):
-                    yield snapshot
-
-    async def _drive(self, flow: Flow[R], on_update: OnUpdate | None = None) -> R:
-        result: list[R] = []
-        async with aclosing(self._steps(flow, result)) as steps:
-            async for snapshot in steps:
-                if on_update is not None:
-                    on_update(snapshot)
-        return result[0]
+                case Send() | Read() as effect:
+                    try:
+                        reply, error = await self._answer(effect), None
+                    except AnswerError as failure:
+                        reply, error = None, failure
+                case failure:
+                    raise failure
 
     async def _answer(self, effect: Send | Read) -> object:
         if isinstance(effect, Send):

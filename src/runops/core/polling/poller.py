@@ -23,7 +23,6 @@ from runops.core.model.errors import (
     MalformedAnswer,
     RunopsError,
     TransientError,
-    without_frames,
 )
 from runops.core.model.run import RunRef, RunSnapshot
 from runops.core.polling.lists import ListBatch, batch_key
@@ -33,9 +32,10 @@ from runops.core.transport.retry import RATE_LIMITED, Answer
 from runops.core.transport.reuse import AcceptAsync, accept_any
 from runops.core.transport.session import LAST_LOOK_SECONDS, Session
 from runops.core.waiting import flows
-from runops.core.waiting.flows import Flow, Read, Seen, Send, Sleep, Time
+from runops.core.waiting.flows import OnUpdate
 from runops.core.waiting.options import WaitOptions
 from runops.core.waiting.state import WaitProgress
+from runops.core.waiting.steps import Ended, Flow, Read, Send, Sleep, step
 
 logger = logging.getLogger("runops")
 
@@ -76,8 +76,6 @@ IN_LINE = 1.0
 AT_ONCE = 100
 """Waits that go on in one round of the loop; the rest take the next one, so that nothing else there stands still."""
 
-OnUpdate = Callable[[RunSnapshot], None]
-
 
 class _Run:
     """One run, however many wait for it."""
@@ -109,7 +107,6 @@ class _Wait:
         "failing",
         "flow",
         "look",
-        "on_update",
         "question",
         "rate",
         "reading",
@@ -123,13 +120,11 @@ class _Wait:
         flow: Flow[RunSnapshot],
         run: _Run,
         done: asyncio.Future[RunSnapshot],
-        on_update: OnUpdate | None,
         shortest: float,
     ) -> None:
         self.flow = flow
         self.run = run
         self.done = done
-        self.on_update = on_update
         self.context = contextvars.copy_context()
         """The waiter's own: what the flow and ``on_update`` log belongs to the waiter."""
         self.turn = 0
@@ -306,8 +301,17 @@ class Poller:
             self._provider.request(self._provider.status, ref)
             run = self._runs[ref] = _Run(ref)
             self._place(run, None)
-        flow = flows.wait(self._provider, ref, patience, submitted_at=submitted_at, seen=seen, past=past)
-        wait = _Wait(flow, run, self._loop.create_future(), on_update, min(patience.cadence.first, FIRST_ROUND))
+        flow = flows.wait(
+            self._provider,
+            ref,
+            patience,
+            clock=self._session.clock,
+            submitted_at=submitted_at,
+            seen=seen,
+            past=past,
+            on_update=on_update,
+        )
+        wait = _Wait(flow, run, self._loop.create_future(), min(patience.cadence.first, FIRST_ROUND))
         run.waits.append(wait)
         self._waits += 1
         try:
@@ -338,35 +342,32 @@ class Poller:
 
     def _advance(self, wait: _Wait, reply: Any = None, error: BaseException | None = None) -> None:
         """Let a flow go on until it asks for something that takes time."""
-        flow, run_in = wait.flow, wait.context.run
         while not wait.done.done():
             try:
-                effect = run_in(flow.send, reply) if error is None else run_in(flow.throw, error)
-            except StopIteration as stop:
-                wait.done.set_result(stop.value)
-                return
+                effect = wait.context.run(step, wait.flow, reply, error)
             except (Exception, asyncio.CancelledError) as failure:  # noqa: BLE001
                 # Whatever ends a flow ends its wait, and no other.
-                wait.done.set_exception(without_frames(failure) if isinstance(failure, RunopsError) else failure)
+                wait.done.set_exception(failure)
                 return
             reply, error = None, None
-            if isinstance(effect, Time):
-                reply = self._session.clock()
-            elif isinstance(effect, Seen):
-                error = _tell(wait, effect.snapshot)
-            elif isinstance(effect, Sleep):
-                self._sleep(wait, effect.seconds)
-                return
-            elif isinstance(effect, Read) and wait.look is not None:
-                reply, wait.look = wait.look, None
-            else:
-                error = self._held_back(effect.by)
-                if error is None:
-                    if isinstance(effect, Read):
-                        self._ask(wait, effect.by)
-                    else:
-                        self._ask_more(wait, effect)
+            match effect:
+                case Sleep(seconds):
+                    self._sleep(wait, seconds)
                     return
+                case Read() if wait.look is not None:
+                    reply, wait.look = wait.look, None
+                case Read() | Send():
+                    error = self._held_back(effect.by)
+                    if error is None:
+                        if isinstance(effect, Read):
+                            self._ask(wait, effect.by)
+                        else:
+                            self._ask_more(wait, effect)
+                        return
+                case Ended(result):
+                    wait.done.set_result(result)
+                case failure:
+                    wait.done.set_exception(failure)
 
     # --- time ---
 
@@ -831,17 +832,6 @@ class Poller:
             run.alone = True
             self._jobs.append(run)
         self._fold(scope)
-
-
-def _tell(wait: _Wait, snapshot: RunSnapshot) -> BaseException | None:
-    if wait.on_update is None:
-        return None
-    try:
-        wait.context.run(wait.on_update, snapshot)
-    except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001
-        # The caller's own error ends the caller's own wait.
-        return error
-    return None
 
 
 def _too_late() -> TransientError:

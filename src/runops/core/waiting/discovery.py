@@ -13,9 +13,10 @@ from runops.core.declaration.provider import Observation, Page, Provider
 from runops.core.model.errors import AnswerError, MalformedAnswer, RunNotFound
 from runops.core.model.run import Phase, RunRef, RunSnapshot
 from runops.core.model.states import StateReading
-from runops.core.waiting.flows import Flow, Send, Sleep, Time, unreadable, within
+from runops.core.waiting.flows import unreadable
 from runops.core.waiting.options import WaitOptions
 from runops.core.waiting.state import WaitState
+from runops.core.waiting.steps import Clock, Flow, Send, Sleep, within
 from runops.core.waiting.window import LATE_SECONDS, Comparison, Entry, Place, Window, digest
 
 logger = logging.getLogger("runops")
@@ -335,7 +336,7 @@ def look_for(provider: Provider, search: Search, *, told: set[str] | None = None
 
 
 def seek(
-    provider: Provider, search: Search, patience: WaitOptions, *, told: set[str] | None = None
+    provider: Provider, search: Search, patience: WaitOptions, *, clock: Clock, told: set[str] | None = None
 ) -> Flow[RunSnapshot]:
     """Look until the wanted run is there; it as the list shows it, or ``timed_out`` when the deadline came first.
 
@@ -343,6 +344,7 @@ def seek(
         provider: Whose run it is.
         search: Which run.
         patience: The clocks of the whole wait; its cadence, at least ``search.interval``, is that of the looks.
+        clock: Where the flow reads the time.
         told: As in :func:`look_for`.
 
     Raises:
@@ -350,7 +352,7 @@ def seek(
         FinalError: The list cannot be had: bad key, no such parent.
         ConfigurationError: The list names no parents of this kind.
     """
-    began: float = yield Time()
+    began = clock()
     nobody = RunRef(provider=provider.name, run_id="")
     nothing = Observation(RunSnapshot(ref=nobody, state=None, phase=Phase.QUEUED), StateReading("", "", Phase.QUEUED))
     patience = replace(patience, cadence=patience.cadence.at_least(search.interval))
@@ -360,12 +362,12 @@ def seek(
         try:
             found = yield from within(look_for(provider, search, told=told), watch.latest_look)
         except AnswerError as error:
-            now: float = yield Time()
+            now = clock()
             watch.failed(error, now)
         else:
             if found is not None:
                 return found
-            now = yield Time()
+            now = clock()
             watch.saw(nothing, now)
         if watch.expired(now) is not None:
             return nothing_found(provider, search)
@@ -452,6 +454,7 @@ class WatchState:
         provider: Provider,
         parent: Mapping[str, str],
         *,
+        now: float,
         since: float | None = None,
         has_time: Callable[[], bool] = lambda: True,
     ) -> Flow[Listed]:
@@ -460,10 +463,10 @@ class WatchState:
         Args:
             provider: Whose list it is.
             parent: The parent, as :meth:`Provider.family` gives it.
+            now: The present, in unix seconds.
             since: A moment that the look goes back to at the least, in unix seconds.
             has_time: As :func:`listed` takes it.
         """
-        now: float = yield Time()
         back = [self.window.since(now), *(each for each in (since, self.horizon) if each is not None)]
         known: Container[str] = () if self.window.deep else self
         found = yield from listed(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar, cast
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
 
 from runops.core.declaration.provider import Observation, Page, Provider, Request
 from runops.core.model.cadence import backoff
@@ -23,68 +24,12 @@ from runops.core.model.errors import (
 from runops.core.model.run import Outcome, Phase, RunRef, RunSnapshot
 from runops.core.waiting.options import WaitOptions
 from runops.core.waiting.state import WaitProgress, WaitState
+from runops.core.waiting.steps import Clock, Flow, Read, Reply, Send, Sleep
 
 logger = logging.getLogger("runops")
 
 READ_TRIES = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Ask for an answer. A 2xx comes back as its body; everything else is raised as an :class:`AnswerError`."""
-
-    request: Request
-    fresh: bool = False
-    """On a connection of its own, so that a stale kept one cannot swallow a submit."""
-    read: Callable[[bytes], Any] | None = None
-    """What the body becomes before it comes back, as the driver sees fit: an event loop has it done in a thread."""
-    by: float | None = None
-    """Unix seconds: fail with a :class:`TransientError` rather than be held back for longer than this. An exchange that
-    is under way then has ``LAST_LOOK_SECONDS`` (session.py) left."""
-    dated: bool = False
-    """Whether the reply is a :class:`Reply`, which tells the service's own clock beside the body."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """A good answer and when it was given, by the service's own clock."""
-
-    content: bytes = field(repr=False)
-    date: float | None
-    """Unix seconds, or None where the answer bears no date."""
-
-
-@dataclass(frozen=True, slots=True)
-class Read:
-    """Ask how a run stands, as a :class:`Observation`. Where from is the driver's affair: its own route, or a list."""
-
-    ref: RunRef
-    by: float | None = None
-    """As in :class:`Send`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sleep:
-    """Ask for a pause."""
-
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """Tell of a snapshot on the way."""
-
-    snapshot: RunSnapshot
-
-
-@dataclass(frozen=True, slots=True)
-class Time:
-    """Ask for the present, in unix seconds."""
-
-
-R = TypeVar("R")
-Effect = Send | Read | Sleep | Seen | Time
-Flow = Generator[Effect, Any, R]
+OnUpdate = Callable[[RunSnapshot], None]
 
 
 def get(provider: Provider, ref: RunRef) -> Flow[RunSnapshot]:
@@ -95,68 +40,77 @@ def get(provider: Provider, ref: RunRef) -> Flow[RunSnapshot]:
 def wait(
     provider: Provider,
     ref: RunRef,
-    patience: WaitOptions,
+    options: WaitOptions,
     *,
+    clock: Clock,
     submitted_at: float | None = None,
     seen: bool = False,
     past: WaitProgress | None = None,
+    on_update: OnUpdate | None = None,
 ) -> Flow[RunSnapshot]:
-    """Look until the run is over or a clock ends the wait; the last snapshot. Each good read is ``Seen``."""
-    began: float = yield Time()
-    watch = WaitState(provider, ref, patience, began=began, submitted_at=submitted_at, seen=seen, past=past)
+    """Look until the run is over or a clock ends the wait; the last snapshot.
+
+    Args:
+        provider: The run's provider.
+        ref: The run.
+        options: The clocks of the wait.
+        clock: Where the flow reads the time.
+        submitted_at: As :class:`WaitState` takes it, and so ``seen`` and ``past``.
+        seen: Whether an earlier part of this wait has seen the run.
+        past: All that an earlier part has learnt.
+        on_update: Given the snapshot of each good read, and the last one. What it raises ends the wait.
+    """
+    state = WaitState(provider, ref, options, began=clock(), submitted_at=submitted_at, seen=seen, past=past)
     while True:
-        started: float = yield Time()
+        snapshot = yield from next_update(state, clock)
+        if on_update is not None:
+            on_update(snapshot)
+        if snapshot.outcome is not None:
+            return snapshot
+
+
+def next_update(state: WaitState, clock: Clock) -> Flow[RunSnapshot]:
+    """The snapshot of a wait's next good read, or its last one when a clock has ended it."""
+    while True:
+        now = clock()
+        if state.looked:
+            ended = state.expired(now)
+            if ended is not None:
+                return ended
+            yield Sleep(state.pause(now))
+            now = clock()
         try:
-            look = yield from _look(provider, ref, by=watch.latest_look)
+            observation = yield from _look(state.provider, state.ref, by=state.latest_look)
         except AnswerError as error:
-            now: float = yield Time()
-            watch.failed(error, now, began=started)
+            state.failed(error, clock(), began=now)
         else:
-            now = yield Time()
-            last = watch.saw(look, now)
-            yield Seen(watch.last or look.snapshot)
-            if last is not None:
-                return last
-        ended = watch.expired(now)
-        if ended is not None:
-            yield Seen(ended)
-            return ended
-        yield Sleep(watch.pause(now))
+            state.saw(observation, clock())
+            assert state.last is not None
+            return state.last
+
+
+def next_change(state: WaitState, clock: Clock) -> Flow[RunSnapshot]:
+    """The next snapshot of a wait that differs from the last one in what people follow; the last one in any case."""
+    before = state.last
+    while True:
+        snapshot = yield from next_update(state, clock)
+        if snapshot.changed_from(before) or snapshot.progress != (before and before.progress):
+            return snapshot
 
 
 def _look(provider: Provider, ref: RunRef, *, by: float | None = None) -> Flow[Observation]:
     """The status, and where a run failed and the provider can say why, the reason."""
-    look: Observation = yield Read(ref, by)
+    observation: Observation = yield Read(ref, by)
     explain = provider.explain
-    if explain is None or look.snapshot.outcome is not Outcome.FAILED or look.snapshot.reason:
-        return look
+    snapshot = observation.snapshot
+    if explain is None or snapshot.outcome is not Outcome.FAILED or snapshot.reason:
+        return observation
     try:
         reason: str | None = yield Send(provider.request(explain.route, ref), read=explain.read, by=by)
     except AnswerError:
         # Only the reason is missing; how the run ended is known.
-        return look
-    return replace(look, snapshot=look.snapshot.model_copy(update={"reason": reason}))
-
-
-def within(flow: Flow[R], by: float) -> Flow[R]:
-    """A flow whose requests fail rather than outlast a moment by more than a last look may.
-
-    Args:
-        flow: Any flow.
-        by: Unix seconds; see :class:`Send`.
-    """
-    reply: Any = None
-    error: AnswerError | None = None
-    while True:
-        try:
-            effect = flow.send(reply) if error is None else flow.throw(error)
-        except StopIteration as stop:
-            return cast("R", stop.value)
-        reply, error = None, None
-        try:
-            reply = yield replace(effect, by=by) if isinstance(effect, Send) and effect.by is None else effect
-        except AnswerError as failure:
-            error = failure
+        return observation
+    return replace(observation, snapshot=snapshot.model_copy(update={"reason": reason}))
 
 
 def payload(provider: Provider, ref: RunRef) -> Flow[dict[str, Any]]:
@@ -239,10 +193,12 @@ def newest_page(provider: Provider, parent: Mapping[str, str]) -> Flow[Page]:
     return (yield from latest_page(provider, parent))
 
 
-def latest_page(provider: Provider, parent: Mapping[str, str], *, by: float | None = None) -> Flow[Page]:
+def latest_page(
+    provider: Provider, parent: Mapping[str, str], *, by: float | None = None, clock: Clock = time.time
+) -> Flow[Page]:
     """What the route of a parent's newest run shows: one run or, where the service itself answers 404, none."""
     try:
-        reply = yield from patient_read(provider.latest_request(parent), by=by)
+        reply = yield from patient_read(provider.latest_request(parent), by=by, clock=clock)
     except RunNotFound as error:
         # The page of a gateway that does not know the address says nothing about the parent.
         if not error.is_json:
@@ -251,10 +207,12 @@ def latest_page(provider: Provider, parent: Mapping[str, str], *, by: float | No
     return Page(provider.newest(reply.content, parent), date=reply.date)
 
 
-def list_page(provider: Provider, parent: Mapping[str, str], *, by: float | None = None) -> Flow[Page]:
+def list_page(
+    provider: Provider, parent: Mapping[str, str], *, by: float | None = None, clock: Clock = time.time
+) -> Flow[Page]:
     """The first page of a parent's list, newest first."""
     request = provider.page_request(parent)
-    reply = yield from patient_read(request, by=by)
+    reply = yield from patient_read(request, by=by, clock=clock)
     page = provider.page(reply.content, parent)
     if page.unread:
         logger.warning("The %s has %s; the others are used.", request.asked, unreadable(len(page.unread)))
@@ -271,8 +229,8 @@ def _age(look: Observation) -> float:
     return born.timestamp() if born else 0.0
 
 
-def patient_read(request: Request, *, by: float | None = None) -> Flow[Reply]:
-    """A read that is tried a few times, until ``by`` in unix seconds; the last failure is raised."""
+def patient_read(request: Request, *, by: float | None = None, clock: Clock = time.time) -> Flow[Reply]:
+    """A read that is tried a few times, until ``by`` in unix seconds of ``clock``; the last failure is raised."""
     attempt = 0
     while True:
         attempt += 1
@@ -281,8 +239,7 @@ def patient_read(request: Request, *, by: float | None = None) -> Flow[Reply]:
             return reply
         except TransientError as error:
             pause = pause_after(error, attempt)
-            now: float = yield Time()
-            if attempt == READ_TRIES or (by is not None and now + pause > by):
+            if attempt == READ_TRIES or (by is not None and clock() + pause > by):
                 raise
             logger.debug("The %s failed: %s The next try is in %.1f s.", request.asked, error, pause)
             yield Sleep(pause)

@@ -86,11 +86,11 @@ class WaitState:
         "_failures",
         "_past",
         "_patience",
-        "_provider",
         "_submitted_at",
         "_unread_since",
         "_warned",
         "last",
+        "provider",
         "ref",
     )
 
@@ -109,7 +109,7 @@ class WaitState:
         self.last: RunSnapshot | None = None
         self._past = WaitProgress(seen=seen) if past is None else past
         self._past.began = began if self._past.began is None else self._past.began
-        self._provider = provider
+        self.provider = provider
         self._patience = patience
         self._submitted_at = submitted_at
         self._born = self._past.began if submitted_at is None else submitted_at
@@ -117,6 +117,11 @@ class WaitState:
         self._error: AnswerError | None = None
         self._unread_since = began
         self._warned = _NO_WORDS
+
+    @property
+    def looked(self) -> bool:
+        """Whether this part of the wait has looked at the run, with or without success."""
+        return self.last is not None or self._error is not None
 
     def saw(self, look: Observation, now: float) -> RunSnapshot | None:
         """Take in a good read; the last snapshot of the wait if this one ends it."""
@@ -130,7 +135,7 @@ class WaitState:
                 "%s reports %r, which is not documented (known: %s); it counts as running until the deadline.",
                 self.ref,
                 look.reading.word,
-                ", ".join(self._provider.states.known),
+                ", ".join(self.provider.states.known),
             )
         if snapshot.outcome is not None:
             return snapshot
@@ -193,7 +198,7 @@ class WaitState:
 
     def timed_out(self, ended_by: EndedBy) -> RunSnapshot:
         """What was last seen of the run, as the end of a wait that a clock has ended."""
-        last = self.last or RunSnapshot(ref=self.ref, state=None, url=self._provider.url(self.ref))
+        last = self.last or RunSnapshot(ref=self.ref, state=None, url=self.provider.url(self.ref))
         told = f"The wait ended ({ended_by}); the run was last seen {last.state!r} ({last.status})"
         if self._error is not None:
             told += "; the last read failed"
@@ -214,7 +219,7 @@ class WaitState:
         else:
             pause = self._patience.cadence.delay(now - self._born, jitter=spread())
             if self._past.provisional_since is not None:
-                pause = min(pause, self._provider.cadence.first)
+                pause = min(pause, self.provider.cadence.first)
         ends = [end for end in (self._patience.deadline, self._parked_until) if end is not None]
         return max(min([now + pause, *ends]) - now, 0.0)
 

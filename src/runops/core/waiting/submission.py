@@ -34,18 +34,9 @@ from runops.core.model.errors import (
 )
 from runops.core.model.run import RunRef, RunSnapshot
 from runops.core.transport.retry import submit_is_uncertain, submit_may_repeat
-from runops.core.waiting.flows import (
-    Flow,
-    Send,
-    Sleep,
-    Time,
-    latest_page,
-    list_page,
-    newest_page,
-    patient_read,
-    pause_after,
-)
+from runops.core.waiting.flows import latest_page, list_page, newest_page, patient_read, pause_after
 from runops.core.waiting.options import SUBMIT_GRACE
+from runops.core.waiting.steps import Clock, Flow, Send, Sleep
 
 logger = logging.getLogger("runops")
 
@@ -150,6 +141,7 @@ def submit(
     call: Call,
     intent: Intent,
     *,
+    clock: Clock,
     lost: bool = False,
     adopt_uncertain: bool = False,
     grace: float = SUBMIT_GRACE,
@@ -161,6 +153,7 @@ def submit(
         provider: The provider.
         call: What to start.
         intent: What :func:`list_before_submit` gave, recorded by now.
+        clock: Where the flow reads the time.
         lost: Whether an earlier process may have sent this very submit already: then its run is looked for first.
         adopt_uncertain: Where no mark proves whose a run is, take the single new one for ours.
         grace: Seconds for which the run of a lost answer is looked for; 0 for a single look.
@@ -175,13 +168,13 @@ def submit(
     _check_call(provider, call)
     text_field = provider.submit.mark if provider.submit and intent.mark else None
     marked = call.marked(text_field, cast("str", intent.mark)) if text_field else call
-    search = _Search(provider, call.family, intent, adopt_uncertain, (marked.json or {}).get(text_field or ""))
+    search = _Search(provider, call.family, intent, adopt_uncertain, (marked.json or {}).get(text_field or ""), clock)
     sent_again = False
     while True:
         error: AnswerError | None = None
         if not lost:
             try:
-                return provider.submitted(call, (yield from _post(provider, marked)))
+                return provider.submitted(call, (yield from _post(provider, marked, clock)))
             except ConflictError as conflict:
                 return (yield from _in_the_way(search, conflict, grace if sent_again else None))
             except AnswerError as failure:
@@ -208,6 +201,7 @@ def find_submitted(
     parent: Mapping[str, str],
     intent: Intent,
     *,
+    clock: Clock,
     adopt_uncertain: bool = False,
     grace: float = SUBMIT_GRACE,
 ) -> Flow[RunRef]:
@@ -217,13 +211,14 @@ def find_submitted(
         provider: The provider.
         parent: The call's ``family``.
         intent: What was recorded before the submit.
+        clock: Where the flow reads the time.
         adopt_uncertain: As :func:`submit` takes it.
         grace: As :func:`submit` takes it.
 
     Raises:
         SubmitUncertainError: It cannot be told.
     """
-    search = _Search(provider, parent, intent, adopt_uncertain, None)
+    search = _Search(provider, parent, intent, adopt_uncertain, None, clock)
     seen = yield from search.look_until_found(grace)
     if seen.ours is None:
         raise search.uncertain(seen, None)
@@ -240,22 +235,20 @@ def _check_call(provider: Provider, call: Call) -> None:
         raise NotSupported(f"{provider.title} documents no way to start a run.")
 
 
-def _post(provider: Provider, call: Call) -> Flow[bytes]:
+def _post(provider: Provider, call: Call, clock: Clock) -> Flow[bytes]:
     """Send it, again only where it was surely turned away unread."""
     request = Request(
         call.method, call.path, f"submit to {provider.title}", json=call.json, absent=no_such(call.family)
     )
-    began: float = yield Time()
-    attempt = 0
+    began, attempt = clock(), 0
     while True:
         attempt += 1
         try:
             content: bytes = yield Send(request, fresh=True)
             return content
         except AnswerError as error:
-            now: float = yield Time()
             pause = pause_after(error, attempt)
-            if not submit_may_repeat(error, turned_away(provider)) or now + pause - began > SUBMIT_PATIENCE:
+            if not submit_may_repeat(error, turned_away(provider)) or clock() + pause - began > SUBMIT_PATIENCE:
                 raise
             logger.info("Nothing was submitted to %s: %s The next try is in %.1f s.", provider.title, error, pause)
             yield Sleep(pause)
@@ -325,6 +318,7 @@ class _Search:
         intent: What was known before.
         adopt_uncertain: Whether the single new run is taken for ours where no mark can prove it.
         label: The marked text as it was sent, where it is known.
+        clock: Unix seconds.
     """
 
     provider: Provider
@@ -332,11 +326,12 @@ class _Search:
     intent: Intent
     adopt_uncertain: bool
     label: str | None
+    clock: Clock
 
     def look_until_found(self, grace: float) -> Flow[_Seen]:
         """Look for ``grace`` seconds; what the last look showed."""
-        began: float = yield Time()
-        now, turn = began, 0
+        began = now = self.clock()
+        turn = 0
         while True:
             seen = yield from self.look(by=began + grace + READ_SECONDS)
             over = now - began >= grace
@@ -348,7 +343,7 @@ class _Search:
                 return seen
             pause = PAUSES[min(turn, len(PAUSES) - 1)]
             yield Sleep(min(pause, max(began + grace - now, 0.0)))
-            now, turn = (yield Time()), turn + 1
+            now, turn = self.clock(), turn + 1
 
     def look(self, *, by: float | None = None) -> Flow[_Seen]:
         """One look at all that shows the parent's newest runs. What cannot be read leaves it incomplete."""
@@ -360,7 +355,7 @@ class _Search:
         pages: list[Page] = []
         for read in reads:
             try:
-                pages.append((yield from read(self.provider, self.parent, by=by)))
+                pages.append((yield from read(self.provider, self.parent, by=by, clock=self.clock)))
             except RunopsError as error:
                 logger.info("The runs of %s could not be listed: %s", self.provider.title, error)
         looks = {look.snapshot.ref.run_id: look for page in reversed(pages) for look in page.looks}

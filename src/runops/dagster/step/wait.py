@@ -9,7 +9,6 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import dagster as dg
@@ -33,9 +32,9 @@ from runops.core import (
 from runops.core.declaration.arguments import seconds
 from runops.core.transport.retry import submit_may_repeat
 from runops.core.waiting import submission
-from runops.core.waiting.flows import Flow, Send
 from runops.core.waiting.options import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT, SUBMIT_GRACE, WaitOptions
 from runops.core.waiting.state import LogThrottle
+from runops.core.waiting.steps import Effect, Flow, Send, intercept
 from runops.core.waiting.submission import Intent
 from runops.dagster import _compat, verdicts
 from runops.dagster.resource import ProviderResource, named_resource
@@ -440,6 +439,7 @@ class _Wait:
                 self.provider,
                 call,
                 intent,
+                clock=client.clock,
                 lost=again,
                 adopt_uncertain=self.adopt_uncertain and again,
                 grace=0.0,
@@ -632,21 +632,18 @@ def _noting_what_is_sure(
     flow: Flow[RunRef], held: HeldInterrupts, turned_away: tuple[tuple[int, str], ...]
 ) -> Flow[RunRef]:
     """The same flow; an interrupt may break its pauses as long as every answer proves that no run was started."""
-    step = partial(flow.send, None)
-    while True:
-        try:
-            effect = step()
-        except StopIteration as stop:
-            return stop.value
+
+    def noting(effect: Effect) -> Flow[Any]:
         posted = isinstance(effect, Send) and effect.fresh
         try:
             reply = yield effect
         except AnswerError as error:
             held.may_break = held.may_break and (not posted or submit_may_repeat(error, turned_away))
-            step = partial(flow.throw, error)
-        else:
-            held.may_break = held.may_break and not posted
-            step = partial(flow.send, reply)
+            raise
+        held.may_break = held.may_break and not posted
+        return reply
+
+    return intercept(flow, noting)
 
 
 @contextmanager

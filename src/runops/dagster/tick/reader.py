@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import os
 import time
-from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from runops.core import Provider, RunopsError, RunRef, RunSnapshot
+from runops.core import Provider, RunRef, RunSnapshot
 from runops.core.declaration.provider import Observation
-from runops.core.waiting.flows import Flow, Read, Send
+from runops.core.waiting.steps import Effect, Flow, Read, Send, intercept
 
 if TYPE_CHECKING:
     from runops.core import RunClient
@@ -95,7 +94,7 @@ class Reader:
         Raises:
             OutOfTimeError: The tick is over.
         """
-        return self._client.drive(self._within(flow))
+        return self._client.drive(intercept(flow, self._in_time))
 
     def has_time(self, seconds: float) -> bool:
         """Whether the tick has time for something that may take so long."""
@@ -115,28 +114,18 @@ class Reader:
         self._budget.check()
         self._client.cancel(ref)
 
-    def _within(self, flow: Flow[R]) -> Flow[R]:
-        step = partial(flow.send, None)
-        while True:
-            try:
-                effect = step()
-            except StopIteration as stop:
-                return stop.value
-            asked = None
-            if isinstance(effect, Send) and effect.read is None:
-                asked = json.dumps([effect.request.path, sorted(effect.request.query.items())])
-                if asked in self._pages:
-                    step = partial(flow.send, self._pages[asked])
-                    continue
-            self._budget.check()
-            try:
-                reply = yield effect
-            except RunopsError as error:
-                step = partial(flow.throw, error)
-            else:
-                if asked is not None:
-                    self._pages[asked] = reply
-                step = partial(flow.send, reply)
+    def _in_time(self, effect: Effect) -> Flow[Any]:
+        """Answer from the pages of this tick, or let the client do it if there is time."""
+        address = None
+        if isinstance(effect, Send) and effect.read is None:
+            address = json.dumps([effect.request.path, sorted(effect.request.query.items())])
+            if address in self._pages:
+                return self._pages[address]
+        self._budget.check()
+        reply = yield effect
+        if address is not None:
+            self._pages[address] = reply
+        return reply
 
 
 def _look(ref: RunRef) -> Flow[Observation]:

@@ -152,8 +152,9 @@ class SensorTick:
         parent = reader.provider.family(watched)  # pyright: ignore[reportArgumentType]
         first, since = not memory.runs.begun, self.now - self.plan.lookback
         has_time = partial(reader.has_time, self._request_seconds)
+        since_first = since if first else None
         listed = reader.drive(
-            memory.runs.look(reader.provider, parent, since=since if first else None, has_time=has_time)
+            memory.runs.look(reader.provider, parent, now=time.time(), since=since_first, has_time=has_time)
         )
         if first:
             memory.begin(listed, since)
