@@ -23,7 +23,7 @@ from runops.airflow.exceptions import AuthError, RunFailed
 from runops.airflow.exceptions import ConfigurationError as Refused
 from runops.cli import main
 from runops.core import AsyncRunClient, ConfigurationError, Outcome, Phase, Provider, RunClient, StateTable, find
-from runops.core.declaration.provider import AuthScheme, Call, Listing, Route, RunBody, Submission, Text
+from runops.core.declaration import AuthScheme, Call, Listing, Route, RunBody, Submission, Text
 from runops.core.model.cadence import Cadence
 from runops.core.waiting.discovery import listed
 

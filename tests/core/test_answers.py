@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 from pydantic import Field, ValidationError
 
 from runops.core import PROVIDERS, find
-from runops.core.declaration.provider import Part, malformed
+from runops.core.declaration import Part
+from runops.core.declaration.decode import malformed
 from runops.core.model import errors
 from runops.core.model.errors import (
     AnswerError,

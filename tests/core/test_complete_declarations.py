@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from runops.core import ConfigurationError, Outcome, Phase, Provider, RunClient, StateTable, find
-from runops.core.declaration.provider import AuthScheme, Call, Explanation, Listing, Route, RunBody, Submission, Text
+from runops.core.declaration import AuthScheme, Call, Explanation, Listing, Route, RunBody, Submission, Text
 from runops.core.model.cadence import Cadence
 from runops.core.model.errors import MalformedAnswer, SubmitUncertainError
 from runops.core.transport.session import Session
@@ -131,7 +131,7 @@ def test_two_words_that_are_one_and_a_word_that_is_none_are_refused(words: Mappi
 DECLARED = """
 from runops.core import Outcome, Phase, Provider, StateTable
 from runops.core.model.cadence import Cadence
-from runops.core.declaration.provider import Route, RunBody
+from runops.core.declaration import Route, RunBody
 
 ONE = Provider(
     name="{name}", title="{title}", docs="https://d.test", base_url="https://a.test", version_path="", key_variable="K",

@@ -31,7 +31,7 @@ from runops.core import (
     Verdict,
     find,
 )
-from runops.core.declaration.provider import Observation
+from runops.core.declaration.decode import Observation
 from runops.core.model.cadence import Cadence, RateLimiter, backoff, spread
 from runops.core.model.policy import SOFTENED, retry_may_submit
 from runops.core.model.run import Progress
@@ -295,7 +295,7 @@ def watch(
 def look(provider: str = "nyx", **fields: Any) -> Observation:
     declared = find(provider)
     body = declared.body.model_validate({"run_id": "r_1", "id": "r_1", "status": "running", **fields})
-    return declared.look(REF, body)
+    return declared.reader.observe(REF, body)
 
 
 def trouble(retry_after: float | None = None) -> TransientError:

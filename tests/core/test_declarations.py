@@ -28,8 +28,8 @@ from runops.core import (
     RunRef,
     find,
 )
-from runops.core.declaration import arguments
-from runops.core.declaration.provider import BEARER, AuthScheme, Route, RunBody, check_id
+from runops.core.declaration import BEARER, AuthScheme, Route, RunBody, arguments
+from runops.core.declaration.address import check_id
 from runops.core.transport.auth import HeaderAuth
 
 EACH = pytest.mark.parametrize("provider", PROVIDERS.values(), ids=PROVIDERS)
@@ -323,7 +323,7 @@ def test_a_key_goes_into_its_header_and_nowhere_else() -> None:
 SIXTH = """
 from runops.core import Outcome, Phase, Provider, StateTable
 from runops.core.model.cadence import Cadence
-from runops.core.declaration.provider import Route, RunBody
+from runops.core.declaration import Route, RunBody
 
 class AcmeRun(RunBody):
     DETAILS = ("stage",)

@@ -17,7 +17,8 @@ import pytest
 from runops.cli import commands
 from runops.cli import main as run_command
 from runops.core import AsyncRunClient, ConfigurationError, Provider, RunClient, RunopsError, find
-from runops.core.declaration.provider import BEARER, Request
+from runops.core.declaration import BEARER
+from runops.core.declaration.routes import Request
 from runops.core.model.secret import Opaque, Secret
 from runops.core.polling import poller as pollers
 from runops.core.transport.http1_pool import Http1Pool
@@ -190,9 +191,9 @@ class Interrupted(BaseException):
 @pytest.mark.parametrize(
     "place",
     [
-        "declaration.provider.Provider.look",
+        "declaration.decode.Reader.observe",
         "declaration.provider.Provider.payload",
-        "declaration.provider._decoded",
+        "declaration.decode.decoded",
         "transport.session.Session.judge",
         "transport.session.from_answer",
         "transport.retry._said",

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from runops.core import PollingError, RunNotFound, RunRef, TransientError, find
-from runops.core.declaration.provider import Observation
+from runops.core.declaration.decode import Observation
 from runops.core.waiting.options import WaitOptions
 from runops.core.waiting.state import FRESH, WaitProgress, WaitState
 
@@ -24,7 +24,7 @@ def ref(provider: str) -> RunRef:
 def look(provider: str, **fields: Any) -> Observation:
     declared = find(provider)
     body = declared.body.model_validate({"run_id": "r_1", "id": "r_1", "status": "running", **fields})
-    return declared.look(ref(provider), body)
+    return declared.reader.observe(ref(provider), body)
 
 
 def part(provider: str, past: WaitProgress, *, began: float = NOW, **patience: Any) -> WaitState:

@@ -93,7 +93,7 @@ class RunFinishedTrigger(BaseEventTrigger):
         super().__init__()
         try:
             service = find(provider)
-            self.parent = service.family(parent)
+            self.parent = service.pages.parent(parent)
             self.poll_interval = optional_seconds("poll_interval", poll_interval)
         except ConfigurationError as error:
             # A triggerer survives no other error than this one here; rows outlive the deploys that wrote them.

@@ -508,7 +508,7 @@ def _check_family(provider: Provider, place: Sequence[str | int], parent: str | 
     if provider.listing is None:
         text = f"{provider.title} documents no list of runs: sensors, and checks by parent, cannot be"
         raise WrongField(place, text)
-    _at(place, provider.family, parent)
+    _at(place, provider.pages.parent, parent)
 
 
 def _key_of(context: dg.ComponentLoadContext) -> str:

@@ -62,7 +62,7 @@ def likeness(value: Any) -> Any:
     if isinstance(value, type) or callable(value):
         return getattr(value, "__module__", ""), getattr(value, "__qualname__", repr(value))
     if is_dataclass(value):
-        return type(value).__qualname__, *(likeness(getattr(value, each.name)) for each in fields(value))
+        return type(value).__qualname__, *(likeness(getattr(value, each.name)) for each in fields(value) if each.init)
     if isinstance(value, Mapping):
         items = cast("Mapping[Any, Any]", value).items()
         return tuple(sorted(((str(key), likeness(each)) for key, each in items), key=repr))

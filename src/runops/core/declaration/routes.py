@@ -1,8 +1,18 @@
-"""Routes, and the requests that are made of them, as data."""
+"""What a declaration is made of: how a credential is sent, routes, submissions, lists; and requests made of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+from urllib.parse import quote
+
+from runops.core.declaration import checks
+from runops.core.declaration.address import check_id, holes_of
+from runops.core.declaration.registry import nearest
+from runops.core.model.errors import ConfigurationError
+from runops.core.model.run import RunRef
 
 NO_SUCH_RUN = "There is no such run"
 
@@ -10,3 +20,223 @@ NO_SUCH_RUN = "There is no such run"
 def no_such(parent: Mapping[str, str]) -> str:
     """What a 404 means for a request about the runs of a parent, in words."""
     return f"There is no such {' or '.join(parent)}" if parent else "There is nothing at this address"
+
+
+@dataclass(frozen=True, slots=True)
+class AuthScheme:
+    """Which header carries the credential, and what stands before it.
+
+    Args:
+        header: The header's name.
+        prefix: What stands before the secret in the header's value, such as ``"Bearer "``.
+    """
+
+    header: str
+    prefix: str = ""
+
+    def __post_init__(self) -> None:
+        checks.header("AuthScheme", "header", self.header)
+        checks.spelled("AuthScheme", "prefix", self.prefix, r"[ -~]*", "a text of printable ASCII characters")
+
+
+BEARER = AuthScheme("Authorization", "Bearer ")
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One documented route.
+
+    Args:
+        method: The HTTP method: any whose answer has a body.
+        path: The path from the root of the API, with ``{holes}`` for ids.
+        query: Query parameters, exactly as they go on the wire.
+        json: The JSON body that always goes with it, or None for no body.
+    """
+
+    method: str
+    path: str
+    query: Mapping[str, str] = field(default_factory=dict[str, str])
+    json: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        owner = f"Route {self.path!r}"
+        checks.method(owner, self.method)
+        checks.path(owner, "path", self.path)
+        checks.sendable(owner, "query", self.query, self.json)
+
+    @property
+    def holes(self) -> tuple[str, ...]:
+        """The names that :meth:`fill` needs."""
+        return holes_of(self.path)
+
+    def fill(self, ids: Mapping[str, str]) -> str:
+        """The path with every hole filled, each id quoted as one segment.
+
+        Raises:
+            ConfigurationError: An id is missing, empty, or could leave its place in the path.
+        """
+        missing = [name for name in self.holes if name not in ids]
+        if missing:
+            raise ConfigurationError(f"{', '.join(missing)} is missing: this provider's runs need it beside run_id.")
+        quoted = {name: quote(check_id(name, ids[name]), safe="") for name in self.holes}
+        return self.path.format(**quoted)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request as data: what the clients send. It holds no credential."""
+
+    method: str
+    path: str
+    asked: str
+    """The request in words, for messages."""
+    query: Mapping[str, str] = field(default_factory=dict[str, str])
+    json: Any = field(default=None, repr=False)
+    absent: str = NO_SUCH_RUN
+    """What a 404 means, in words."""
+    about: RunRef | None = None
+    """The run that the answer must be about."""
+    parent: Mapping[str, str] | None = None
+    """The parent whose runs the answer must show, where the address names it."""
+    alone: bool = False
+    """Whether it shows one run of the parent, and not a page of them."""
+    url: str = field(default="", repr=False)
+    """In the place of path and query, an address that the service gave. It must stand below the same root."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A submission, checked and ready to be sent; its body shows in no ``repr``.
+
+    Args:
+        provider: The provider's name.
+        path: The filled path.
+        json: The body.
+        parents: What a :class:`RunRef` of the new run needs beside its id.
+        family: The parent under which the provider lists runs of this kind, by name; empty where it lists none.
+        method: The HTTP method.
+    """
+
+    provider: str
+    path: str
+    json: Mapping[str, Any] | None = field(default=None, repr=False)
+    parents: Mapping[str, str] = field(default_factory=dict[str, str])
+    family: Mapping[str, str] = field(default_factory=dict[str, str])
+    method: str = "POST"
+
+    def __post_init__(self) -> None:
+        checks.method(f"Call of {self.provider}", self.method)
+
+    def marked(self, text_field: str, mark: str) -> Call:
+        """The same submission, with a mark at the end of one of its texts."""
+        text = f"{(self.json or {}).get(text_field) or ''} {mark}".lstrip()
+        return replace(self, json={**(self.json or {}), text_field: text})
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """How a run is started.
+
+    Args:
+        build: Typed keyword arguments to a :class:`Call`; checks them and raises ConfigurationError.
+        run_id: The keys that lead, in the whole answer, to the id of the new run, such as ``("data", "runId")``.
+        one_at_a_time: The provider refuses a second active run of one parent.
+        mark: The text of the body that the run shows again, itself and in lists: a mark at its end proves whose run
+            it is. None where the provider shows no text of ours.
+        account: The keys that lead, in the answer of the provider's ``probe``, to the account that runs are started
+            as; empty where that cannot be asked. :meth:`RunBody.started_by` is compared with it.
+        turned_away: Status and code of the answers by which the provider says that it has not begun with a request:
+            then none was started, and it is sent again. 429 is one of them always.
+    """
+
+    build: Callable[..., Call]
+    run_id: tuple[str, ...]
+    one_at_a_time: bool = False
+    mark: str | None = None
+    account: tuple[str, ...] = ()
+    turned_away: tuple[tuple[int, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        checks.keys("Submission", "run_id", self.run_id)
+        checks.keys("Submission", "account", self.account, empty=True)
+        for name, parameter in inspect.signature(self.build).parameters.items():
+            if name == "self" or parameter.kind not in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+                raise checks.wrong(
+                    "Submission",
+                    "build",
+                    getattr(self.build, "__name__", self.build),
+                    f"takes {name!r}, which cannot be given by that name",
+                    "name each argument, none of them self: def submit(*, ...)",
+                )
+
+    @property
+    def arguments(self) -> Mapping[str, inspect.Parameter]:
+        """What a submit takes, by name."""
+        return inspect.signature(self.build).parameters
+
+
+PAGINGS = ("offset", "page", "cursor", "next")
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Where a provider lists runs, newest first.
+
+    Args:
+        route: The route, its holes filled by the parent.
+        items: The keys that lead to the array of runs.
+        kinds: The names by which a parent can be given.
+        latest: A route that answers a parent's newest run alone, where there is one.
+        filtered: Whether the page holds runs of other parents too, which we sort out.
+        page_size: How many runs a full page holds, where that is known.
+        paging: How the page is turned: by ``offset`` in runs, by ``page`` from 1, by a ``cursor`` that the page before
+            holds, or by the address of the ``next`` page, which the page before holds and which is followed only
+            below the same root. None for a list of one page.
+        parameter: The parameter that says the offset, page or cursor; the word of ``paging`` if not given. It goes into
+            the query or, where the route has a JSON body, into that.
+        next: The keys that lead, in a page, to the cursor or the address of the next one; nothing there: the last page.
+        complete: Whether an item says all that we read of a run, its end included.
+        parent_detail: The detail of a run that names its parent, where its address does not.
+    """
+
+    route: Route
+    items: tuple[str, ...]
+    kinds: tuple[str, ...]
+    latest: Route | None = None
+    filtered: bool = False
+    page_size: int | None = None
+    paging: Literal["offset", "page", "cursor", "next"] | None = None
+    complete: bool = False
+    parent_detail: str | None = None
+    parameter: str | None = None
+    next: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        checks.keys("Listing", "items", self.items, empty=True)
+        checks.keys("Listing", "kinds", self.kinds)
+        checks.keys("Listing", "next", self.next, empty=not self.follows)
+        if self.paging not in (None, *PAGINGS):
+            advice = f"write offset, page, cursor, next or None.{nearest(self.paging, PAGINGS)}"
+            raise checks.wrong("Listing", "paging", self.paging, "is no way to turn a page", advice)
+        if self.next and not self.follows:
+            raise checks.wrong("Listing", "next", self.next, f"is not used by paging={self.paging!r}", "leave it out")
+        if self.paging == "offset" and not self.page_size:
+            raise checks.wrong("Listing", "page_size", self.page_size, "gives no offset", "say how long a page is")
+
+    @property
+    def follows(self) -> bool:
+        """Whether each page says where the next one is, and the last one that there is none."""
+        return self.paging in ("cursor", "next")
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """One more read that says why a run failed.
+
+    Args:
+        route: The route; filled like the status route.
+        read: The body to one cleaned line, or None.
+    """
+
+    route: Route
+    read: Callable[[bytes], str | None]

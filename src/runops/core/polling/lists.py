@@ -6,7 +6,9 @@ import marshal
 from hashlib import blake2b
 from typing import Any, Generic, TypeVar, cast
 
-from runops.core.declaration.provider import Listing, Observation, Provider, Request
+from runops.core.declaration.decode import Observation
+from runops.core.declaration.provider import Provider
+from runops.core.declaration.routes import Listing, Request
 from runops.core.model.errors import MalformedAnswer
 from runops.core.model.run import RunRef
 
@@ -61,7 +63,7 @@ class ListBatch(Generic[R]):
 
     def request(self) -> Request:
         """The request for the next page of the sweep."""
-        return self._next or self._provider.page_request(self._parent)
+        return self._next or self._provider.pages.request(self._parent)
 
     def take_in(self, content: bytes) -> list[tuple[R, Observation]]:
         """The looks on the next page that are of our runs and say all that there is to say.
@@ -73,8 +75,8 @@ class ListBatch(Generic[R]):
 
     def read(self, content: bytes) -> list[tuple[str, Observation | None]]:
         """The first part of :meth:`take_in`, which takes long where the page is large: it may be done in a thread."""
-        self._next = self._provider.next_request(self._parent, self._pages + 1, content)
-        return [self._look(item) for item in self._provider.page_items(content)[:MOST_ITEMS]]
+        self._next = self._provider.pages.next_request(self._parent, self._pages + 1, content)
+        return [self._look(item) for item in self._provider.pages.items(content)[:MOST_ITEMS]]
 
     def take(self, items: list[tuple[str, Observation | None]]) -> list[tuple[R, Observation]]:
         """The rest of :meth:`take_in`."""
@@ -105,7 +107,7 @@ class ListBatch(Generic[R]):
         known = self._known.get(digest)
         if known is None or (isinstance(known, str) and self._ours(known) is not None):
             try:
-                look = self._provider.page_look(item, self._parent)
+                look = self._provider.pages.observe(item, self._parent)
             except MalformedAnswer:
                 return "", None
             run_id = look.snapshot.ref.run_id

@@ -8,8 +8,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from runops.core.declaration.arguments import json_object, required_text
-from runops.core.declaration.provider import (
+from runops.core.declaration import (
     Call,
     Count,
     Explanation,
@@ -24,6 +23,8 @@ from runops.core.declaration.provider import (
     RunBody,
     Submission,
     Text,
+    json_object,
+    required_text,
     validated,
 )
 from runops.core.model.cadence import Cadence

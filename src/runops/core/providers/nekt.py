@@ -7,7 +7,7 @@ from typing import Annotated, Any, cast
 
 from pydantic import BeforeValidator, Field
 
-from runops.core.declaration.provider import (
+from runops.core.declaration import (
     AuthScheme,
     Count,
     Flag,

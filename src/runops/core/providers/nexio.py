@@ -7,8 +7,7 @@ from typing import Any
 
 from pydantic import Field
 
-from runops.core.declaration.arguments import json_object, json_objects, optional_text, required_text
-from runops.core.declaration.provider import (
+from runops.core.declaration import (
     Call,
     Count,
     Lenient,
@@ -19,6 +18,10 @@ from runops.core.declaration.provider import (
     RunBody,
     Submission,
     Text,
+    json_object,
+    json_objects,
+    optional_text,
+    required_text,
     uuid,
 )
 from runops.core.model.cadence import Cadence

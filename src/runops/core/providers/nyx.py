@@ -8,8 +8,7 @@ from typing import Any
 
 from pydantic import Field
 
-from runops.core.declaration.arguments import json_object, one_of, positive, required_text, texts
-from runops.core.declaration.provider import (
+from runops.core.declaration import (
     AuthScheme,
     Call,
     Count,
@@ -21,6 +20,11 @@ from runops.core.declaration.provider import (
     RunBody,
     Submission,
     Text,
+    json_object,
+    one_of,
+    positive,
+    required_text,
+    texts,
 )
 from runops.core.model.cadence import Cadence
 from runops.core.model.errors import ConfigurationError

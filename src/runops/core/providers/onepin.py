@@ -7,8 +7,7 @@ from typing import Any
 
 from pydantic import Field
 
-from runops.core.declaration.arguments import optional_text, required_text
-from runops.core.declaration.provider import (
+from runops.core.declaration import (
     Call,
     Count,
     Flag,
@@ -21,6 +20,8 @@ from runops.core.declaration.provider import (
     RunBody,
     Submission,
     Text,
+    optional_text,
+    required_text,
     uuid,
 )
 from runops.core.model.cadence import Cadence

@@ -9,7 +9,9 @@ from datetime import UTC, datetime
 from typing import Any, Literal, Self
 
 from runops.core.declaration.arguments import one_of
-from runops.core.declaration.provider import Observation, Page, Provider
+from runops.core.declaration.decode import Observation
+from runops.core.declaration.pages import Page
+from runops.core.declaration.provider import Provider
 from runops.core.model.errors import AnswerError, MalformedAnswer, RunNotFound
 from runops.core.model.run import Phase, RunRef, RunSnapshot
 from runops.core.model.states import StateReading
@@ -110,7 +112,7 @@ def listed(
 
     Args:
         provider: Whose list it is.
-        parent: The parent, as :meth:`Provider.family` gives it.
+        parent: The parent, as :meth:`Pages.parent` gives it.
         since: Unix seconds. A page that ends in runs older than this ends the look: one such run does not.
         known: Ids that end it too, with a page that shows some of them and no other run of the parent.
         depth: Pages to read before they do.
@@ -123,7 +125,7 @@ def listed(
     """
     everyones = provider.listing is not None and provider.listing.filtered
     seen = _Seen()
-    request = provider.page_request(parent)
+    request = provider.pages.request(parent)
     while True:
         if seen.pages and _is_long(seen.pages, len(seen.entries)):
             return seen.end("limit")
@@ -137,7 +139,7 @@ def listed(
             # Behind the last page there is nothing.
             return seen.end("end")
         try:
-            page = provider.page(content, {} if everyones else parent)
+            page = provider.pages.read(content, {} if everyones else parent)
         except MalformedAnswer:
             if not seen.pages:
                 raise
@@ -145,10 +147,10 @@ def listed(
         if seen.repeats(page):
             # The list does not turn its pages.
             return seen.end("limit")
-        looks = provider.page(content, parent).looks if everyones else page.looks
+        looks = provider.pages.read(content, parent).looks if everyones else page.looks
         ours = [look.snapshot for look in looks]
         entries = seen.add(page, ours)
-        following = provider.next_request(parent, seen.pages, content)
+        following = provider.pages.next_request(parent, seen.pages, content)
         if following is None or _is_last(provider, len(entries) + len(page.unread)):
             return seen.end("end")
         request = following
@@ -249,7 +251,7 @@ class Search:
         """
         one_of("which", which, WHICH)
         chosen: Which = "next" if which == "next" else "latest"
-        return cls(provider.family(parent), since, chosen, SEEK_SECONDS if interval is None else interval)
+        return cls(provider.pages.parent(parent), since, chosen, SEEK_SECONDS if interval is None else interval)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON primitives that :meth:`from_dict` reads."""
@@ -301,15 +303,15 @@ def look_for(provider: Provider, search: Search, *, told: set[str] | None = None
         AnswerError: The list could not be had.
         ConfigurationError: The list names no parents of this kind.
     """
-    listing = provider.listing
-    if search.which == "latest" and listing is not None and listing.latest is not None:
+    request = provider.pages.latest_request(search.parent) if search.which == "latest" else None
+    if request is not None:
         asked = f"newest {provider.title} run of {named(search.parent)}"
         try:
-            content: bytes = yield Send(replace(provider.latest_request(search.parent), asked=asked))
+            content: bytes = yield Send(replace(request, asked=asked))
         except RunNotFound:
             # It has no runs yet, or does not exist: such a route does not tell the two apart.
             return None
-        return search.choose([look.snapshot for look in provider.newest(content, search.parent)])
+        return search.choose([provider.pages.read_latest(content, search.parent).snapshot])
     latest = search.which == "latest"
     found = yield from listed(
         provider,
@@ -462,7 +464,7 @@ class WatchState:
 
         Args:
             provider: Whose list it is.
-            parent: The parent, as :meth:`Provider.family` gives it.
+            parent: The parent, as :meth:`Pages.parent` gives it.
             now: The present, in unix seconds.
             since: A moment that the look goes back to at the least, in unix seconds.
             has_time: As :func:`listed` takes it.

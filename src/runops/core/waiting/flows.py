@@ -8,7 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from runops.core.declaration.provider import Observation, Page, Provider, Request
+from runops.core.declaration.decode import Observation, check_json
+from runops.core.declaration.pages import Page
+from runops.core.declaration.provider import Provider
+from runops.core.declaration.routes import Request
 from runops.core.model.cadence import backoff
 from runops.core.model.errors import (
     AnswerError,
@@ -121,13 +124,13 @@ def payload(provider: Provider, ref: RunRef) -> Flow[dict[str, Any]]:
 
 def recent(provider: Provider, parent: str | Mapping[str, str]) -> Flow[list[RunSnapshot]]:
     """The runs on the first page of a parent's list, newest first."""
-    page = yield from list_page(provider, provider.family(parent))
+    page = yield from list_page(provider, provider.pages.parent(parent))
     return [look.snapshot for look in page.looks]
 
 
 def newest(provider: Provider, parent: str | Mapping[str, str]) -> Flow[list[RunSnapshot]]:
     """The newest runs of a parent, newest first, by the route that shows them most surely: one at least, if any."""
-    page = yield from newest_page(provider, provider.family(parent))
+    page = yield from newest_page(provider, provider.pages.parent(parent))
     return [look.snapshot for look in page.looks]
 
 
@@ -179,7 +182,7 @@ def probe(provider: Provider) -> Flow[None]:
         if not provider.probe_absent:
             raise
     else:
-        provider.check_json(content)
+        check_json(content)
 
 
 # --- lists ----------------------------------------------------------------------------------------------------
@@ -187,33 +190,36 @@ def probe(provider: Provider) -> Flow[None]:
 
 def newest_page(provider: Provider, parent: Mapping[str, str]) -> Flow[Page]:
     """The newest runs of a parent, newest first, by the route that shows them most surely: one at least, if any."""
-    listing = provider.listing
-    if listing is None or not provider.shows_latest(parent):
-        return (yield from list_page(provider, parent))
-    return (yield from latest_page(provider, parent))
+    return (yield from latest_page(provider, parent)) or (yield from list_page(provider, parent))
 
 
 def latest_page(
     provider: Provider, parent: Mapping[str, str], *, by: float | None = None, clock: Clock = time.time
-) -> Flow[Page]:
-    """What the route of a parent's newest run shows: one run or, where the service itself answers 404, none."""
+) -> Flow[Page | None]:
+    """What the route of a parent's newest run shows: one run or, where the service itself answers 404, none.
+
+    None where the provider has no such route.
+    """
+    request = provider.pages.latest_request(parent)
+    if request is None:
+        return None
     try:
-        reply = yield from patient_read(provider.latest_request(parent), by=by, clock=clock)
+        reply = yield from patient_read(request, by=by, clock=clock)
     except RunNotFound as error:
         # The page of a gateway that does not know the address says nothing about the parent.
         if not error.is_json:
             raise
         return Page([])
-    return Page(provider.newest(reply.content, parent), date=reply.date)
+    return Page([provider.pages.read_latest(reply.content, parent)], date=reply.date)
 
 
 def list_page(
     provider: Provider, parent: Mapping[str, str], *, by: float | None = None, clock: Clock = time.time
 ) -> Flow[Page]:
     """The first page of a parent's list, newest first."""
-    request = provider.page_request(parent)
+    request = provider.pages.request(parent)
     reply = yield from patient_read(request, by=by, clock=clock)
-    page = provider.page(reply.content, parent)
+    page = provider.pages.read(reply.content, parent)
     if page.unread:
         logger.warning("The %s has %s; the others are used.", request.asked, unreadable(len(page.unread)))
     return Page(sorted(page.looks, key=_age, reverse=True), page.unread, reply.date)

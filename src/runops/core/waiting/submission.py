@@ -22,8 +22,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self, cast
 
-from runops.core.declaration.provider import Call, Observation, Page, Provider, Request
-from runops.core.declaration.routes import no_such
+from runops.core.declaration.decode import Observation
+from runops.core.declaration.pages import Page
+from runops.core.declaration.provider import Provider
+from runops.core.declaration.routes import Call, Request, no_such
 from runops.core.model.errors import (
     AnswerError,
     ConfigurationError,
@@ -349,15 +351,16 @@ class _Search:
         """One look at all that shows the parent's newest runs. What cannot be read leaves it incomplete."""
         if not self._listed():
             return _Seen()
-        reads = [list_page]
-        if self.provider.shows_latest(self.parent):
-            reads.append(latest_page)
+        has_latest = self.provider.pages.latest_request(self.parent) is not None
+        reads = [list_page, latest_page] if has_latest else [list_page]
         pages: list[Page] = []
         for read in reads:
             try:
-                pages.append((yield from read(self.provider, self.parent, by=by, clock=self.clock)))
+                page = yield from read(self.provider, self.parent, by=by, clock=self.clock)
             except RunopsError as error:
                 logger.info("The runs of %s could not be listed: %s", self.provider.title, error)
+            else:
+                pages += [page] if page else []
         looks = {look.snapshot.ref.run_id: look for page in reversed(pages) for look in page.looks}
         whole = len(pages) == len(reads) and not any(page.unread for page in pages)
         if self.intent.mark:

@@ -62,5 +62,5 @@ def fingerprint(provider: Provider, watched: Watched) -> str:
     """Short and equal for equal parents; all lists of given runs share one, so that adding a run forgets none."""
     if given_runs(watched) is not None:
         return "runs"
-    parent = provider.family(watched)  # pyright: ignore[reportArgumentType]
+    parent = provider.pages.parent(watched)  # pyright: ignore[reportArgumentType]
     return hashlib.sha256(json.dumps([provider.name, parent], sort_keys=True).encode()).hexdigest()[:16]

@@ -149,7 +149,7 @@ class SensorTick:
         if refs is not None:
             memory.follow([self.resource.ref(ref).run_id for ref in refs])
             return {}
-        parent = reader.provider.family(watched)  # pyright: ignore[reportArgumentType]
+        parent = reader.provider.pages.parent(watched)  # pyright: ignore[reportArgumentType]
         first, since = not memory.runs.begun, self.now - self.plan.lookback
         has_time = partial(reader.has_time, self._request_seconds)
         since_first = since if first else None
@@ -251,7 +251,7 @@ class SensorTick:
             if ref.run_id == run_id:
                 return ref
         provider = self.resource.declaration
-        kinds = provider.family(watched) if refs is None else {}  # pyright: ignore[reportArgumentType]
+        kinds = provider.pages.parent(watched) if refs is None else {}  # pyright: ignore[reportArgumentType]
         return provider.ref(run_id, {kind: kinds[kind] for kind in provider.parents})
 
     def _ended(
