@@ -27,8 +27,6 @@ STILL_TOO_LARGE = {
     ("attributes", "airflow/trigger.py:RunTrigger"): 16,
     ("file", "core/client.py"): 669,
     ("class", "core/client.py:RunClient"): 21,
-    ("file", "core/declaration/provider.py"): 1198,
-    ("class", "core/declaration/provider.py:Provider"): 44,
     ("attributes", "core/polling/lists.py:ListBatch"): 16,
     ("file", "core/polling/poller.py"): 854,
     ("class", "core/polling/poller.py:Poller"): 50,

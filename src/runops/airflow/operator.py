@@ -35,9 +35,9 @@ from runops.core import (
     Verdict,
     find,
 )
+from runops.core.declaration import Call
 from runops.core.declaration.arguments import one_of, seconds
 from runops.core.declaration.registry import nearest
-from runops.core.declaration.routes import Call
 from runops.core.model.policy import retry_may_submit
 from runops.core.waiting.options import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT, SUBMIT_GRACE, WaitOptions
 from runops.core.waiting.submission import Intent

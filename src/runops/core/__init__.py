@@ -5,8 +5,7 @@ The clients are loaded when they are asked for: whoever only declares waits need
 
 from typing import TYPE_CHECKING, Any
 
-from runops.core.declaration.provider import Provider
-from runops.core.declaration.routes import Call
+from runops.core.declaration import Call, Provider
 from runops.core.model.errors import (
     AnswerError,
     AuthError,

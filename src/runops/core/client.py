@@ -13,8 +13,7 @@ from typing import Any, Self, TypeVar
 
 import httpx
 
-from runops.core.declaration.provider import Provider
-from runops.core.declaration.routes import Call
+from runops.core.declaration import Call, Provider
 from runops.core.model.errors import AnswerError, ConfigurationError, without_frames
 from runops.core.model.run import RunRef, RunSnapshot
 from runops.core.model.secret import Secret

@@ -1,6 +1,6 @@
-"""What a provider is, as one value that is checked when it is made; and all that the file of a provider imports."""
+"""What a provider is, as one value that is checked when it is made: the names that other folders import."""
 
-from runops.core.declaration.address import caseless, uuid
+from runops.core.declaration.address import caseless, check_id, uuid
 from runops.core.declaration.arguments import (
     json_object,
     json_objects,
@@ -11,9 +11,10 @@ from runops.core.declaration.arguments import (
     texts,
 )
 from runops.core.declaration.body import Count, Flag, Lenient, Moment, Number, Part, RunBody, Text, detail
-from runops.core.declaration.decode import validated
+from runops.core.declaration.decode import Observation, validated
+from runops.core.declaration.pages import Page
 from runops.core.declaration.provider import Provider
-from runops.core.declaration.routes import BEARER, AuthScheme, Call, Explanation, Listing, Route, Submission
+from runops.core.declaration.routes import BEARER, AuthScheme, Call, Explanation, Listing, Request, Route, Submission
 
 __all__ = [
     "BEARER",
@@ -26,13 +27,17 @@ __all__ = [
     "Listing",
     "Moment",
     "Number",
+    "Observation",
+    "Page",
     "Part",
     "Provider",
+    "Request",
     "Route",
     "RunBody",
     "Submission",
     "Text",
     "caseless",
+    "check_id",
     "detail",
     "json_object",
     "json_objects",

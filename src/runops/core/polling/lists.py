@@ -6,9 +6,7 @@ import marshal
 from hashlib import blake2b
 from typing import Any, Generic, TypeVar, cast
 
-from runops.core.declaration.decode import Observation
-from runops.core.declaration.provider import Provider
-from runops.core.declaration.routes import Listing, Request
+from runops.core.declaration import Listing, Observation, Provider, Request
 from runops.core.model.errors import MalformedAnswer
 from runops.core.model.run import RunRef
 

@@ -15,7 +15,7 @@ from functools import partial
 from hashlib import blake2b
 from typing import Any
 
-from runops.core.declaration.decode import Observation
+from runops.core.declaration import Observation
 from runops.core.model.errors import (
     AnswerError,
     AnswerLost,

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from types import MappingProxyType
 
-from runops.core.declaration import registry
-from runops.core.declaration.provider import Provider
+from runops.core.declaration import Provider, registry
 from runops.core.model.errors import ConfigurationError
 from runops.core.providers.b3os import B3OS
 from runops.core.providers.nekt import NEKT

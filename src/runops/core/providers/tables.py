@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from runops.core.declaration.provider import Provider
+from runops.core.declaration import Provider
 from runops.core.model.policy import DEFAULT_VERDICTS
 from runops.core.model.run import Outcome
 from runops.core.providers import PROVIDERS

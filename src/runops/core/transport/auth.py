@@ -6,7 +6,7 @@ from collections.abc import Generator
 
 import httpx
 
-from runops.core.declaration.routes import AuthScheme
+from runops.core.declaration import AuthScheme
 from runops.core.model.errors import ConfigurationError
 from runops.core.model.secret import Secret
 

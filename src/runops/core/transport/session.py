@@ -15,10 +15,9 @@ from weakref import WeakValueDictionary
 import httpx
 
 from runops import __version__
-from runops.core.declaration import arguments
+from runops.core.declaration import Provider, Request, arguments
 from runops.core.declaration.arguments import DEFAULT_MAX_RESPONSE_BYTES, DEFAULT_REQUEST_TIMEOUT
-from runops.core.declaration.provider import Provider
-from runops.core.declaration.routes import NO_SUCH_RUN, Request
+from runops.core.declaration.routes import NO_SUCH_RUN
 from runops.core.model.cadence import RateLimiter
 from runops.core.model.errors import ConfigurationError, MalformedAnswer, TransientError
 from runops.core.model.secret import Secret

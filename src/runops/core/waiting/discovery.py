@@ -8,10 +8,8 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, Self
 
+from runops.core.declaration import Observation, Page, Provider
 from runops.core.declaration.arguments import one_of
-from runops.core.declaration.decode import Observation
-from runops.core.declaration.pages import Page
-from runops.core.declaration.provider import Provider
 from runops.core.model.errors import AnswerError, MalformedAnswer, RunNotFound
 from runops.core.model.run import Phase, RunRef, RunSnapshot
 from runops.core.model.states import StateReading

@@ -8,10 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from runops.core.declaration.decode import Observation, check_json
-from runops.core.declaration.pages import Page
-from runops.core.declaration.provider import Provider
-from runops.core.declaration.routes import Request
+from runops.core.declaration import Observation, Page, Provider, Request
+from runops.core.declaration.decode import check_json
 from runops.core.model.cadence import backoff
 from runops.core.model.errors import (
     AnswerError,

@@ -7,8 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any, Self, TypedDict
 
-from runops.core.declaration import arguments
-from runops.core.declaration.provider import Provider
+from runops.core.declaration import Provider, arguments
 from runops.core.model.cadence import Cadence
 
 DEFAULT_TIMEOUT = 604_800.0

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
-from runops.core.declaration.decode import Observation
-from runops.core.declaration.provider import Provider
+from runops.core.declaration import Observation, Provider
 from runops.core.model.cadence import backoff, spread
 from runops.core.model.errors import AnswerError, FinalError, PollingError
 from runops.core.model.redaction import cut

@@ -22,10 +22,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self, cast
 
-from runops.core.declaration.decode import Observation
-from runops.core.declaration.pages import Page
-from runops.core.declaration.provider import Provider
-from runops.core.declaration.routes import Call, Request, no_such
+from runops.core.declaration import Call, Observation, Page, Provider, Request
+from runops.core.declaration.routes import no_such
 from runops.core.model.errors import (
     AnswerError,
     ConfigurationError,
@@ -351,8 +349,7 @@ class _Search:
         """One look at all that shows the parent's newest runs. What cannot be read leaves it incomplete."""
         if not self._listed():
             return _Seen()
-        has_latest = self.provider.pages.latest_request(self.parent) is not None
-        reads = [list_page, latest_page] if has_latest else [list_page]
+        reads = [list_page, *([latest_page] if self.provider.pages.latest_request(self.parent) else [])]
         pages: list[Page] = []
         for read in reads:
             try:

@@ -10,8 +10,7 @@ from typing import Any, Self, cast
 import dagster as dg
 
 from runops.core import Call, ConfigurationError, OutcomePolicy, RunRef, Verdict
-from runops.core.declaration import arguments
-from runops.core.declaration.address import check_id
+from runops.core.declaration import arguments, check_id
 from runops.core.waiting.options import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT, SUBMIT_GRACE
 from runops.dagster import _compat, verdicts
 from runops.dagster.functions import FunctionFailed, called

@@ -8,8 +8,7 @@ from typing import Any
 import dagster as dg
 
 from runops.core import ConfigurationError, OutcomePolicy, RunRef, RunSnapshot
-from runops.core.declaration import arguments
-from runops.core.declaration.address import check_id
+from runops.core.declaration import arguments, check_id
 from runops.dagster.builders.plan import Seconds, asset_key_of, check_parent, checked_resource_key
 from runops.dagster.tick.plan import SensorPlan, Watched
 from runops.dagster.tick.reader import default_tick_seconds

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from runops.core import Provider, RunRef, RunSnapshot
-from runops.core.declaration.decode import Observation
+from runops.core.declaration import Observation
 from runops.core.waiting.steps import Effect, Flow, Read, Send, intercept
 
 if TYPE_CHECKING:
