@@ -177,7 +177,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
         return client(self, **{**settings, "clock": clock, "sleep": sleep})
 
     monkeypatch.setattr(ProviderResource, "client", on_the_clock)
-    for module in ("step.wait", "tick.tick", "tick.reader", "builders.deferred"):
+    for module in ("step.wait", "step.submission", "step.live_run", "tick.tick", "tick.reader", "builders.deferred"):
         on_clock = SimpleNamespace(time=clock, monotonic=clock, sleep=clock.sleep)
         monkeypatch.setattr(f"runops.dagster.{module}.time", on_clock)
     return clock

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any
@@ -33,6 +34,16 @@ _MOST_KEYS = 1000
 """The newest keys of partitions that a misspelled one is compared with."""
 
 StepContext = dg.OpExecutionContext | dg.AssetExecutionContext | dg.AssetCheckExecutionContext
+
+
+def arguments_of(decorator: Any) -> frozenset[str]:
+    """The names of what one of Dagster's decorators takes.
+
+    Those that are deprecated stand in no signature, only in a private attribute; they work all the same.
+    """
+    parameters = inspect.signature(decorator).parameters.values()
+    named = (each.name for each in parameters if each.kind is not each.VAR_KEYWORD and each.name != "compute_fn")
+    return frozenset({*named, *getattr(decorator, "_deprecated_params", ())})
 
 
 def run_of(context: StepContext) -> dg.DagsterRun | None:

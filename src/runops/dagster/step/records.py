@@ -1,4 +1,11 @@
-"""The record of what a step submitted, so that a later try takes the run up again. It sends nothing."""
+"""The records of what a step submitted, so that a later try takes the run up again. It sends nothing.
+
+Each record is an engine event in the log of the Dagster run, written before and after every act: ``submitting``, then
+``submitted`` or ``refused``, ``taken up``, ``stopped``, ``ended``. It bears the marks of its submission: provider,
+partition, a hash of what is submitted, and its number among equal ones of one step. Read oldest first, the records of
+one submission give its :class:`Attempt`: the run, or that its answer is lost, and how the wait for it ended. They are
+looked for in this Dagster run, then in its re-executions and in those that it re-executes itself.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +15,7 @@ import os
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Self, cast
+from typing import Any, cast
 
 import dagster as dg
 
@@ -30,7 +37,7 @@ _SUCCESS = dg.DagsterEventType.STEP_SUCCESS
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What the records tell of an earlier submission of the same thing.
+    """What the records show of an earlier submission of the same thing.
 
     Args:
         run: The Dagster run that the newest record stands in.
@@ -77,14 +84,14 @@ class Records:
 
     Args:
         context: The step's context.
-        run: Its Dagster run, or None where a function is called directly: then nothing is recorded.
         call: The submission.
         root: The address of the API, which is part of what makes two submissions the same.
     """
 
-    def __init__(self, context: _compat.StepContext, run: dg.DagsterRun | None, *, call: Call, root: str) -> None:
+    def __init__(self, context: _compat.StepContext, *, call: Call, root: str) -> None:
         self._context = context
-        self._run = run
+        # Where a function is called directly there is no run, and nothing is recorded.
+        self._run = run = _compat.run_of(context)
         self._marks: dict[str, Any] = {}
         if run is not None:
             self._marks = {
@@ -94,12 +101,7 @@ class Records:
                 "submission": fingerprint(call, root),
             }
             # The same thing may be submitted several times in one step: the first of a retry is the first again.
-            self._marks["nth"] = self._begun_in_this_attempt(run)
-
-    @classmethod
-    def of(cls, context: _compat.StepContext, *, call: Call, root: str) -> Self:
-        """The records of a submission in the step that runs."""
-        return cls(context, _compat.run_of(context), call=call, root=root)
+            self._marks["nth"] = _begun_in_this_attempt(context, run, self._marks)
 
     def earlier(self) -> Attempt | None:
         """The newest earlier submission that may still matter: of this run, or of those that it re-executes.
@@ -110,7 +112,7 @@ class Records:
         """
         if self._run is None:
             return None
-        here = self._folded(self._run, self._marks)
+        here = self._attempt_in(self._run, self._marks)
         if here is not None:
             return here
         alive = self._newest_of_group(self._run)
@@ -124,9 +126,9 @@ class Records:
             parent = _compat.parent_of(instance, run)
             if parent is None:
                 return None
-            found = self._folded(parent, self._marks)
+            found = self._attempt_in(parent, self._marks)
             if found is not None:
-                found = self._with_end_of_step(found)
+                found = _with_end_of_step(self._context, found)
                 wanted_anew = found.step_succeeded or (all_again and found.step_end is not None)
                 return found if found.may_be_alive or not wanted_anew else None
             run = parent
@@ -135,21 +137,17 @@ class Records:
     def _newest_of_group(self, run: dg.DagsterRun) -> Attempt | None:
         """The newest submission among all re-executions of the same root: the only one that can be alive."""
         for each in _compat.others_of_group(self._context.instance, run, _DEEPEST):
-            found = self._folded(each, self._marks)
+            found = self._attempt_in(each, self._marks)
             if found is not None:
-                return self._with_end_of_step(found)
+                return _with_end_of_step(self._context, found)
         return None
-
-    def _with_end_of_step(self, found: Attempt) -> Attempt:
-        step_key = _compat.step_key_of(self._context)
-        return replace(found, step_end=_compat.end_of_step(self._context.instance, found.run.run_id, step_key))
 
     def unlike(self) -> Attempt | None:
         """What an earlier try of this step in the same Dagster run submitted with other arguments, if it may live."""
         if self._run is None or self._context.retry_number == 0:
             return None
         marks = {name: value for name, value in self._marks.items() if name not in ("submission", "nth")}
-        found = self._folded(self._run, {**marks, "attempt": self._context.retry_number - 1})
+        found = self._attempt_in(self._run, {**marks, "attempt": self._context.retry_number - 1})
         return found if found is not None and found.may_be_alive else None
 
     @property
@@ -194,8 +192,8 @@ class Records:
         """Whether an attempt was made by this very Dagster run."""
         return self._run is not None and attempt.run.run_id == self._run.run_id
 
-    def asked_anew(self, attempt: Attempt) -> bool:
-        """Whether a person, and no retry, started this run after the attempt."""
+    def started_by_person_after(self, attempt: Attempt) -> bool:
+        """Whether a person, and no retry, started this Dagster run after the attempt."""
         return not self.here(attempt) and self._run is not None and not _compat.started_by_run_retries(self._run)
 
     def deadline_of(self, attempt: Attempt) -> float | None:
@@ -203,27 +201,13 @@ class Records:
         over = attempt.stopped or attempt.ended is not None
         return None if over or not self.here(attempt) else attempt.deadline
 
-    def _folded(self, run: dg.DagsterRun, marks: Mapping[str, Any]) -> Attempt | None:
+    def _attempt_in(self, run: dg.DagsterRun, marks: Mapping[str, Any]) -> Attempt | None:
         found: Attempt | None = None
-        for record in self._read(run):
+        for record in _read(self._context, run):
             if any(record.get(name) != value for name, value in marks.items()):
                 continue
             found = _after(found, record, run)
         return found
-
-    def _begun_in_this_attempt(self, run: dg.DagsterRun) -> int:
-        now = {**self._marks, "process": _process(), "attempt": self._context.retry_number}
-        return sum(
-            record.get("kind") in ("submitting", "taken up") and all(record.get(k) == v for k, v in now.items())
-            for record in self._read(run)
-        )
-
-    def _read(self, run: dg.DagsterRun) -> Iterator[Mapping[str, Any]]:
-        step_key = _compat.step_key_of(self._context)
-        for metadata in _compat.engine_events(self._context.instance, run.run_id, step_key):
-            value = metadata.get(RECORD)
-            if isinstance(value, dg.JsonMetadataValue) and isinstance(value.data, dict):
-                yield cast("dict[str, Any]", value.data)
 
     def _write_if_possible(self, kind: str, message: str, **fields: Any) -> None:
         try:
@@ -255,10 +239,32 @@ class Records:
         _compat.write_engine_event(self._context, self._run, message, metadata)
 
 
+def _read(context: _compat.StepContext, run: dg.DagsterRun) -> Iterator[Mapping[str, Any]]:
+    """The records of this step in a Dagster run, oldest first."""
+    for metadata in _compat.engine_events(context.instance, run.run_id, _compat.step_key_of(context)):
+        value = metadata.get(RECORD)
+        if isinstance(value, dg.JsonMetadataValue) and isinstance(value.data, dict):
+            yield cast("dict[str, Any]", value.data)
+
+
+def _begun_in_this_attempt(context: _compat.StepContext, run: dg.DagsterRun, marks: Mapping[str, Any]) -> int:
+    """How often this try of the step has submitted the same thing already."""
+    same = {**marks, "process": _process(), "attempt": context.retry_number}
+    return sum(
+        record.get("kind") in ("submitting", "taken up") and all(record.get(name) == same[name] for name in same)
+        for record in _read(context, run)
+    )
+
+
+def _with_end_of_step(context: _compat.StepContext, found: Attempt) -> Attempt:
+    end = _compat.end_of_step(context.instance, found.run.run_id, _compat.step_key_of(context))
+    return replace(found, step_end=end)
+
+
 def fingerprint(call: Call, root: str) -> str:
     """A hash that is equal for two submissions of the same thing to the same place. It holds no payload."""
-    said = json.dumps([root, call.path, call.json, dict(call.parents)], sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(said.encode()).hexdigest()[:32]
+    content = json.dumps([root, call.path, call.json, dict(call.parents)], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(content.encode()).hexdigest()[:32]
 
 
 def _after(found: Attempt | None, record: Mapping[str, Any], run: dg.DagsterRun) -> Attempt | None:
@@ -274,15 +280,15 @@ def _after(found: Attempt | None, record: Mapping[str, Any], run: dg.DagsterRun)
         case "stopped":
             return replace(found, stopped=True) if found else None
         case "ended":
-            return replace(found, ended=_word(record), verdict=record.get("verdict")) if found else None
+            return replace(found, ended=_end_of(record), verdict=record.get("verdict")) if found else None
         case _:
             # Written by a newer runops.
             return found
 
 
-def _word(record: Mapping[str, Any]) -> str | None:
-    word = record.get("ended")
-    return str(word) if word in (*Outcome, _GAVE_UP) else None
+def _end_of(record: Mapping[str, Any]) -> str | None:
+    end = record.get("ended")
+    return str(end) if end in (*Outcome, _GAVE_UP) else None
 
 
 def _process() -> str:

@@ -1,0 +1,91 @@
+"""What a user may say about a wait in a step, typed once for every builder, and the checks of it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+
+from runops.core import ConfigurationError, OutcomePolicy, Provider
+from runops.core.declaration import arguments
+from runops.core.declaration.registry import nearest
+from runops.core.waiting.options import SubmitSettings, WaitOptions, WaitSettings
+
+
+class JudgedWaitSettings(WaitSettings, total=False):
+    """The clocks of a wait, and what its end means."""
+
+    on_outcome: Mapping[str, str] | None
+    """Outcome to verdict, such as ``{"degraded": "warn"}``. Default: the provider's own verdicts."""
+
+
+class StepSubmitSettings(SubmitSettings, total=False):
+    """How a step submits its run once."""
+
+    mark_runs: bool | None
+    """Add a mark to a text that the service shows again (Nyx: ``name``), so that the run is known whatever happens to
+    the answer. Default: what the resource says."""
+    reattach: bool
+    """Take up the run that an earlier try of this step submitted. Default: True; False submits anew on every try."""
+
+
+class StepSettings(JudgedWaitSettings, StepSubmitSettings, total=False):
+    """All settings of a wait in a step: of ``wait_for_run`` and of the builders that use it."""
+
+    cancel_on_interrupt: bool | None
+    """Cancel the run when the Dagster run is terminated. Default: only a run that was submitted by the step."""
+    cancel_on_timeout: bool | None
+    """Cancel the run when a clock ended the wait. Default: only a run that was submitted by the step."""
+
+
+DURATIONS = frozenset({"timeout", "error_budget", "max_paused", "poll_interval", "submit_grace"})
+"""Settings that are seconds or a timedelta."""
+
+
+def names_of(settings: type) -> frozenset[str]:
+    """The names of the settings of a TypedDict."""
+    return frozenset(settings.__optional_keys__ | settings.__required_keys__)
+
+
+def check_names(caller: str, given: Iterable[str], known: Collection[str]) -> None:
+    """Refuse a misspelled argument before anything else.
+
+    Args:
+        caller: The public function, as the message begins.
+        given: The names that were given.
+        known: The names that there are.
+
+    Raises:
+        ConfigurationError: A name is unknown; the text has the nearest right one.
+    """
+    for name in given:
+        if name not in known:
+            raise ConfigurationError(f"{caller} has no argument {name!r}.{nearest(name, sorted(known))}")
+
+
+def check_values(caller: str, settings: Mapping[str, object]) -> None:
+    """Refuse a wrong duration or verdict while definitions are loaded.
+
+    Args:
+        caller: The public function, as the message begins.
+        settings: Any of :class:`StepSettings`.
+
+    Raises:
+        ConfigurationError: A value is wrong; names the setting.
+    """
+    try:
+        OutcomePolicy.build(settings.get("on_outcome"))  # pyright: ignore[reportArgumentType]
+        for name in DURATIONS & settings.keys():
+            check = arguments.optional_seconds if name in ("max_paused", "poll_interval") else arguments.seconds
+            check(name, settings[name])
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{caller}: {error}") from None
+
+
+def wait_options(provider: Provider, settings: WaitSettings, *, now: float) -> WaitOptions:
+    """The clocks of a wait that begins now, in unix seconds.
+
+    Raises:
+        ConfigurationError: A duration is not positive; names it.
+    """
+    clocks = {name: settings[name] for name in names_of(WaitSettings) & settings.keys()}
+    interval = clocks.pop("poll_interval", None)
+    return WaitOptions.build(provider, now=now, interval=interval, **clocks)
