@@ -16,7 +16,8 @@ import tempfile
 import time
 import urllib.request
 from array import array
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from ssl import create_default_context
@@ -51,6 +52,7 @@ class Scenario:
         seconds: End after so long, whether or not the runs are over; None to wait for all.
         measure_from: For ``seconds``: when the figures begin.
         watch_lag: Whether to measure the loop's lag, which costs more than a thousand idle waits.
+        busy: Whether another process computes on the core of the waits, all the time.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Scenario:
     seconds: float | None = None
     measure_from: float = 0.0
     watch_lag: bool = True
+    busy: bool = False
 
 
 # --- the waits -------------------------------------------------------------------------------------------------
@@ -418,19 +421,31 @@ def measure(
             assert server.stdin is not None
             ports = json.loads(server.stdout.readline())["ports"]
             try:
-                done = subprocess.run(
-                    [python, "-m", module],
-                    input=json.dumps({"scenario": asdict(scenario), "ports": ports, "folder": folder}),
-                    stdout=subprocess.PIPE,
-                    text=True,
-                    env=environment,
-                    cwd=ROOT,
-                    timeout=patience,
-                    check=True,
-                )
+                with busy_neighbour(python) if scenario.busy else nullcontext():
+                    done = subprocess.run(
+                        [python, "-m", module],
+                        input=json.dumps({"scenario": asdict(scenario), "ports": ports, "folder": folder}),
+                        stdout=subprocess.PIPE,
+                        text=True,
+                        env=environment,
+                        cwd=ROOT,
+                        timeout=patience,
+                        check=True,
+                    )
             finally:
                 server.stdin.close()
         return json.loads(done.stdout.splitlines()[-1])
+
+
+@contextmanager
+def busy_neighbour(python: Path) -> Generator[None]:
+    """A process that computes on the core of the waits for as long as this lasts."""
+    work = "import os\nos.sched_setaffinity(0, {max(os.sched_getaffinity(0))})\nwhile True: pass"
+    with subprocess.Popen([python, "-c", work]) as neighbour:
+        try:
+            yield
+        finally:
+            neighbour.kill()
 
 
 def machine() -> dict[str, Any]:

@@ -182,9 +182,9 @@ def test_airflow_trap_10_no_shared_stream_can_fail_all_its_subscribers() -> None
 
 def test_airflow_trap_11_a_task_of_our_own_in_the_triggerer_carries_no_log_context_of_another() -> None:
     """The poller's workers start in an empty context; what a trigger spawns for the process does too."""
-    from runops.core.polling import poller
+    from runops.core.polling import dispatch, poller
 
-    for module in (poller, trigger):
+    for module in (dispatch, poller, trigger):
         spawned = re.findall(r"create_task\((?:[^()]|\([^()]*\))*\)", inspect.getsource(module))
         assert spawned
         assert all("contextvars.Context()" in call for call in spawned), spawned

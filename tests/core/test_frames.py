@@ -20,7 +20,7 @@ from runops.core import AsyncRunClient, ConfigurationError, Provider, RunClient,
 from runops.core.declaration import BEARER
 from runops.core.declaration.routes import Request
 from runops.core.model.secret import Opaque, Secret
-from runops.core.polling import poller as pollers
+from runops.core.polling import dispatch
 from runops.core.transport.http1_pool import Http1Pool
 from runops.core.transport.pool import HttpxPool
 from runops.core.transport.retry import Answer
@@ -129,7 +129,7 @@ def test_an_asyncio_client_that_fails_leaves_nothing_in_any_frame(
     root: str, leaks: Any, monkeypatch: pytest.MonkeyPatch, name: str, pool: str, way: str
 ) -> None:
     if pool == "httpx":
-        monkeypatch.setattr(pollers, "open_pool", HttpxPool)
+        monkeypatch.setattr(dispatch, "open_pool", HttpxPool)
 
     async def scenario() -> None:
         async with AsyncRunClient(find("b3os"), **settings(root, way)) as client:

@@ -19,7 +19,7 @@ import pytest
 from runops.core import AnswerError, AsyncRunClient, Outcome, RunClient, RunSnapshot, find
 from runops.core.declaration.decode import LARGE
 from runops.core.model.redaction import LONGEST
-from runops.core.polling import poller as pollers
+from runops.core.polling import dispatch
 from runops.core.providers.b3os import failed_nodes
 from runops.core.transport.connections import ssl_context
 from runops.core.transport.offload import off_loop
@@ -191,7 +191,7 @@ def test_a_body_of_ten_megabytes_never_holds_the_loop_for_fifty_milliseconds(
     root: str, monkeypatch: pytest.MonkeyPatch, way: str, pool: str
 ) -> None:
     if pool == "httpx":
-        monkeypatch.setattr(pollers, "open_pool", HttpxPool)
+        monkeypatch.setattr(dispatch, "open_pool", HttpxPool)
 
     async def scenario() -> list[float]:
         ssl_context()

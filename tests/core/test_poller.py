@@ -1,4 +1,4 @@
-"""The shared poller over real connections: no wait is lost, nothing leaks, and a service is never pressed."""
+"""The shared poller over connections, in made-up time: no wait is lost, nothing leaks, no service is ever pressed."""
 
 from __future__ import annotations
 
@@ -33,12 +33,14 @@ from runops.core import (
 )
 from runops.core.model.cadence import Cadence
 from runops.core.model.errors import AnswerError, RequestRefused
-from runops.core.polling import poller
+from runops.core.polling import dispatch, pace, poller
 from runops.core.polling.poller import Poller
 from runops.core.transport.session import Session
 from runops.core.waiting.options import WaitOptions
 from runops.core.waiting.state import WaitState
 from runops.emulator.server import Server
+from tests import simulated_time
+from tests.simulated_time import until, wall_clock
 
 T = TypeVar("T")
 Reply = tuple[int, dict[str, str], bytes]
@@ -74,7 +76,7 @@ class Service:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode()
                 path = head.split(" ", 2)[1]
                 key = head.lower().partition("authorization: bearer ")[2].partition("\r\n")[0]
-                self.asked.append((time.monotonic(), path, key))
+                self.asked.append((now(), path, key))
                 if self.delay:
                     await asyncio.sleep(self.delay)
                 if not await self.reply(reader, writer, self.answer(path, key)):
@@ -105,7 +107,8 @@ class Service:
         return Counter(path.rpartition("/")[2].partition("?")[0] for _, path, _ in self.asked)
 
     def client(self, key: str = "key-1", provider: str = "nexio", **settings: Any) -> AsyncRunClient:
-        return AsyncRunClient(find(provider), token=key, base_url=self.url, **{"request_timeout": 5, **settings})
+        settings = {"request_timeout": 5, "clock": wall_clock, **settings}
+        return AsyncRunClient(find(provider), token=key, base_url=self.url, **settings)
 
 
 @asynccontextmanager
@@ -136,7 +139,12 @@ def run(scenario: Callable[[Service], Awaitable[T]]) -> T:
         return result
 
     with blockbuster_ctx():
-        return asyncio.run(main())
+        return simulated_time.run(main())
+
+
+def now() -> float:
+    """Seconds of the running loop."""
+    return asyncio.get_running_loop().time()
 
 
 async def nothing_left(service: Service) -> None:
@@ -151,9 +159,11 @@ async def nothing_left(service: Service) -> None:
     pytest.fail(f"left behind: {len(service.open)} connections, tasks {others}")
 
 
-def fast(seconds: float = 0.05, timeout: float = 60.0, *, error_budget: float = 30.0) -> WaitOptions:
+def fast(
+    seconds: float = 0.05, timeout: float = 60.0, *, error_budget: float = 30.0, clock: Callable[[], float] = wall_clock
+) -> WaitOptions:
     return WaitOptions(
-        deadline=time.time() + timeout,
+        deadline=clock() + timeout,
         error_budget=error_budget,
         max_paused=None,
         cadence=Cadence(seconds, 1.0, seconds),
@@ -167,13 +177,6 @@ def ref(run_id: str | int, provider: str = "nexio") -> RunRef:
 def the_poller() -> Poller:
     (found,) = poller._POLLERS[asyncio.get_running_loop()].values()
     return found
-
-
-async def until(condition: Callable[[], Any], seconds: float = 10.0) -> None:
-    """Wait for something that will be true soon."""
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - what is waited for sets no event
-            await asyncio.sleep(0.005)
 
 
 def alive() -> int:
@@ -244,7 +247,7 @@ def test_a_sleeper_that_is_woken_often_leaves_nothing_in_the_heap() -> None:
         waits.append(asyncio.create_task(client.wait(ref("a"), patience=fast(0.005), on_update=looks.append)))
         await until(lambda: len(looks) > 11 * 40)
         shared = the_poller()
-        assert len(shared._heap) <= 2 * len(waits) + poller.AT_ONCE
+        assert len(shared._timers) <= 2 * len(waits) + poller.AT_ONCE
         await cancelled(*waits)
 
     run(scenario)
@@ -431,9 +434,9 @@ def test_a_cancelled_wait_in_a_long_line_takes_no_place_there() -> None:
         waits = [asyncio.create_task(client.wait(ref(n), patience=fast(1))) for n in range(50)]
         await until(lambda: service.asked)
         await cancelled(*waits[:40], *waits[41:])
-        began = time.monotonic()
+        began = now()
         await until(lambda: service.paths()["40"])
-        assert time.monotonic() - began < 2.5
+        assert now() - began < 2.5
         await cancelled(waits[40])
 
     run(scenario)
@@ -459,7 +462,7 @@ def test_a_worker_that_is_cancelled_from_outside_loses_no_wait() -> None:
         waits = [asyncio.create_task(client.wait(ref(n), patience=fast())) for n in range(12)]
         for _ in range(5):
             await asyncio.sleep(0.03)
-            for worker in tuple(the_poller()._workers):
+            for worker in tuple(the_poller()._dispatcher._connections._workers):
                 worker.cancel()
         service.answer = lambda path, key: body(path.rpartition("/")[2], "completed")
         async with asyncio.timeout(5):
@@ -491,7 +494,7 @@ def test_a_loop_that_dies_over_its_waits_does_not_harm_the_next_one() -> None:
     async def begin() -> asyncio.Task[Any]:
         transport = httpx.MockTransport(lambda request: httpx.Response(200, content=body("a", "processing")[2]))
         client = AsyncRunClient(NEXIO, token="k", base_url="http://127.0.0.1:9", transport=transport)
-        task = asyncio.create_task(client.wait(ref("a"), patience=fast()))
+        task = asyncio.create_task(client.wait(ref("a"), patience=fast(clock=time.time)))
         await asyncio.sleep(0.02)
         return task
 
@@ -514,7 +517,7 @@ def test_one_asyncio_run_after_the_other_works_with_the_same_client(served: Serv
     client = AsyncRunClient(NEXIO, token="k", base_url=served.base_url("nexio"))
     for _ in range(4):
         run_id = served.emulator.create_run("nexio", script="succeeded", seconds=0.1)
-        assert asyncio.run(client.wait(ref(run_id), patience=fast())).outcome is Outcome.SUCCEEDED
+        assert asyncio.run(client.wait(ref(run_id), patience=fast(clock=time.time))).outcome is Outcome.SUCCEEDED
     assert not poller._POLLERS
 
 
@@ -525,7 +528,7 @@ def test_two_loops_in_two_threads_do_not_meet(served: Server) -> None:
         async def main() -> None:
             client = AsyncRunClient(NEXIO, token="k", base_url=served.base_url("nexio"))
             ids = [served.emulator.create_run("nexio", script="succeeded", seconds=0.3) for _ in range(20)]
-            waits = [client.wait(ref(run_id), patience=fast()) for run_id in ids]
+            waits = [client.wait(ref(run_id), patience=fast(clock=time.time)) for run_id in ids]
             ends.extend([last.outcome for last in await asyncio.gather(*waits)])
 
         asyncio.run(main())
@@ -550,7 +553,7 @@ def test_ctrl_c_leaves_nothing_behind() -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        asyncio.run(main())
+        simulated_time.run(main())
     assert all(task.cancelled() for task in left)
     assert not poller._POLLERS
     assert not poller._CLOSING
@@ -564,7 +567,7 @@ WHO: contextvars.ContextVar[str] = contextvars.ContextVar("who", default="nobody
 def test_what_a_wait_says_lands_with_its_waiter_and_what_the_poller_says_with_nobody(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(poller, "SETTLED", 0.3)
+    monkeypatch.setattr(dispatch, "SETTLED", 0.3)
     said: list[tuple[str, str]] = []
 
     class Listener(logging.Handler):
@@ -602,7 +605,7 @@ def test_what_a_wait_says_lands_with_its_waiter_and_what_the_poller_says_with_no
 def test_a_declared_limit_is_kept_fairly_and_its_delay_is_told_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(poller, "SETTLED", 0.8)
+    monkeypatch.setattr(dispatch, "SETTLED", 0.8)
     per_second, count = 80, 100
 
     async def scenario(service: Service) -> None:
@@ -611,7 +614,7 @@ def test_a_declared_limit_is_kept_fairly_and_its_delay_is_told_once(
         await asyncio.sleep(count / per_second * 2.3)
         moments = [moment for moment, _, _ in service.asked]
         for moment in moments:
-            most = per_second * (1 + poller.LATENESS) + 1
+            most = per_second * (1 + dispatch.LATENESS) + 1
             assert sum(moment <= other < moment + 1 for other in moments) <= most
         assert len(moments) > per_second * 0.9 * (moments[-1] - moments[0])
         # In order: nobody has a third look before all have had their second.
@@ -630,22 +633,22 @@ def test_a_declared_limit_is_kept_fairly_and_its_delay_is_told_once(
 
 
 def test_without_a_limit_a_429_halves_the_pace_and_it_recovers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(poller, "RECOVERY", 0.1)
+    monkeypatch.setattr(pace, "RECOVERY", 0.1)
 
     async def scenario(service: Service) -> None:
         client = service.client()
         waits = [asyncio.create_task(client.wait(ref(n), patience=fast(0.2))) for n in range(40)]
         await until(lambda: len(service.asked) > 100)
         shared = the_poller()
-        planned = shared._rate
-        assert shared._allowed() == pytest.approx(planned * poller.CATCH_UP)
+        planned = shared._pace.planned
+        assert shared._pace.allowed == pytest.approx(planned * pace.CATCH_UP)
         service.answer = lambda path, key: (429, {}, b"{}")
         before = len(service.asked)
         await until(lambda: len(service.asked) > before)
         service.answer = lambda path, key: body(path.rpartition("/")[2], "processing")
-        await until(lambda: shared._slowed_to is not None)
-        assert shared._allowed() <= planned * 0.6
-        await until(lambda: shared._slowed_to is None, 5)
+        await until(lambda: shared._pace.is_slowed)
+        assert shared._pace.allowed <= planned * 0.6
+        await until(lambda: not shared._pace.is_slowed, 5)
         await cancelled(*waits)
 
     run(scenario)
@@ -654,7 +657,7 @@ def test_without_a_limit_a_429_halves_the_pace_and_it_recovers(monkeypatch: pyte
 def test_a_service_that_refuses_everything_is_asked_less_and_less_and_soon_as_before_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(poller, "RECOVERY", 0.2)
+    monkeypatch.setattr(pace, "RECOVERY", 0.2)
     count, every = 100, 0.5
     planned = count / every
 
@@ -664,12 +667,12 @@ def test_a_service_that_refuses_everything_is_asked_less_and_less_and_soon_as_be
         await until(lambda: len(service.asked) > 2 * count)
         shared = the_poller()
         service.answer = lambda path, key: (429, {}, b"{}")
-        await until(lambda: shared._allowed() <= planned / 8, 10)
+        await until(lambda: shared._pace.allowed <= planned / 8, 10)
         service.answer = lambda path, key: body(path.rpartition("/")[2], "processing")
-        began = time.monotonic()
-        await until(lambda: shared._allowed() >= planned / 2, 10)
+        began = now()
+        await until(lambda: shared._pace.allowed >= planned / 2, 10)
         # By doubling; by tenths alone it would take three times as long.
-        assert time.monotonic() - began < 0.2 * 12
+        assert now() - began < 0.2 * 12
         await cancelled(*waits)
 
     run(scenario)
@@ -688,7 +691,7 @@ def test_retry_after_holds_back_its_credential_and_no_other() -> None:
         )
         await until(lambda: any(key == "held" for _, _, key in service.asked[before:]))
         service.answer = lambda path, key: body(path.rpartition("/")[2], "processing")
-        began = time.monotonic()
+        began = now()
         await asyncio.sleep(1.5)
         later = [(moment - began, key) for moment, _, key in service.asked[before:]]
         # What was on its way when the answer came is not called back.
@@ -713,13 +716,13 @@ def test_no_herd_comes_back_after_trouble(trouble: str) -> None:
         service.answer = lambda path, key: broken
         await asyncio.sleep(1.2)
         service.answer = lambda path, key: body(path.rpartition("/")[2], "processing")
-        began = time.monotonic()
+        began = now()
         # All are seen again, though not all at once.
         await until(lambda: len({path for moment, path, _ in service.asked if moment > began}) == count, 6)
         moments = [moment for moment, _, _ in service.asked]
         for start in moments:
             # A tenth of a second's worth, what leaves at the tick that ends it, and what a late timer may catch up.
-            most = (0.1 + poller.LATENESS + poller.TICK) * planned * poller.CATCH_UP + 8
+            most = (0.1 + dispatch.LATENESS + dispatch.TICK) * planned * pace.CATCH_UP + 8
             assert sum(start <= other < start + 0.1 for other in moments) <= most
         await cancelled(*waits)
 
@@ -730,9 +733,9 @@ def test_a_wait_in_a_long_line_ends_at_its_deadline() -> None:
     async def scenario(service: Service) -> None:
         client = service.client(requests_per_minute=120)
         waits = [asyncio.create_task(client.wait(ref(n), patience=fast(0.5, 1.0))) for n in range(40)]
-        began = time.monotonic()
+        began = now()
         ends = await asyncio.gather(*waits, return_exceptions=True)
-        assert time.monotonic() - began < 3.0
+        assert now() - began < 3.0
         for end in ends:
             # Those that were never seen cannot tell how the run stands.
             assert isinstance(end, PollingError) or (isinstance(end, RunSnapshot) and end.outcome is Outcome.TIMED_OUT)
@@ -748,23 +751,24 @@ def test_a_pause_that_is_asked_for_later_does_not_hold_a_wait_beyond_its_deadlin
         wait = asyncio.create_task(client.wait(ref("short"), patience=fast(0.3, 1.5)))
         await until(lambda: service.paths()["short"])
         service.answer = lambda path, key: (503, {"Retry-After": "600"}, b"{}")
-        began = time.monotonic()
+        began = now()
         last = await wait
         assert last.outcome is Outcome.TIMED_OUT
-        assert time.monotonic() - began < 4
+        assert now() - began < 4
         await cancelled(*patient)
 
     run(scenario)
 
 
 def test_reads_that_hang_do_not_keep_the_others_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(poller, "OVERDUE", 0.2)
+    monkeypatch.setattr(pace, "OVERDUE", 0.2)
+    monkeypatch.setattr(dispatch, "OVERDUE", 0.2)
 
     async def scenario(service: Service) -> None:
         service.answer = lambda path, key: HANG if "hang" in path else body(path.rpartition("/")[2], "processing")
         client = service.client(request_timeout=30)
         waits = [asyncio.create_task(client.wait(ref(f"hang-{n}"), patience=fast())) for n in range(12)]
-        await until(lambda: len(service.asked) >= poller.FEWEST_CONNECTIONS)
+        await until(lambda: len(service.asked) >= pace.FEWEST_CONNECTIONS)
         looks: list[RunSnapshot] = []
         waits.append(asyncio.create_task(client.wait(ref("well"), patience=fast(), on_update=looks.append)))
         await until(lambda: len(looks) > 5, 3)
@@ -805,7 +809,7 @@ def test_a_reason_that_is_held_back_does_not_hold_back_the_outcome() -> None:
         service.delay = 0.3
         wait = asyncio.create_task(service.client(provider="b3os").wait(ref("bad", "b3os"), patience=fast(0.2, 60)))
         await until(lambda: service.asked)
-        the_poller()._session.rate_limiter.hold(time.time() + 600)
+        the_poller()._session.rate_limiter.hold(wall_clock() + 600)
         async with asyncio.timeout(3):
             last = await wait
         assert (last.outcome, last.reason, len(service.asked)) == (Outcome.FAILED, None, 1)
@@ -820,11 +824,11 @@ def test_a_reason_that_is_held_back_does_not_hold_back_the_outcome() -> None:
 def test_every_wait_ends_right_through_faults_limits_and_cancellations(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(poller, "RECOVERY", 0.3)
+    monkeypatch.setattr(pace, "RECOVERY", 0.3)
     chance = random.Random(seed)
     count = 200
     ends = {str(n): chance.choice(["completed", "failed", "degraded"]) for n in range(count)}
-    over = {name: time.monotonic() + chance.uniform(0.0, 1.5) for name in ends}
+    over = {name: chance.uniform(0.0, 1.5) for name in ends}
     wanted = {"completed": Outcome.SUCCEEDED, "failed": Outcome.FAILED, "degraded": Outcome.DEGRADED}
 
     def answer(path: str, key: str) -> Reply | str:
@@ -840,7 +844,7 @@ def test_every_wait_ends_right_through_faults_limits_and_cancellations(
         if drawn < 0.13:
             return 200, {}, b"<html>"
         name = path.rpartition("/")[2]
-        return body(name, ends[name] if time.monotonic() > over[name] else "processing")
+        return body(name, ends[name] if now() > over[name] else "processing")
 
     async def scenario(service: Service) -> None:
         service.answer = answer
@@ -886,8 +890,8 @@ def test_many_short_waits_leave_no_memory_behind() -> None:
             await asyncio.sleep(0.05)
             counts.append(alive())
         shared = the_poller()
-        assert (len(shared._runs), len(shared._scopes), len(shared._jobs)) == (1, 0, 0)
-        assert len(shared._heap) <= 2 * 101 + poller.AT_ONCE
+        assert (len(shared._runs), len(shared._reads.lists.batches), len(shared._dispatcher)) == (1, 0, 0)
+        assert len(shared._timers) <= 2 * 101 + poller.AT_ONCE
         # A leak of two objects would show after 900 more waits; the heap is cleared of old entries now and then.
         assert counts[-1] - counts[1] < 1800
         await cancelled(stays)
@@ -910,7 +914,7 @@ def test_many_waits_of_each_provider_end_as_their_runs_do(served: Server, provid
     async def main() -> list[RunSnapshot]:
         client = AsyncRunClient(declared, token="k", base_url=served.base_url(provider))
         return await asyncio.gather(
-            *(client.wait(declared.ref(run_id, known), patience=fast(0.2, 1.0)) for run_id in runs)
+            *(client.wait(declared.ref(run_id, known), patience=fast(0.2, 1.0, clock=time.time)) for run_id in runs)
         )
 
     wanted = {"succeeded": Outcome.SUCCEEDED, "failed": Outcome.FAILED, "running": Outcome.TIMED_OUT}
@@ -924,7 +928,7 @@ def test_a_missing_run_has_its_grace_only_while_its_submit_is_recent() -> None:
     async def scenario(service: Service) -> None:
         service.answer = lambda path, key: (404, {}, b"{}")
         with pytest.raises(RunNotFound):
-            await service.client().wait(ref("gone"), patience=fast(0.2, 60), submitted_at=time.time() - 31)
+            await service.client().wait(ref("gone"), patience=fast(0.2, 60), submitted_at=wall_clock() - 31)
         assert len(service.asked) == 1
         with pytest.raises(RunopsError):
             await service.client().wait(ref("gone"), patience=fast(0.2, 1.2))
@@ -942,12 +946,12 @@ def test_waits_are_not_late_because_others_have_just_ended() -> None:
 
         async def wait(number: int) -> None:
             await client.wait(ref(number), patience=fast(every))
-            seen[number] = time.monotonic()
+            seen[number] = now()
 
         waits = [asyncio.create_task(wait(number)) for number in range(count)]
         await until(lambda: len(service.asked) > 3 * count, 10)
         service.answer = lambda path, key: body(path.rpartition("/")[2], "completed")
-        ended = time.monotonic()
+        ended = now()
         await asyncio.gather(*waits)
         # All runs ended at one moment: each is noticed at its next look, the last ones no later than the first.
         assert max(seen.values()) - ended < every * 1.05 + 1.0

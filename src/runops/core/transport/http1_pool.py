@@ -363,7 +363,7 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._answer: asyncio.Future[Answer] | None = None
         self._asked = 0
-        self._ends = self._seconds = 0.0
+        self._ends = self._seconds = self._sent_at = 0.0
         self.idle_since = 0.0
         self.went_stale = False
         """It had been kept, and ended before the first byte of this answer."""
@@ -388,6 +388,7 @@ class _Connection(asyncio.Protocol):
                 # What came before this request was sent is no answer to it.
                 self._lost(None)
             else:
+                self._sent_at = loop.time()
                 self._transport.write(prepared.message)
             return await answer
         except BaseException:
@@ -538,7 +539,8 @@ class _Connection(asyncio.Protocol):
         body = Inflater(headers.get("content-encoding"), self._limit)
         for piece in self._body:
             body.feed(piece)
-        return Answer(self._status, headers, body.finish())
+        came_at = asyncio.get_running_loop().time()
+        return Answer(self._status, headers, body.finish(), self._sent_at, came_at)
 
     def _fail(self, error: AnswerError) -> None:
         answer = self._answer

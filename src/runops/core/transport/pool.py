@@ -121,6 +121,8 @@ async def send_async(
 ) -> Answer:
     """The same for asyncio; the caller bounds the time."""
     exchange = Exchange(math.inf)
+    time_of = asyncio.get_running_loop().time
+    sent_at = time_of()
     try:
         with exchange.current(), _headers_unlogged():
             response = await transport.handle_async_request(request)
@@ -137,7 +139,8 @@ async def send_async(
                     if large:
                         # What has arrived already comes without a pause, however much it is: let others go on.
                         await asyncio.sleep(0)
-                answer = Answer(response.status_code, _headers(response), body.finish())
+                came_at = time_of()
+                answer = Answer(response.status_code, _headers(response), body.finish(), sent_at, came_at)
                 await look_at(accept, answer)
                 kept = not more_came(response)
             finally:

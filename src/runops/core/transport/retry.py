@@ -48,6 +48,10 @@ class Answer:
     status: int
     headers: Mapping[str, str] = field(repr=False)
     content: bytes = field(repr=False)
+    sent_at: float = field(default=0.0, compare=False)
+    """When its request was written, by the clock of the event loop; 0 without one."""
+    came_at: float = field(default=0.0, compare=False)
+    """When it was whole."""
 
     def __repr__(self) -> str:
         # A frame with it may be shown; neither its headers nor its body are anybody's business.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -19,14 +18,16 @@ from runops.core.model.errors import MalformedAnswer
 from runops.core.polling import poller
 from runops.core.polling.lists import FEWEST, REST, WORTH, ListBatch, batch_key
 from runops.core.waiting.options import WaitOptions
+from tests import simulated_time
+from tests.simulated_time import until, wall_clock
 
 NOW = 1_800_000_000.0
 
 
-# --- a scope, alone --------------------------------------------------------------------------------------------
+# --- a batch, alone --------------------------------------------------------------------------------------------
 
 
-def scope(provider: str, parent: str | None = None) -> ListBatch[str]:
+def batch(provider: str, parent: str | None = None) -> ListBatch[str]:
     declared = find(provider)
     assert declared.listing is not None
     key = () if parent is None else (declared.listing.kinds[0], parent)
@@ -48,7 +49,7 @@ def full(first: int, last: int) -> list[dict[str, Any]]:
 
 
 def test_a_list_pays_once_enough_runs_share_it() -> None:
-    shared = scope("nyx")
+    shared = batch("nyx")
     for n in range(FEWEST - 1):
         assert not shared.pays(f"r{n}", NOW)
         shared.members[f"r{n}"] = "run"
@@ -57,23 +58,23 @@ def test_a_list_pays_once_enough_runs_share_it() -> None:
 
 
 def test_a_page_tells_of_our_runs_and_of_no_other() -> None:
-    shared = scope("nyx")
+    shared = batch("nyx")
     shared.members.update(r1="one", r2="two", r9="not on the page")
     shared.wanting["r1"] = "one"
     found = shared.take_in(page(nyx("r1"), nyx("r2", "completed", "success"), nyx("stranger")))
     assert [(run, look.snapshot.status) for run, look in found] == [
-        ("one", look_status("running")),
+        ("one", status_of("running")),
         ("two", Outcome.SUCCEEDED),
     ]
     assert shared.wanting == {}
 
 
-def look_status(word: str) -> Any:
+def status_of(word: str) -> Any:
     return find("nyx").read(find("nyx").ref("x"), json.dumps(nyx("x", word)).encode()).snapshot.status
 
 
 def test_a_page_that_says_the_same_again_is_not_read_again_and_still_told() -> None:
-    shared = scope("nyx")
+    shared = batch("nyx")
     shared.members["r1"] = "one"
     ((_, first),) = shared.take_in(page(nyx("r1"), nyx("stranger")))
     shared.end()
@@ -88,7 +89,7 @@ def test_a_page_that_says_the_same_again_is_not_read_again_and_still_told() -> N
 
 
 def test_an_item_that_cannot_be_read_is_passed_over() -> None:
-    shared = scope("nyx")
+    shared = batch("nyx")
     shared.members.update(r1="one", r2="two")
     found = shared.take_in(page({"run_id": "r1"}, None, [1], nyx("r2")))
     assert [run for run, _ in found] == ["two"]
@@ -97,17 +98,17 @@ def test_an_item_that_cannot_be_read_is_passed_over() -> None:
 @pytest.mark.parametrize("content", [b"<html>", b"[]", b"{}", b'{"runs": {}}', b"", b"null"])
 def test_what_is_no_page_is_an_error(content: bytes) -> None:
     with pytest.raises(MalformedAnswer):
-        scope("nyx").take_in(content)
+        batch("nyx").take_in(content)
 
 
 def test_a_word_that_is_not_documented_is_left_to_the_runs_own_answer() -> None:
-    shared = scope("nyx")
+    shared = batch("nyx")
     shared.members.update(r1="one", r2="two")
     assert shared.take_in(page(nyx("r1", "melted"), nyx("r2", "pondering", completed_at=None))) == []
 
 
 def test_an_end_told_in_short_is_left_to_the_runs_own_answer() -> None:
-    shared = scope("onepin", "w1")
+    shared = batch("onepin", "w1")
     shared.members.update(r1="one", r2="two")
     items = [{"id": "r1", "status": "completed"}, {"id": "r2", "status": "running"}]
     found = shared.take_in(json.dumps({"data": items}).encode())
@@ -115,7 +116,7 @@ def test_an_end_told_in_short_is_left_to_the_runs_own_answer() -> None:
 
 
 def test_pages_are_turned_while_they_show_runs_of_ours_and_some_are_missing() -> None:
-    shared = scope("nyx")
+    shared = batch("nyx")
     shared.members.update({f"r{n}": "run" for n in range(150)})
     assert dict(shared.request().query) == {"limit": "100"}
     shared.take_in(page(*full(0, 100)))
@@ -130,14 +131,14 @@ def test_pages_are_turned_while_they_show_runs_of_ours_and_some_are_missing() ->
     [(full(0, 99), "not full"), (full(0, 100), "all shown")],
 )
 def test_no_page_is_turned_without_need(first: list[dict[str, Any]], why: str) -> None:
-    shared = scope("nyx")
+    shared = batch("nyx")
     shared.members.update({f"r{n}": "run" for n in range(100 if why == "all shown" else 200)})
     shared.take_in(page(*first))
     assert not shared.goes_on
 
 
 def test_a_page_after_the_first_that_shows_none_of_ours_is_the_last() -> None:
-    shared = scope("nyx")
+    shared = batch("nyx")
     shared.members.update({f"r{n}": "run" for n in range(50)}, old="run")
     shared.take_in(page(*full(0, 100)))
     assert shared.goes_on
@@ -146,7 +147,7 @@ def test_a_page_after_the_first_that_shows_none_of_ours_is_the_last() -> None:
 
 
 def test_a_list_that_does_not_turn_is_asked_for_its_first_page_only() -> None:
-    shared = scope("nyx")
+    shared = batch("nyx")
     shared.members.update({f"r{n}": "run" for n in range(150)})
     shared.take_in(page(*full(0, 100)))
     assert shared.goes_on
@@ -160,7 +161,7 @@ def test_a_list_that_does_not_turn_is_asked_for_its_first_page_only() -> None:
 
 
 def test_nekt_turns_pages_of_any_size_by_their_number() -> None:
-    shared = scope("nekt")
+    shared = batch("nekt")
     shared.members.update({f"r{n}": "run" for n in range(30)})
     items = [{"id": f"r{n}", "status": "running"} for n in range(25)]
     shared.take_in(json.dumps({"results": items}).encode())
@@ -169,7 +170,7 @@ def test_nekt_turns_pages_of_any_size_by_their_number() -> None:
 
 
 def test_a_list_that_answers_few_is_left_alone_for_a_while() -> None:
-    shared = scope("nyx")
+    shared = batch("nyx")
     shared.members.update({f"r{n}": "run" for n in range(100, 200)})
     shared.take_in(page(*full(100, 100 + WORTH - 1)))
     shared.judge(NOW)
@@ -179,7 +180,7 @@ def test_a_list_that_answers_few_is_left_alone_for_a_while() -> None:
 
 
 def test_a_list_that_fails_at_once_is_left_alone_and_one_that_fails_later_is_judged_by_what_it_showed() -> None:
-    shared = scope("nyx")
+    shared = batch("nyx")
     shared.members.update({f"r{n}": "run" for n in range(150)})
     shared.fail(NOW)
     assert not shared.pays("r0", NOW)
@@ -191,13 +192,13 @@ def test_a_list_that_fails_at_once_is_left_alone_and_one_that_fails_later_is_jud
 
 
 def test_the_end_of_a_sweep_names_those_it_did_not_show_and_begins_anew() -> None:
-    shared = scope("nyx")
+    shared = batch("nyx")
     shared.members.update({f"r{n}": f"run {n}" for n in range(12)})
-    shared.asked = True
+    shared.is_queued = True
     shared.wanting.update(r1="run 1", old="an old run")
     shared.take_in(page(*full(0, 12)))
     assert shared.end() == {"old": "an old run"}
-    assert (shared.asked, shared.goes_on, shared.wanting) == (False, False, {})
+    assert (shared.is_queued, shared.goes_on, shared.wanting) == (False, False, {})
     assert dict(shared.request().query) == {"limit": "100"}
 
 
@@ -272,7 +273,7 @@ class Listed:
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode()
                 target = head.split(" ", 2)[1]
-                self.asked.append((time.monotonic(), target))
+                self.asked.append((now(), target))
                 status, content = self.answer(target)
                 writer.write(f"HTTP/1.1 {status} X\r\nContent-Length: {len(content)}\r\n\r\n".encode() + content)
                 await writer.drain()
@@ -298,14 +299,16 @@ class Waits:
 
     def __init__(self, service: Listed) -> None:
         self.service = service
-        self.client = AsyncRunClient(service.provider, token="k", base_url=service.url, request_timeout=5)
+        self.client = AsyncRunClient(
+            service.provider, token="k", base_url=service.url, request_timeout=5, clock=wall_clock
+        )
         self.tasks: dict[str, asyncio.Task[RunSnapshot]] = {}
         self.looks: Counter[str] = Counter()
 
     def begin(self, *refs: RunRef, every: float = 0.2, timeout: float = 60, error_budget: float = 30) -> None:
         for ref in refs:
             patience = WaitOptions(
-                deadline=time.time() + timeout,
+                deadline=wall_clock() + timeout,
                 error_budget=error_budget,
                 max_paused=None,
                 cadence=Cadence(every, 1.0, every),
@@ -341,13 +344,12 @@ def run(provider: str, scenario: Callable[[Listed, Waits], Awaitable[None]]) -> 
         await until(lambda: len(asyncio.all_tasks()) == 1)
 
     with blockbuster_ctx():
-        asyncio.run(main())
+        simulated_time.run(main())
 
 
-async def until(condition: Callable[[], Any], seconds: float = 10.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - what is waited for sets no event
-            await asyncio.sleep(0.005)
+def now() -> float:
+    """Seconds of the running loop."""
+    return asyncio.get_running_loop().time()
 
 
 @pytest.mark.parametrize("provider", ["b3os", "nyx", "onepin"])
@@ -355,7 +357,7 @@ def test_one_page_answers_the_waits_that_share_a_list(provider: str) -> None:
     async def scenario(service: Listed, waits: Waits) -> None:
         waits.begin(*(service.put(f"r{n}") for n in range(60)))
         await waits.all_seen(2)
-        began = time.monotonic()
+        began = now()
         await waits.all_seen(6)
         singles = sum(service.singles(began).values())
         assert service.lists(began) >= 3
@@ -408,7 +410,7 @@ def test_all_pages_are_turned_where_the_waits_fill_them() -> None:
     async def scenario(service: Listed, waits: Waits) -> None:
         waits.begin(*(service.put(f"r{n}") for n in range(250)), every=0.5)
         await waits.all_seen(2)
-        began = time.monotonic()
+        began = now()
         await waits.all_seen(5)
         pages = {dict(parse_qsl(urlsplit(target).query)).get("offset") for _, target in service.asked}
         assert pages >= {None, "100", "200"}
@@ -448,7 +450,7 @@ def test_a_list_that_is_limited_sends_no_storm_of_single_reads() -> None:
         waits.begin(*(service.put(f"r{n}") for n in range(40)))
         await waits.all_seen(3)
         service.no_list = (429, b"{}")
-        began = time.monotonic()
+        began = now()
         await until(lambda: service.lists(began) >= 1)
         await asyncio.sleep(0.3)
         assert sum(service.singles(began).values()) <= 5
@@ -481,7 +483,7 @@ def test_parents_are_learnt_and_workflows_are_listed_side_by_side() -> None:
             waits.begin(*(service.put(f"{workflow}-{n}", workflow) for n in range(15)))
         waits.begin(service.put("lonely", "w4"))
         await waits.all_seen(3)
-        began = time.monotonic()
+        began = now()
         await waits.all_seen(8)
         listed = {urlsplit(target).path.split("/")[-2] for moment, target in service.asked if target.count("/runs?")}
         assert listed >= {"w1", "w2", "w3"}
@@ -516,8 +518,8 @@ def test_lists_are_let_go_with_their_last_run() -> None:
                 service.put(ref.run_id, f"w{workflow + 1}", "success")
             await asyncio.wait_for(asyncio.gather(*(waits.tasks[ref.run_id] for ref in refs)), 5)
         (shared,) = poller._POLLERS[asyncio.get_running_loop()].values()
-        await until(lambda: set(shared._scopes) == {("workflow_id", "w0")}, 2)
-        assert shared._guess is None or shared._guess.members
+        await until(lambda: set(shared._reads.lists.batches) == {("workflow_id", "w0")}, 2)
+        assert shared._reads.lists.largest is None or shared._reads.lists.largest.members
 
     run("b3os", scenario)
 
@@ -525,7 +527,12 @@ def test_lists_are_let_go_with_their_last_run() -> None:
 def test_pages_keep_to_a_declared_limit() -> None:
     async def scenario(service: Listed, waits: Waits) -> None:
         waits.client = AsyncRunClient(
-            service.provider, token="k", base_url=service.url, request_timeout=5, requests_per_minute=600
+            service.provider,
+            token="k",
+            base_url=service.url,
+            request_timeout=5,
+            requests_per_minute=600,
+            clock=wall_clock,
         )
         waits.begin(*(service.put(f"r{n}") for n in range(400)), every=0.1)
         await asyncio.sleep(2.5)

@@ -1,0 +1,331 @@
+"""The line of jobs and the connections that work it off, at the pace of pace.py. It does not know what a job is.
+
+How it works:
+
+- A job stands in line until its turn. The :class:`Dispatcher` hands out the first one when the rate limiter of the
+  credential lets a request pass and a connection is free. Only then is the job asked whether it is still due, once:
+  by then nobody may wait for it any more, or a list has come to answer it.
+- A *connection worker* is a task that carries out one job after the other, and so keeps about one connection busy.
+  :class:`Connections` opens one more when a job finds none free and the pace asks for more, a few at a time; a worker
+  that finds the line empty ends if there are more than the pace asks for.
+- Two things let the line go on: a worker becomes free, or the rate limiter's pause is over (one timer for all).
+- Each exchange is timed by the transport, where its last byte was written and where its answer was whole. A timer that
+  beats meanwhile tells how late the loop was, see :class:`runops.core.polling.pace.Lateness`.
+- Where nothing at all is answered for a while, one more connection is tried: those that stand may be dead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import math
+from asyncio import AbstractEventLoop
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from runops.core.model.errors import AnswerLost
+from runops.core.polling.pace import FEWEST_CONNECTIONS, MOST_CONNECTIONS, OVERDUE, Lateness, Pace, UnderWay
+from runops.core.transport.pool import AsyncTransport, Pool, Prepared, open_pool
+from runops.core.transport.retry import RATE_LIMITED, Answer
+from runops.core.transport.reuse import AcceptAsync, accept_any
+from runops.core.transport.session import Session
+
+TICK = 0.05
+"""Seconds between the moments at which the poller does what has fallen due: to wake up costs more than a read."""
+LATENESS = 2 * TICK
+"""Seconds by which a request may leave late without moving the ones after it: a busy loop must not lower the pace."""
+SETTLED = 10.0
+"""Seconds after which the log says how late reads are: by then those that began together are all in line."""
+NOTICEABLE = 1.0
+"""Seconds of delay that are worth a line in the log."""
+
+
+class Job(Protocol):
+    """What a connection worker carries out."""
+
+    def is_due(self) -> bool:
+        """Whether it is still to be done by itself. Asked once, when its turn has come."""
+        ...
+
+    async def carry_out(self) -> None:
+        """Do it. It raises nothing but what cancels the worker; how it ended is the affair of whoever waits for it."""
+        ...
+
+
+def at_tick(
+    loop: AbstractEventLoop, due: float, work: Callable[[], None], context: contextvars.Context
+) -> asyncio.TimerHandle:
+    """Call at the next tick. Never early: a pause that the service asked for is kept to the end."""
+    return loop.call_at(math.ceil(due / TICK) * TICK, work, context=context)
+
+
+class Dispatcher:
+    """The jobs of one poller, handed out as the rate limiter, the pace and the connections allow.
+
+    Args:
+        session: The credential's way to the service.
+        transport: Takes the place of real connections, for tests.
+        on_delay: Told once of the requests a second that limits allow, and by how many seconds they delay a read.
+    """
+
+    def __init__(
+        self, session: Session, *, transport: AsyncTransport | None, on_delay: Callable[[float, float], None]
+    ) -> None:
+        self._session = session
+        self._loop = asyncio.get_running_loop()
+        # What the poller does for all is no waiter's doing, and must not land in some waiter's log.
+        self._context = contextvars.Context()
+        self.pace = Pace(self._loop.time, session.requests_per_minute)
+        self._connections = Connections(session, transport, self)
+        self._jobs: deque[Job] = deque()
+        self._resuming: asyncio.TimerHandle | None = None
+        self._on_delay = on_delay
+        self._reporting: asyncio.TimerHandle | None = None
+        self._reported = False
+        self._closed = False
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    @property
+    def connections(self) -> int:
+        """Open connections."""
+        return self._connections.pool.connections
+
+    @property
+    def pool(self) -> Pool:
+        """Where requests are prepared."""
+        return self._connections.pool
+
+    def add(self, job: Job) -> None:
+        """Put a job at the end of the line. :meth:`go_on` is due afterwards."""
+        self._jobs.append(job)
+
+    def add_first(self, job: Job) -> None:
+        """Put a job before all others; also one that a worker could not carry out."""
+        self._jobs.appendleft(job)
+
+    def go_on(self) -> None:
+        """Hand out what may leave, unless that waits for its time."""
+        if self._resuming is None and not self._closed:
+            self._hand_out()
+
+    def _hand_out(self) -> None:
+        """Give jobs to connection workers as fast as the rate limiter and the number of connections allow."""
+        self._resuming = None
+        limiter, jobs, connections = self._session.rate_limiter, self._jobs, self._connections
+        spacing = 0.0
+        while jobs:
+            now = self._session.clock()
+            held = limiter.delay(now)
+            if held > 0:
+                self._resuming = at_tick(self._loop, self._loop.time() + held, self._hand_out, self._context)
+                return
+            turn = connections.free_worker()
+            if turn is None:
+                connections.open_if_needed()
+                return
+            while jobs:
+                job = jobs.popleft()
+                if job.is_due():
+                    break
+            else:
+                connections.keep(turn)
+                return
+            spacing = spacing or self._spacing()
+            limiter.reserve(now, spacing, lateness=LATENESS)
+            turn.set_result(job)
+
+    def _spacing(self) -> float:
+        """Seconds from one request to the next."""
+        pace = self.pace
+        if self._reporting is None and not self._reported and pace.is_stretched:
+            self._reporting = self._loop.call_later(SETTLED, self._report_delay, context=self._context)
+        return 1.0 / pace.allowed
+
+    def _report_delay(self) -> None:
+        self._reporting = None
+        allowed = self.pace.allowed
+        delay = len(self._jobs) / allowed
+        if delay >= NOTICEABLE:
+            self._reported = True
+            self._on_delay(allowed, delay)
+
+    async def exchange(self, prepared: Prepared, accept: AcceptAsync = accept_any) -> Answer:
+        """One request and its whole answer, for the job that a connection worker carries out.
+
+        Raises:
+            AnswerError: There is no whole answer.
+        """
+        return await self._connections.exchange(prepared, accept)
+
+    async def close(self) -> None:
+        """Close every connection for good; what is under way fails."""
+        self._closed = True
+        for timer in (self._resuming, self._reporting):
+            if timer is not None:
+                timer.cancel()
+        await self._connections.close()
+
+
+class Connections:
+    """The connection workers of a dispatcher.
+
+    Args:
+        session: The credential's way to the service.
+        transport: Takes the place of real connections, for tests.
+        line: Where the jobs come from.
+    """
+
+    def __init__(self, session: Session, transport: AsyncTransport | None, line: Dispatcher) -> None:
+        self.pool = open_pool(session.root, max_connections=MOST_CONNECTIONS, transport=transport, peer=session.peer)
+        self._session = session
+        self._line = line
+        self._pace = line.pace
+        self._loop = asyncio.get_running_loop()
+        self._context = contextvars.Context()
+        self._workers: set[asyncio.Task[None]] = set()
+        self._connecting: set[asyncio.Task[None]] = set()
+        """The workers whose first exchange is still under way; for all we know, it makes a connection."""
+        self._free: list[asyncio.Future[Job]] = []
+        """What those without a job wait for. The last one is taken first, so that those beyond the need grow old."""
+        self._growing: asyncio.TimerHandle | None = None
+        self._under_way = UnderWay()
+        self._lateness = Lateness()
+        self._beating: asyncio.TimerHandle | None = None
+
+    # --- workers ---
+
+    def free_worker(self) -> asyncio.Future[Job] | None:
+        """A worker without a job, who waits for this future; None if there is none."""
+        while self._free:
+            turn = self._free.pop()
+            if not turn.done():
+                return turn
+        return None
+
+    def keep(self, turn: asyncio.Future[Job]) -> None:
+        """Give a free worker back, for whom there was no job."""
+        self._free.append(turn)
+
+    def open_if_needed(self) -> None:
+        """Open one more connection if the pace asks for it; otherwise see later whether some hang."""
+        overdue = self._under_way.overdue(self._pace.latency.seconds)
+        if self._pace.may_open(len(self._workers), len(self._connecting), overdue):
+            self._open()
+        elif self._growing is None:
+            self._look_again_later()
+
+    def _look_again_later(self) -> None:
+        self._growing = self._loop.call_later(OVERDUE, self._look_again, context=self._context)
+
+    def _look_again(self) -> None:
+        """There was a job and no free connection a while ago: if nothing is answered at all, try another one."""
+        timer, self._growing = self._growing, None
+        assert timer is not None
+        if self._loop.time() - timer.when() > LATENESS:
+            # The loop itself stood still. What has arrived meanwhile is handed out after this.
+            self._look_again_later()
+            return
+        silent = timer.when() - self._under_way.answered_at >= OVERDUE
+        if silent and len(self._line) and len(self._workers) < MOST_CONNECTIONS:
+            # One, and not as many as there are reads to make.
+            self._open()
+        self._line.go_on()
+
+    def _open(self) -> None:
+        worker = self._loop.create_task(self._work(), context=contextvars.Context())
+        self._workers.add(worker)
+        self._connecting.add(worker)
+        worker.add_done_callback(self._ended)
+
+    def _ended(self, worker: asyncio.Task[None]) -> None:
+        """Whatever ended a worker, what is in line must not wait for another one to notice."""
+        self._workers.discard(worker)
+        self._connecting.discard(worker)
+        self._line.go_on()
+
+    async def _work(self) -> None:
+        """One connection's worth of work."""
+        while True:
+            job = await self._next_job()
+            try:
+                await job.carry_out()
+            except asyncio.CancelledError:
+                # This worker is to end, not those who wait for its job.
+                self._line.add_first(job)
+                raise
+            if not len(self._line) and len(self._workers) > max(FEWEST_CONNECTIONS, self._pace.connections):
+                return
+
+    async def _next_job(self) -> Job:
+        turn: asyncio.Future[Job] = self._loop.create_future()
+        self._free.append(turn)
+        self._line.go_on()
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._line.add_first(turn.result())
+            raise
+
+    # --- exchanges ---
+
+    async def exchange(self, prepared: Prepared, accept: AcceptAsync) -> Answer:
+        """See :meth:`Dispatcher.exchange`."""
+        worker = asyncio.current_task()
+        connects = worker in self._connecting
+        number = self._under_way.begin(self._loop.time())
+        if self._beating is None:
+            self._set_beat()
+        try:
+            answer = await self.pool.exchange(
+                prepared, limit=self._session.limit, seconds=self._session.timeout, accept=accept
+            )
+        except asyncio.CancelledError:
+            if worker is not None and worker.cancelling():
+                raise
+            # By the user's own transport: that ends no worker.
+            raise AnswerLost("The exchange was cancelled before its answer came.") from None
+        finally:
+            self._under_way.end(number)
+            if connects:
+                self._connecting.discard(worker)
+        self._note(answer, timed=not connects)
+        return answer
+
+    def _note(self, answer: Answer, *, timed: bool) -> None:
+        """Take in what an answer says of the service's latency and limits."""
+        late = self._lateness.at(answer.came_at)
+        # While the loop was late, others may have been answered as well: no exchange hangs because of that.
+        self._under_way.answered_at = answer.came_at - late
+        if timed:
+            self._pace.latency.add(answer.came_at - answer.sent_at, late)
+        if answer.status == RATE_LIMITED:
+            self._pace.refused()
+        else:
+            self._pace.answered()
+
+    def _set_beat(self) -> None:
+        due = self._lateness.set_beat(self._loop.time(), self._pace.latency.seconds)
+        self._beating = self._loop.call_at(due, self._beat, context=self._context)
+
+    def _beat(self) -> None:
+        self._lateness.beat(self._loop.time())
+        self._beating = None
+        if self._under_way:
+            self._set_beat()
+
+    async def close(self) -> None:
+        """End all workers and close all connections."""
+        for timer in (self._growing, self._beating):
+            if timer is not None:
+                timer.cancel()
+        workers = tuple(self._workers)
+        for worker in workers:
+            worker.cancel()
+        try:
+            await asyncio.gather(*workers, return_exceptions=True)
+        finally:
+            await self.pool.close()
