@@ -9,11 +9,13 @@ from __future__ import annotations
 import heapq
 import json
 import random
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -49,6 +51,8 @@ class Run:
     submit: int
     """Which submit of the campaign has started it; nobody but the test knows."""
     cancelled: bool = False
+    shown: dict[str, str] = field(default_factory=dict)
+    """What lists show of it, by its status: each is written out once."""
 
     def alive(self, now: float) -> bool:
         return not self.cancelled and self.born <= now < self.ends
@@ -111,29 +115,35 @@ class Service:
         if how == "html 404":
             raise RunNotFound("No such page.", status=404)
         seen_at = now - (self.seed.uniform(0.0, 100.0) if how == "lagging" else 0.0)
-        shown = [run for run in self.runs if run.born <= seen_at]
-        if how == "deleted" and shown:
-            shown.remove(self.seed.choice(shown[-3:]))
+        # Runs stand in the order in which they were born.
+        count = bisect_right(self.runs, seen_at, key=lambda run: run.born)
+        deleted = self.seed.choice(self.runs[max(count - 3, 0) : count]) if how == "deleted" and count else None
+        shown = (run for run in reversed(self.runs[:count]) if run is not deleted)
         if self.name == "nyx" and "by-config" in path:
             config = path.rpartition("/")[2]
-            of_config = [run for run in shown if run.parent == config]
-            if not of_config:
+            newest = next((run for run in shown if run.parent == config), None)
+            if newest is None:
                 raise RunNotFound("No run.", status=404, is_json=True)
-            return json.dumps(self._item(of_config[-1], now)).encode()
+            return self._item(newest, now).encode()
         if self.name != "nyx":
-            shown = [run for run in shown if run.parent in path]
-        items: list[Any] = [self._item(run, now) for run in reversed(shown[-PAGE:])]
+            shown = (run for run in shown if run.parent in path)
+        items = [self._item(run, now) for run in islice(shown, PAGE)]
         if how == "unreadable entry":
-            items.insert(0, {"status": "running"})
+            items.insert(0, '{"status": "running"}')
         if how == "short":
             items = items[: len(items) // 2]
-        body = {"nyx": {"runs": items}, "onepin": {"data": items}, "b3os": {"data": {"items": items}}}
-        return json.dumps(body[self.name]).encode()
+        page = {"nyx": '{"runs": [%s]}', "onepin": '{"data": [%s]}', "b3os": '{"data": {"items": [%s]}}'}[self.name]
+        return (page % ", ".join(items)).encode()
 
-    def _item(self, run: Run, now: float) -> dict[str, Any]:
+    def _item(self, run: Run, now: float) -> str:
         words = {"nyx": ("running", "cancelled", "completed"), "onepin": ("running", "cancelled", "completed")}
         going, cancelled, done = words.get(self.name, ("running", "cancelled", "success"))
         status = going if run.alive(now) else cancelled if run.cancelled else done
+        if status not in run.shown:
+            run.shown[status] = json.dumps(self._body(run, status, now))
+        return run.shown[status]
+
+    def _body(self, run: Run, status: str, now: float) -> dict[str, Any]:
         born, ended = self._shown(run.born), None if run.alive(now) else self._shown(run.ends)
         return {
             "run_id": run.run_id,
