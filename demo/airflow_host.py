@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import secrets
+import sqlite3
 import sys
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,14 @@ import httpx
 
 from demo.processes import DemoError, Supervisor, clean_environment, free_port
 
-START_SECONDS = 240.0
+START_SECONDS = 600.0
 """How long a slow machine may take until Airflow is there."""
 
-BUSY_SECONDS = 20.0
+BUSY_SECONDS = 120.0
 """How long Airflow may be too busy to take a new DAG run."""
+
+LOCK_SECONDS = 120
+"""How long a component waits for another one that writes to sqlite; by default it fails after 5 s."""
 
 RUN_OVER = frozenset({"success", "failed"})
 """The states in which a DAG run has ended."""
@@ -42,6 +47,7 @@ def _settings(home: Path, dags: Mapping[str, Path], port: int) -> dict[str, str]
         "AIRFLOW__CORE__MAX_ACTIVE_RUNS_PER_DAG": "32",
         "AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG": "32",
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "300",
         "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
         "AIRFLOW__CORE__DAGS_FOLDER": str(next(iter(dags.values()))),
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
@@ -50,7 +56,8 @@ def _settings(home: Path, dags: Mapping[str, Path], port: int) -> dict[str, str]
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "3600",
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",
         "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
+        "AIRFLOW__DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT": "300",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db?timeout={LOCK_SECONDS}",
         "AIRFLOW__API__HOST": "127.0.0.1",
         "AIRFLOW__API__PORT": str(port),
         "AIRFLOW__API__BASE_URL": address,
@@ -60,6 +67,7 @@ def _settings(home: Path, dags: Mapping[str, Path], port: int) -> dict[str, str]
         "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
         "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "120",
         "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "120",
+        "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "INFO",
     }
 
@@ -90,7 +98,7 @@ class Airflow:
         home.mkdir()
         connected = {f"AIRFLOW_CONN_{name.upper()}": json.dumps(fields) for name, fields in connections.items()}
         self._environment = clean_environment(**_settings(home, dags, self.port) | connected | dict(settings or {}))
-        self._client = httpx.Client(base_url=self.url, timeout=30.0, trust_env=False)
+        self._client = httpx.Client(base_url=self.url, timeout=120.0, trust_env=False)
 
     def close(self) -> None:
         """Close the connections to the API."""
@@ -105,6 +113,11 @@ class Airflow:
         self._supervisor.run(
             "airflow-db-migrate", self._command("db", "migrate"), environment=self._environment, folder=self._home
         )
+        database = self._home / "airflow.db"
+        if database.exists():
+            with closing(sqlite3.connect(database)) as connection:
+                # Kept in the file: who reads and who writes no longer wait for each other.
+                connection.execute("PRAGMA journal_mode=WAL")
 
     def start(self) -> None:
         """Start the four components; :meth:`wait_until_healthy` tells when they are there."""

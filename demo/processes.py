@@ -18,10 +18,14 @@ from typing import IO
 import psutil
 
 GRACE = 6.0
-"""Seconds that a process has to stop by itself."""
+"""Seconds that a process has to stop by itself, if nothing else is given."""
 
 INHERITED = frozenset({"PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "SYSTEMROOT"})
 """What the processes get of our own environment; a user's settings for Airflow or Dagster stay outside."""
+
+
+STILL_SECONDS = 400.0
+"""After so long without any change something is stuck. A slow or busy machine may take as long as it needs."""
 
 
 class DemoError(Exception):
@@ -75,6 +79,20 @@ class StopSignal:
         self.check()
 
 
+class Standstill:
+    """Tells when what is waited for has not changed for too long."""
+
+    def __init__(self) -> None:
+        self._state: object = None
+        self._since = time.monotonic()
+
+    def reached(self, state: object) -> bool:
+        """Whether ``state`` has been the same for :data:`STILL_SECONDS`."""
+        if state != self._state:
+            self._state, self._since = state, time.monotonic()
+        return time.monotonic() - self._since > STILL_SECONDS
+
+
 def clean_environment(**settings: str) -> dict[str, str]:
     """An environment for a child: little of ours, and the settings given.
 
@@ -116,15 +134,17 @@ class Supervisor:
     Args:
         logs: A folder for what they write.
         stop: Where a wish to stop shows.
+        grace: Seconds that a process has to stop by itself.
     """
 
-    def __init__(self, logs: Path, stop: StopSignal) -> None:
+    def __init__(self, logs: Path, stop: StopSignal, *, grace: float = GRACE) -> None:
         self._logs = logs
         self._stop = stop
+        self._grace = grace
         self._components: list[Component] = []
         self._files: list[IO[bytes]] = []
         self._guard = subprocess.Popen(
-            [sys.executable, "-m", "demo.guard", str(GRACE)],
+            [sys.executable, "-m", "demo.guard", str(grace)],
             stdin=subprocess.PIPE,
             env=clean_environment(),
             cwd=Path(__file__).resolve().parent.parent,
@@ -209,7 +229,7 @@ class Supervisor:
         """Stop all components and all that they started: politely at first, then for good."""
         # The last started is the first to go; all are asked at once, because each takes its time.
         sessions = [component.process.pid for component in reversed(self._components)]
-        end_sessions(sessions, GRACE, while_waiting=self._reap)
+        end_sessions(sessions, self._grace, while_waiting=self._reap)
         for file in self._files:
             file.close()
         self._components.clear()

@@ -14,7 +14,7 @@ import httpx
 from demo.processes import Component, DemoError, Supervisor, clean_environment
 from demo.story import Host, Promise
 
-START_SECONDS = 60.0
+START_SECONDS = 300.0
 
 KEYS: Mapping[str, str] = {
     "nexio": "nx_test_NOT-A-REAL-KEY-one",
@@ -49,7 +49,7 @@ class Vendors:
         self.url = ""
         self._supervisor = supervisor
         self._folder = folder
-        self._client = httpx.Client(timeout=30.0, trust_env=False)
+        self._client = httpx.Client(timeout=120.0, trust_env=False)
 
     def close(self) -> None:
         """Close the connections to it."""

@@ -14,7 +14,7 @@ from demo.processes import DemoError, Interrupted, Supervisor, free_port
 from demo.scenes import STORY, Demo
 from demo.screen import Screen
 
-START_SECONDS = 120.0
+START_SECONDS = 300.0
 
 
 def check() -> None:

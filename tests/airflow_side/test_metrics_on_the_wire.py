@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from runops.airflow import metrics
+from tests.progress import STUCK_SECONDS, until
 
 pytest.importorskip("statsd", reason="needs the client that apache-airflow[statsd] brings")
 
@@ -40,7 +41,7 @@ except AuthError:
     pass
 
 async def wait():
-    patience = WaitOptions.build(find("nexio"), now=time.time(), timeout=30, interval=0.1).to_dict()
+    patience = WaitOptions.build(find("nexio"), now=time.time(), timeout=600, interval=0.1).to_dict()
     ref = {"provider": "nexio", "run_id": in_trigger}
     trigger = RunTrigger(provider="nexio", conn_id="nexio_default", ref=ref, patience=patience)
     return [event.payload async for event in trigger.run()]
@@ -73,7 +74,8 @@ def datagrams(receiver: socket.socket) -> list[str]:
 def test_every_metric_of_the_table_is_sent_with_its_kind_and_tags(served: Any, connect: Any) -> None:
     connect("nexio_wrong", "nexio", host=served.base_url("nexio"), password="invalid-key-1234")
     served.emulator.reset()
-    runs = [served.emulator.create_run("nexio", script="succeeded", seconds=seconds) for seconds in (1.0, 8.0)]
+    emulator = served.emulator
+    runs = [emulator.create_run("nexio", script="succeeded", held=True) for _ in range(2)]
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
         receiver.bind(("127.0.0.1", 0))
         receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_000_000)
@@ -83,16 +85,15 @@ def test_every_metric_of_the_table_is_sent_with_its_kind_and_tags(served: Any, c
             "AIRFLOW__METRICS__STATSD_PORT": str(receiver.getsockname()[1]),
             "AIRFLOW__METRICS__STATSD_INFLUXDB_ENABLED": "True",
         }
-        ended = subprocess.run(
-            [sys.executable, "-c", PROCESS, *runs],
-            env={**os.environ, **settings},
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        command = [sys.executable, "-c", PROCESS, *runs]
+        with subprocess.Popen(command, env={**os.environ, **settings}, stderr=subprocess.PIPE, text=True) as process:
+            for run_id in runs:
+                # Each run ends once it was seen under way, whenever that is.
+                until("the wait begins", lambda run_id=run_id: process.poll() or emulator.requests(run_id=run_id))
+                emulator.advance(run_id=run_id)
+            _, complaints = process.communicate(timeout=STUCK_SECONDS)
         sent = [line for line in datagrams(receiver) if line.startswith("airflow.runops.")]
-    assert ended.returncode == 0, ended.stderr[-2000:]
+    assert process.returncode == 0, complaints[-2000:]
     named = table()
     assert set(named) == {"runops.polls", "runops.waits", "runops.errors", "runops.detection_latency"}
     for name, (kind, tags) in named.items():

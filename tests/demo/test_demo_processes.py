@@ -6,8 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -15,11 +14,9 @@ import pytest
 
 from demo import processes
 from demo.processes import DemoError, Interrupted, StopSignal, Supervisor, clean_environment
+from tests.progress import STUCK_SECONDS, until
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 20.0
-"""Seconds that a slow machine may take."""
-
 FAMILY = """
 import signal, subprocess, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -33,8 +30,7 @@ DOOMED_DEMO = """
 import sys, time
 from pathlib import Path
 from demo import processes
-processes.GRACE = 0.5
-supervisor = processes.Supervisor(Path(sys.argv[1]), processes.StopSignal())
+supervisor = processes.Supervisor(Path(sys.argv[1]), processes.StopSignal(), grace=0.5)
 command = [sys.executable, "-c", sys.argv[2]]
 supervisor.start("family", command, environment=processes.clean_environment(), folder=Path(sys.argv[1]))
 time.sleep(600)
@@ -53,21 +49,13 @@ def stop() -> Iterator[StopSignal]:
 
 
 @pytest.fixture
-def supervisor(tmp_path: Path, stop: StopSignal, monkeypatch: pytest.MonkeyPatch) -> Iterator[Supervisor]:
-    monkeypatch.setattr(processes, "GRACE", 0.5)
-    with Supervisor(tmp_path, stop) as supervisor:
+def supervisor(tmp_path: Path, stop: StopSignal) -> Iterator[Supervisor]:
+    with Supervisor(tmp_path, stop, grace=0.5) as supervisor:
         yield supervisor
 
 
 def _start(supervisor: Supervisor, folder: Path, code: str) -> processes.Component:
     return supervisor.start("family", [sys.executable, "-c", code], environment=clean_environment(), folder=folder)
-
-
-def _eventually(condition: Callable[[], object]) -> None:
-    limit = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < limit, "it did not come to be in time"
-        time.sleep(0.05)
 
 
 def _is_there(pid: int) -> bool:
@@ -76,7 +64,7 @@ def _is_there(pid: int) -> bool:
 
 def test_children_that_ignore_a_polite_request_are_gone_too(supervisor: Supervisor, tmp_path: Path) -> None:
     component = _start(supervisor, tmp_path, FAMILY)
-    _eventually(component.last_lines)
+    until("the family is there", component.last_lines)
     leaf = int(component.last_lines())
     assert _is_there(leaf)
     supervisor.stop_all()
@@ -88,19 +76,19 @@ def test_the_guard_ends_what_a_killed_demo_leaves(tmp_path: Path) -> None:
     environment = clean_environment(PYTHONPATH=str(ROOT))
     demo = subprocess.Popen([sys.executable, "-c", DOOMED_DEMO, str(tmp_path), FAMILY], env=environment)
     log = tmp_path / "family.log"
-    _eventually(lambda: log.exists() and log.read_text())
+    until("the family is there", lambda: log.exists() and log.read_text())
     leaf = int(log.read_text())
     assert _is_there(leaf)
     demo.kill()
     demo.wait()
-    _eventually(lambda: not _is_there(leaf))
+    until("the family is gone", lambda: not _is_there(leaf))
 
 
 def test_a_component_that_ends_by_itself_ends_the_demo_with_its_last_words(
     supervisor: Supervisor, tmp_path: Path
 ) -> None:
     component = _start(supervisor, tmp_path, "raise SystemExit('the port is taken')")
-    component.process.wait(PATIENCE)
+    component.process.wait(STUCK_SECONDS)
     with pytest.raises(DemoError, match=r"family has ended \(exit code 1\):\nthe port is taken"):
         supervisor.check()
 
@@ -115,7 +103,7 @@ def test_a_step_that_fails_ends_the_demo(supervisor: Supervisor, tmp_path: Path)
 def test_a_signal_ends_a_wait_at_once(stop: StopSignal, number: signal.Signals) -> None:
     os.kill(os.getpid(), number)
     with pytest.raises(Interrupted) as raised:
-        stop.sleep(PATIENCE)
+        stop.sleep(STUCK_SECONDS)
     assert raised.value.number == number
 
 

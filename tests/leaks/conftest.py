@@ -18,10 +18,9 @@ from typing import Any
 import pytest
 
 from runops.emulator.server import Server, running
+from tests.progress import until_it_ends
 
 HERE = Path(__file__).parent
-SECONDS = 900.0
-"""After so long a host is stuck."""
 PROVIDERS = ("nexio", "nyx", "onepin", "b3os", "nekt")
 SCENARIOS = ("succeeded", "soft", "failed", "cancelled", "timed_out", "wrong_key", "trouble")
 WAITS = {"airflow": ("worker", "deferred"), "dagster": ("step",), "plain": ("sync", "async", "command")}
@@ -149,15 +148,10 @@ def _run(host: str, served: Server, folders: pytest.TempPathFactory) -> FullRun:
         "PYTHONASYNCIODEBUG": "1",
     }
     with (folder / "stdout.txt").open("wb") as out, (folder / "stderr.txt").open("wb") as err:
-        subprocess.run(
-            [sys.executable, str(HERE / f"{host}_host.py")],
-            env=environment,
-            cwd=folder,
-            stdout=out,
-            stderr=err,
-            timeout=SECONDS,
-            check=False,
-        )
+        command = [sys.executable, str(HERE / f"{host}_host.py")]
+        with subprocess.Popen(command, env=environment, cwd=folder, stdout=out, stderr=err) as process:
+            # At DEBUG it writes all the time.
+            until_it_ends(process, (folder / "stdout.txt", folder / "stderr.txt"))
     told = folder / "told.json"
     if not told.exists():
         pytest.fail(f"the {host} process did not finish:\n{(folder / 'stderr.txt').read_text()[-3000:]}")
