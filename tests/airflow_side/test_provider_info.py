@@ -15,6 +15,7 @@ import jsonschema
 import pytest
 
 from runops.airflow._provider_info import get_provider_info
+from runops.airflow.providers import RECORDS
 from runops.core import PROVIDERS
 
 TYPES = {kind["connection-type"]: kind for kind in get_provider_info()["connection-types"]}
@@ -84,3 +85,37 @@ def test_every_task_has_the_link_of_its_provider() -> None:
         if name.endswith(("RunSensor", "RunOperator")) and name not in ("RunSensor", "RunOperator"):
             (link,) = found.operator_extra_links
             assert link.name == f"Open in {found.conn_id_field and PROVIDERS[found.conn_id_field[:-8]].title}"
+
+
+@pytest.mark.parametrize("name", PROVIDERS)
+def test_a_record_names_every_class_of_its_provider(name: str) -> None:
+    module = import_module(f"runops.airflow.providers.{name}")
+    own = {kind for kind, found in vars(module).items() if getattr(found, "__module__", None) == module.__name__}
+    assert own == {f"{name.capitalize()}{kind}" for kind in RECORDS[name].classes}
+
+
+def test_named_classes_derive_what_airflow_reads_from_their_signatures() -> None:
+    from runops.airflow import NektPipelineSensor, NexioRunOperator, OnepinRunSensor
+
+    assert OnepinRunSensor.template_fields == ("workflow_id", "run_id", "onepin_conn_id")
+    assert OnepinRunSensor.named_fields == ("workflow_id",)
+    assert NexioRunOperator.template_fields == ("engine_slug", "input", "offerings", "engine_version", "nexio_conn_id")
+    assert NexioRunOperator.named_fields == NexioRunOperator.template_fields[:-1]
+    assert NektPipelineSensor.template_fields == (
+        "pipeline", "source", "destination", "transformation", "since", "nekt_conn_id",
+    )  # fmt: skip
+
+
+def test_a_class_made_from_a_named_one_is_left_as_it_says() -> None:
+    from runops.airflow import NexioRunOperator
+
+    class Mine(NexioRunOperator):
+        template_fields = (*NexioRunOperator.template_fields, "mine")
+
+        def __init__(self, *, mine: str, **kwargs: Any) -> None:
+            super().__init__(**kwargs)
+            self.mine = mine
+
+    task = Mine(task_id="t", mine="m", engine_slug="e", input={})
+    assert task.template_fields[-2:] == ("nexio_conn_id", "mine")
+    assert (task.engine_slug, task.mine, task.named_fields) == ("e", "m", NexioRunOperator.named_fields)

@@ -5,39 +5,19 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from runops.airflow.providers import RECORDS
+
 if TYPE_CHECKING:
-    from runops.airflow.discovery import RunDiscoverySensor
-    from runops.airflow.hook import RunHook
-    from runops.airflow.operator import RunOperator
-    from runops.airflow.providers.b3os import B3osHook, B3osRunOperator, B3osRunSensor, B3osWorkflowSensor
-    from runops.airflow.providers.nekt import NektHook, NektPipelineSensor, NektRunSensor
-    from runops.airflow.providers.nexio import NexioHook, NexioRunOperator, NexioRunSensor
-    from runops.airflow.providers.nyx import NyxConfigSensor, NyxHook, NyxRunOperator, NyxRunSensor
-    from runops.airflow.providers.onepin import OnepinHook, OnepinRunOperator, OnepinRunSensor, OnepinWorkflowSensor
-    from runops.airflow.retry import runops_retry_policy
-    from runops.airflow.sensor import RunSensor
-    from runops.airflow.trigger import RunTrigger
-    from runops.airflow.watcher import RunFinishedTrigger
+    from runops.airflow.discovery import RunDiscoverySensor as RunDiscoverySensor
+    from runops.airflow.hook import RunHook as RunHook
+    from runops.airflow.operator import RunOperator as RunOperator
+    from runops.airflow.providers import *  # noqa: F403 - the named classes, for type checkers
+    from runops.airflow.retry import runops_retry_policy as runops_retry_policy
+    from runops.airflow.sensor import RunSensor as RunSensor
+    from runops.airflow.trigger import RunTrigger as RunTrigger
+    from runops.airflow.watcher import RunFinishedTrigger as RunFinishedTrigger
 
 _HOMES = {
-    "B3osHook": "providers.b3os",
-    "B3osRunOperator": "providers.b3os",
-    "B3osRunSensor": "providers.b3os",
-    "B3osWorkflowSensor": "providers.b3os",
-    "NektHook": "providers.nekt",
-    "NektPipelineSensor": "providers.nekt",
-    "NektRunSensor": "providers.nekt",
-    "NexioHook": "providers.nexio",
-    "NexioRunOperator": "providers.nexio",
-    "NexioRunSensor": "providers.nexio",
-    "NyxConfigSensor": "providers.nyx",
-    "NyxHook": "providers.nyx",
-    "NyxRunOperator": "providers.nyx",
-    "NyxRunSensor": "providers.nyx",
-    "OnepinHook": "providers.onepin",
-    "OnepinRunOperator": "providers.onepin",
-    "OnepinRunSensor": "providers.onepin",
-    "OnepinWorkflowSensor": "providers.onepin",
     "RunDiscoverySensor": "discovery",
     "RunFinishedTrigger": "watcher",
     "RunHook": "hook",
@@ -45,35 +25,11 @@ _HOMES = {
     "RunSensor": "sensor",
     "RunTrigger": "trigger",
     "runops_retry_policy": "retry",
+    **{f"{name.capitalize()}{kind}": f"providers.{name}" for name, each in RECORDS.items() for kind in each.classes},
 }
 
-__all__ = [
-    "B3osHook",
-    "B3osRunOperator",
-    "B3osRunSensor",
-    "B3osWorkflowSensor",
-    "NektHook",
-    "NektPipelineSensor",
-    "NektRunSensor",
-    "NexioHook",
-    "NexioRunOperator",
-    "NexioRunSensor",
-    "NyxConfigSensor",
-    "NyxHook",
-    "NyxRunOperator",
-    "NyxRunSensor",
-    "OnepinHook",
-    "OnepinRunOperator",
-    "OnepinRunSensor",
-    "OnepinWorkflowSensor",
-    "RunDiscoverySensor",
-    "RunFinishedTrigger",
-    "RunHook",
-    "RunOperator",
-    "RunSensor",
-    "RunTrigger",
-    "runops_retry_policy",
-]
+if not TYPE_CHECKING:  # a type checker reads the imports above
+    __all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
@@ -93,4 +49,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *_HOMES})

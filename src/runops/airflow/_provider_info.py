@@ -1,50 +1,7 @@
-"""What Airflow reads of runops at each start, as plain data. It imports nothing: every Airflow process loads it."""
+"""What Airflow reads of runops at each start, as plain data. It loads no host: every Airflow process imports it."""
 
-_TITLES = {"nexio": "Nexio", "nyx": "Nyx", "onepin": "OnePin", "b3os": "B3OS", "nekt": "Nekt"}
-_DOCS = {
-    "nexio": "https://docs.usenexio.com",
-    "nyx": "https://docs.fabraix.com",
-    "onepin": "https://docs.onepin.ai",
-    "b3os": "https://docs.b3os.org",
-    "nekt": "https://docs.nekt.com",
-}
-_BASE_URLS = {
-    "nexio": "https://api.usenexio.com",
-    "nyx": "https://api.fabraix.com",
-    "onepin": "https://api.onepin.ai",
-    "b3os": "https://api.b3os.org",
-    "nekt": "https://api.nekt.ai",
-}
-_KEYS = {
-    "nexio": "API key",
-    "nyx": "Verification token",
-    "onepin": "API key",
-    "b3os": "API key",
-    "nekt": "API key",
-}
-_KEY_PLACEHOLDERS = {
-    "nexio": "nx_..., of the environment whose runs these are",
-    "nyx": "nyx_..., the token that Fabraix gave you",
-    "onepin": "op_live_..., of the workspace whose runs these are",
-    "b3os": "b3sk_..., of your organisation",
-    "nekt": "From app.nekt.ai, Settings, API keys",
-}
-_OPTIONS = {
-    "onepin": {
-        "workspace_id": {
-            "label": "Workspace id",
-            "description": "Only for a key of several workspaces; an id that is not the key's own is refused.",
-            "schema": {"type": ["string", "null"]},
-        }
-    },
-    "b3os": {
-        "org_id": {
-            "label": "Organisation id",
-            "description": "Only for user sessions; an API key carries its organisation.",
-            "schema": {"type": ["string", "null"]},
-        }
-    },
-}
+from runops.airflow.providers import RECORDS
+
 _COMMON_FIELDS = {
     "request_timeout": {
         "label": "Request timeout (s)",
@@ -70,22 +27,22 @@ _COMMON_FIELDS = {
 
 
 def _connection_type(name: str) -> dict:
-    title = _TITLES[name]
+    record = RECORDS[name]
     return {
         "connection-type": name,
-        "hook-class-name": f"runops.airflow.providers.{name}.{title.capitalize()}Hook",
-        "hook-name": title,
+        "hook-class-name": f"runops.airflow.providers.{name}.{name.capitalize()}Hook",
+        "hook-name": record.title,
         "ui-field-behaviour": {
             # The port stays: the Test button of Airflow 3.3.1 and 3.3.2 refuses every connection that has none.
             "hidden-fields": ["login", "schema", "extra"],
-            "relabeling": {"password": _KEYS[name], "host": "Base URL"},
+            "relabeling": {"password": record.key, "host": "Base URL"},
             "placeholders": {
-                "password": _KEY_PLACEHOLDERS[name],
-                "host": f"Leave empty for {_BASE_URLS[name]}",
+                "password": record.key_placeholder,
+                "host": f"Leave empty for {record.base_url}",
                 "port": "443, or Test fails on Airflow 3.3.1 and 3.3.2",
             },
         },
-        "conn-fields": {**_OPTIONS.get(name, {}), **_COMMON_FIELDS},
+        "conn-fields": {**record.options, **_COMMON_FIELDS},
     }
 
 
@@ -114,37 +71,37 @@ def _connection_type_of_others() -> dict:
     }
 
 
-def _modules(*modules: str) -> list:
-    return [{"integration-name": "runops", "python-modules": [f"runops.airflow.{module}" for module in modules]}]
-
-
-def _providers(names) -> list:
-    return [f"providers.{name}" for name in names]
+def _modules(*modules: str, named: str = "") -> list:
+    """Modules of runops, and those of the providers that have a class of the kind that is named."""
+    providers = [f"providers.{name}" for name, record in RECORDS.items() if named and named in record.classes]
+    paths = [f"runops.airflow.{module}" for module in (*modules, *providers)]
+    return [{"integration-name": "runops", "python-modules": paths}]
 
 
 def get_provider_info() -> dict:
     """The provider's metadata, as Airflow's schema asks for it."""
-    submitting = ("nexio", "nyx", "onepin", "b3os")
+    titles = [record.title for record in RECORDS.values()]
     return {
         "package-name": "runops",
         "name": "runops",
         "description": (
-            "Wait for runs at Nexio, Nyx, OnePin, B3OS and Nekt, and turn how they end into the right task result."
+            f"Wait for runs at {', '.join(titles[:-1])} and {titles[-1]}, and turn how they end into the right task "
+            "result."
         ),
         "integrations": [
             {"integration-name": "runops", "external-doc-url": "https://pypi.org/project/runops/", "tags": ["service"]},
             *(
-                {"integration-name": title, "external-doc-url": _DOCS[name], "tags": ["service"]}
-                for name, title in _TITLES.items()
+                {"integration-name": record.title, "external-doc-url": record.docs, "tags": ["service"]}
+                for record in RECORDS.values()
             ),
         ],
-        "operators": _modules("operator", *_providers(submitting)),
-        "sensors": _modules("sensor", "discovery", *_providers(_TITLES)),
-        "hooks": _modules("hook", *_providers(_TITLES)),
+        "operators": _modules("operator", named="RunOperator"),
+        "sensors": _modules("sensor", "discovery", named="RunSensor"),
+        "hooks": _modules("hook", named="Hook"),
         "triggers": _modules("trigger", "watcher"),
-        "connection-types": [*(_connection_type(name) for name in _TITLES), _connection_type_of_others()],
+        "connection-types": [*(_connection_type(name) for name in RECORDS), _connection_type_of_others()],
         "extra-links": [
             "runops.airflow.link.RunLink",
-            *(f"runops.airflow.link.{title.capitalize()}RunLink" for title in _TITLES.values()),
+            *(f"runops.airflow.link.{name.capitalize()}RunLink" for name in RECORDS),
         ],
     }

@@ -56,8 +56,9 @@ class RunDiscoverySensor(WaitingSensor):
     :param conn_id: The connection (templated); ``<provider>_default`` if not given.
     """
 
-    template_fields: Sequence[str] = ("parent", "since", "conn_id")  # pyright: ignore[reportIncompatibleVariableOverride]
+    template_fields: Sequence[str] = ("parent", "since", "conn_id")
     template_fields_renderers: ClassVar[dict[str, str]] = {"parent": "json"}
+    shared_fields = ("since",)
 
     def __init__(
         self,
@@ -77,13 +78,13 @@ class RunDiscoverySensor(WaitingSensor):
             raise NotSupported(f"{service.title} documents no list of runs: wait for a run by its id.")
         one_of("which", which, WHICH)
 
-    def one_parent(self, *given: object) -> None:
+    def check_one_parent(self) -> None:
         """Refuse a DAG that names no parent, or several.
 
         :raises ConfigurationError: As it says.
         """
-        if sum(value is not None for value in given) != 1:
-            raise ConfigurationError(f"{type(self).__name__} needs exactly one of {', '.join(self.parent_fields)}.")
+        if sum(getattr(self, name) is not None for name in self.named_fields) != 1:
+            raise ConfigurationError(f"{type(self).__name__} needs exactly one of {', '.join(self.named_fields)}.")
 
     def execute_complete(self, context: Any, event: dict[str, Any] | None = None) -> RunResult:
         """Go on after the trigger's event: wait for the run that it found, or end.
@@ -160,7 +161,7 @@ class RunDiscoverySensor(WaitingSensor):
         return found if time.time() >= patience.deadline else None
 
     def _search(self, context: Any) -> Search:
-        parent = self._named_parents(None) if self.parent_fields else self.parent
+        parent = self._named_parents(None) if self.named_fields else self.parent
         return Search.build(
             self.service, parent or {}, since=self._since(context), which=self.which, interval=self.interval
         )

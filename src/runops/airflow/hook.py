@@ -47,6 +47,16 @@ class RunHook(BaseHook):
     conn_type: ClassVar[str] = "runops"
     hook_name: ClassVar[str] = "runops"
 
+    def __init_subclass__(cls, *, provider: str | None = None, **kwargs: Any) -> None:
+        """The connection of one provider has its name and its title; its argument is ``<provider>_conn_id``.
+
+        :param provider: The provider's name, for a class that has a connection type of its own.
+        """
+        super().__init_subclass__(**kwargs)
+        if provider is not None:
+            cls.conn_type, cls.hook_name = provider, find(provider).title
+            cls.conn_name_attr, cls.default_conn_name = f"{provider}_conn_id", f"{provider}_default"
+
     def __init__(
         self, conn_id: str | None = None, *, provider: str | None = None, logger_name: str | None = None
     ) -> None:

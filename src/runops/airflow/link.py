@@ -1,4 +1,7 @@
-"""The button that opens a run in the provider's own interface. It reads an XCom, so a resumed process finds it too."""
+"""The button that opens a run in the provider's own interface. It reads an XCom, so a resumed process finds it too.
+
+Each provider has a class of its own, such as ``NyxRunLink``: its name is part of the key of the XCom.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ from typing import Any
 
 from airflow.sdk import BaseOperatorLink
 from airflow.sdk.execution_time.xcom import XCom
+
+from runops.core import PROVIDERS
 
 RUN_URL = "run_url"
 
@@ -20,31 +25,19 @@ class RunLink(BaseOperatorLink):
         return XCom.get_value(ti_key=ti_key, key=RUN_URL) or ""
 
 
-class NexioRunLink(RunLink):
-    """Open Nexio."""
-
-    name = "Open in Nexio"
-
-
-class NyxRunLink(RunLink):
-    """Open the run in Nyx."""
-
-    name = "Open in Nyx"
-
-
-class OnepinRunLink(RunLink):
-    """Open OnePin."""
-
-    name = "Open in OnePin"
+LINKS: dict[str, type[RunLink]] = {
+    name: type(
+        f"{name.capitalize()}RunLink",
+        (RunLink,),
+        {"__module__": __name__, "__doc__": f"Open in {provider.title}.", "name": f"Open in {provider.title}"},
+    )
+    for name, provider in PROVIDERS.items()
+}
+"""The class of each provider's button."""
 
 
-class B3osRunLink(RunLink):
-    """Open the run's workflow in B3OS."""
-
-    name = "Open in B3OS"
-
-
-class NektRunLink(RunLink):
-    """Open Nekt."""
-
-    name = "Open in Nekt"
+def __getattr__(name: str) -> type[RunLink]:
+    for link in LINKS.values():
+        if link.__name__ == name:
+            return link
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

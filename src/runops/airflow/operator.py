@@ -98,10 +98,7 @@ class RunOperator(RunWaiting):
     """
 
     template_fields: Sequence[str] = ("arguments", "conn_id")
-    template_fields_renderers: ClassVar[dict[str, str]] = {"arguments": "json"}
     operator_extra_links = (RunLink(),)
-    call_fields: ClassVar[tuple[str, ...]] = ()
-    """Attributes that hold the submit's arguments, where they are arguments of their own."""
     payload_fields: ClassVar[tuple[str, ...]] = ("arguments",)
     """Template fields that may hold credentials or personal data. What they are rendered to is shown to nobody."""
 
@@ -166,7 +163,7 @@ class RunOperator(RunWaiting):
                 " too: it would go there without a word. Give it another name in the provider's declaration."
             )
         given = self.arguments if isinstance(self.arguments, Mapping) else {}
-        unknown = [name for name in (*given, *self.call_fields) if name not in takes]
+        unknown = [name for name in (*given, *self.named_fields) if name not in takes]
         if unknown:
             raise ConfigurationError(
                 f"arguments={unknown[0]!r} is none that a submit to {title} takes: {', '.join(takes)}."
@@ -230,7 +227,7 @@ class RunOperator(RunWaiting):
         super()._do_render_template_fields(*arguments, **named)
         # Airflow keeps what the template fields of a task hold after this in its database, and logs it at DEBUG.
         shown = tuple(field for field in self.template_fields if field not in self.payload_fields)
-        self.template_fields = shown  # pyright: ignore[reportIncompatibleVariableOverride]
+        self.template_fields = shown
 
     # --- what the wait asks ---
 
@@ -417,7 +414,7 @@ class RunOperator(RunWaiting):
             self.log.warning("%s of before could not be cancelled and may go on: %s", ref, error)
 
     def _call(self) -> Call:
-        named = {name: getattr(self, name) for name in self.call_fields}
+        named = {name: getattr(self, name) for name in self.named_fields}
         return self.service.call(**{**(self.arguments or {}), **named})
 
     def _clocks(self, *, deadline: float) -> WaitOptions:

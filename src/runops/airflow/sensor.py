@@ -8,7 +8,7 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
 from airflow.triggers.base import StartTriggerArgs
@@ -64,8 +64,6 @@ class WaitingSensor(RunWaiting, BaseSensorOperator):
     operator_extra_links = (RunLink(),)
     timed_out_error = SensorTimedOut
     failed_error = SensorRunFailed
-    parent_fields: ClassVar[tuple[str, ...]] = ()
-    """Attributes that hold the parents, where they are arguments of their own."""
 
     def __init__(
         self,
@@ -134,7 +132,7 @@ class WaitingSensor(RunWaiting, BaseSensorOperator):
         """The last snapshot if the wait ends at this poke."""
 
     def _named_parents(self, more: Mapping[str, str] | None) -> dict[str, str]:
-        named = {name: getattr(self, name) for name in self.parent_fields}
+        named = {name: getattr(self, name) for name in self.named_fields}
         return {**(more or {}), **{name: value for name, value in named.items() if value is not None}}
 
     # --- what the wait asks ---
@@ -326,7 +324,8 @@ class RunSensor(WaitingSensor):
     :param poke_interval: Seconds (or a timedelta), see above.
     """
 
-    template_fields: Sequence[str] = ("run_id", "parents", "conn_id")  # pyright: ignore[reportIncompatibleVariableOverride]
+    template_fields: Sequence[str] = ("run_id", "parents", "conn_id")
+    shared_fields = ("run_id",)
 
     start_trigger_args = _StartTriggerArgs()  # pyright: ignore[reportAssignmentType]
     start_from_trigger = _StartFromTrigger()  # pyright: ignore[reportAssignmentType]
@@ -367,7 +366,7 @@ class RunSensor(WaitingSensor):
         start = {
             "timeout": float(self.timeout),
             "conn_id": self.conn_id_field,
-            "parents": list(self.parent_fields) or None,
+            "parents": list(self.named_fields) or None,
         }
         patience = self._clocks(deadline=0.0).to_dict()
         return StartTriggerArgs(
@@ -400,7 +399,7 @@ class RunSensor(WaitingSensor):
 
     def _rendered_fields(self) -> dict[str, Any]:
         """What the trigger needs of the task's own fields, as they stand."""
-        names = ("run_id", self.conn_id_field, *(self.parent_fields or ("parents",)))
+        names = ("run_id", self.conn_id_field, *(self.named_fields or ("parents",)))
         return {name: getattr(self, name, None) for name in names}
 
     def _wanted(self, context: Any, patience: WaitOptions) -> RunRef:

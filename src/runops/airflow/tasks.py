@@ -7,6 +7,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
+from inspect import signature
 from typing import Any, ClassVar, Literal, NoReturn
 
 from airflow.sdk import BaseOperator
@@ -21,6 +22,7 @@ from runops.airflow._compat import (
 from runops.airflow.exceptions import RunFailed, RunTimedOut, TriggerCrashed, as_airflow, in_airflow_terms
 from runops.airflow.hook import RunHook
 from runops.airflow.lineage import facets
+from runops.airflow.link import LINKS, RunLink
 from runops.airflow.metrics import Meter, erred
 from runops.airflow.trigger import LostSubmit, RunTrigger, read_end, timed_out
 from runops.airflow.verdicts import apply_verdict, publish
@@ -93,6 +95,11 @@ class RunWaiting(BaseOperator):
     failed_error: type[RunFailed] = RunFailed
     """What a failed run raises: whether another try could end otherwise."""
 
+    named_fields: ClassVar[tuple[str, ...]] = ()
+    """Arguments of a named class's own: the parents of its runs, or what its submit takes."""
+    shared_fields: ClassVar[tuple[str, ...]] = ()
+    """Further template fields of a named class, which its generic parent handles."""
+
     _result: RunResult | None = None
 
     provider: str
@@ -100,6 +107,21 @@ class RunWaiting(BaseOperator):
     on_outcome: Mapping[str, str] | None
     error_budget: float | timedelta
     max_paused: float | timedelta | None
+
+    def __init_subclass__(cls, *, provider: str | None = None, **kwargs: Any) -> None:
+        """Derive from the signature of a named class what Airflow wants as attributes of the class.
+
+        :param provider: The provider of all its runs, for a class with an ``__init__`` of its own: all that it takes
+            by keyword is templated, and the last of it is the connection.
+        """
+        super().__init_subclass__(**kwargs)
+        if provider is None:
+            return
+        parameters = signature(cls.__init__).parameters.values()
+        *own, cls.conn_id_field = (each.name for each in parameters if each.kind is each.KEYWORD_ONLY)
+        cls.named_fields = tuple(name for name in own if name not in cls.shared_fields)
+        cls.template_fields = tuple(dict.fromkeys((*own, *cls.shared_fields, cls.conn_id_field)))
+        cls.operator_extra_links = (LINKS.get(find(provider).name, RunLink)(),)
 
     @property
     def service(self) -> Provider:

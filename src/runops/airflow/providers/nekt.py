@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from runops.airflow.discovery import RunDiscoverySensor
 from runops.airflow.hook import RunHook
-from runops.airflow.link import NektRunLink
 from runops.airflow.sensor import RunSensor
 
 
-class NektHook(RunHook):
+class NektHook(RunHook, provider="nekt"):
     """The connection to Nekt.
 
     :param nekt_conn_id: The connection, of type ``nekt``; its password is the API key.
     """
 
-    conn_name_attr: ClassVar[str] = "nekt_conn_id"
-    default_conn_name: ClassVar[str] = "nekt_default"
-    conn_type: ClassVar[str] = "nekt"
-    hook_name: ClassVar[str] = "Nekt"
-
-    def __init__(self, nekt_conn_id: str = default_conn_name, **kwargs: Any) -> None:
+    def __init__(self, nekt_conn_id: str = "nekt_default", **kwargs: Any) -> None:
         super().__init__(nekt_conn_id, provider="nekt", **kwargs)
 
 
-class NektRunSensor(RunSensor):
+class NektRunSensor(RunSensor, provider="nekt"):
     """Wait for a Nekt run. See :class:`~runops.airflow.sensor.RunSensor`.
 
     There is no operator: Nekt documents no way to start a run over its API.
@@ -35,16 +28,11 @@ class NektRunSensor(RunSensor):
     :param nekt_conn_id: The connection (templated).
     """
 
-    template_fields: Sequence[str] = ("run_id", "nekt_conn_id")
-    operator_extra_links = (NektRunLink(),)
-    conn_id_field: ClassVar[str] = "nekt_conn_id"
-
-    def __init__(self, *, run_id: str, nekt_conn_id: str = NektHook.default_conn_name, **kwargs: Any) -> None:
+    def __init__(self, *, run_id: str, nekt_conn_id: str = "nekt_default", **kwargs: Any) -> None:
         super().__init__(provider="nekt", run_id=run_id, conn_id=nekt_conn_id, **kwargs)
-        self.nekt_conn_id = nekt_conn_id
 
 
-class NektPipelineSensor(RunDiscoverySensor):
+class NektPipelineSensor(RunDiscoverySensor, provider="nekt"):
     """Wait for a run of a pipeline, which Nekt's own scheduler starts.
 
     See :class:`~runops.airflow.discovery.RunDiscoverySensor`, also for ``since`` and ``which``. Exactly one of the
@@ -57,11 +45,6 @@ class NektPipelineSensor(RunDiscoverySensor):
     :param nekt_conn_id: The connection (templated).
     """
 
-    template_fields: Sequence[str] = ("pipeline", "source", "destination", "transformation", "since", "nekt_conn_id")
-    operator_extra_links = (NektRunLink(),)
-    conn_id_field: ClassVar[str] = "nekt_conn_id"
-    parent_fields: ClassVar[tuple[str, ...]] = ("pipeline", "source", "destination", "transformation")
-
     def __init__(
         self,
         *,
@@ -69,7 +52,7 @@ class NektPipelineSensor(RunDiscoverySensor):
         source: str | None = None,
         destination: str | None = None,
         transformation: str | None = None,
-        nekt_conn_id: str = NektHook.default_conn_name,
+        nekt_conn_id: str = "nekt_default",
         **kwargs: Any,
     ) -> None:
         super().__init__(provider="nekt", conn_id=nekt_conn_id, **kwargs)
@@ -77,5 +60,4 @@ class NektPipelineSensor(RunDiscoverySensor):
         self.source = source
         self.destination = destination
         self.transformation = transformation
-        self.nekt_conn_id = nekt_conn_id
-        self.one_parent(pipeline, source, destination, transformation)
+        self.check_one_parent()

@@ -6,43 +6,32 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from runops.airflow.hook import RunHook
-from runops.airflow.link import NexioRunLink
 from runops.airflow.operator import RunOperator
 from runops.airflow.sensor import RunSensor
 
 
-class NexioHook(RunHook):
+class NexioHook(RunHook, provider="nexio"):
     """The connection to Nexio.
 
     :param nexio_conn_id: The connection, of type ``nexio``; its password is the API key.
     """
 
-    conn_name_attr: ClassVar[str] = "nexio_conn_id"
-    default_conn_name: ClassVar[str] = "nexio_default"
-    conn_type: ClassVar[str] = "nexio"
-    hook_name: ClassVar[str] = "Nexio"
-
-    def __init__(self, nexio_conn_id: str = default_conn_name, **kwargs: Any) -> None:
+    def __init__(self, nexio_conn_id: str = "nexio_default", **kwargs: Any) -> None:
         super().__init__(nexio_conn_id, provider="nexio", **kwargs)
 
 
-class NexioRunSensor(RunSensor):
+class NexioRunSensor(RunSensor, provider="nexio"):
     """Wait for a Nexio run that something else submitted. See :class:`~runops.airflow.sensor.RunSensor`.
 
     :param run_id: The run's id (templated).
     :param nexio_conn_id: The connection (templated).
     """
 
-    template_fields: Sequence[str] = ("run_id", "nexio_conn_id")
-    operator_extra_links = (NexioRunLink(),)
-    conn_id_field: ClassVar[str] = "nexio_conn_id"
-
-    def __init__(self, *, run_id: str, nexio_conn_id: str = NexioHook.default_conn_name, **kwargs: Any) -> None:
+    def __init__(self, *, run_id: str, nexio_conn_id: str = "nexio_default", **kwargs: Any) -> None:
         super().__init__(provider="nexio", run_id=run_id, conn_id=nexio_conn_id, **kwargs)
-        self.nexio_conn_id = nexio_conn_id
 
 
-class NexioRunOperator(RunOperator):
+class NexioRunOperator(RunOperator, provider="nexio"):
     """Submit a run of a Nexio engine and wait for it. See :class:`~runops.airflow.operator.RunOperator`.
 
     Nexio has no way to cancel a run and lists none, so a submit whose answer is lost ends in
@@ -55,11 +44,6 @@ class NexioRunOperator(RunOperator):
     :param nexio_conn_id: The connection (templated).
     """
 
-    template_fields: Sequence[str] = ("engine_slug", "input", "offerings", "engine_version", "nexio_conn_id")
-    template_fields_renderers: ClassVar[dict[str, str]] = {"input": "json", "offerings": "json"}
-    operator_extra_links = (NexioRunLink(),)
-    conn_id_field: ClassVar[str] = "nexio_conn_id"
-    call_fields: ClassVar[tuple[str, ...]] = ("engine_slug", "input", "offerings", "engine_version")
     payload_fields: ClassVar[tuple[str, ...]] = ("input", "offerings")
 
     def __init__(
@@ -69,7 +53,7 @@ class NexioRunOperator(RunOperator):
         input: Mapping[str, Any] | str,
         offerings: Sequence[Mapping[str, Any]] | str | None = None,
         engine_version: str | None = None,
-        nexio_conn_id: str = NexioHook.default_conn_name,
+        nexio_conn_id: str = "nexio_default",
         **kwargs: Any,
     ) -> None:
         super().__init__(provider="nexio", conn_id=nexio_conn_id, **kwargs)
@@ -77,4 +61,3 @@ class NexioRunOperator(RunOperator):
         self.input = input
         self.offerings = offerings
         self.engine_version = engine_version
-        self.nexio_conn_id = nexio_conn_id

@@ -7,43 +7,32 @@ from typing import Any, ClassVar
 
 from runops.airflow.discovery import RunDiscoverySensor
 from runops.airflow.hook import RunHook
-from runops.airflow.link import NyxRunLink
 from runops.airflow.operator import RunOperator
 from runops.airflow.sensor import RunSensor
 
 
-class NyxHook(RunHook):
+class NyxHook(RunHook, provider="nyx"):
     """The connection to Nyx.
 
     :param nyx_conn_id: The connection, of type ``nyx``; its password is the verification token.
     """
 
-    conn_name_attr: ClassVar[str] = "nyx_conn_id"
-    default_conn_name: ClassVar[str] = "nyx_default"
-    conn_type: ClassVar[str] = "nyx"
-    hook_name: ClassVar[str] = "Nyx"
-
-    def __init__(self, nyx_conn_id: str = default_conn_name, **kwargs: Any) -> None:
+    def __init__(self, nyx_conn_id: str = "nyx_default", **kwargs: Any) -> None:
         super().__init__(nyx_conn_id, provider="nyx", **kwargs)
 
 
-class NyxRunSensor(RunSensor):
+class NyxRunSensor(RunSensor, provider="nyx"):
     """Wait for a Nyx run that something else submitted. See :class:`~runops.airflow.sensor.RunSensor`.
 
     :param run_id: The run's id (templated).
     :param nyx_conn_id: The connection (templated).
     """
 
-    template_fields: Sequence[str] = ("run_id", "nyx_conn_id")
-    operator_extra_links = (NyxRunLink(),)
-    conn_id_field: ClassVar[str] = "nyx_conn_id"
-
-    def __init__(self, *, run_id: str, nyx_conn_id: str = NyxHook.default_conn_name, **kwargs: Any) -> None:
+    def __init__(self, *, run_id: str, nyx_conn_id: str = "nyx_default", **kwargs: Any) -> None:
         super().__init__(provider="nyx", run_id=run_id, conn_id=nyx_conn_id, **kwargs)
-        self.nyx_conn_id = nyx_conn_id
 
 
-class NyxConfigSensor(RunDiscoverySensor):
+class NyxConfigSensor(RunDiscoverySensor, provider="nyx"):
     """Wait for a run of an audit that something else submits.
 
     See :class:`~runops.airflow.discovery.RunDiscoverySensor`, also for ``since`` and ``which``.
@@ -53,18 +42,12 @@ class NyxConfigSensor(RunDiscoverySensor):
     :param nyx_conn_id: The connection (templated).
     """
 
-    template_fields: Sequence[str] = ("config_name", "since", "nyx_conn_id")
-    operator_extra_links = (NyxRunLink(),)
-    conn_id_field: ClassVar[str] = "nyx_conn_id"
-    parent_fields: ClassVar[tuple[str, ...]] = ("config_name",)
-
-    def __init__(self, *, config_name: str, nyx_conn_id: str = NyxHook.default_conn_name, **kwargs: Any) -> None:
+    def __init__(self, *, config_name: str, nyx_conn_id: str = "nyx_default", **kwargs: Any) -> None:
         super().__init__(provider="nyx", conn_id=nyx_conn_id, **kwargs)
         self.config_name = config_name
-        self.nyx_conn_id = nyx_conn_id
 
 
-class NyxRunOperator(RunOperator):
+class NyxRunOperator(RunOperator, provider="nyx"):
     """Submit a Nyx audit and wait for it. See :class:`~runops.airflow.operator.RunOperator`.
 
     ``runops.core.NYX_GATE`` as ``on_outcome`` lets a vulnerability that was found stop what follows;
@@ -83,30 +66,6 @@ class NyxRunOperator(RunOperator):
     :param nyx_conn_id: The connection (templated).
     """
 
-    template_fields: Sequence[str] = (
-        "config_name",
-        "name",
-        "target",
-        "objective",
-        "budget_usd",
-        "severity_target",
-        "hints",
-        "extra",
-        "nyx_conn_id",
-    )
-    template_fields_renderers: ClassVar[dict[str, str]] = {"target": "json", "extra": "json"}
-    operator_extra_links = (NyxRunLink(),)
-    conn_id_field: ClassVar[str] = "nyx_conn_id"
-    call_fields: ClassVar[tuple[str, ...]] = (
-        "config_name",
-        "name",
-        "target",
-        "objective",
-        "budget_usd",
-        "severity_target",
-        "hints",
-        "extra",
-    )
     payload_fields: ClassVar[tuple[str, ...]] = ("target", "objective", "hints", "extra")
 
     def __init__(
@@ -120,7 +79,7 @@ class NyxRunOperator(RunOperator):
         severity_target: str,
         hints: Sequence[str] | str | None = None,
         extra: Mapping[str, Any] | str | None = None,
-        nyx_conn_id: str = NyxHook.default_conn_name,
+        nyx_conn_id: str = "nyx_default",
         **kwargs: Any,
     ) -> None:
         super().__init__(provider="nyx", conn_id=nyx_conn_id, **kwargs)
@@ -132,4 +91,3 @@ class NyxRunOperator(RunOperator):
         self.severity_target = severity_target
         self.hints = hints
         self.extra = extra
-        self.nyx_conn_id = nyx_conn_id

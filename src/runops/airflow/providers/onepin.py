@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from runops.airflow.discovery import RunDiscoverySensor
 from runops.airflow.hook import RunHook
-from runops.airflow.link import OnepinRunLink
 from runops.airflow.operator import RunOperator
 from runops.airflow.sensor import RunSensor
 
 
-class OnepinHook(RunHook):
+class OnepinHook(RunHook, provider="onepin"):
     """The connection to OnePin.
 
     :param onepin_conn_id: The connection, of type ``onepin``; its password is the API key, its extra may hold
         ``workspace_id``.
     """
 
-    conn_name_attr: ClassVar[str] = "onepin_conn_id"
-    default_conn_name: ClassVar[str] = "onepin_default"
-    conn_type: ClassVar[str] = "onepin"
-    hook_name: ClassVar[str] = "OnePin"
-
-    def __init__(self, onepin_conn_id: str = default_conn_name, **kwargs: Any) -> None:
+    def __init__(self, onepin_conn_id: str = "onepin_default", **kwargs: Any) -> None:
         super().__init__(onepin_conn_id, provider="onepin", **kwargs)
 
 
-class OnepinRunSensor(RunSensor):
+class OnepinRunSensor(RunSensor, provider="onepin"):
     """Wait for a OnePin run that something else started. See :class:`~runops.airflow.sensor.RunSensor`.
 
     :param workflow_id: The workflow of the run (templated).
@@ -36,20 +29,12 @@ class OnepinRunSensor(RunSensor):
     :param onepin_conn_id: The connection (templated).
     """
 
-    template_fields: Sequence[str] = ("workflow_id", "run_id", "onepin_conn_id")
-    operator_extra_links = (OnepinRunLink(),)
-    conn_id_field: ClassVar[str] = "onepin_conn_id"
-    parent_fields: ClassVar[tuple[str, ...]] = ("workflow_id",)
-
-    def __init__(
-        self, *, workflow_id: str, run_id: str, onepin_conn_id: str = OnepinHook.default_conn_name, **kwargs: Any
-    ) -> None:
+    def __init__(self, *, workflow_id: str, run_id: str, onepin_conn_id: str = "onepin_default", **kwargs: Any) -> None:
         super().__init__(provider="onepin", run_id=run_id, conn_id=onepin_conn_id, **kwargs)
         self.workflow_id = workflow_id
-        self.onepin_conn_id = onepin_conn_id
 
 
-class OnepinWorkflowSensor(RunDiscoverySensor):
+class OnepinWorkflowSensor(RunDiscoverySensor, provider="onepin"):
     """Wait for a run of a workflow that something else starts.
 
     See :class:`~runops.airflow.discovery.RunDiscoverySensor`, also for ``since`` and ``which``.
@@ -58,18 +43,12 @@ class OnepinWorkflowSensor(RunDiscoverySensor):
     :param onepin_conn_id: The connection (templated).
     """
 
-    template_fields: Sequence[str] = ("workflow_id", "since", "onepin_conn_id")
-    operator_extra_links = (OnepinRunLink(),)
-    conn_id_field: ClassVar[str] = "onepin_conn_id"
-    parent_fields: ClassVar[tuple[str, ...]] = ("workflow_id",)
-
-    def __init__(self, *, workflow_id: str, onepin_conn_id: str = OnepinHook.default_conn_name, **kwargs: Any) -> None:
+    def __init__(self, *, workflow_id: str, onepin_conn_id: str = "onepin_default", **kwargs: Any) -> None:
         super().__init__(provider="onepin", conn_id=onepin_conn_id, **kwargs)
         self.workflow_id = workflow_id
-        self.onepin_conn_id = onepin_conn_id
 
 
-class OnepinRunOperator(RunOperator):
+class OnepinRunOperator(RunOperator, provider="onepin"):
     """Start a run of a OnePin workflow and wait for it. See :class:`~runops.airflow.operator.RunOperator`.
 
     :param workflow_id: The workflow; one run of it may be active (templated).
@@ -78,10 +57,6 @@ class OnepinRunOperator(RunOperator):
     :param onepin_conn_id: The connection (templated).
     """
 
-    template_fields: Sequence[str] = ("workflow_id", "script_text", "source_language", "onepin_conn_id")
-    operator_extra_links = (OnepinRunLink(),)
-    conn_id_field: ClassVar[str] = "onepin_conn_id"
-    call_fields: ClassVar[tuple[str, ...]] = ("workflow_id", "script_text", "source_language")
     payload_fields: ClassVar[tuple[str, ...]] = ("script_text",)
 
     def __init__(
@@ -90,11 +65,10 @@ class OnepinRunOperator(RunOperator):
         workflow_id: str,
         script_text: str | None = None,
         source_language: str | None = None,
-        onepin_conn_id: str = OnepinHook.default_conn_name,
+        onepin_conn_id: str = "onepin_default",
         **kwargs: Any,
     ) -> None:
         super().__init__(provider="onepin", conn_id=onepin_conn_id, **kwargs)
         self.workflow_id = workflow_id
         self.script_text = script_text
         self.source_language = source_language
-        self.onepin_conn_id = onepin_conn_id
