@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from runops.airflow import B3osRunOperator, NexioRunOperator, NyxRunOperator, OnepinRunOperator
-from runops.airflow.operator import SUBMITTING, RunOperator
+from runops.airflow.operator import RunOperator
+from runops.airflow.submission import SUBMITTING
 from runops.airflow.task_state import TaskState
 from tests.airflow_host.bad_triggers import BreakingTrigger
 from tests.airflow_host.host import KILL_FOLDER
@@ -40,12 +41,13 @@ PARENTS = {
 
 
 class _Announcing(TaskState):
-    """A memory whose task can be held between the announcement of a submit and the submit."""
+    """A record whose task can be held before and after it is written."""
 
     task: Held
     context: Any
 
     def save(self, **record: Any) -> None:
+        self.task.hold(self.context, BEFORE if record.get("state") == SUBMITTING else BETWEEN)
         super().save(**record)
         if record.get("state") == SUBMITTING:
             self.task.hold(self.context, MARKED)
@@ -77,14 +79,6 @@ class Held(RunOperator):
         there = mark.exists()
         mark.touch()
         return not there
-
-    def _submit(self, context: Any, client: Any, call: Any, memory: TaskState, record: Any) -> Any:
-        self.hold(context, BEFORE)
-        return super()._submit(context, client, call, memory, record)
-
-    def _remember(self, memory: TaskState, ref: Any, **more: Any) -> Any:
-        self.hold(self._context, BETWEEN)
-        return super()._remember(memory, ref, **more)
 
     def _memory(self, context: Any) -> TaskState:
         self._context = context

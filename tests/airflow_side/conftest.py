@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from importlib import import_module
+from pkgutil import iter_modules
 from types import SimpleNamespace
 from typing import Any
 
@@ -256,11 +257,14 @@ def emulator(served: Server, clock: Clock) -> Iterator[Emulator]:
 @pytest.fixture
 def host(emulator: Emulator, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Host:
     """Airflow's side of a task, with everything of ours on the test's clock."""
-    from runops.airflow import discovery, operator, sensor, tasks, trigger
+    import runops.airflow
+    from runops.airflow import trigger
     from runops.airflow.hook import RunHook
 
-    for module in (discovery, operator, sensor, trigger, tasks):
-        monkeypatch.setattr(module, "time", SimpleNamespace(time=clock))
+    for found in iter_modules(runops.airflow.__path__, "runops.airflow."):
+        module = import_module(found.name)
+        if hasattr(module, "time"):
+            monkeypatch.setattr(module, "time", SimpleNamespace(time=clock))
     sleeping = SimpleNamespace(
         sleep=clock.sleep_async, timeout=asyncio.timeout, gather=asyncio.gather, create_task=asyncio.create_task
     )

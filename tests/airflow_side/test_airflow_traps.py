@@ -134,9 +134,8 @@ def test_airflow_trap_08_a_re_attached_try_returns_the_whole_result(host: Any, o
     host.emulator.set_defaults(script="succeeded", seconds=40)
     for deferrable in (False, True):
         task, context = operators["nexio"](task_id="w", **calls["nexio"], deferrable=deferrable), host.context()
-        call = task._call()
         with task._hook().client() as client:
-            task._start(context, client, call)
+            task._submission(context).start(client)
         context["ti"].next_try()
         ended = host.run(task, context)
         assert ended.result == ended.xcoms["run"]

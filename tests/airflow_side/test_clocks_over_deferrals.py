@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from runops.airflow._compat import TaskDeferred
+from runops.airflow.events import read_end
 from runops.airflow.exceptions import PollingError, RunTimedOut, SensorRunFailed
-from runops.airflow.trigger import read_end
 
 
 def deferral(task: Any, context: Any) -> TaskDeferred:

@@ -117,7 +117,7 @@ def run_dag(
     """``run_dag("modes", {...})`` runs a DAG; its task instances by task id (and map index)."""
     from runops.airflow import tasks
 
-    monkeypatch.setattr(tasks, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(tasks, "WORKER_SECONDS", 0.1)
     monkeypatch.setattr(tasks, "EARLIEST_SECONDS", 0.0)
     monkeypatch.setattr(tasks, "heartbeat_seconds", lambda: 0.0)
     served.emulator.reset()

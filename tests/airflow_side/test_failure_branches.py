@@ -412,7 +412,7 @@ def test_a_cancel_that_is_not_answered_in_time_is_told(
     async def state(self: Any) -> str:
         return "failed"
 
-    monkeypatch.setattr(trigger.RunTrigger, "_task_state", state)
+    monkeypatch.setattr(trigger, "task_state_of", state)
     monkeypatch.setattr(trigger, "CANCEL_SECONDS", 0.1)
     monkeypatch.setattr(hook, "connection_of", hanging)
     with pytest.raises(TimeoutError):

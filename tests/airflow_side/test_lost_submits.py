@@ -13,7 +13,7 @@ from airflow.sdk.execution_time import task_runner
 from runops.airflow import RunOperator
 from runops.airflow._compat import AirflowFailException, AirflowTaskTimeout, TaskDeferralError, TaskDeferred
 from runops.airflow.exceptions import ConflictError, SubmitUncertainError, SubmitUnconfirmed
-from runops.airflow.operator import identity_of
+from runops.airflow.submission import identity_of
 from runops.airflow.trigger import RunTrigger
 from runops.core.waiting.submission import new_mark
 

@@ -11,8 +11,9 @@ import pytest
 from airflow.triggers.base import TriggerEvent
 
 from runops.airflow._compat import TaskDeferred
+from runops.airflow.events import read_end
 from runops.airflow.exceptions import AuthError, PollingError, RunNotFound, TriggerCrashed, UnknownStateError
-from runops.airflow.trigger import RunTrigger, read_end
+from runops.airflow.trigger import RunTrigger
 from runops.core import RunSnapshot
 
 OLD_ROW = {

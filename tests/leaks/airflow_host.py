@@ -44,7 +44,7 @@ def main() -> None:
     from runops.airflow.trigger import RunTrigger
 
     hurry()
-    tasks.LOOK_SECONDS = 0.02
+    tasks.WORKER_SECONDS = 0.02
     tasks.EARLIEST_SECONDS = 0.0
     tasks.heartbeat_seconds = lambda: 0.0
     show_triggers(RunTrigger)

@@ -71,7 +71,10 @@ __all__ = [
     "connection_of",
     "heartbeat_seconds",
     "renders_in_triggerer",
+    "state_in",
     "stats",
+    "supervisor",
+    "task_state_of",
     "task_state_store",
     "template_environment",
 ]
@@ -93,6 +96,39 @@ class StateStore(Protocol):
 def task_state_store(context: Mapping[str, Any]) -> StateStore | None:
     """The memory that a task instance keeps over its tries, or None on Airflow below 3.3."""
     return context.get("task_state_store")
+
+
+def state_in(task_states: Mapping[str, Mapping[str, Any]], ti: Any) -> str | None:
+    """The state of a task instance in Airflow's answer about the states of tasks."""
+    mapped = ti.map_index is not None and ti.map_index >= 0
+    state = task_states[ti.run_id][f"{ti.task_id}_{ti.map_index}" if mapped else ti.task_id]
+    return None if state is None else str(getattr(state, "value", state))
+
+
+def supervisor() -> Any:
+    """The connection of this process to the supervisor that speaks to Airflow for it; None outside of a triggerer.
+
+    Private: a trigger has no public way to learn the state of its own task, which alone tells a kill by a person from
+    a move to another triggerer.
+    """
+    from airflow.sdk.execution_time import task_runner
+
+    return getattr(task_runner, "SUPERVISOR_COMMS", None)
+
+
+async def task_state_of(ti: Any) -> str | None:
+    """The state of a trigger's task, as Airflow has it now. Private for the reason that :func:`supervisor` gives."""
+    from airflow.sdk.execution_time.comms import GetTaskStates
+
+    mapped = ti.map_index is not None and ti.map_index >= 0
+    question = GetTaskStates(
+        dag_id=ti.dag_id,
+        task_ids=[ti.task_id],
+        run_ids=[ti.run_id],
+        map_index=ti.map_index if mapped else None,
+    )
+    answer: Any = await supervisor().asend(question)
+    return state_in(answer.task_states, ti)
 
 
 def asset_state_stores(trigger: Any) -> list[Any]:

@@ -9,11 +9,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
 from runops.airflow._compat import AirflowTaskTimeout
+from runops.airflow.events import read_found
 from runops.airflow.exceptions import RunFailed, SensorRunFailed, as_airflow, in_airflow_terms
 from runops.airflow.sensor import WaitingSensor
+from runops.airflow.submission import WORKER_SECONDS
 from runops.airflow.task_state import TaskState
-from runops.airflow.tasks import LOOK_SECONDS, may_go_on
-from runops.airflow.trigger import read_found
+from runops.airflow.tasks import may_go_on
 from runops.airflow.verdicts import RUN_ID, publish
 from runops.core import (
     AnswerError,
@@ -109,7 +110,7 @@ class RunDiscoverySensor(WaitingSensor):
         search = self._search(context)
         here = patience
         if self.deferrable:
-            here = replace(patience, deadline=min(patience.deadline, time.time() + LOOK_SECONDS))
+            here = replace(patience, deadline=min(patience.deadline, time.time() + WORKER_SECONDS))
         whole = here.deadline == patience.deadline
         try:
             with self._hook().client() as client:

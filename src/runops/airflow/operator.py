@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import logging
-import threading
-import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from functools import cache
 from typing import Any, ClassVar, Literal
@@ -14,14 +11,15 @@ from typing import Any, ClassVar, Literal
 from airflow.sdk import BaseOperator
 
 from runops.airflow._compat import AirflowException, conf
+from runops.airflow.events import read_found, says_lost
 from runops.airflow.exceptions import in_airflow_terms
+from runops.airflow.kill import killed_by_person, within
 from runops.airflow.link import RunLink
+from runops.airflow.submission import LostSubmit, Submission, SubmitRules, Submitted, identity_of
 from runops.airflow.task_state import TaskState
-from runops.airflow.tasks import LOOK_SECONDS, RunWaiting
-from runops.airflow.trigger import OVER, LostSubmit, read_found, says_lost, state_in
+from runops.airflow.tasks import RunWaiting
 from runops.airflow.verdicts import RUN_ID, publish
 from runops.core import (
-    AnswerError,
     ConfigurationError,
     NotSupported,
     Outcome,
@@ -31,7 +29,6 @@ from runops.core import (
     RunRef,
     RunResult,
     RunSnapshot,
-    SubmitUncertainError,
     Verdict,
     find,
 )
@@ -40,9 +37,6 @@ from runops.core.declaration.arguments import one_of, seconds
 from runops.core.declaration.registry import nearest
 from runops.core.model.policy import retry_may_submit
 from runops.core.waiting.options import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT, SUBMIT_GRACE, WaitOptions
-from runops.core.waiting.submission import Intent
-
-logger = logging.getLogger(__name__)
 
 KILL_SECONDS = 3.0
 """Between the signal that asks a task to end and the one that ends it lie 5 s."""
@@ -50,11 +44,6 @@ STATE_SECONDS = 1.5
 
 MOST_CRASHES = 3
 """So many broken triggers in one try are followed by another one."""
-
-CLEARED = "restarting"
-"""What Airflow makes of a running task that a person clears, and of no other."""
-
-SUBMITTING, SUBMITTED = "submitting", "submitted"
 
 
 class RunOperator(RunWaiting):
@@ -143,7 +132,7 @@ class RunOperator(RunWaiting):
         self.on_clear = on_clear
         self.deferrable = deferrable
         self._running: tuple[Any, RunRef] | None = None
-        self._submitting: tuple[Any, Call, Intent] | None = None
+        self._submitting: tuple[Any, Submission] | None = None
         service = find(provider)
         if service.submit is None:
             raise NotSupported(f"{service.title} documents no way to start a run: wait for its runs with a sensor.")
@@ -175,11 +164,15 @@ class RunOperator(RunWaiting):
 
         :param context: The task's context.
         """
+        if self.durable and not self._memory(context).exists:
+            self.log.warning(
+                "durable needs the task state store of Airflow 3.3 or newer: here a retry after a crash submits anew."
+            )
         with in_airflow_terms():
-            call = self._call()
+            submission = self._submission(context)
             with self._client() as client:
-                ref, submitted_at = self._start(context, client, call)
-        return self._wait_for(context, ref, submitted_at)
+                started = submission.start(client)
+        return self._wait_for(context, started)
 
     def execute_complete(self, context: Any, event: dict[str, Any] | None = None) -> RunResult:
         """Go on after the trigger's event: the run is over, or that of a lost submit was found, or was not.
@@ -191,16 +184,26 @@ class RunOperator(RunWaiting):
             return self._after_search(context, event)
         return super().execute_complete(context, event)
 
-    def _wait_for(self, context: Any, ref: RunRef, submitted_at: float | None) -> RunResult:
+    def _after_search(self, context: Any, event: Mapping[str, Any]) -> RunResult:
+        """Go on after the triggerer has looked for the run of a lost submit."""
+        with in_airflow_terms():
+            submission = self._submission(context)
+            with self._client() as client:
+                started = submission.take_up(client, read_found(event), event)
+        return self._wait_for(context, started)
+
+    def _wait_for(self, context: Any, started: Submitted | LostSubmit) -> RunResult:
+        if isinstance(started, LostSubmit):
+            self._defer(context, None, self._clocks(deadline=self._deadline(context)), lost=started)
         self._submitting = None
-        self._running = context, ref
+        self._running = context, started.ref
         self._memory(context).update(crashes=0)
-        url = self.service.url(ref)
-        publish(context, ref, url)
+        url = self.service.url(started.ref)
+        publish(context, started.ref, url)
         if not self.wait:
-            return RunSnapshot(ref=ref, state=None, phase=Phase.QUEUED, url=url).to_result()
-        patience = self._clocks(deadline=self._deadline(context))
-        return self._settle(context, self._await_run(context, ref, patience, submitted_at=submitted_at))
+            return RunSnapshot(ref=started.ref, state=None, phase=Phase.QUEUED, url=url).to_result()
+        options = self._clocks(deadline=self._deadline(context))
+        return self._settle(context, self._await_run(context, started.ref, options, submitted_at=started.at))
 
     def on_kill(self) -> None:
         """Cancel the run if a person killed the task; leave it if the worker is only being shut down."""
@@ -208,19 +211,17 @@ class RunOperator(RunWaiting):
             return
         if self._running is not None:
             context, ref = self._running
-        elif self._submitting is not None:
+        elif self._submitting is not None and self._submitting[1].intent is not None:
             context, ref = self._submitting[0], None
         else:
             return
         run = ref or "the run whose submit was not answered"
-        killed = _within(STATE_SECONDS, lambda: self._killed_by_person(context))
-        if not killed:
+        if not within(STATE_SECONDS, lambda: killed_by_person(context, clear_kills=self.on_clear == "submit")):
             self.log.info("Left alone: %s, since nobody is known to have killed its task.", run)
             return
         # A clear of a running task cannot be told from a retry afterwards, so the kill leaves its own record.
-        _within(STATE_SECONDS, lambda: self._memory(context).update(given_up=True))
-        cancelled = _within(KILL_SECONDS, lambda: self._cancel(ref, request_timeout=KILL_SECONDS))
-        if not cancelled:
+        within(STATE_SECONDS, lambda: self._memory(context).update(given_up=True))
+        if not within(KILL_SECONDS, lambda: self._cancel(ref, request_timeout=KILL_SECONDS)):
             self.log.warning("Whether %s is cancelled is not known: there was no answer in time.", run)
 
     def _do_render_template_fields(self, *arguments: Any, **named: Any) -> None:
@@ -278,140 +279,32 @@ class RunOperator(RunWaiting):
         patience = self._clocks(deadline=self._deadline(context))
         return self._settle(context, self._await_run(context, ref, patience, submitted_at=record.get("submitted_at")))
 
-    # --- start ---
+    # --- what it is made of ---
 
-    def _start(self, context: Any, client: RunClient, call: Call) -> tuple[RunRef, float | None]:
-        """The run to wait for, and when it was submitted, where that is known."""
-        memory = self._memory(context)
-        if self.durable and not memory.exists:
-            self.log.warning(
-                "durable needs the task state store of Airflow 3.3 or newer: here a retry after a crash submits anew."
-            )
-        record = memory.load()
-        if record is None:
-            self._leave(client, call, memory.load_any())
-        elif record.get("state") == SUBMITTING:
-            self.log.info("An earlier try may have submitted; looking for its run.")
-            ref, known_at = self._submit(context, client, call, memory, record)
-            return self._unless_given_up(context, client, call, memory, ref, {**record, "submitted_at": known_at})
-        elif record.get("state") == SUBMITTED:
-            ref = RunRef.parse(record["ref"])
-            if not self._may_submit_after(client, ref, given_up=bool(record.get("given_up"))):
-                self.log.info("Re-attached to %s, which an earlier try submitted.", ref)
-                return ref, record.get("submitted_at")
-        return self._submit(context, client, call, memory, None)
+    def _submission(self, context: Any) -> Submission:
+        submission = Submission(
+            self._call(),
+            identity=identity_of(context),
+            memory=self._memory(context),
+            rules=SubmitRules(
+                adopt_uncertain=self.adopt_uncertain,
+                grace=seconds("submit_grace", self.submit_grace),
+                deferrable=self.deferrable,
+                cancels=self._can_cancel(self.cancel_on_kill),
+                may_follow=self._may_follow if self.wait else None,
+            ),
+            log=self.log,
+        )
+        self._submitting = context, submission
+        return submission
 
-    def _submit(
-        self, context: Any, client: RunClient, call: Call, memory: TaskState, record: Mapping[str, Any] | None
-    ) -> tuple[RunRef, float]:
-        """Submit, or where an earlier try may have done so, look for its run; where to defer, in the triggerer."""
-        earlier = record or {}
-        submitted_at = earlier.get("submitted_at") or time.time()
-        grace = seconds("submit_grace", self.submit_grace)
-        left = min(max(submitted_at + grace - time.time(), 0.0), grace)
-        elsewhere = self.deferrable and left > LOOK_SECONDS and self.service.listing is not None
-        settings: dict[str, Any] = {
-            "adopt_uncertain": self.adopt_uncertain and not elsewhere,
-            "submit_grace": LOOK_SECONDS if elsewhere else left,
-            "resubmit": not elsewhere,
-        }
-
-        def before(intent: Intent) -> None:
-            memory.save(state=SUBMITTING, intent=intent.to_dict(), submitted_at=submitted_at)
-            self._submitting = context, call, intent
-
-        try:
-            if record is None:
-                ref = client.submit(call, identity=identity_of(context), before=before, **settings)
-            else:
-                self._submitting = context, call, Intent.from_dict(record.get("intent"))
-                ref = client.submit_again(call, self._submitting[2], **settings)
-        except SubmitUncertainError:
-            if not elsewhere or self._submitting is None:
-                raise
-            lost = LostSubmit(call.family, self._submitting[2], submitted_at + grace, self.adopt_uncertain)
-            self._defer(context, None, self._clocks(deadline=self._deadline(context)), lost=lost)
-        except RunopsError:
-            memory.forget()
-            raise
-        self.log.info("Submitted %s." if record is None else "Took up %s, which an earlier try submitted.", ref)
-        # From here on a 404 is forgiven for a while: the run may have been found by a list that is ahead of its page.
-        known_at = time.time()
-        return self._remember(memory, ref, submitted_at=known_at), known_at
-
-    def _after_search(self, context: Any, event: Mapping[str, Any]) -> RunResult:
-        """Go on after the triggerer has looked for the run of a lost submit."""
-        memory = self._memory(context)
-        # Without a memory, the event says what was known before the submit.
-        record = memory.load() or event
-        found = read_found(event)
-        with in_airflow_terms():
-            call = self._call()
-            with self._client() as client:
-                if found is None:
-                    intent = Intent.from_dict(record.get("intent"))
-                    found = client.submit_again(call, intent, adopt_uncertain=self.adopt_uncertain, submit_grace=0.0)
-                self.log.info("Took up %s, whose submit was not answered.", found)
-                known_at = time.time()
-                self._remember(memory, found, submitted_at=known_at)
-                taken_up = {**record, "submitted_at": known_at}
-                ref, submitted_at = self._unless_given_up(context, client, call, memory, found, taken_up)
-        return self._wait_for(context, ref, submitted_at)
-
-    def _unless_given_up(
-        self,
-        context: Any,
-        client: RunClient,
-        call: Call,
-        memory: TaskState,
-        ref: RunRef,
-        record: Mapping[str, Any],
-    ) -> tuple[RunRef, float | None]:
-        """A run that was found again or, where a person has cleared its task and it is cancelled, a new one."""
-        if record.get("given_up") and self._may_submit_after(client, ref, given_up=True):
-            return self._submit(context, client, call, memory, None)
-        return ref, record.get("submitted_at")
+    def _may_follow(self, earlier: Outcome) -> bool:
+        return retry_may_submit(earlier) and self._policy().decide(earlier) is Verdict.FAIL
 
     def _is_searching(self, context: Any) -> bool:
         """Whether the run is still looked for, as a resumed process finds it."""
         ti = context["ti"]
         return ti.xcom_pull(task_ids=ti.task_id, key=RUN_ID, map_indexes=ti.map_index) is None
-
-    def _remember(self, memory: TaskState, ref: RunRef, **more: Any) -> RunRef:
-        memory.save(state=SUBMITTED, ref=ref.model_dump(mode="json"), **more)
-        return ref
-
-    def _may_submit_after(self, client: RunClient, ref: RunRef, *, given_up: bool) -> bool:
-        """Whether the run of an earlier try leaves room for a new one."""
-        if not self.wait:
-            return False
-        try:
-            earlier = client.get(ref)
-        except AnswerError as error:
-            self.log.warning("%s could not be read at once: %s", ref, error)
-            return False
-        if earlier.outcome is None:
-            return False
-        if given_up and earlier.outcome is Outcome.CANCELLED:
-            return True
-        return retry_may_submit(earlier.outcome) and self._policy().decide(earlier.outcome) is Verdict.FAIL
-
-    def _leave(self, client: RunClient, call: Call, record: Mapping[str, Any] | None) -> None:
-        """A person cleared the task: see that the run of before does not go on beside the new one."""
-        if record is None or not self._can_cancel(self.cancel_on_kill):
-            return
-        ref: RunRef | str = "The run"
-        try:
-            if record.get("state") == SUBMITTED:
-                ref = RunRef.parse(record["ref"])
-            else:
-                ref = client.find_submitted(call.family, Intent.from_dict(record.get("intent")), submit_grace=0.0)
-            if client.get(ref).run_ended:
-                return
-            self.log.info("The task was cleared: cancelling %s of before.", ref)
-            client.cancel(ref)
-        except RunopsError as error:
-            self.log.warning("%s of before could not be cancelled and may go on: %s", ref, error)
 
     def _call(self) -> Call:
         named = {name: getattr(self, name) for name in self.named_fields}
@@ -431,8 +324,6 @@ class RunOperator(RunWaiting):
     def _memory(self, context: Any) -> TaskState:
         return TaskState(context if self.durable else {"ti": context["ti"]}, everlasting=self.on_clear == "reattach")
 
-    # --- kill ---
-
     def _can_cancel(self, wanted: bool) -> bool:
         return wanted and self.service.cancel is not None
 
@@ -443,28 +334,13 @@ class RunOperator(RunWaiting):
     def _cancel(self, ref: RunRef | None, **settings: Any) -> bool:
         """Cancel a run, or where none is given, the one whose submit was not answered, if it bears our mark."""
         with self._hook().client(**settings) as client:
+            if ref is None and self._submitting is not None:
+                ref = self._submitting[1].find(client)
             if ref is None:
-                if self._submitting is None:
-                    return False
-                _, call, intent = self._submitting
-                ref = client.find_submitted(call.family, intent, submit_grace=0.0)
+                return False
             client.cancel(ref)
         self.log.info("Cancelled %s.", ref)
         return True
-
-    def _killed_by_person(self, context: Any) -> bool:
-        ti = context["ti"]
-        mapped = ti.map_index is not None and ti.map_index >= 0
-        states = ti.get_task_states(
-            dag_id=ti.dag_id,
-            task_ids=[ti.task_id],
-            run_ids=[ti.run_id],
-            map_index=ti.map_index if mapped else None,
-        )
-        state = state_in(states, ti)
-        # Any other state is Airflow's own doing: a scheduler that gave the worker up sends the task through none,
-        # scheduled, queued or up_for_retry, and the next try wants its run back.
-        return state in OVER or (state == CLEARED and self.on_clear == "submit")
 
 
 @cache
@@ -473,28 +349,3 @@ def _names_of_ours() -> frozenset[str]:
     classes = (BaseOperator, RunOperator)
     named = {name for each in classes for name in inspect.signature(each.__init__).parameters}
     return frozenset(named) - {"self", "args", "kwargs"} | {"context", "task"}
-
-
-def identity_of(context: Mapping[str, Any]) -> str:
-    """What names a task instance for good, over its tries: a part of the mark of its runs is a hash of it.
-
-    :param context: The task's context.
-    """
-    ti = context["ti"]
-    return "/".join((ti.dag_id, ti.run_id, ti.task_id, str(ti.map_index)))
-
-
-def _within(limit: float, work: Callable[[], Any]) -> Any:
-    """What ``work`` gives within ``limit`` seconds, or None: in a signal handler nothing may block for longer."""
-    given: list[Any] = []
-
-    def attempt() -> None:
-        try:
-            given.append(work())
-        except Exception:  # the caller sees that nothing came; the log says why
-            logger.warning("An attempt while the task is being killed failed.", exc_info=True)
-
-    thread = threading.Thread(target=attempt, daemon=True)
-    thread.start()
-    thread.join(limit)
-    return given[0] if given else None

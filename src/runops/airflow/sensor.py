@@ -20,12 +20,11 @@ from runops.airflow.metrics import erred
 from runops.airflow.task_state import TaskState
 from runops.airflow.tasks import LATE_SECONDS, Follower, RunWaiting
 from runops.airflow.templates import needs_worker
-from runops.airflow.trigger import timed_out
 from runops.airflow.verdicts import publish
 from runops.core import FinalError, OutcomePolicy, PollingError, RunopsError, RunRef, RunResult, RunSnapshot, find
 from runops.core.model.cadence import spread
 from runops.core.waiting.options import DEFAULT_ERROR_BUDGET, WaitOptions
-from runops.core.waiting.state import WaitProgress
+from runops.core.waiting.state import WaitProgress, timed_out
 
 RESCHEDULE_SECONDS = 60.0
 """The shortest time between two pokes in reschedule mode, unless the user gives a ``poke_interval``."""
@@ -205,7 +204,7 @@ class WaitingSensor(RunWaiting, BaseSensorOperator):
             return self._still_open(memory, learnt, patience, news.snapshot, began=began)
         except PollingError as error:
             over = self._failing(memory, patience, error, began=began, seen=learnt.seen)
-            return timed_out(self._hook(), ref, None, "timeout") if over else None
+            return timed_out(self.service, ref, None, "timeout") if over else None
         except RunopsError as error:
             erred(self.provider, error)
             raise as_airflow(error) from None
@@ -250,10 +249,10 @@ class WaitingSensor(RunWaiting, BaseSensorOperator):
         now, ref, parked_since = time.time(), snapshot.ref, learnt.parked_since
         memory.update(seen=True, failing_since=None, parked_since=parked_since)
         if now >= patience.deadline:
-            return timed_out(self._hook(), ref, snapshot, "timeout")
+            return timed_out(self.service, ref, snapshot, "timeout")
         if parked_since is not None and patience.max_paused is not None:
             if now - parked_since >= patience.max_paused:
-                return timed_out(self._hook(), ref, snapshot, "max_paused")
+                return timed_out(self.service, ref, snapshot, "max_paused")
             if not memory.exists and (learnt.began or 0.0) < began <= parked_since:
                 self.log.warning("max_paused needs Airflow 3.3 or newer in reschedule mode: it is not applied.")
         return None

@@ -19,12 +19,14 @@ from runops.airflow._compat import (
     TaskDeferralTimeout,
     heartbeat_seconds,
 )
+from runops.airflow.events import read_end
 from runops.airflow.exceptions import RunFailed, RunTimedOut, TriggerCrashed, as_airflow, in_airflow_terms
 from runops.airflow.hook import RunHook
 from runops.airflow.lineage import facets
 from runops.airflow.link import LINKS, RunLink
 from runops.airflow.metrics import Meter, erred
-from runops.airflow.trigger import LostSubmit, RunTrigger, read_end, timed_out
+from runops.airflow.submission import WORKER_SECONDS, LostSubmit
+from runops.airflow.trigger import RunTrigger
 from runops.airflow.verdicts import apply_verdict, publish
 from runops.core import (
     AnswerError,
@@ -42,10 +44,8 @@ from runops.core.model.run import EndedBy
 from runops.core.transport.retry import may_pass
 from runops.core.waiting.discovery import Search
 from runops.core.waiting.options import WaitOptions
-from runops.core.waiting.state import LogThrottle, WaitProgress
+from runops.core.waiting.state import LogThrottle, WaitProgress, timed_out
 
-LOOK_SECONDS = 10.0
-"""For so long a deferrable task looks itself before it defers, so that short runs never do."""
 EARLIEST_SECONDS = 10.0
 """A trigger that fires sooner after the deferral can fail its task: the scheduler may not have seen it end yet."""
 LATE_SECONDS = 60.0
@@ -219,7 +219,7 @@ class RunWaiting(BaseOperator):
         past = WaitProgress(began=context["ti"].start_date.timestamp())
         here = patience
         if self.deferrable:
-            here = replace(patience, deadline=min(patience.deadline, time.time() + LOOK_SECONDS))
+            here = replace(patience, deadline=min(patience.deadline, time.time() + WORKER_SECONDS))
         whole = here.deadline == patience.deadline
         try:
             with self._hook().client() as client:
@@ -298,7 +298,7 @@ class RunWaiting(BaseOperator):
                 self.log.warning("The last read of %s failed: %s", ref, error)
             if last is not None and last.run_ended:
                 return last
-            return timed_out(hook, ref, last, ended_by)
+            return timed_out(hook.provider, ref, last, ended_by)
 
     def _execution_ends(self, context: Any) -> float | None:
         """Unix seconds at which Airflow's clock for this try is over, deferred or not."""

@@ -6,84 +6,32 @@ import asyncio
 import contextvars
 import time
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from jinja2 import TemplateError
-from pydantic import BaseModel, ConfigDict, ValidationError
 
-from runops.airflow._compat import AirflowException
+from runops.airflow import events
+from runops.airflow._compat import AirflowException, supervisor, task_state_of
 from runops.airflow.bounds import AIRFLOW_SECONDS, in_own_thread, within
-from runops.airflow.exceptions import TriggerCrashed, as_airflow, name_of, named
+from runops.airflow.events import VERSION
+from runops.airflow.exceptions import TriggerCrashed, as_airflow
 from runops.airflow.hook import RunHook
+from runops.airflow.kill import ALIVE, OVER
 from runops.airflow.metrics import Meter, erred
+from runops.airflow.submission import LostSubmit
 from runops.airflow.templates import environment
-from runops.core import AsyncRunClient, Outcome, RunopsError, RunRef, RunSnapshot, SubmitUncertainError, find
-from runops.core.model.run import EndedBy
+from runops.core import AsyncRunClient, RunopsError, RunRef, RunSnapshot, SubmitUncertainError, find
 from runops.core.waiting.discovery import Search, nothing_found, seek
 from runops.core.waiting.options import WaitOptions
-from runops.core.waiting.state import LogThrottle, WaitProgress, WaitState
-from runops.core.waiting.submission import Intent
+from runops.core.waiting.state import LogThrottle, WaitProgress, timed_out
 
-VERSION = 1
 STATE_SECONDS = 2.0
 CANCEL_SECONDS = 15.0
 OPENING_SECONDS = 30.0
 """The first answer about a task's state may take this long: a triggerer builds then what answers."""
-
-ALIVE = frozenset({"running", "deferred", "up_for_retry", "up_for_reschedule"})
-"""States in which a person has not killed the task: it is only being moved, or goes on by itself."""
-OVER = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
-
-
-class End(BaseModel):
-    """The event of a trigger: how the run ended, which one it is, or why that is not known."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    version: int
-    kind: Literal["ended", "found", "lost", "error"]
-    snapshot: RunSnapshot | None = None
-    ref: RunRef | None = None
-    error: str | None = None
-    message: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class LostSubmit:
-    """A submit whose answer never came, and for how long its run is looked for. It holds no payload.
-
-    :param parent: The parent whose list shows the run.
-    :param intent: What was known before the submit.
-    :param until: Unix seconds at which the look ends.
-    :param adopt_uncertain: Whether the single new run is taken for ours where no mark can prove it.
-    """
-
-    parent: Mapping[str, str]
-    intent: Intent
-    until: float
-    adopt_uncertain: bool = False
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON primitives."""
-        return {
-            "parent": dict(self.parent),
-            "intent": self.intent.to_dict(),
-            "until": self.until,
-            "adopt_uncertain": self.adopt_uncertain,
-        }
-
-    @classmethod
-    def from_dict(cls, value: Mapping[str, Any]) -> Self:
-        """What :meth:`to_dict` wrote."""
-        return cls(
-            parent=dict(value["parent"]),
-            intent=Intent.from_dict(value["intent"]),
-            until=float(value["until"]),
-            adopt_uncertain=bool(value.get("adopt_uncertain")),
-        )
 
 
 class RunTrigger(BaseTrigger):
@@ -203,7 +151,7 @@ class RunTrigger(BaseTrigger):
         run = "the run of the lost submit" if self.ref is None else RunRef.parse(self.ref)
         try:
             async with asyncio.timeout(STATE_SECONDS):
-                state = await self._task_state()
+                state = await task_state_of(self.task_instance)
         except Exception:  # whatever the reason, without the state nobody knows that a person wants the run gone
             self.log.warning("Left alone: %s, since the state of its task could not be read.", run, exc_info=True)
             return
@@ -240,13 +188,11 @@ class RunTrigger(BaseTrigger):
 
         A kill has no such seconds, and where connections come from the environment it would be the first to ask.
         """
-        from airflow.sdk.execution_time import task_runner
-
-        channel: Any = getattr(task_runner, "SUPERVISOR_COMMS", None)
+        channel = supervisor()
         if not self.cancel_on_kill or self.task_instance is None or channel is None or channel is RunTrigger._channel:
             return []
         RunTrigger._channel = channel
-        asked = within(OPENING_SECONDS, "the state of a task", self._task_state())
+        asked = within(OPENING_SECONDS, "the state of a task", task_state_of(self.task_instance))
         return [asyncio.create_task(asked, context=contextvars.Context())]
 
     async def _end(self) -> dict[str, Any]:
@@ -267,7 +213,7 @@ class RunTrigger(BaseTrigger):
             self.log.exception("The trigger met an error that is not the run's.")
             told = f"The trigger met an error that is not the run's: {type(error).__name__}."
             return self._error(TriggerCrashed(told))
-        return _ended(snapshot)
+        return events.ended(snapshot)
 
     async def _fill_templates(self) -> None:
         """Fill the task's templates. It may send requests to Airflow, and block, so it does not on the event loop.
@@ -292,7 +238,7 @@ class RunTrigger(BaseTrigger):
     def _error(self, error: Exception) -> dict[str, Any]:
         self.log.error("%s", error)
         erred(self.provider, error)
-        return {"version": VERSION, "kind": "error", "error": name_of(error), "message": str(error)}
+        return events.failed(error)
 
     async def _wait(self) -> RunSnapshot:
         ref = RunRef.parse(self.ref)
@@ -317,7 +263,7 @@ class RunTrigger(BaseTrigger):
                 ref, patience=clocks, submitted_at=self.submitted_at, past=past, on_update=told
             )
         if snapshot.ended_by == "timeout" and ended_by != "timeout":
-            snapshot = timed_out(hook, ref, last, ended_by)
+            snapshot = timed_out(hook.provider, ref, last, ended_by)
         if snapshot.ended_by:
             self.log.info("%s", snapshot.summary())
         return snapshot
@@ -331,9 +277,9 @@ class RunTrigger(BaseTrigger):
         if found.ended_by:
             nothing = nothing_found(hook.provider, search, ended_by)
             self.log.info("%s", nothing.reason)
-            return _ended(nothing)
+            return events.ended(nothing)
         self.log.info("Found: %s", found.summary())
-        return {"version": VERSION, "kind": "found", "ref": found.ref.model_dump(mode="json")}
+        return events.found(found.ref)
 
     async def _find_submitted(self, lost: LostSubmit) -> dict[str, Any]:
         ends = lost.until if self.execution_ends is None else min(lost.until, self.execution_ends)
@@ -347,9 +293,9 @@ class RunTrigger(BaseTrigger):
                 )
             except SubmitUncertainError as error:
                 self.log.info("%s", error)
-                return {"version": VERSION, "kind": "lost", "intent": lost.intent.to_dict()}
+                return events.lost(lost.intent)
         self.log.info("Found: %s", ref)
-        return {"version": VERSION, "kind": "found", "ref": ref.model_dump(mode="json")}
+        return events.found(ref)
 
     def _own_fields(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """The task's fields that Airflow renders here, under the names that they have in the task."""
@@ -376,75 +322,5 @@ class RunTrigger(BaseTrigger):
             return patience, "timeout"
         return replace(patience, deadline=self.execution_ends), "execution_timeout"
 
-    async def _task_state(self) -> str | None:
-        from airflow.sdk.execution_time import task_runner
-        from airflow.sdk.execution_time.comms import GetTaskStates
-
-        ti: Any = self.task_instance
-        mapped = ti.map_index is not None and ti.map_index >= 0
-        answer: Any = await task_runner.SUPERVISOR_COMMS.asend(
-            GetTaskStates(
-                dag_id=ti.dag_id,
-                task_ids=[ti.task_id],
-                run_ids=[ti.run_id],
-                map_index=ti.map_index if mapped else None,
-            )
-        )
-        return state_in(answer.task_states, ti)
-
     def _hook(self) -> RunHook:
         return RunHook(self.conn_id, provider=self.provider)
-
-
-def _ended(snapshot: RunSnapshot) -> dict[str, Any]:
-    return {"version": VERSION, "kind": "ended", "snapshot": snapshot.model_dump(mode="json")}
-
-
-def state_in(task_states: Mapping[str, Mapping[str, Any]], ti: Any) -> str | None:
-    """The state of a task instance in Airflow's answer about the states of tasks."""
-    mapped = ti.map_index is not None and ti.map_index >= 0
-    state = task_states[ti.run_id][f"{ti.task_id}_{ti.map_index}" if mapped else ti.task_id]
-    return None if state is None else str(getattr(state, "value", state))
-
-
-def timed_out(hook: RunHook, ref: RunRef, last: RunSnapshot | None, ended_by: EndedBy) -> RunSnapshot:
-    """What was last seen of a run, as the end of a wait by a clock."""
-    clocks = WaitOptions.build(hook.provider, now=0.0)
-    watch = WaitState(hook.provider, ref, clocks, began=0.0)
-    watch.last = last
-    return watch.timed_out(ended_by)
-
-
-def read_found(event: object) -> RunRef | None:
-    """The run that an event says is there; None for an event of another kind."""
-    try:
-        end = End.model_validate(event)
-    except ValidationError:
-        return None
-    return end.ref if end.kind == "found" else None
-
-
-def says_lost(event: object) -> bool:
-    """Whether an event says that the run of a lost submit did not show up."""
-    return isinstance(event, Mapping) and event.get("kind") == "lost"
-
-
-def read_end(event: object) -> RunSnapshot:
-    """The last snapshot that an event carries.
-
-    :raises AirflowException: What the event says instead, or TriggerCrashed where it cannot be read.
-    """
-    try:
-        end = End.model_validate(event)
-    except ValidationError as error:
-        fields = ", ".join(sorted({".".join(map(str, detail["loc"])) or "event" for detail in error.errors()}))
-        raise TriggerCrashed(f"The trigger's event cannot be read: {fields}.") from None
-    if end.kind == "error":
-        raise named(end.error or "", end.message or "The trigger reports an error without a text.")
-    if (
-        end.snapshot is None
-        or end.snapshot.outcome is None
-        or (end.snapshot.outcome is Outcome.TIMED_OUT and end.snapshot.ended_by is None)
-    ):
-        raise TriggerCrashed("The trigger's event says that the run ended, but not how.")
-    return end.snapshot

@@ -198,14 +198,7 @@ class WaitState:
 
     def timed_out(self, ended_by: EndedBy) -> RunSnapshot:
         """What was last seen of the run, as the end of a wait that a clock has ended."""
-        last = self.last or RunSnapshot(ref=self.ref, state=None, url=self.provider.url(self.ref))
-        told = f"The wait ended ({ended_by}); the run was last seen {last.state!r} ({last.status})"
-        if self._error is not None:
-            told += "; the last read failed"
-        reason = cut(f"{told}: {last.reason}" if last.reason else f"{told}.")
-        return last.model_copy(
-            update={"phase": None, "outcome": Outcome.TIMED_OUT, "ended_by": ended_by, "reason": reason}
-        )
+        return timed_out(self.provider, self.ref, self.last, ended_by, read_failed=self._error is not None)
 
     def pause(self, now: float) -> float:
         """Seconds until the next look, never past a clock of the wait."""
@@ -268,3 +261,23 @@ class LogThrottle:
             self._last, self._said_at = snapshot, now
             return True
         return False
+
+
+def timed_out(
+    provider: Provider, ref: RunRef, last: RunSnapshot | None, ended_by: EndedBy, *, read_failed: bool = False
+) -> RunSnapshot:
+    """What was last seen of a run, as the end of a wait that a clock has ended.
+
+    Args:
+        provider: The run's.
+        ref: The run.
+        last: What was last seen of it, or None.
+        ended_by: Which clock ended the wait.
+        read_failed: Whether the last read failed.
+    """
+    last = last or RunSnapshot(ref=ref, state=None, url=provider.url(ref))
+    reason = f"The wait ended ({ended_by}); the run was last seen {last.state!r} ({last.status})"
+    if read_failed:
+        reason += "; the last read failed"
+    reason = cut(f"{reason}: {last.reason}" if last.reason else f"{reason}.")
+    return last.model_copy(update={"phase": None, "outcome": Outcome.TIMED_OUT, "ended_by": ended_by, "reason": reason})

@@ -1,0 +1,86 @@
+"""What a trigger fires, as plain data: how a run ended, which one it is, or why that is not known.
+
+It is written in the triggerer and read on a worker, which may have another version of runops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from runops.airflow.exceptions import TriggerCrashed, name_of, named
+from runops.core import Outcome, RunRef, RunSnapshot
+from runops.core.waiting.submission import Intent
+
+VERSION = 1
+"""Of the arguments of a trigger and of what it fires."""
+
+
+class End(BaseModel):
+    """The event of a trigger."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    version: int
+    kind: Literal["ended", "found", "lost", "error"]
+    snapshot: RunSnapshot | None = None
+    ref: RunRef | None = None
+    error: str | None = None
+    message: str | None = None
+
+
+def ended(snapshot: RunSnapshot) -> dict[str, Any]:
+    """The wait is over: how the run ended, or which clock did."""
+    return {"version": VERSION, "kind": "ended", "snapshot": snapshot.model_dump(mode="json")}
+
+
+def found(ref: RunRef) -> dict[str, Any]:
+    """The run that was looked for is there."""
+    return {"version": VERSION, "kind": "found", "ref": ref.model_dump(mode="json")}
+
+
+def lost(intent: Intent) -> dict[str, Any]:
+    """The run of a submit whose answer was lost did not show up."""
+    return {"version": VERSION, "kind": "lost", "intent": intent.to_dict()}
+
+
+def failed(error: Exception) -> dict[str, Any]:
+    """How the run stands is not known, and why."""
+    return {"version": VERSION, "kind": "error", "error": name_of(error), "message": str(error)}
+
+
+def read_found(event: object) -> RunRef | None:
+    """The run that an event says is there; None for an event of another kind."""
+    try:
+        end = End.model_validate(event)
+    except ValidationError:
+        return None
+    return end.ref if end.kind == "found" else None
+
+
+def says_lost(event: object) -> bool:
+    """Whether an event says that the run of a lost submit did not show up."""
+    return isinstance(event, Mapping) and event.get("kind") == "lost"
+
+
+def read_end(event: object) -> RunSnapshot:
+    """The last snapshot that an event carries.
+
+    :raises AirflowException: What the event says instead, or TriggerCrashed where it cannot be read.
+    """
+    try:
+        end = End.model_validate(event)
+    except ValidationError as error:
+        fields = ", ".join(sorted({".".join(map(str, detail["loc"])) or "event" for detail in error.errors()}))
+        raise TriggerCrashed(f"The trigger's event cannot be read: {fields}.") from None
+    if end.kind == "error":
+        raise named(end.error or "", end.message or "The trigger reports an error without a text.")
+    if (
+        end.snapshot is None
+        or end.snapshot.outcome is None
+        or (end.snapshot.outcome is Outcome.TIMED_OUT and end.snapshot.ended_by is None)
+    ):
+        raise TriggerCrashed("The trigger's event says that the run ended, but not how.")
+    return end.snapshot

@@ -1,0 +1,240 @@
+"""One task's submit: started once, or found again by a later try. It never waits for the end of a run.
+
+What a try does depends on the record that the task state store keeps of the one before:
+
+- none: submit. ``before`` writes what identifies the submit down (``submitting``) before anything is sent.
+- ``submitting``: an earlier try died between that and the answer, so its run is looked for; nothing is sent while it
+  may live.
+- ``submitted``: re-attach, unless the policy lets a new run follow the end of the earlier one, which a read must show.
+- one of before a person's clear: cancel its run, where that is wanted, and submit.
+
+Where the answer is lost, the run is looked for: on the worker for some seconds, then, where the task is deferrable and
+the provider lists runs, in the triggerer (:class:`LostSubmit`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from runops.airflow.task_state import TaskState
+from runops.core import AnswerError, Outcome, RunClient, RunopsError, RunRef, SubmitUncertainError
+from runops.core.declaration.provider import Call
+from runops.core.waiting.submission import Intent
+
+SUBMITTING, SUBMITTED = "submitting", "submitted"
+
+WORKER_SECONDS = 10.0
+"""For so long a deferrable task does itself what the triggerer goes on with, so that short waits never defer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """The run to wait for, and the unix seconds of its submit, where those are known."""
+
+    ref: RunRef
+    at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class LostSubmit:
+    """A submit whose answer never came, and for how long its run is looked for. It holds no payload.
+
+    :param parent: The parent whose list shows the run.
+    :param intent: What was known before the submit.
+    :param until: Unix seconds at which the search ends.
+    :param adopt_uncertain: Whether the single new run is taken for ours where no mark can prove it.
+    """
+
+    parent: Mapping[str, str]
+    intent: Intent
+    until: float
+    adopt_uncertain: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON primitives."""
+        return {
+            "parent": dict(self.parent),
+            "intent": self.intent.to_dict(),
+            "until": self.until,
+            "adopt_uncertain": self.adopt_uncertain,
+        }
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Self:
+        """What :meth:`to_dict` wrote."""
+        return cls(
+            parent=dict(value["parent"]),
+            intent=Intent.from_dict(value["intent"]),
+            until=float(value["until"]),
+            adopt_uncertain=bool(value.get("adopt_uncertain")),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SubmitRules:
+    """What a task says about its submit.
+
+    :param adopt_uncertain: Take the single new run for ours where no mark can prove it.
+    :param grace: Seconds for which the run of a lost submit is looked for.
+    :param deferrable: Whether the triggerer may look for it.
+    :param cancels: Whether the run of before a person's clear is cancelled.
+    :param may_follow: Whether a new run may be submitted after an earlier one that ended so; None for never.
+    """
+
+    adopt_uncertain: bool
+    grace: float
+    deferrable: bool
+    cancels: bool
+    may_follow: Callable[[Outcome], bool] | None
+
+
+class Submission:
+    """Submit a call once over all tries of a task.
+
+    :param call: What is submitted.
+    :param identity: Names the task instance over its tries.
+    :param memory: What the task remembers.
+    :param rules: What the task says.
+    :param log: The task's log.
+    """
+
+    def __init__(self, call: Call, *, identity: str, memory: TaskState, rules: SubmitRules, log: Any) -> None:
+        self.intent: Intent | None = None
+        """What identifies the submit that is under way; None before there is one."""
+        self._call = call
+        self._identity = identity
+        self._memory = memory
+        self._rules = rules
+        self._log = log
+
+    def start(self, client: RunClient) -> Submitted | LostSubmit:
+        """The run to wait for: a new one, or that of an earlier try."""
+        record = self._memory.load()
+        if record is None:
+            self._leave(client, self._memory.load_any())
+        elif record.get("state") == SUBMITTING:
+            self._log.info("An earlier try may have submitted; looking for its run.")
+            found = self._submit(client, record)
+            return found if isinstance(found, LostSubmit) else self._unless_given_up(client, found, record)
+        elif record.get("state") == SUBMITTED:
+            ref = RunRef.parse(record["ref"])
+            if not self._may_submit_after(client, ref, given_up=bool(record.get("given_up"))):
+                self._log.info("Re-attached to %s, which an earlier try submitted.", ref)
+                return Submitted(ref, record.get("submitted_at"))
+        return self._submit(client, None)
+
+    def take_up(self, client: RunClient, found: RunRef | None, event: Mapping[str, Any]) -> Submitted | LostSubmit:
+        """Go on after the triggerer has looked for the run of a lost submit.
+
+        :param client: The client.
+        :param found: The run, if it was found.
+        :param event: What the trigger fired; without a memory it says what was known before the submit.
+        """
+        record = self._memory.load() or event
+        if found is None:
+            intent = Intent.from_dict(record.get("intent"))
+            adopt = self._rules.adopt_uncertain
+            found = client.submit_again(self._call, intent, adopt_uncertain=adopt, submit_grace=0.0)
+        self._log.info("Took up %s, whose submit was not answered.", found)
+        return self._unless_given_up(client, self._remember(found), record)
+
+    def find(self, client: RunClient) -> RunRef | None:
+        """The run of a submit that was not answered, if it bears our mark; None where nothing was submitted.
+
+        :raises SubmitUncertainError: It does not show up.
+        """
+        if self.intent is None:
+            return None
+        return client.find_submitted(self._call.family, self.intent, submit_grace=0.0)
+
+    def _submit(self, client: RunClient, record: Mapping[str, Any] | None) -> Submitted | LostSubmit:
+        """Submit, or where an earlier try may have done so, look for its run; where to defer, in the triggerer."""
+        submitted_at = (record or {}).get("submitted_at") or time.time()
+        grace = self._rules.grace
+        left = min(max(submitted_at + grace - time.time(), 0.0), grace)
+        elsewhere = self._rules.deferrable and left > WORKER_SECONDS and client.provider.listing is not None
+        settings: dict[str, Any] = {
+            "adopt_uncertain": self._rules.adopt_uncertain and not elsewhere,
+            "submit_grace": WORKER_SECONDS if elsewhere else left,
+            "resubmit": not elsewhere,
+        }
+
+        def before(intent: Intent) -> None:
+            self._memory.save(state=SUBMITTING, intent=intent.to_dict(), submitted_at=submitted_at)
+            self.intent = intent
+
+        try:
+            if record is None:
+                ref = client.submit(self._call, identity=self._identity, before=before, **settings)
+            else:
+                self.intent = Intent.from_dict(record.get("intent"))
+                ref = client.submit_again(self._call, self.intent, **settings)
+        except SubmitUncertainError:
+            if not elsewhere or self.intent is None:
+                raise
+            adopt = self._rules.adopt_uncertain
+            return LostSubmit(self._call.family, self.intent, submitted_at + grace, adopt)
+        except RunopsError:
+            self._memory.forget()
+            raise
+        self._log.info("Submitted %s." if record is None else "Took up %s, which an earlier try submitted.", ref)
+        return self._remember(ref)
+
+    def _remember(self, ref: RunRef) -> Submitted:
+        # From here on a 404 is forgiven for a while: the run may have been found by a list that is ahead of its page.
+        known_at = time.time()
+        self._memory.save(state=SUBMITTED, ref=ref.model_dump(mode="json"), submitted_at=known_at)
+        return Submitted(ref, known_at)
+
+    def _unless_given_up(
+        self, client: RunClient, found: Submitted, record: Mapping[str, Any]
+    ) -> Submitted | LostSubmit:
+        """A run that was found again or, where a person has cleared its task and it is cancelled, a new one."""
+        if record.get("given_up") and self._may_submit_after(client, found.ref, given_up=True):
+            return self._submit(client, None)
+        return found
+
+    def _may_submit_after(self, client: RunClient, ref: RunRef, *, given_up: bool) -> bool:
+        """Whether the run of an earlier try leaves room for a new one."""
+        if self._rules.may_follow is None:
+            return False
+        try:
+            earlier = client.get(ref)
+        except AnswerError as error:
+            self._log.warning("%s could not be read at once: %s", ref, error)
+            return False
+        if earlier.outcome is None:
+            return False
+        if given_up and earlier.outcome is Outcome.CANCELLED:
+            return True
+        return self._rules.may_follow(earlier.outcome)
+
+    def _leave(self, client: RunClient, record: Mapping[str, Any] | None) -> None:
+        """A person cleared the task: see that the run of before does not go on beside the new one."""
+        if record is None or not self._rules.cancels:
+            return
+        ref: RunRef | str = "The run"
+        try:
+            if record.get("state") == SUBMITTED:
+                ref = RunRef.parse(record["ref"])
+            else:
+                intent = Intent.from_dict(record.get("intent"))
+                ref = client.find_submitted(self._call.family, intent, submit_grace=0.0)
+            if client.get(ref).run_ended:
+                return
+            self._log.info("The task was cleared: cancelling %s of before.", ref)
+            client.cancel(ref)
+        except RunopsError as error:
+            self._log.warning("%s of before could not be cancelled and may go on: %s", ref, error)
+
+
+def identity_of(context: Mapping[str, Any]) -> str:
+    """What names a task instance for good, over its tries: a part of the mark of its runs is a hash of it.
+
+    :param context: The task's context.
+    """
+    ti = context["ti"]
+    return "/".join((ti.dag_id, ti.run_id, ti.task_id, str(ti.map_index)))
