@@ -80,7 +80,7 @@ class Held(RunOperator):
         mark.touch()
         return not there
 
-    def _memory(self, context: Any) -> TaskState:
+    def _task_state(self, context: Any) -> TaskState:
         self._context = context
         memory = _Announcing(
             context if self.durable else {"ti": context["ti"]}, everlasting=self.on_clear == "reattach"

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.sdk import BaseOperatorLink, BaseSensorOperator
+from airflow.sdk import BaseSensorOperator
 from airflow.sdk.execution_time import task_runner
 from airflow.triggers.base import BaseEventTrigger, BaseTrigger
 
@@ -211,14 +211,13 @@ def test_airflow_trap_14_the_link_is_read_from_an_xcom_and_never_from_the_operat
 ) -> None:
     asked: list[str] = []
 
-    def value(*, ti_key: Any, key: str) -> str:
+    def value(ti_key: Any, key: str) -> str:
         asked.append(key)
         return "https://app.example.com/run"
 
-    monkeypatch.setattr(link.XCom, "get_value", value)
-    for kind in vars(link).values():
-        if isinstance(kind, type) and issubclass(kind, BaseOperatorLink) and kind is not BaseOperatorLink:
-            assert kind().get_link(None, ti_key=None) == "https://app.example.com/run"  # pyright: ignore[reportArgumentType]
+    monkeypatch.setattr(link, "pushed", value)
+    for kind in (link.RunLink, *link.LINKS.values()):
+        assert kind().get_link(None, ti_key=None) == "https://app.example.com/run"
     assert set(asked) == {"run_url"}
 
 

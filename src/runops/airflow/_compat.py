@@ -1,4 +1,8 @@
-"""What differs between the Airflow versions from 3.1 on, found by looking for it. Nothing here knows a provider."""
+"""What differs between the Airflow versions from 3.1 on, and all private API of Airflow that the side uses.
+
+Each use of what is private says which public way is missing. Versions are told apart by what is there. Nothing here
+knows a provider.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,8 @@ import asyncio
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-from airflow.sdk import BaseHook, Connection
+from airflow.sdk import BaseHook, BaseOperator, Connection
+from airflow.sdk.execution_time.xcom import XCom
 from airflow.triggers.base import BaseTrigger
 
 if TYPE_CHECKING:
@@ -62,6 +67,7 @@ __all__ = [
     "AirflowSensorTimeout",
     "AirflowSkipException",
     "AirflowTaskTimeout",
+    "RenderedTask",
     "StateStore",
     "TaskDeferralError",
     "TaskDeferralTimeout",
@@ -70,6 +76,7 @@ __all__ = [
     "conf",
     "connection_of",
     "heartbeat_seconds",
+    "pushed",
     "renders_in_triggerer",
     "state_in",
     "stats",
@@ -136,7 +143,7 @@ def asset_state_stores(trigger: Any) -> list[Any]:
     accessors = getattr(trigger, "asset_state_store", None)
     if accessors is None:
         return []
-    # A trigger is told of its assets by this value only, which gives them out by name only, and refuses if several.
+    # Private: the public way gives the store of an asset by name only, and a trigger learns no name of its assets.
     several = [*getattr(accessors, "_by_name", {}).values(), *getattr(accessors, "_by_uri", {}).values()]
     return several or [accessors]
 
@@ -165,11 +172,39 @@ def renders_in_triggerer() -> bool:
 def template_environment(**options: Any) -> Environment:
     """The Jinja environment in which a triggerer renders: without the macros, filters and files of any DAG.
 
+    Private: Airflow gives out the environment of a DAG only, which a task that begins in a triggerer has not loaded.
+
     :param options: As Jinja's ``Environment`` takes them.
     """
     from airflow.sdk.definitions._internal.templater import SandboxedEnvironment
 
     return SandboxedEnvironment(cache_size=0, **options)
+
+
+class RenderedTask(BaseOperator):
+    """A task that acts right before and after its templates are filled.
+
+    Private: ``render_template_fields`` is public, but Airflow does not call it for a mapped task.
+    """
+
+    def before_rendering(self) -> None:
+        """Act while the template fields hold what the DAG says."""
+
+    def after_rendering(self) -> None:
+        """Act before Airflow stores what the template fields hold."""
+
+    def _do_render_template_fields(self, *arguments: Any, **named: Any) -> None:
+        self.before_rendering()
+        super()._do_render_template_fields(*arguments, **named)
+        self.after_rendering()
+
+
+def pushed(ti_key: Any, key: str) -> Any:
+    """The value of an XCom of a task instance; None where there is none.
+
+    Not in ``airflow.sdk`` itself, which names no way to read an XCom by the key of a task instance.
+    """
+    return XCom.get_value(ti_key=ti_key, key=key)
 
 
 def stats() -> Any:

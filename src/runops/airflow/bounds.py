@@ -43,7 +43,7 @@ async def in_own_thread(work: Callable[[], R]) -> R:
     loop = asyncio.get_running_loop()
     done: asyncio.Future[R] = loop.create_future()
 
-    def settle(set_it: Callable[[], None]) -> None:
+    def resolve(set_it: Callable[[], None]) -> None:
         if not done.done():
             set_it()
 
@@ -54,7 +54,7 @@ async def in_own_thread(work: Callable[[], R]) -> R:
         except BaseException as error:  # noqa: BLE001 - raised where the result is awaited
             set_it = partial(done.set_exception, error)
         with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
-            loop.call_soon_threadsafe(settle, set_it)
+            loop.call_soon_threadsafe(resolve, set_it)
 
     threading.Thread(target=contextvars.copy_context().run, args=(run,), daemon=True).start()
     return await done

@@ -15,7 +15,7 @@ from runops.airflow.sensor import WaitingSensor
 from runops.airflow.submission import WORKER_SECONDS
 from runops.airflow.task_state import TaskState
 from runops.airflow.tasks import may_go_on
-from runops.airflow.verdicts import RUN_ID, publish
+from runops.airflow.verdicts import publish, published
 from runops.core import (
     AnswerError,
     ConfigurationError,
@@ -42,7 +42,7 @@ class RunDiscoverySensor(WaitingSensor):
     The run is chosen once: its id goes to the XCom ``run_id``, and from then on the sensor behaves as
     :class:`~runops.airflow.sensor.RunSensor` does, with the same arguments, result, exceptions and skips. A retry
     follows the chosen run as long as that has not ended, and looks anew after. (In reschedule mode, and over a retry,
-    this needs Airflow 3.3 or newer; below, each look chooses anew.)
+    this needs Airflow 3.3 or newer; below, each search chooses anew.)
 
     If no run came in time, the outcome is ``timed_out`` and the result's ``run_id`` is empty.
 
@@ -97,21 +97,21 @@ class RunDiscoverySensor(WaitingSensor):
         if ref is None:
             return super().execute_complete(context, event)
         self._choose(context, ref, self.service.url(ref))
-        patience = self._clocks(deadline=self._deadline(context))
-        return self._settle(context, self._await_run(context, ref, patience))
+        options = self._clocks(deadline=self._deadline(context))
+        return self._apply_verdict(context, self._await_run(context, ref, options))
 
     # --- which run ---
 
-    def _wanted(self, context: Any, patience: WaitOptions) -> RunRef | RunSnapshot:
+    def _wanted(self, context: Any, options: WaitOptions) -> RunRef | RunSnapshot:
         ref = self._remembered(context)
         if ref is not None:
             self.log.info("Going on with %s, which an earlier try found.", ref)
             return ref
         search = self._search(context)
-        here = patience
+        here = options
         if self.deferrable:
-            here = replace(patience, deadline=min(patience.deadline, time.time() + WORKER_SECONDS))
-        whole = here.deadline == patience.deadline
+            here = replace(options, deadline=min(options.deadline, time.time() + WORKER_SECONDS))
+        whole = here.deadline == options.deadline
         try:
             with self._hook().client() as client:
                 found = client.drive(seek(self.service, search, here, clock=client.clock))
@@ -125,41 +125,41 @@ class RunDiscoverySensor(WaitingSensor):
                 return self._choose(context, found.ref, found.url)
             if whole:
                 return found
-        return self._defer(context, None, patience, search=search)
+        return self._defer(context, None, options, search=search)
 
     def _poked(self, context: Any) -> RunSnapshot | None:
         ref = self._remembered(context)
         if ref is None:
             with in_airflow_terms():
                 search = self._search(context)
-            found = self._look_for(context, search)
+            found = self._search_once(context, search)
             if not isinstance(found, RunRef):
                 return found
             ref = found
-        return self._look(context, ref)
+        return self._poke(context).read(ref)
 
-    def _look_for(self, context: Any, search: Search) -> RunRef | RunSnapshot | None:
-        """One look in reschedule mode: the run, or the end of the wait for one, or None."""
-        memory = TaskState(context)
-        past = memory.load() or {}
+    def _search_once(self, context: Any, search: Search) -> RunRef | RunSnapshot | None:
+        """One search in reschedule mode: the run, or the end of the wait for one, or None."""
+        task_state = TaskState(context)
+        past = task_state.load() or {}
         began = time.time()
-        patience = self._clocks(deadline=self._deadline(context))
+        options = self._clocks(deadline=self._deadline(context))
         warned = set[str](past.get("warned") or ())
         try:
             with self._hook().client() as client:
-                once = replace(patience, deadline=began)
+                once = replace(options, deadline=began)
                 found = client.drive(seek(self.service, search, once, clock=client.clock, told=warned))
         except (PollingError, FinalError) as error:
             if not may_go_on(error):
                 raise as_airflow(error) from None
-            over = self._failing(memory, patience, error, began=began, seen=bool(past.get("listed")))
+            over = self._poke(context).failed(error, seen=bool(past.get("listed")))
             return nothing_found(self.service, search) if over else None
         except RunopsError as error:
             raise as_airflow(error) from None
-        memory.update(listed=True, failing_since=None, warned=sorted(warned))
+        task_state.update(listed=True, failing_since=None, warned=sorted(warned))
         if not found.ended_by:
             return self._choose(context, found.ref, found.url)
-        return found if time.time() >= patience.deadline else None
+        return found if time.time() >= options.deadline else None
 
     def _search(self, context: Any) -> Search:
         parent = self._named_parents(None) if self.named_fields else self.parent
@@ -170,17 +170,17 @@ class RunDiscoverySensor(WaitingSensor):
     def _since(self, context: Any) -> float:
         """The moment, in unix seconds; the same on each call in one generation."""
         self._began(context)
-        memory = TaskState(context)
-        past = memory.load() or {}
+        task_state = TaskState(context)
+        past = task_state.load() or {}
         if past.get("since") is not None:
             return past["since"]
         since, why = moment_of(self.since, context)
-        memory.update(since=since.timestamp())
-        told = since.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-        self.log.info("Looking for runs that were created since %s: %s.", told, why)
+        task_state.update(since=since.timestamp())
+        moment = since.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        self.log.info("Looking for runs that were created since %s: %s.", moment, why)
         return since.timestamp()
 
-    # --- memory ---
+    # --- over tries and pokes ---
 
     def _choose(self, context: Any, ref: RunRef, url: str | None) -> RunRef:
         self.log.info("Chosen: %s.", ref)
@@ -195,8 +195,7 @@ class RunDiscoverySensor(WaitingSensor):
 
     def _published(self, context: Any) -> RunRef | None:
         """The chosen run as a resumed process finds it, whatever the version of Airflow."""
-        ti = context["ti"]
-        run_id = ti.xcom_pull(task_ids=ti.task_id, key=RUN_ID, map_indexes=ti.map_index)
+        run_id = published(context)
         if not run_id:
             return None
         family = self._search(context).parent
@@ -213,10 +212,10 @@ class RunDiscoverySensor(WaitingSensor):
         """A retry may find a newer run, but never another first one."""
         return RunFailed if self.which == "latest" else SensorRunFailed
 
-    def _settle(self, context: Any, snapshot: RunSnapshot) -> RunResult:
+    def _apply_verdict(self, context: Any, snapshot: RunSnapshot) -> RunResult:
         if snapshot.run_ended:
             TaskState(context).update(chosen=None, seen=None, parked_since=None)
-        return super()._settle(context, snapshot)
+        return super()._apply_verdict(context, snapshot)
 
     # --- clocks ---
 
@@ -225,10 +224,10 @@ class RunDiscoverySensor(WaitingSensor):
             if self._published(context) is not None:
                 return super()._after_deferral_timeout(context)
             ended = self._last_search(context, self._search(context), self._ended_by(context))
-        return self._settle(context, ended)
+        return self._apply_verdict(context, ended)
 
     def _last_search(self, context: Any, search: Search, ended_by: Any) -> RunSnapshot:
-        """A run that a last look finds over has ended; otherwise the clock counts."""
+        """A run that a last search finds over has ended; otherwise the clock counts."""
         found = None
         try:
             with self._hook().client() as client:
@@ -238,7 +237,7 @@ class RunDiscoverySensor(WaitingSensor):
         if found is None:
             return nothing_found(self.service, search, ended_by)
         self._choose(context, found.ref, found.url)
-        return self._last_look(found.ref, None, ended_by)
+        return self._last_read(found.ref, None, ended_by)
 
 
 def moment_of(since: object, context: Mapping[str, Any]) -> tuple[datetime, str]:

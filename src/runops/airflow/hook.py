@@ -118,10 +118,10 @@ class RunHook(BaseHook):
         except ConfigurationError as error:
             return False, str(error)
         except AnswerError as error:
-            told = self._of_this_connection(error)
+            message = self._of_this_connection(error)
             if error.status is None:
-                return False, f"{title} cannot be reached at {client.root}: {told}"
-            return False, f"{title} answered at {client.root}, but not as expected: {told}"
+                return False, f"{title} cannot be reached at {client.root}: {message}"
+            return False, f"{title} answered at {client.root}, but not as expected: {message}"
         return True, f"{title} accepts the key."
 
     def _of_this_connection(self, error: AnswerError) -> str:

@@ -19,7 +19,7 @@ CLEARED = "restarting"
 
 
 def killed_by_person(context: Mapping[str, Any], *, clear_kills: bool) -> bool:
-    """Whether a person wants the task of this process to end, by its state now; asked on a worker.
+    """Whether a person wants the task of this process to end, by its state now; read on a worker.
 
     :param context: The task's context.
     :param clear_kills: Whether a clear counts.

@@ -1,4 +1,4 @@
-"""What OpenLineage is told of a task, where its package is installed. Nothing else of runops loads that package."""
+"""What OpenLineage learns of a task, where its package is installed. Nothing else of runops loads that package."""
 
 from __future__ import annotations
 

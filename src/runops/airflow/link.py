@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from airflow.sdk import BaseOperatorLink
-from airflow.sdk.execution_time.xcom import XCom
 
+from runops.airflow._compat import pushed
 from runops.core import PROVIDERS
 
 RUN_URL = "run_url"
@@ -22,7 +22,7 @@ class RunLink(BaseOperatorLink):
 
     def get_link(self, operator: Any, *, ti_key: Any) -> str:
         """The page of the run, or an empty text while it is not known."""
-        return XCom.get_value(ti_key=ti_key, key=RUN_URL) or ""
+        return pushed(ti_key, RUN_URL) or ""
 
 
 LINKS: dict[str, type[RunLink]] = {

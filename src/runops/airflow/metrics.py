@@ -3,7 +3,7 @@
 ========================  =======  ====================================================  ==========================
 name                      kind     is                                                    tags
 ========================  =======  ====================================================  ==========================
-runops.polls              counter  good looks at a run                                   provider
+runops.polls              counter  good reads of a run                                   provider
 runops.waits              counter  waits that ended                                      provider, outcome, verdict
 runops.errors             counter  waits that ended in an error                          provider, error
 runops.detection_latency  timer    from a run's end, as its service tells it, to when a  provider
@@ -21,13 +21,13 @@ from runops.core import RunSnapshot
 
 
 class Meter:
-    """Counts the looks of one wait."""
+    """Counts the reads of one wait."""
 
     def __init__(self) -> None:
         self._seen_open = False
 
-    def looked(self, snapshot: RunSnapshot) -> None:
-        """Take in a good look."""
+    def update(self, snapshot: RunSnapshot) -> None:
+        """Take in a good read."""
         tags = {"provider": snapshot.ref.provider}
         stats().incr("runops.polls", tags=tags)
         if snapshot.run_ended and self._seen_open and snapshot.finished_at is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import cache
 from typing import Any, ClassVar, Literal
@@ -18,13 +18,13 @@ from runops.airflow.link import RunLink
 from runops.airflow.submission import LostSubmit, Submission, SubmitRules, Submitted, identity_of
 from runops.airflow.task_state import TaskState
 from runops.airflow.tasks import RunWaiting
-from runops.airflow.verdicts import RUN_ID, publish
+from runops.airflow.verdicts import publish, published
 from runops.core import (
     ConfigurationError,
     NotSupported,
     Outcome,
     Phase,
-    RunClient,
+    Provider,
     RunopsError,
     RunRef,
     RunResult,
@@ -64,7 +64,7 @@ class RunOperator(RunWaiting):
         and ``verdict`` are null.
     :param timeout: Seconds (or a timedelta) for the whole wait of one try.
     :param error_budget: Seconds (or a timedelta) of failed reads in a row before ``PollingError``.
-    :param poll_interval: The shortest time between two looks, in seconds (or as a timedelta).
+    :param poll_interval: The shortest time between two reads, in seconds (or as a timedelta).
     :param on_outcome: Outcome to verdict, such as ``{"degraded": "warn"}``. Outcomes: succeeded, degraded, exhausted,
         failed, cancelled, timed_out. Verdicts: succeed, warn, skip, fail.
     :param max_paused: Seconds (or a timedelta) that the run may stay paused or waiting before it counts as timed_out.
@@ -137,42 +137,22 @@ class RunOperator(RunWaiting):
         if service.submit is None:
             raise NotSupported(f"{service.title} documents no way to start a run: wait for its runs with a sensor.")
         service.policy(on_outcome)
-        self._check_arguments(service.submit.arguments)
+        given = arguments if isinstance(arguments, Mapping) else {}
+        _check_arguments(service, service.submit.arguments, (*given, *self.named_fields))
         one_of("on_clear", on_clear, ("submit", "reattach"))
         seconds("submit_grace", submit_grace)
         self._clocks(deadline=0.0)
-
-    def _check_arguments(self, takes: Collection[str]) -> None:
-        """Refuse what no template mends: a submit's argument that Airflow takes for its own, or one that it lacks."""
-        title = self.service.title
-        clash = sorted(set(takes) & _names_of_ours())
-        if clash:
-            raise ConfigurationError(
-                f"A submit to {title} takes {clash[0]!r}, which is an argument of Airflow's operators or of RunOperator"
-                " too: it would go there without a word. Give it another name in the provider's declaration."
-            )
-        given = self.arguments if isinstance(self.arguments, Mapping) else {}
-        unknown = [name for name in (*given, *self.named_fields) if name not in takes]
-        if unknown:
-            raise ConfigurationError(
-                f"arguments={unknown[0]!r} is none that a submit to {title} takes: {', '.join(takes)}."
-                f"{nearest(unknown[0], takes)}"
-            )
 
     def execute(self, context: Any) -> RunResult:
         """Start the run, or find the one that an earlier try started, and wait.
 
         :param context: The task's context.
         """
-        if self.durable and not self._memory(context).exists:
+        if self.durable and not self._task_state(context).exists:
             self.log.warning(
                 "durable needs the task state store of Airflow 3.3 or newer: here a retry after a crash submits anew."
             )
-        with in_airflow_terms():
-            submission = self._submission(context)
-            with self._client() as client:
-                started = submission.start(client)
-        return self._wait_for(context, started)
+        return self._submit_and_wait(context)
 
     def execute_complete(self, context: Any, event: dict[str, Any] | None = None) -> RunResult:
         """Go on after the trigger's event: the run is over, or that of a lost submit was found, or was not.
@@ -181,15 +161,19 @@ class RunOperator(RunWaiting):
         :param event: What the trigger fired.
         """
         if event is not None and (read_found(event) is not None or says_lost(event)):
-            return self._after_search(context, event)
+            return self._submit_and_wait(context, event)
         return super().execute_complete(context, event)
 
-    def _after_search(self, context: Any, event: Mapping[str, Any]) -> RunResult:
-        """Go on after the triggerer has looked for the run of a lost submit."""
+    def _submit_and_wait(self, context: Any, event: Mapping[str, Any] | None = None) -> RunResult:
+        """Start the run or find it; with an event, after the triggerer has looked for that of a lost submit."""
+        marks = {} if self.mark_runs is None else {"mark_runs": self.mark_runs}
         with in_airflow_terms():
             submission = self._submission(context)
-            with self._client() as client:
-                started = submission.take_up(client, read_found(event), event)
+            with self._hook().client(**marks) as client:
+                if event is None:
+                    started = submission.start(client)
+                else:
+                    started = submission.take_up(client, read_found(event), event)
         return self._wait_for(context, started)
 
     def _wait_for(self, context: Any, started: Submitted | LostSubmit) -> RunResult:
@@ -197,13 +181,13 @@ class RunOperator(RunWaiting):
             self._defer(context, None, self._clocks(deadline=self._deadline(context)), lost=started)
         self._submitting = None
         self._running = context, started.ref
-        self._memory(context).update(crashes=0)
+        self._task_state(context).update(crashes=0)
         url = self.service.url(started.ref)
         publish(context, started.ref, url)
         if not self.wait:
             return RunSnapshot(ref=started.ref, state=None, phase=Phase.QUEUED, url=url).to_result()
         options = self._clocks(deadline=self._deadline(context))
-        return self._settle(context, self._await_run(context, started.ref, options, submitted_at=started.at))
+        return self._apply_verdict(context, self._await_run(context, started.ref, options, submitted_at=started.at))
 
     def on_kill(self) -> None:
         """Cancel the run if a person killed the task; leave it if the worker is only being shut down."""
@@ -220,13 +204,12 @@ class RunOperator(RunWaiting):
             self.log.info("Left alone: %s, since nobody is known to have killed its task.", run)
             return
         # A clear of a running task cannot be told from a retry afterwards, so the kill leaves its own record.
-        within(STATE_SECONDS, lambda: self._memory(context).update(given_up=True))
+        within(STATE_SECONDS, lambda: self._task_state(context).update(given_up=True))
         if not within(KILL_SECONDS, lambda: self._cancel(ref, request_timeout=KILL_SECONDS)):
             self.log.warning("Whether %s is cancelled is not known: there was no answer in time.", run)
 
-    def _do_render_template_fields(self, *arguments: Any, **named: Any) -> None:
-        super()._do_render_template_fields(*arguments, **named)
-        # Airflow keeps what the template fields of a task hold after this in its database, and logs it at DEBUG.
+    def after_rendering(self) -> None:
+        """Hide what may be secret: Airflow stores what the template fields hold now, and logs it at DEBUG."""
         shown = tuple(field for field in self.template_fields if field not in self.payload_fields)
         self.template_fields = shown
 
@@ -236,48 +219,48 @@ class RunOperator(RunWaiting):
         return context["ti"].start_date.timestamp() + seconds("timeout", self.timeout)
 
     def _waited_for(self, context: Any) -> RunRef:
-        ti = context["ti"]
-        run_id = ti.xcom_pull(task_ids=ti.task_id, key=RUN_ID, map_indexes=ti.map_index)
-        return self.service.ref(run_id, self._call().parents)
+        return self.service.ref(published(context), self._call().parents)
 
     def _trigger_settings(self) -> dict[str, Any]:
         return {"cancel_on_kill": self._can_cancel(self.cancel_on_kill), "on_clear": self.on_clear}
 
-    def _settle(self, context: Any, snapshot: RunSnapshot) -> RunResult:
+    def _apply_verdict(self, context: Any, snapshot: RunSnapshot) -> RunResult:
         if snapshot.outcome is Outcome.TIMED_OUT and self._can_cancel(self.cancel_on_timeout):
             try:
                 self._cancel(snapshot.ref)
             except (RunopsError, AirflowException) as error:
                 self.log.warning("%s could not be cancelled and may go on: %s", snapshot.ref, error)
             else:
-                self._memory(context).update(given_up=True)
-        return super()._settle(context, snapshot)
+                self._task_state(context).update(given_up=True)
+        return super()._apply_verdict(context, snapshot)
 
     def _after_deferral_timeout(self, context: Any) -> RunResult:
-        if self._is_searching(context):
-            return self._after_search(context, {})
+        if published(context) is None:
+            return self._submit_and_wait(context, {})
         return super()._after_deferral_timeout(context)
 
     def _after_crash(self, context: Any, error: AirflowException) -> RunResult:
         """A run that is over has ended, whatever became of the trigger; else another trigger goes on, a few times."""
-        if self._is_searching(context):
+        if published(context) is None:
             self.log.warning("The trigger broke (%s); looking for the run of the lost submit once more.", error)
-            return self._after_search(context, {})
+            return self._submit_and_wait(context, {})
         ref = self._waited_for(context)
         self.log.warning("The trigger broke (%s); looking at %s once more.", error, ref)
-        memory = self._memory(context)
-        record = memory.load()
+        task_state = self._task_state(context)
+        record = task_state.load()
         crashes = 1 if record is None else record.get("crashes", 0) + 1
-        # Without a memory nothing would bound the tries; then Airflow's own retries do, and re-attach.
+        # Without a record nothing would bound the tries; then Airflow's own retries do, and re-attach.
         if record is None or crashes > MOST_CRASHES:
-            snapshot = self._last_look(ref, None, "timeout")
+            snapshot = self._last_read(ref, None, "timeout")
             if not snapshot.run_ended:
                 raise self._crashed(context, ref, error)
-            return self._settle(context, snapshot)
-        memory.update(crashes=crashes)
+            return self._apply_verdict(context, snapshot)
+        task_state.update(crashes=crashes)
         self._running = context, ref
-        patience = self._clocks(deadline=self._deadline(context))
-        return self._settle(context, self._await_run(context, ref, patience, submitted_at=record.get("submitted_at")))
+        options = self._clocks(deadline=self._deadline(context))
+        return self._apply_verdict(
+            context, self._await_run(context, ref, options, submitted_at=record.get("submitted_at"))
+        )
 
     # --- what it is made of ---
 
@@ -285,7 +268,7 @@ class RunOperator(RunWaiting):
         submission = Submission(
             self._call(),
             identity=identity_of(context),
-            memory=self._memory(context),
+            task_state=self._task_state(context),
             rules=SubmitRules(
                 adopt_uncertain=self.adopt_uncertain,
                 grace=seconds("submit_grace", self.submit_grace),
@@ -300,11 +283,6 @@ class RunOperator(RunWaiting):
 
     def _may_follow(self, earlier: Outcome) -> bool:
         return retry_may_submit(earlier) and self._policy().decide(earlier) is Verdict.FAIL
-
-    def _is_searching(self, context: Any) -> bool:
-        """Whether the run is still looked for, as a resumed process finds it."""
-        ti = context["ti"]
-        return ti.xcom_pull(task_ids=ti.task_id, key=RUN_ID, map_indexes=ti.map_index) is None
 
     def _call(self) -> Call:
         named = {name: getattr(self, name) for name in self.named_fields}
@@ -321,15 +299,11 @@ class RunOperator(RunWaiting):
             interval=self.poll_interval,
         )
 
-    def _memory(self, context: Any) -> TaskState:
+    def _task_state(self, context: Any) -> TaskState:
         return TaskState(context if self.durable else {"ti": context["ti"]}, everlasting=self.on_clear == "reattach")
 
     def _can_cancel(self, wanted: bool) -> bool:
         return wanted and self.service.cancel is not None
-
-    def _client(self, **settings: Any) -> RunClient:
-        marks = {} if self.mark_runs is None else {"mark_runs": self.mark_runs}
-        return self._hook().client(**marks, **settings)
 
     def _cancel(self, ref: RunRef | None, **settings: Any) -> bool:
         """Cancel a run, or where none is given, the one whose submit was not answered, if it bears our mark."""
@@ -341,6 +315,22 @@ class RunOperator(RunWaiting):
             client.cancel(ref)
         self.log.info("Cancelled %s.", ref)
         return True
+
+
+def _check_arguments(service: Provider, takes: Collection[str], given: Iterable[str]) -> None:
+    """Refuse what no template mends: a submit's argument that Airflow takes for its own, or one that it lacks."""
+    clash = sorted(set(takes) & _names_of_ours())
+    if clash:
+        raise ConfigurationError(
+            f"A submit to {service.title} takes {clash[0]!r}, which is an argument of Airflow's operators or of "
+            "RunOperator too: it would go there without a word. Give it another name in the provider's declaration."
+        )
+    unknown = [name for name in given if name not in takes]
+    if unknown:
+        raise ConfigurationError(
+            f"arguments={unknown[0]!r} is none that a submit to {service.title} takes: {', '.join(takes)}."
+            f"{nearest(unknown[0], takes)}"
+        )
 
 
 @cache

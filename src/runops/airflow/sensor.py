@@ -14,47 +14,21 @@ from airflow.sdk import BaseSensorOperator, PokeReturnValue
 from airflow.triggers.base import StartTriggerArgs
 
 from runops.airflow._compat import AirflowRescheduleException, AirflowSkipException, conf, renders_in_triggerer
-from runops.airflow.exceptions import SensorRunFailed, SensorTimedOut, as_airflow, in_airflow_terms
+from runops.airflow.exceptions import SensorRunFailed, SensorTimedOut, in_airflow_terms
 from runops.airflow.link import RunLink
-from runops.airflow.metrics import erred
+from runops.airflow.reschedule import Poke
 from runops.airflow.task_state import TaskState
-from runops.airflow.tasks import LATE_SECONDS, Follower, RunWaiting
+from runops.airflow.tasks import LATE_SECONDS, RunWaiting
 from runops.airflow.templates import needs_worker
 from runops.airflow.verdicts import publish
-from runops.core import FinalError, OutcomePolicy, PollingError, RunopsError, RunRef, RunResult, RunSnapshot, find
+from runops.core import OutcomePolicy, RunRef, RunResult, RunSnapshot, find
 from runops.core.model.cadence import spread
 from runops.core.waiting.options import DEFAULT_ERROR_BUDGET, WaitOptions
-from runops.core.waiting.state import WaitProgress, timed_out
 
 RESCHEDULE_SECONDS = 60.0
 """The shortest time between two pokes in reschedule mode, unless the user gives a ``poke_interval``."""
-POKE_SECONDS = 90.0
-"""For so long one poke in reschedule mode looks again: at a result that is still to come, and over a short failure."""
 LONGEST_BACKOFF = 3600.0
-"""The longest time between two looks under ``exponential_backoff`` without a ``max_wait``."""
-
-
-class _NotOver(Exception):
-    """Ends a poke: the run was seen, and it goes on."""
-
-    def __init__(self, snapshot: RunSnapshot) -> None:
-        super().__init__()
-        self.snapshot = snapshot
-
-
-class _OneLook(Follower):
-    """Ends a wait at its first good look, unless the word that it saw needs time to settle."""
-
-    def __init__(self, context: Mapping[str, Any], sensor: WaitingSensor, url: str | None) -> None:
-        super().__init__(context, sensor.log, url=url)
-        self._states = sensor.service.states
-
-    def __call__(self, snapshot: RunSnapshot) -> None:
-        super().__call__(snapshot)
-        if snapshot.phase is None or snapshot.state is None:
-            return
-        if self._states.read(snapshot.state).grace_seconds is None:
-            raise _NotOver(snapshot)
+"""The longest time between two reads under ``exponential_backoff`` without a ``max_wait``."""
 
 
 class WaitingSensor(RunWaiting, BaseSensorOperator):
@@ -97,23 +71,23 @@ class WaitingSensor(RunWaiting, BaseSensorOperator):
         with self._never_failing():
             if not self.deferrable and self.reschedule:
                 return self._poke_or_reschedule(context)
-            patience = self._clocks(deadline=self._deadline(context))
+            options = self._clocks(deadline=self._deadline(context))
             with in_airflow_terms():
-                wanted = self._wanted(context, patience)
+                wanted = self._wanted(context, options)
             if isinstance(wanted, RunSnapshot):
-                return self._settle(context, wanted)
+                return self._apply_verdict(context, wanted)
             publish(context, wanted, self.service.url(wanted))
-            return self._settle(context, self._await_run(context, wanted, patience))
+            return self._apply_verdict(context, self._await_run(context, wanted, options))
 
     def poke(self, context: Any) -> PokeReturnValue:
-        """One look, as reschedule mode takes it: done, with the run's result, or not done.
+        """One read, as reschedule mode takes it: done, with the run's result, or not done.
 
         :param context: The task's context.
         """
         snapshot = self._poked(context)
         if snapshot is None:
             return PokeReturnValue(is_done=False)
-        return PokeReturnValue(is_done=True, xcom_value=self._settle(context, snapshot))
+        return PokeReturnValue(is_done=True, xcom_value=self._apply_verdict(context, snapshot))
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Any) -> Any:
         """As the base class's, but a skip comes only from a verdict or from ``never_fail``."""
@@ -123,7 +97,7 @@ class WaitingSensor(RunWaiting, BaseSensorOperator):
     # --- what subclasses say ---
 
     @abstractmethod
-    def _wanted(self, context: Any, patience: WaitOptions) -> RunRef | RunSnapshot:
+    def _wanted(self, context: Any, options: WaitOptions) -> RunRef | RunSnapshot:
         """The run, or the end of a wait for it to be there."""
 
     @abstractmethod
@@ -144,14 +118,14 @@ class WaitingSensor(RunWaiting, BaseSensorOperator):
 
     def _began(self, context: Any) -> float:
         """When the first try of this generation began."""
-        memory = TaskState(context)
-        record = memory.load()
+        task_state = TaskState(context)
+        record = task_state.load()
         if record is not None and "began" in record:
             return record["began"]
         ti = context["ti"]
         first = ti.get_first_reschedule_date(context) if self.reschedule and not self.deferrable else None
         began = (first or ti.start_date).timestamp()
-        memory.save(began=began)
+        task_state.save(began=began)
         return began
 
     def _clocks(self, *, deadline: float) -> WaitOptions:
@@ -161,7 +135,7 @@ class WaitingSensor(RunWaiting, BaseSensorOperator):
         ceiling = None if self.max_wait is None else self.max_wait.total_seconds()
         if self.exponential_backoff and ceiling is None:
             ceiling = LONGEST_BACKOFF
-        patience = WaitOptions.build(
+        options = WaitOptions.build(
             self.service,
             now=0.0,
             deadline=deadline,
@@ -172,8 +146,8 @@ class WaitingSensor(RunWaiting, BaseSensorOperator):
             ceiling=ceiling,
         )
         if self.silent_fail:
-            return replace(patience, error_budget=max(patience.error_budget, float(self.timeout)))
-        return patience
+            return replace(options, error_budget=max(options.error_budget, float(self.timeout)))
+        return options
 
     # --- reschedule mode ---
 
@@ -182,80 +156,19 @@ class WaitingSensor(RunWaiting, BaseSensorOperator):
         if poked.is_done:
             return cast("RunResult", poked.xcom_value)
         now, began = time.time(), self._began(context)
-        patience = self._clocks(deadline=began + self.timeout)
-        pause = patience.cadence.delay(now - began, jitter=max(spread(), 0.0))
-        again = min(now + pause, max(patience.deadline, now))
+        options = self._clocks(deadline=began + self.timeout)
+        pause = options.cadence.delay(now - began, jitter=max(spread(), 0.0))
+        again = min(now + pause, max(options.deadline, now))
         raise AirflowRescheduleException(datetime.fromtimestamp(again, UTC))
 
-    def _look(self, context: Any, ref: RunRef) -> RunSnapshot | None:
-        """The last snapshot if the wait ends at this poke. What outlives the poke is kept in the task's memory."""
-        patience = self._clocks(deadline=self._deadline(context))
-        memory = TaskState(context)
-        url = self.service.url(ref)
-        follower, learnt = _OneLook(context, self, url), self._learnt(context, memory)
-        # Airflow removes a task's XComs before each poke.
-        publish(context, ref, url)
-        began = time.time()
-        here = replace(patience, deadline=min(max(patience.deadline, began), began + POKE_SECONDS), max_paused=None)
-        try:
-            with self._hook().client() as client:
-                snapshot = client.wait(ref, patience=here, submitted_at=learnt.began, past=learnt, on_update=follower)
-        except _NotOver as news:
-            return self._still_open(memory, learnt, patience, news.snapshot, began=began)
-        except PollingError as error:
-            over = self._failing(memory, patience, error, began=began, seen=learnt.seen)
-            return timed_out(self.service, ref, None, "timeout") if over else None
-        except RunopsError as error:
-            erred(self.provider, error)
-            raise as_airflow(error) from None
-        if snapshot.ended_by and time.time() < patience.deadline:
-            self.log.warning("%s could not be read in this poke.", ref)
-            memory.update(failing_since=learnt.failing_since)
-            return None
-        return snapshot
-
-    def _learnt(self, context: Any, memory: TaskState) -> WaitProgress:
-        """What earlier pokes have learnt of the run."""
-        began, past = self._began(context), memory.load() or {}
-        # Without a memory: a first poke that had met no such run would have been the last.
-        seen = past.get("seen") if memory.exists else began < context["ti"].start_date.timestamp()
-        return WaitProgress(
-            began=began,
-            seen=bool(seen),
-            failing_since=past.get("failing_since"),
-            parked_since=past.get("parked_since"),
+    def _poke(self, context: Any) -> Poke:
+        return Poke(
+            context,
+            hook=self._hook(),
+            options=self._clocks(deadline=self._deadline(context)),
+            began=self._began(context),
+            log=self.log,
         )
-
-    def _failing(
-        self, memory: TaskState, patience: WaitOptions, error: PollingError | FinalError, *, began: float, seen: bool
-    ) -> bool:
-        """Take in a poke that could not look; whether the wait's time is over.
-
-        :raises AirflowException: The error budget is used up, or nothing was ever seen and nothing will be.
-        """
-        now = time.time()
-        failing_since = (memory.load() or {}).get("failing_since") or began
-        never = not seen and (isinstance(error, FinalError) or now >= patience.deadline)
-        if never or now - failing_since >= patience.error_budget:
-            erred(self.provider, error)
-            raise as_airflow(error) from None
-        self.log.warning("%s", error)
-        memory.update(failing_since=failing_since)
-        return now >= patience.deadline
-
-    def _still_open(
-        self, memory: TaskState, learnt: WaitProgress, patience: WaitOptions, snapshot: RunSnapshot, *, began: float
-    ) -> RunSnapshot | None:
-        now, ref, parked_since = time.time(), snapshot.ref, learnt.parked_since
-        memory.update(seen=True, failing_since=None, parked_since=parked_since)
-        if now >= patience.deadline:
-            return timed_out(self.service, ref, snapshot, "timeout")
-        if parked_since is not None and patience.max_paused is not None:
-            if now - parked_since >= patience.max_paused:
-                return timed_out(self.service, ref, snapshot, "max_paused")
-            if not memory.exists and (learnt.began or 0.0) < began <= parked_since:
-                self.log.warning("max_paused needs Airflow 3.3 or newer in reschedule mode: it is not applied.")
-        return None
 
     @contextmanager
     def _never_failing(self) -> Generator[None]:
@@ -295,9 +208,9 @@ class RunSensor(WaitingSensor):
     end the wait; a wrong key, a missing connection or an unknown run does, at once, and is never softened by
     ``soft_fail``. Everything of ``BaseSensorOperator`` keeps its meaning:
 
-    - ``poke_interval``, if given, is the shortest time between two looks; otherwise the provider's own cadence
+    - ``poke_interval``, if given, is the shortest time between two reads; otherwise the provider's own cadence
       holds, and in reschedule mode at least 60 s.
-    - ``exponential_backoff`` doubles the time between two looks, up to ``max_wait``.
+    - ``exponential_backoff`` doubles the time between two reads, up to ``max_wait``.
     - ``timeout`` counts from the first try; its end is ``SensorTimedOut``, which is not retried.
     - ``soft_fail`` turns failed, cancelled and timed_out into a skip; an entry in ``on_outcome`` wins over it.
     - ``never_fail`` turns every failure into a skip, a wrong key too.
@@ -367,10 +280,10 @@ class RunSensor(WaitingSensor):
             "conn_id": self.conn_id_field,
             "parents": list(self.named_fields) or None,
         }
-        patience = self._clocks(deadline=0.0).to_dict()
+        options = self._clocks(deadline=0.0).to_dict()
         return StartTriggerArgs(
             trigger_cls="runops.airflow.trigger.RunTrigger",
-            trigger_kwargs={"provider": self.provider, "patience": patience, "start": start, **fields},
+            trigger_kwargs={"provider": self.provider, "patience": options, "start": start, **fields},
             next_method="execute_complete",
             timeout=timedelta(seconds=self.timeout + LATE_SECONDS),
         )
@@ -385,11 +298,10 @@ class RunSensor(WaitingSensor):
             self.log.info("start_from_trigger is set, but the task begins on a worker: %s.", reason)
         return super().execute(context)
 
-    def _do_render_template_fields(self, *arguments: Any, **named: Any) -> None:
+    def before_rendering(self) -> None:
+        """Note why the task begins on a worker: afterwards nothing shows any more what was a template."""
         if self.start_wanted:
-            # Afterwards nothing shows any more what was a template.
             self._worker_reason = self._needs_worker()
-        super()._do_render_template_fields(*arguments, **named)
 
     def _needs_worker(self) -> str | None:
         if not renders_in_triggerer():
@@ -401,13 +313,13 @@ class RunSensor(WaitingSensor):
         names = ("run_id", self.conn_id_field, *(self.named_fields or ("parents",)))
         return {name: getattr(self, name, None) for name in names}
 
-    def _wanted(self, context: Any, patience: WaitOptions) -> RunRef:
+    def _wanted(self, context: Any, options: WaitOptions) -> RunRef:
         return self._waited_for(context)
 
     def _poked(self, context: Any) -> RunSnapshot | None:
         with in_airflow_terms():
             ref = self._waited_for(context)
-        return self._look(context, ref)
+        return self._poke(context).read(ref)
 
     def _waited_for(self, context: Any) -> RunRef:
         return self.service.ref(self.run_id, self._named_parents(self.parents))

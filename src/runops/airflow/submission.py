@@ -21,7 +21,7 @@ from typing import Any, Self
 
 from runops.airflow.task_state import TaskState
 from runops.core import AnswerError, Outcome, RunClient, RunopsError, RunRef, SubmitUncertainError
-from runops.core.declaration.provider import Call
+from runops.core.declaration.routes import Call
 from runops.core.waiting.submission import Intent
 
 SUBMITTING, SUBMITTED = "submitting", "submitted"
@@ -96,25 +96,25 @@ class Submission:
 
     :param call: What is submitted.
     :param identity: Names the task instance over its tries.
-    :param memory: What the task remembers.
+    :param task_state: What the task remembers.
     :param rules: What the task says.
     :param log: The task's log.
     """
 
-    def __init__(self, call: Call, *, identity: str, memory: TaskState, rules: SubmitRules, log: Any) -> None:
+    def __init__(self, call: Call, *, identity: str, task_state: TaskState, rules: SubmitRules, log: Any) -> None:
         self.intent: Intent | None = None
         """What identifies the submit that is under way; None before there is one."""
         self._call = call
         self._identity = identity
-        self._memory = memory
+        self._task_state = task_state
         self._rules = rules
         self._log = log
 
     def start(self, client: RunClient) -> Submitted | LostSubmit:
         """The run to wait for: a new one, or that of an earlier try."""
-        record = self._memory.load()
+        record = self._task_state.load()
         if record is None:
-            self._leave(client, self._memory.load_any())
+            self._leave(client, self._task_state.load_any())
         elif record.get("state") == SUBMITTING:
             self._log.info("An earlier try may have submitted; looking for its run.")
             found = self._submit(client, record)
@@ -131,9 +131,9 @@ class Submission:
 
         :param client: The client.
         :param found: The run, if it was found.
-        :param event: What the trigger fired; without a memory it says what was known before the submit.
+        :param event: What the trigger fired; without a record it says what was known before the submit.
         """
-        record = self._memory.load() or event
+        record = self._task_state.load() or event
         if found is None:
             intent = Intent.from_dict(record.get("intent"))
             adopt = self._rules.adopt_uncertain
@@ -163,7 +163,7 @@ class Submission:
         }
 
         def before(intent: Intent) -> None:
-            self._memory.save(state=SUBMITTING, intent=intent.to_dict(), submitted_at=submitted_at)
+            self._task_state.save(state=SUBMITTING, intent=intent.to_dict(), submitted_at=submitted_at)
             self.intent = intent
 
         try:
@@ -178,7 +178,7 @@ class Submission:
             adopt = self._rules.adopt_uncertain
             return LostSubmit(self._call.family, self.intent, submitted_at + grace, adopt)
         except RunopsError:
-            self._memory.forget()
+            self._task_state.forget()
             raise
         self._log.info("Submitted %s." if record is None else "Took up %s, which an earlier try submitted.", ref)
         return self._remember(ref)
@@ -186,7 +186,7 @@ class Submission:
     def _remember(self, ref: RunRef) -> Submitted:
         # From here on a 404 is forgiven for a while: the run may have been found by a list that is ahead of its page.
         known_at = time.time()
-        self._memory.save(state=SUBMITTED, ref=ref.model_dump(mode="json"), submitted_at=known_at)
+        self._task_state.save(state=SUBMITTED, ref=ref.model_dump(mode="json"), submitted_at=known_at)
         return Submitted(ref, known_at)
 
     def _unless_given_up(

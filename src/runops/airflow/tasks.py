@@ -1,4 +1,4 @@
-"""What sensors and operators share: wait on the worker or in the triggerer, resume, and settle. It submits nothing."""
+"""What sensors and operators share: wait here or in the triggerer, resume, apply the verdict. It submits nothing."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from airflow.sdk import BaseOperator
 from runops.airflow._compat import (
     AirflowException,
     AirflowTaskTimeout,
+    RenderedTask,
     TaskDeferralError,
     TaskDeferralTimeout,
     heartbeat_seconds,
@@ -57,7 +58,7 @@ class _NeverBegan(TriggerCrashed):
 
 
 class Follower:
-    """Tells a task's log of each change of its run, and pushes the run's page as soon as it is known.
+    """Logs each change of a run, and pushes the run's page as soon as it is known.
 
     :param context: The task's context.
     :param log: The task's log.
@@ -69,24 +70,24 @@ class Follower:
         self._meter = Meter()
         self._context = context
         self._log = log
-        self._news = LogThrottle()
+        self._throttle = LogThrottle()
         self._url = url
 
     def __call__(self, snapshot: RunSnapshot) -> None:
-        """Take in a look."""
+        """Take in a read."""
         if snapshot.ended_by:
-            # The end of a wait is told where it is settled; a first look before a deferral is no end at all.
+            # The end of a wait is logged with its verdict; the end of the reads before a deferral is no end at all.
             return
         self.last = snapshot
-        self._meter.looked(snapshot)
-        if self._news.worth_saying(snapshot, time.time()):
+        self._meter.update(snapshot)
+        if self._throttle.worth_saying(snapshot, time.time()):
             self._log.info("%s", snapshot.summary())
         if snapshot.url and snapshot.url != self._url:
             self._url = snapshot.url
             publish(self._context, snapshot.ref, snapshot.url)
 
 
-class RunWaiting(BaseOperator):
+class RunWaiting(RenderedTask):
     """A task that waits for one run. Subclasses say which run, and for how long."""
 
     conn_id_field: ClassVar[str] = "conn_id"
@@ -138,7 +139,7 @@ class RunWaiting(BaseOperator):
             snapshot = read_end(event)
         except TriggerCrashed as error:
             return self._after_crash(context, error)
-        return self._settle(context, snapshot)
+        return self._apply_verdict(context, snapshot)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Any) -> Any:
         """Airflow's entry after a deferral, also when it ended by a timeout or a crash of the trigger."""
@@ -187,7 +188,7 @@ class RunWaiting(BaseOperator):
             f"why. This says nothing about the run itself, which may go on; {then}"
         )
 
-    def _settle(self, context: Any, snapshot: RunSnapshot) -> RunResult:
+    def _apply_verdict(self, context: Any, snapshot: RunSnapshot) -> RunResult:
         self._result = snapshot.to_result()
         return apply_verdict(
             context,
@@ -211,21 +212,21 @@ class RunWaiting(BaseOperator):
         return RunHook(getattr(self, self.conn_id_field) or None, provider=self.provider)
 
     def _await_run(
-        self, context: Any, ref: RunRef, patience: WaitOptions, *, submitted_at: float | None = None
+        self, context: Any, ref: RunRef, options: WaitOptions, *, submitted_at: float | None = None
     ) -> RunSnapshot:
-        """Wait here, or look for a while here and then defer; the last snapshot."""
+        """Wait here, or read for a while here and then defer; the last snapshot."""
         follower = Follower(context, self.log, url=self.service.url(ref))
         # A resumed process goes on with the wait of its try.
         past = WaitProgress(began=context["ti"].start_date.timestamp())
-        here = patience
+        here = options
         if self.deferrable:
-            here = replace(patience, deadline=min(patience.deadline, time.time() + WORKER_SECONDS))
-        whole = here.deadline == patience.deadline
+            here = replace(options, deadline=min(options.deadline, time.time() + WORKER_SECONDS))
+        whole = here.deadline == options.deadline
         try:
             with self._hook().client() as client:
                 snapshot = client.wait(ref, patience=here, submitted_at=submitted_at, past=past, on_update=follower)
         except AirflowTaskTimeout:
-            return self._last_look(ref, follower.last, "execution_timeout")
+            return self._last_read(ref, follower.last, "execution_timeout")
         except RunopsError as error:
             if whole or not may_go_on(error):
                 erred(self.provider, error)
@@ -233,13 +234,13 @@ class RunWaiting(BaseOperator):
         else:
             if whole or snapshot.ended_by != "timeout":
                 return snapshot
-        return self._defer(context, ref, patience, submitted_at=submitted_at, past=past)
+        return self._defer(context, ref, options, submitted_at=submitted_at, past=past)
 
     def _defer(
         self,
         context: Any,
         ref: RunRef | None,
-        patience: WaitOptions,
+        options: WaitOptions,
         *,
         submitted_at: float | None = None,
         past: WaitProgress | None = None,
@@ -249,7 +250,7 @@ class RunWaiting(BaseOperator):
         """Let the triggerer wait: for a run, for one to be there, or for that of a lost submit to show up."""
         now = time.time()
         execution_ends = self._execution_ends(context)
-        deadline = patience.deadline if lost is None else lost.until
+        deadline = options.deadline if lost is None else lost.until
         ends = deadline if execution_ends is None else min(deadline, execution_ends)
         earliest = now + max(EARLIEST_SECONDS, 2 * heartbeat_seconds())
         trigger = RunTrigger(
@@ -258,7 +259,7 @@ class RunWaiting(BaseOperator):
             ref=None if ref is None else ref.model_dump(mode="json"),
             search=None if search is None else search.to_dict(),
             lost=None if lost is None else lost.to_dict(),
-            patience=patience.to_dict(),
+            patience=options.to_dict(),
             not_before=earliest,
             submitted_at=submitted_at,
             past=None if past is None else past.to_dict(now),
@@ -278,8 +279,8 @@ class RunWaiting(BaseOperator):
         )
 
     def _after_deferral_timeout(self, context: Any) -> RunResult:
-        """No event came in time: the triggerer is down or overloaded. Observation a last time."""
-        return self._settle(context, self._last_look(self._waited_for(context), None, self._ended_by(context)))
+        """No event came in time: the triggerer is down or overloaded. Read the run a last time."""
+        return self._apply_verdict(context, self._last_read(self._waited_for(context), None, self._ended_by(context)))
 
     def _ended_by(self, context: Any) -> Literal["timeout", "execution_timeout"]:
         """Which clock ends the wait first."""
@@ -287,8 +288,8 @@ class RunWaiting(BaseOperator):
         by_airflow = execution_ends is not None and execution_ends < self._deadline(context)
         return "execution_timeout" if by_airflow else "timeout"
 
-    def _last_look(self, ref: RunRef, last: RunSnapshot | None, ended_by: EndedBy) -> RunSnapshot:
-        """A run that a last look finds over has ended; for any other the clock counts."""
+    def _last_read(self, ref: RunRef, last: RunSnapshot | None, ended_by: EndedBy) -> RunSnapshot:
+        """A run that a last read finds over has ended; for any other the clock counts."""
         hook = self._hook()
         with in_airflow_terms():
             try:
@@ -307,7 +308,7 @@ class RunWaiting(BaseOperator):
 
 
 def _never_began(next_kwargs: Mapping[str, Any] | None) -> str | None:
-    """The error, in a word, for which a triggerer could not even make a trigger; None where it broke later.
+    """The name of the error for which a triggerer could not even make a trigger; None where it broke later.
 
     :param next_kwargs: What Airflow resumes a task with after a trigger has failed.
     """
@@ -318,5 +319,5 @@ def _never_began(next_kwargs: Mapping[str, Any] | None) -> str | None:
 
 
 def may_go_on(error: RunopsError) -> bool:
-    """Whether a longer wait than a first look could get over an error."""
+    """Whether a wait that goes on could get over an error."""
     return isinstance(error, PollingError) or (isinstance(error, FinalError) and may_pass(error))

@@ -59,7 +59,7 @@ class RunTrigger(BaseTrigger):
     """
 
     _channel: ClassVar[Any] = None
-    """The connection to Airflow over which a state was asked for already."""
+    """The connection to Airflow over which a state was read already."""
 
     def __init__(
         self,
@@ -142,7 +142,7 @@ class RunTrigger(BaseTrigger):
     async def on_kill(self) -> None:
         """Cancel the run if a person killed the task; leave it if the task is only being moved.
 
-        Airflow 3.3 calls this on a reassignment to another triggerer too, so the task's state is asked first. After a
+        Airflow 3.3 calls this on a reassignment to another triggerer too, so the task's state is read first. After a
         clear whose next try has deferred already, that state is deferred again, and nothing is cancelled here: the
         next try has seen to it.
         """
@@ -175,7 +175,7 @@ class RunTrigger(BaseTrigger):
         else:
             lost = LostSubmit.from_dict(self.lost)
             try:
-                # Adoption takes the whole grace to be sure; a single look may cancel what bears our mark only.
+                # Adoption takes the whole grace to be sure; a single search may cancel what bears our mark only.
                 ref = await client.find_submitted(lost.parent, lost.intent, submit_grace=0.0)
             except SubmitUncertainError as error:
                 self.log.warning("The run of the lost submit could not be cancelled and may yet show up: %s", error)
@@ -192,8 +192,8 @@ class RunTrigger(BaseTrigger):
         if not self.cancel_on_kill or self.task_instance is None or channel is None or channel is RunTrigger._channel:
             return []
         RunTrigger._channel = channel
-        asked = within(OPENING_SECONDS, "the state of a task", task_state_of(self.task_instance))
-        return [asyncio.create_task(asked, context=contextvars.Context())]
+        state = within(OPENING_SECONDS, "the state of a task", task_state_of(self.task_instance))
+        return [asyncio.create_task(state, context=contextvars.Context())]
 
     async def _end(self) -> dict[str, Any]:
         try:
@@ -201,7 +201,7 @@ class RunTrigger(BaseTrigger):
                 await self._fill_templates()
                 self._begin(self.start)
             if self.search is not None:
-                return await self._sought(Search.from_dict(self.search))
+                return await self._find_run(Search.from_dict(self.search))
             if self.lost is not None:
                 return await self._find_submitted(LostSubmit.from_dict(self.lost))
             snapshot = await self._wait()
@@ -211,8 +211,8 @@ class RunTrigger(BaseTrigger):
             return self._error(error)
         except Exception as error:
             self.log.exception("The trigger met an error that is not the run's.")
-            told = f"The trigger met an error that is not the run's: {type(error).__name__}."
-            return self._error(TriggerCrashed(told))
+            message = f"The trigger met an error that is not the run's: {type(error).__name__}."
+            return self._error(TriggerCrashed(message))
         return events.ended(snapshot)
 
     async def _fill_templates(self) -> None:
@@ -243,24 +243,24 @@ class RunTrigger(BaseTrigger):
     async def _wait(self) -> RunSnapshot:
         ref = RunRef.parse(self.ref)
         hook = self._hook()
-        news, meter = LogThrottle(), Meter()
+        throttle, meter = LogThrottle(), Meter()
         last: RunSnapshot | None = None
 
-        def told(snapshot: RunSnapshot) -> None:
+        def on_update(snapshot: RunSnapshot) -> None:
             nonlocal last
             if snapshot.ended_by:
                 # Which clock that was is decided below.
                 return
             last = snapshot
-            meter.looked(snapshot)
-            if news.worth_saying(snapshot, time.time()):
+            meter.update(snapshot)
+            if throttle.worth_saying(snapshot, time.time()):
                 self.log.info("%s", snapshot.summary())
 
         clocks, ended_by = self._clocks()
         past = WaitProgress.from_dict(self.past, time.time())
         async with await hook.async_client() as client:
             snapshot = await client.wait(
-                ref, patience=clocks, submitted_at=self.submitted_at, past=past, on_update=told
+                ref, patience=clocks, submitted_at=self.submitted_at, past=past, on_update=on_update
             )
         if snapshot.ended_by == "timeout" and ended_by != "timeout":
             snapshot = timed_out(hook.provider, ref, last, ended_by)
@@ -268,7 +268,7 @@ class RunTrigger(BaseTrigger):
             self.log.info("%s", snapshot.summary())
         return snapshot
 
-    async def _sought(self, search: Search) -> dict[str, Any]:
+    async def _find_run(self, search: Search) -> dict[str, Any]:
         self.log.info("Looking for the %s.", search)
         hook = self._hook()
         clocks, ended_by = self._clocks()
@@ -317,10 +317,10 @@ class RunTrigger(BaseTrigger):
 
     def _clocks(self) -> tuple[WaitOptions, Literal["timeout", "execution_timeout"]]:
         """The clocks of the wait, and which of the two that may end it comes first."""
-        patience = WaitOptions.from_dict(self.patience)
-        if self.execution_ends is None or self.execution_ends >= patience.deadline:
-            return patience, "timeout"
-        return replace(patience, deadline=self.execution_ends), "execution_timeout"
+        options = WaitOptions.from_dict(self.patience)
+        if self.execution_ends is None or self.execution_ends >= options.deadline:
+            return options, "timeout"
+        return replace(options, deadline=self.execution_ends), "execution_timeout"
 
     def _hook(self) -> RunHook:
         return RunHook(self.conn_id, provider=self.provider)

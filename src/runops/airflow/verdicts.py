@@ -40,7 +40,7 @@ def apply_verdict(
     """
     outcome = snapshot.outcome
     if outcome is None:
-        raise ValueError(f"{snapshot.ref} has not ended, so there is nothing to settle.")
+        raise ValueError(f"{snapshot.ref} has not ended, so there is no verdict on it.")
     # Airflow's own clock is no soft matter: whoever set it wants the try to end, and another one to follow.
     by_airflow = snapshot.ended_by == "execution_timeout"
     verdict = Verdict.FAIL if by_airflow else policy.decide(outcome)
@@ -50,22 +50,22 @@ def apply_verdict(
         publish(context, snapshot.ref, snapshot.url)
     ti.xcom_push(key=RUN, value=dict(result))
     waited(snapshot, verdict)
-    told = told_of(snapshot)
+    message = end_message(snapshot)
     match verdict:
         case Verdict.SUCCEED:
-            log.info("%s", told)
+            log.info("%s", message)
         case Verdict.WARN:
-            log.warning("%s", told_of(snapshot, f"The task succeeds, because on_outcome says warn for {outcome}."))
+            log.warning("%s", end_message(snapshot, f"The task succeeds, because on_outcome says warn for {outcome}."))
         case Verdict.SKIP:
-            told = told_of(snapshot, f"The task is skipped, because the verdict on {outcome} is skip.")
+            message = end_message(snapshot, f"The task is skipped, because the verdict on {outcome} is skip.")
             # Airflow logs it too, but in a group that its log page does not open.
-            log.info("%s", told)
-            raise AirflowSkipException(told)
+            log.info("%s", message)
+            raise AirflowSkipException(message)
         case Verdict.FAIL:
             failure = _failure(outcome, failed, RunTimedOut if by_airflow else timed_out)
             if failure is RunRejected:
-                told = told_of(snapshot, f"The task fails, because on_outcome says fail for {outcome}.")
-            raise failure(told, result)
+                message = end_message(snapshot, f"The task fails, because on_outcome says fail for {outcome}.")
+            raise failure(message, result)
     return result
 
 
@@ -77,7 +77,13 @@ def publish(context: Mapping[str, Any], ref: RunRef, url: str | None) -> None:
         ti.xcom_push(key=RUN_URL, value=url)
 
 
-def told_of(snapshot: RunSnapshot, consequence: str = "") -> str:
+def published(context: Mapping[str, Any]) -> Any:
+    """The ``run_id`` that this try has pushed, as a resumed process finds it; None where it has not."""
+    ti = context["ti"]
+    return ti.xcom_pull(task_ids=ti.task_id, key=RUN_ID, map_indexes=ti.map_index)
+
+
+def end_message(snapshot: RunSnapshot, consequence: str = "") -> str:
     """How a run ended, in one line for a person.
 
     :param snapshot: The run.

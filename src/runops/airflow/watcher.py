@@ -1,4 +1,4 @@
-"""The trigger that lets a DAG start when an external run ends. What to look at and what is new stands in the core."""
+"""The trigger that lets a DAG start when an external run ends. What to read and what is new stands in the core."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class RunFinishedTrigger(BaseEventTrigger):
     :param parent: The parent's id or name, or ``{kind: id}``: Nyx ``config_name``, OnePin and B3OS ``workflow_id``,
         Nekt ``pipeline``, ``source``, ``destination`` or ``transformation``.
     :param conn_id: The connection; ``<provider>_default`` if not given.
-    :param poll_interval: The shortest time between two looks, in seconds (or as a timedelta).
+    :param poll_interval: The shortest time between two reads, in seconds (or as a timedelta).
     :param version: Of these arguments.
     """
 
@@ -116,24 +116,24 @@ class RunFinishedTrigger(BaseEventTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Watch for ever; one event for each run that ends."""
-        trail: WatchState | None = None
+        watch: WatchState | None = None
         while True:
             try:
-                trail = trail or WatchState.parse(await self._recall())
-                async with await self._hook().async_client() as client, aclosing(self._ends(client, trail)) as ends:
+                watch = watch or WatchState.parse(await self._recall())
+                async with await self._hook().async_client() as client, aclosing(self._ends(client, watch)) as ends:
                     async for ended in ends:
-                        yield TriggerEvent({**ended.to_result(), "parent": self.parent, "gap": trail.gap})
+                        yield TriggerEvent({**ended.to_result(), "parent": self.parent, "gap": watch.gap})
                         await asyncio.sleep(HANDED_OVER_SECONDS)
-                        trail.gap = False
-                        trail.close(ended.ref.run_id)
-                        await self._keep(trail)
+                        watch.gap = False
+                        watch.close(ended.ref.run_id)
+                        await self._keep(watch)
             except (RunopsError, AirflowException) as error:
                 self.log.error("The watch over %s cannot go on, and tries again: %s", self._named, error)
             except Exception:  # nothing would start the watch again
                 self.log.exception("The watch over %s met an error that is not the service's.", self._named)
             await asyncio.sleep(REST_SECONDS)
 
-    async def _ends(self, client: AsyncRunClient, trail: WatchState) -> AsyncGenerator[RunSnapshot]:
+    async def _ends(self, client: AsyncRunClient, watch: WatchState) -> AsyncGenerator[RunSnapshot]:
         """The runs that end, as they do. Each open one has a wait of its own; lists only say which there are."""
         waits: dict[str, asyncio.Task[RunSnapshot]] = {}
         cadence = client.provider.cadence.at_least(self.poll_interval or SEEK_SECONDS)
@@ -141,7 +141,7 @@ class RunFinishedTrigger(BaseEventTrigger):
         try:
             while True:
                 try:
-                    await self._look(client, trail)
+                    await self._read_list(client, watch)
                 except TransientError as error:
                     failures += 1
                     self.log.warning("The list of runs of %s could not be read: %s", self._named, error)
@@ -150,7 +150,7 @@ class RunFinishedTrigger(BaseEventTrigger):
                     failures = 0
                     pause = cadence.delay(time.time() - began, jitter=spread())
                 again = time.time() + pause
-                for run_id in trail.open:
+                for run_id in watch.open:
                     if run_id not in waits:
                         waits[run_id] = asyncio.create_task(self._wait(client, run_id))
                 while (left := again - time.time()) > 0:
@@ -159,7 +159,7 @@ class RunFinishedTrigger(BaseEventTrigger):
                         break
                     done, _ = await asyncio.wait(waits.values(), timeout=left, return_when=asyncio.FIRST_COMPLETED)
                     for run_id in [run_id for run_id, wait in waits.items() if wait in done]:
-                        ended = await self._ended(run_id, waits.pop(run_id), trail)
+                        ended = await self._ended(run_id, waits.pop(run_id), watch)
                         if ended is not None:
                             yield ended
         finally:
@@ -167,34 +167,34 @@ class RunFinishedTrigger(BaseEventTrigger):
                 wait.cancel()
             await asyncio.gather(*waits.values(), return_exceptions=True)
 
-    async def _look(self, client: AsyncRunClient, trail: WatchState) -> None:
-        first, gap = not trail.begun, trail.gap
-        followed = trail.take(await client.drive(trail.look(client.provider, self.parent, now=client.clock())))
+    async def _read_list(self, client: AsyncRunClient, watch: WatchState) -> None:
+        first, gap = not watch.begun, watch.gap
+        followed = watch.take(await client.drive(watch.look(client.provider, self.parent, now=client.clock())))
         if first:
-            self.log.info("The watch over %s begins; %d of its runs are open.", self._named, len(trail.open))
+            self.log.info("The watch over %s begins; %d of its runs are open.", self._named, len(watch.open))
         elif followed:
             self.log.info("New runs of %s: %s.", self._named, ", ".join(followed))
-        if trail.gap and not gap:
+        if watch.gap and not gap:
             self.log.warning(
                 "The list of %s does not show all runs that came: some may be missing. The next event says gap.",
                 self._named,
             )
-        if first or followed or trail.gap != gap or trail.window.deep or not self._kept:
+        if first or followed or watch.gap != gap or watch.window.deep or not self._kept:
             # Also now and then while nothing comes: how other parents' runs stand in the list moves on.
-            await self._keep(trail)
+            await self._keep(watch)
 
     async def _wait(self, client: AsyncRunClient, run_id: str) -> RunSnapshot:
-        news = LogThrottle()
+        throttle = LogThrottle()
 
-        def told(snapshot: RunSnapshot) -> None:
-            if news.worth_saying(snapshot, time.time()):
+        def on_update(snapshot: RunSnapshot) -> None:
+            if throttle.worth_saying(snapshot, time.time()):
                 self.log.info("%s", snapshot.summary())
 
         cadence = client.provider.cadence.at_least(self.poll_interval)
-        patience = WaitOptions(deadline=FOR_EVER, error_budget=DEFAULT_ERROR_BUDGET, max_paused=None, cadence=cadence)
-        return await client.wait(self._ref(run_id), patience=patience, seen=True, on_update=told)
+        options = WaitOptions(deadline=FOR_EVER, error_budget=DEFAULT_ERROR_BUDGET, max_paused=None, cadence=cadence)
+        return await client.wait(self._ref(run_id), patience=options, seen=True, on_update=on_update)
 
-    async def _ended(self, run_id: str, wait: asyncio.Task[RunSnapshot], trail: WatchState) -> RunSnapshot | None:
+    async def _ended(self, run_id: str, wait: asyncio.Task[RunSnapshot], watch: WatchState) -> RunSnapshot | None:
         """How a run ended; None where that is not known, yet or for ever."""
         try:
             return await wait
@@ -208,18 +208,18 @@ class RunFinishedTrigger(BaseEventTrigger):
                     "%s is gone and not followed any more; how it ended is not known. The next event says gap.",
                     self._ref(run_id),
                 )
-                trail.close(run_id)
-                trail.gap = True
-                await self._keep(trail)
+                watch.close(run_id)
+                watch.gap = True
+                await self._keep(watch)
             return None
         except AuthError:
             raise
         except FinalError as error:
-            # Of this run alone: the others are followed on, and this one is read again after the next look.
+            # Of this run alone: the others are followed on, and this one is read again after the next read of the list.
             self.log.error("%s could not be read, and is tried again: %s", self._ref(run_id), error)
             return None
 
-    # --- memory ---
+    # --- over restarts ---
 
     async def _recall(self) -> object:
         for store in asset_state_stores(self):
@@ -228,10 +228,10 @@ class RunFinishedTrigger(BaseEventTrigger):
                 return value
         return None
 
-    async def _keep(self, trail: WatchState) -> None:
+    async def _keep(self, watch: WatchState) -> None:
         self._kept = False
         for store in asset_state_stores(self):
-            await within(AIRFLOW_SECONDS, "a place for what the watch keeps", store.aset(self._key, trail.to_dict()))
+            await within(AIRFLOW_SECONDS, "a place for what the watch keeps", store.aset(self._key, watch.to_dict()))
         self._kept = True
 
     @property

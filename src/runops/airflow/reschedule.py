@@ -1,0 +1,141 @@
+"""One poke of a sensor in reschedule mode: it reads the run once, and says whether the wait ends there.
+
+Each poke is a process of its own. What it learns (since when reads fail, since when the run is paused) outlives it in
+the task's record, which needs Airflow 3.3 or newer; Airflow removes a task's XComs before each poke.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, NoReturn
+
+from runops.airflow.exceptions import as_airflow
+from runops.airflow.hook import RunHook
+from runops.airflow.metrics import erred
+from runops.airflow.task_state import TaskState
+from runops.airflow.tasks import Follower
+from runops.airflow.verdicts import publish
+from runops.core import FinalError, PollingError, Provider, RunopsError, RunRef, RunSnapshot
+from runops.core.waiting.options import WaitOptions
+from runops.core.waiting.state import WaitProgress, timed_out
+
+POKE_SECONDS = 90.0
+"""For so long one poke reads again: a result that is still to come, and over a short failure."""
+
+
+class _NotOver(Exception):
+    """Ends a poke: the run was read, and it goes on."""
+
+    def __init__(self, snapshot: RunSnapshot) -> None:
+        super().__init__()
+        self.snapshot = snapshot
+
+
+class _FirstRead(Follower):
+    """Ends a wait at its first good read, unless the state that it read is provisional."""
+
+    def __init__(self, context: Mapping[str, Any], log: Any, service: Provider, *, url: str | None) -> None:
+        super().__init__(context, log, url=url)
+        self._states = service.states
+
+    def __call__(self, snapshot: RunSnapshot) -> None:
+        super().__call__(snapshot)
+        if snapshot.phase is None or snapshot.state is None:
+            return
+        if self._states.read(snapshot.state).grace_seconds is None:
+            raise _NotOver(snapshot)
+
+
+class Poke:
+    """One poke.
+
+    :param context: The task's context.
+    :param hook: The connection.
+    :param options: The clocks of the whole wait.
+    :param began: Unix seconds at which the wait began.
+    :param log: The task's log.
+    """
+
+    def __init__(
+        self, context: Mapping[str, Any], *, hook: RunHook, options: WaitOptions, began: float, log: Any
+    ) -> None:
+        self._context = context
+        self._hook = hook
+        self._options = options
+        self._wait_began = began
+        self._log = log
+        self._task_state = TaskState(context)
+        self._began = time.time()
+
+    def read(self, ref: RunRef) -> RunSnapshot | None:
+        """The last snapshot if the wait ends at this poke.
+
+        :param ref: The run.
+        """
+        options, service, learnt = self._options, self._hook.provider, self._learnt()
+        url = service.url(ref)
+        publish(self._context, ref, url)
+        deadline = min(max(options.deadline, self._began), self._began + POKE_SECONDS)
+        here = replace(options, deadline=deadline, max_paused=None)
+        follower = _FirstRead(self._context, self._log, service, url=url)
+        try:
+            with self._hook.client() as client:
+                snapshot = client.wait(ref, patience=here, submitted_at=learnt.began, past=learnt, on_update=follower)
+        except _NotOver as open_run:
+            return self._still_open(learnt, open_run.snapshot)
+        except PollingError as error:
+            over = self.failed(error, seen=learnt.seen)
+            return timed_out(service, ref, None, "timeout") if over else None
+        except RunopsError as error:
+            self._raise(error)
+        if snapshot.ended_by and time.time() < options.deadline:
+            self._log.warning("%s could not be read in this poke.", ref)
+            self._task_state.update(failing_since=learnt.failing_since)
+            return None
+        return snapshot
+
+    def failed(self, error: PollingError | FinalError, *, seen: bool) -> bool:
+        """Take in a poke that could not read; whether the wait's time is over.
+
+        :param error: Why not.
+        :param seen: Whether an earlier poke could.
+        :raises AirflowException: The error budget is used up, or nothing was ever seen and nothing will be.
+        """
+        now = time.time()
+        failing_since = (self._task_state.load() or {}).get("failing_since") or self._began
+        never = not seen and (isinstance(error, FinalError) or now >= self._options.deadline)
+        if never or now - failing_since >= self._options.error_budget:
+            self._raise(error)
+        self._log.warning("%s", error)
+        self._task_state.update(failing_since=failing_since)
+        return now >= self._options.deadline
+
+    def _raise(self, error: RunopsError) -> NoReturn:
+        erred(self._hook.provider.name, error)
+        raise as_airflow(error) from None
+
+    def _learnt(self) -> WaitProgress:
+        """What earlier pokes have learnt of the run."""
+        past = self._task_state.load() or {}
+        # Without a record: a first poke that had met no such run would have been the last.
+        first = self._wait_began >= self._context["ti"].start_date.timestamp()
+        return WaitProgress(
+            began=self._wait_began,
+            seen=bool(past.get("seen")) if self._task_state.exists else not first,
+            failing_since=past.get("failing_since"),
+            parked_since=past.get("parked_since"),
+        )
+
+    def _still_open(self, learnt: WaitProgress, snapshot: RunSnapshot) -> RunSnapshot | None:
+        now, since, service = time.time(), learnt.parked_since, self._hook.provider
+        self._task_state.update(seen=True, failing_since=None, parked_since=since)
+        if now >= self._options.deadline:
+            return timed_out(service, snapshot.ref, snapshot, "timeout")
+        if since is not None and self._options.max_paused is not None:
+            if now - since >= self._options.max_paused:
+                return timed_out(service, snapshot.ref, snapshot, "max_paused")
+            if not self._task_state.exists and self._wait_began < self._began <= since:
+                self._log.warning("max_paused needs Airflow 3.3 or newer in reschedule mode: it is not applied.")
+        return None
