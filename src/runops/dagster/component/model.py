@@ -1,0 +1,203 @@
+"""The parts of a ``defs.yaml``: what each may hold, checked while the file is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+import dagster as dg
+from pydantic import Field, field_validator, model_validator
+
+from runops.core import OutcomePolicy
+from runops.core.waiting.options import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT, SUBMIT_GRACE
+from runops.dagster.builders.sensor import DEFAULT_LOOKBACK
+from runops.dagster.component.defs_file import Described, Template, WrongField, keep_template, sample_of
+
+# What a field may hold is checked by validators alone: Dagster takes constraints of a field into a model of its own,
+# whose errors tell the line of the whole list and print what stands in it.
+
+
+def positive(value: float | None) -> float | None:
+    """The same number; one that is not above 0 is refused."""
+    if value is not None and value <= 0:
+        raise ValueError(f"must be more than 0, not {value:g}")
+    return value
+
+
+class Waiting(Described):
+    """How a run is waited for and what its end means."""
+
+    on_outcome: dict[str, str] | None = Field(
+        default=None, description="Outcome to verdict, such as {degraded: warn}.", examples=[{"degraded": "warn"}]
+    )
+    timeout: float = Field(default=DEFAULT_TIMEOUT, description="Seconds for the whole wait.")
+    error_budget: float = Field(default=DEFAULT_ERROR_BUDGET, description="Seconds of failed reads in a row.")
+    poll_interval: float | None = Field(default=None, description="The shortest time between two looks, in seconds.")
+    max_paused: float | None = Field(default=None, description="Seconds that the run may stay paused or waiting.")
+
+    @field_validator("on_outcome")
+    @classmethod
+    def _known_words(cls, value: dict[str, str] | None) -> dict[str, str] | None:
+        OutcomePolicy.build(value)
+        return value
+
+    @field_validator("timeout", "error_budget", "poll_interval", "max_paused")
+    @classmethod
+    def _more_than_nothing(cls, value: float | None) -> float | None:
+        return positive(value)
+
+
+class BackfillChoice(Described):
+    """How many partitions of a backfill one step takes."""
+
+    type: Literal["single_run", "multi_run"] = Field(description="All of them, or some.")
+    max_partitions_per_run: int = Field(default=1, description="With multi_run: the most of them.")
+
+    @field_validator("max_partitions_per_run")
+    @classmethod
+    def _more_than_nothing(cls, value: float | None) -> float | None:
+        return positive(value)
+
+    @property
+    def policy(self) -> dg.BackfillPolicy:
+        """As Dagster takes it."""
+        if self.type == "single_run":
+            return dg.BackfillPolicy.single_run()
+        return dg.BackfillPolicy.multi_run(max_partitions_per_run=self.max_partitions_per_run)
+
+
+class RunAssets(Waiting):
+    """Assets that one external run materialises, together or in part."""
+
+    specs: Sequence[dg.ResolvedAssetSpec] = Field(
+        description="The assets that the run feeds: key, deps, kinds, owners, automation_condition, partitions_def, ..."
+    )
+    call: Annotated[
+        Template | None,
+        dg.Resolver(
+            keep_template,
+            model_field_type=dict[str, Any],
+            inject_before_resolve=False,
+            description="What to submit: the arguments of the service's submit. Templates are filled in by each step, "
+            "with partition_key, partition_key_range and partition_time_window; {$env: NAME} stands for a variable.",
+            examples=[{"config_name": "nightly-{{ partition_key }}"}],
+        ),
+    ] = None
+    run_id: Annotated[
+        Template | None,
+        dg.Resolver(
+            keep_template,
+            model_field_type=str,
+            inject_before_resolve=False,
+            description="A run to wait for that something else starts; templates as in call.",
+        ),
+    ] = None
+    parents: dict[str, str] | None = Field(default=None, description="With run_id: further ids of its address.")
+    name: str | None = Field(default=None, description="The name of the step; by default made of the first key.")
+    cancel_on_interrupt: bool | None = Field(default=None, description="Cancel the run on Terminate.")
+    cancel_on_timeout: bool | None = Field(default=None, description="Cancel the run when the timeout is over.")
+    adopt_uncertain: bool = Field(
+        default=False, description="After a lost answer, where no mark proves whose a run is, take the single new one."
+    )
+    mark_runs: bool | None = Field(
+        default=None, description="Let the submit add a mark to a text that the service shows again."
+    )
+    submit_grace: float = Field(
+        default=SUBMIT_GRACE, gt=0, description="Seconds for which the run of a lost answer is looked for."
+    )
+    max_retries: int = Field(default=0, description="Retries of the step.")
+    retry_delay: float = Field(default=60.0, description="Seconds before a retry.")
+    pool: str | None = Field(default=None, description="The pool of the step.")
+    op_tags: dict[str, Any] | None = Field(default=None, description="Tags of the step, which executors read.")
+    can_subset: bool = Field(default=False, description="Whether some of the assets may be materialised alone.")
+    backfill_policy: BackfillChoice | None = Field(
+        default=None, description="How many partitions of a backfill one step takes; by default one."
+    )
+
+    @field_validator("max_retries", "retry_delay")
+    @classmethod
+    def _not_negative(cls, value: float) -> float:
+        if value < 0:
+            raise ValueError(f"must not be negative, but is {value:g}")
+        return value
+
+    @field_validator("call", "run_id", mode="before")
+    @classmethod
+    def _kept_as_written(cls, value: object) -> Template | None:
+        return Template.of(value)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> RunAssets:
+        if not self.specs:
+            raise WrongField(["specs"], "specs is empty: name one asset at least")
+        if (self.call is None) == (self.run_id is None):
+            raise ValueError("give either call (to submit a run) or run_id (to wait for one)")
+        if self.parents is not None and self.run_id is None:
+            raise WrongField(["parents"], "belongs to run_id; a call names its own")
+        return self
+
+    @property
+    def policy(self) -> dg.BackfillPolicy | None:
+        """How many partitions of a backfill one step takes, where that is said."""
+        return self.backfill_policy.policy if self.backfill_policy else None
+
+    @property
+    def sample(self) -> dict[str, Any]:
+        """What a template may use of a partition, with some partition's values."""
+        partitions = {spec.partitions_def for spec in self.specs}
+        return sample_of(partitions.pop() if len(partitions) == 1 else None, self.policy)
+
+
+class RunCheck(Waiting):
+    """A check of an asset that judges a run."""
+
+    asset: str = Field(description="The key of the asset.", examples=["security/release"])
+    parent: str | dict[str, str] | None = Field(default=None, description="Whose newest run is judged.")
+    run_id: str | None = Field(default=None, description="The run that is judged.")
+    parents: dict[str, str] | None = Field(default=None, description="With run_id: further ids of its address.")
+    name: str = Field(default="runops_outcome", description="The name of the check.")
+    blocking: bool = Field(default=False, description="Whether an error keeps what is downstream from starting.")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> RunCheck:
+        if (self.parent is None) == (self.run_id is None):
+            raise ValueError("give either parent (to judge its newest run) or run_id (to judge that run)")
+        return self
+
+
+class RunTarget(Described):
+    """An asset outside of Dagster, and whose runs feed it."""
+
+    spec: dg.ResolvedAssetSpec = Field(description="The asset.")
+    parent: str | dict[str, str] = Field(description="Whose runs are reported to it: an id or name, or {kind: id}.")
+    with_check: bool = Field(default=True, description="Define the check that shows how the last run ended.")
+
+
+class RunSensor(Described):
+    """A sensor that reports runs which Dagster did not start."""
+
+    name: str = Field(description="The name of the sensor.")
+    targets: Sequence[RunTarget] = Field(description="What is watched.")
+    minimum_interval_seconds: int = Field(default=30, description="The shortest time between two ticks.")
+    lookback: float = Field(default=DEFAULT_LOOKBACK, description="Seconds that the first tick looks back.")
+    running: bool = Field(default=False, description="Whether it runs unless somebody switches it off.")
+    request_job: str | None = Field(default=None, description="A job to run for each run, instead of reporting it.")
+    on_outcome: dict[str, str] | None = Field(default=None, description="Outcome to verdict.")
+
+    @field_validator("minimum_interval_seconds", "lookback")
+    @classmethod
+    def _more_than_nothing(cls, value: float | None) -> float | None:
+        return positive(value)
+
+    @field_validator("targets")
+    @classmethod
+    def _one_at_least(cls, value: Sequence[RunTarget]) -> Sequence[RunTarget]:
+        if not value:
+            raise ValueError("is empty: name one target at least")
+        return value
+
+    @field_validator("on_outcome")
+    @classmethod
+    def _known_words(cls, value: dict[str, str] | None) -> dict[str, str] | None:
+        OutcomePolicy.build(value)
+        return value
