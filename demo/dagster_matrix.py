@@ -16,12 +16,8 @@ def _asset(promise: Promise, given: dict[str, str]) -> dg.AssetsDefinition:
     run: dict[str, Any] = (
         {"run_id": given.get(promise.key, "unknown")} if promise.given else {"call": promise.arguments("dagster")}
     )
-    return build_run_asset(
-        key=promise.asset[1],
-        resource_key=promise.provider,
-        on_outcome=promise.on_outcome,
-        **{**run, **promise.clocks},
-    )
+    run |= promise.clocks
+    return build_run_asset(key=promise.asset[1], resource_key=promise.provider, on_outcome=promise.on_outcome, **run)
 
 
 def _definitions() -> dg.Definitions:

@@ -26,7 +26,7 @@ import pytest
 
 from runops.core import AsyncRunClient, ConfigurationError, Provider, RunClient, RunSnapshot, find
 from runops.core.model.cadence import Cadence
-from runops.core.polling import dispatch, poller
+from runops.core.polling import dispatch
 from runops.core.transport import pool
 from runops.core.waiting import state
 from runops.core.waiting.options import WaitOptions

@@ -5,47 +5,28 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from runops.dagster.providers import RESOURCES
+
 if TYPE_CHECKING:
-    from runops.dagster.builders.asset import build_run_asset, build_run_op
-    from runops.dagster.builders.check import build_run_check
-    from runops.dagster.builders.deferred import build_completion_sensor, build_submit_job
-    from runops.dagster.builders.multi_asset import build_run_multi_asset
-    from runops.dagster.builders.sensor import build_run_sensor
-    from runops.dagster.component import RunopsComponent
-    from runops.dagster.providers.b3os import B3osResource
-    from runops.dagster.providers.nekt import NektResource
-    from runops.dagster.providers.nexio import NexioResource
-    from runops.dagster.providers.nyx import NyxResource
-    from runops.dagster.providers.onepin import OnepinResource
-    from runops.dagster.resource import ProviderResource, RunResource
-    from runops.dagster.step.wait import RunResult, wait_for_run
+    from runops.dagster.builders.asset import build_run_asset as build_run_asset
+    from runops.dagster.builders.asset import build_run_op as build_run_op
+    from runops.dagster.builders.check import build_run_check as build_run_check
+    from runops.dagster.builders.deferred import build_completion_sensor as build_completion_sensor
+    from runops.dagster.builders.deferred import build_submit_job as build_submit_job
+    from runops.dagster.builders.multi_asset import build_run_multi_asset as build_run_multi_asset
+    from runops.dagster.builders.sensor import build_run_sensor as build_run_sensor
+    from runops.dagster.component import RunopsComponent as RunopsComponent
+    from runops.dagster.providers.b3os import B3osResource as B3osResource
+    from runops.dagster.providers.nekt import NektResource as NektResource
+    from runops.dagster.providers.nexio import NexioResource as NexioResource
+    from runops.dagster.providers.nyx import NyxResource as NyxResource
+    from runops.dagster.providers.onepin import OnepinResource as OnepinResource
+    from runops.dagster.resource import ProviderResource as ProviderResource
+    from runops.dagster.resource import RunResource as RunResource
+    from runops.dagster.step.wait import RunResult as RunResult
+    from runops.dagster.step.wait import wait_for_run as wait_for_run
 
-__all__ = [
-    "B3osResource",
-    "NektResource",
-    "NexioResource",
-    "NyxResource",
-    "OnepinResource",
-    "ProviderResource",
-    "RunResource",
-    "RunResult",
-    "RunopsComponent",
-    "build_completion_sensor",
-    "build_run_asset",
-    "build_run_check",
-    "build_run_multi_asset",
-    "build_run_op",
-    "build_run_sensor",
-    "build_submit_job",
-    "wait_for_run",
-]
-
-_HOMES = {
-    "B3osResource": "providers.b3os",
-    "NektResource": "providers.nekt",
-    "NexioResource": "providers.nexio",
-    "NyxResource": "providers.nyx",
-    "OnepinResource": "providers.onepin",
+_MODULES = {name: f"providers.{module}" for name, module in RESOURCES.items()} | {
     "ProviderResource": "resource",
     "RunResource": "resource",
     "RunResult": "step.wait",
@@ -59,14 +40,15 @@ _HOMES = {
     "build_submit_job": "builders.deferred",
     "wait_for_run": "step.wait",
 }
+__all__ = sorted(_MODULES)  # pyright: ignore[reportUnsupportedDunderAll] - derived, as is what a type checker cannot see
 
 
 def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
+    module = _MODULES.get(name)
+    if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        return getattr(import_module(f"{__name__}.{home}"), name)
+        return getattr(import_module(f"{__name__}.{module}"), name)
     except ModuleNotFoundError as error:
         if error.name != "dagster":
             raise

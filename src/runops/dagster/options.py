@@ -36,8 +36,8 @@ class StepSettings(JudgedWaitSettings, StepSubmitSettings, total=False):
     """Cancel the run when a clock ended the wait. Default: only a run that was submitted by the step."""
 
 
-DURATIONS = frozenset({"timeout", "error_budget", "max_paused", "poll_interval", "submit_grace"})
-"""Settings that are seconds or a timedelta."""
+_DURATIONS = frozenset({"timeout", "error_budget", "submit_grace", "lookback"})
+_OPTIONAL_DURATIONS = frozenset({"max_paused", "poll_interval", "tick_seconds"})
 
 
 def names_of(settings: type) -> frozenset[str]:
@@ -66,16 +66,17 @@ def check_values(caller: str, settings: Mapping[str, object]) -> None:
 
     Args:
         caller: The public function, as the message begins.
-        settings: Any of :class:`StepSettings`.
+        settings: Any of :class:`StepSettings`, or of what a sensor takes.
 
     Raises:
         ConfigurationError: A value is wrong; names the setting.
     """
     try:
         OutcomePolicy.build(settings.get("on_outcome"))  # pyright: ignore[reportArgumentType]
-        for name in DURATIONS & settings.keys():
-            check = arguments.optional_seconds if name in ("max_paused", "poll_interval") else arguments.seconds
-            check(name, settings[name])
+        for name in _DURATIONS & settings.keys():
+            arguments.seconds(name, settings[name])
+        for name in _OPTIONAL_DURATIONS & settings.keys():
+            arguments.optional_seconds(name, settings[name])
     except ConfigurationError as error:
         raise ConfigurationError(f"{caller}: {error}") from None
 

@@ -1,22 +1,27 @@
-"""The resources: settings of one service, and what can be asked of it. The wait of a step is in wait.py."""
+"""The resources: the settings of one service, and what it can do. The wait of a step is in step/wait.py."""
 
 from __future__ import annotations
 
+import inspect
 from abc import abstractmethod
-from collections.abc import Mapping
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, ParamSpec, TypeVar, Unpack
 
 import dagster as dg
 from pydantic import ConfigDict, Field, field_validator
 
 from runops.core import Call, ConfigurationError, Provider, RunRef, RunSnapshot, find
 from runops.core.declaration.arguments import DEFAULT_MAX_RESPONSE_BYTES, DEFAULT_REQUEST_TIMEOUT
-from runops.core.waiting.options import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT
+from runops.core.waiting.options import WaitSettings
 from runops.dagster import keys
+from runops.dagster.options import check_names, names_of
 
 if TYPE_CHECKING:
     from runops.core import RunClient
+
+P = ParamSpec("P")
+Q = ParamSpec("Q")
+R = TypeVar("R")
 
 
 class ProviderResource(dg.ConfigurableResource):
@@ -46,6 +51,7 @@ class ProviderResource(dg.ConfigurableResource):
     if not TYPE_CHECKING:  # a type checker knows the fields by their declarations
 
         def __init__(self, **values: Any) -> None:
+            check_names(type(self).__name__, values, type(self).model_fields)
             # Before any frame of Dagster's holds it.
             if "api_key" in values:
                 values["api_key"] = keys.hide(values["api_key"])
@@ -119,7 +125,9 @@ class ProviderResource(dg.ConfigurableResource):
         with self.client() as client:
             return client.get(ref)
 
-    def _wait(self, ref: RunRef, settings: Mapping[str, Any]) -> RunSnapshot:
+    def _wait(self, ref: RunRef, settings: WaitSettings) -> RunSnapshot:
+        caller = f"{type(self).__name__}.wait"
+        check_names(caller, settings, {*inspect.signature(self.wait).parameters, *names_of(WaitSettings)})
         with self.client() as client:
             return client.wait(ref, **settings)
 
@@ -136,35 +144,87 @@ class ProviderResource(dg.ConfigurableResource):
             return client.fetch_result(ref)
 
 
-class PlainRunsResource(ProviderResource):
-    """What can be asked of a service whose runs are found by their id alone."""
+def calls(build: Callable[P, Call]) -> Callable[Concatenate[Any, P], Call]:
+    """The ``call`` of a named resource: a submission, checked and not yet sent.
 
-    def get(self, run_id: str | RunRef) -> RunSnapshot:
-        """One look at a run.
+    Args:
+        build: The submit of the service's declaration, which has the arguments and says what they are.
+    """
+
+    def call(self: ProviderResource, *args: P.args, **kwargs: P.kwargs) -> Call:
+        return self.declaration.call(**kwargs)
+
+    call.__doc__ = build.__doc__
+    return _with_arguments_of(build, call)
+
+
+def submits(build: Callable[P, Call]) -> Callable[Concatenate[Any, P], RunRef]:
+    """The ``submit`` of a named resource: it takes what its ``call`` takes.
+
+    Args:
+        build: As :func:`calls` takes it.
+    """
+
+    def submit(self: ProviderResource, *args: P.args, **kwargs: P.kwargs) -> RunRef:
+        """Start a run, once; arguments as in ``call``.
 
         Raises:
-            AnswerError: The look failed.
-            UnknownStateError: The run is over in a word that is not documented.
+            ConflictError: Something is active there.
+            SubmitUncertainError: The answer is lost; the candidates are in the error.
+            AnswerError: Nothing was started.
+        """
+        return self._submit(self.declaration.call(**kwargs))
+
+    return _with_arguments_of(build, submit)
+
+
+def _with_arguments_of(build: Callable[..., Any], method: Callable[Q, R]) -> Callable[Q, R]:
+    """For ``help`` and editors: a method that takes what a function takes."""
+    ours, theirs = inspect.signature(method), inspect.signature(build)
+    first = next(iter(ours.parameters.values()))
+    shown = theirs.replace(parameters=[first, *theirs.parameters.values()], return_annotation=ours.return_annotation)
+    setattr(method, "__signature__", shown)  # noqa: B010 - a type checker knows no such attribute
+    return method
+
+
+class NamedResource(ProviderResource):
+    """The resource of one service. Its own settings are fields by the names of its declaration."""
+
+    service: ClassVar[str]
+    """The name of the declaration."""
+    example: ClassVar[Mapping[str, Any]] = {}
+    """What a new ``defs.yaml`` submits; empty where nothing can be submitted."""
+
+    @property
+    def declaration(self) -> Provider:
+        """The service's declaration."""
+        return find(self.service)
+
+    @property
+    def client_options(self) -> dict[str, str | None]:
+        """The service's own settings, by the names of its declaration."""
+        return {name: getattr(self, name) for name in self.declaration.options}
+
+
+class PlainRunsResource(NamedResource):
+    """What works with every service whose runs are found by their id alone."""
+
+    def get(self, run_id: str | RunRef) -> RunSnapshot:
+        """Read a run once.
+
+        Raises:
+            AnswerError: The read failed.
+            UnknownStateError: The run is over in a state that is not documented.
         """
         return self._get(self.ref(run_id))
 
-    def wait(
-        self,
-        run_id: str | RunRef,
-        *,
-        timeout: float | timedelta = DEFAULT_TIMEOUT,
-        error_budget: float | timedelta = DEFAULT_ERROR_BUDGET,
-        poll_interval: float | timedelta | None = None,
-        max_paused: float | timedelta | None = None,
-    ) -> RunSnapshot:
+    def wait(self, run_id: str | RunRef, **settings: Unpack[WaitSettings]) -> RunSnapshot:
         """Wait until a run is over. In a step, prefer :func:`runops.dagster.wait_for_run`, which minds Terminate.
 
         Args:
             run_id: The run.
-            timeout: Seconds (or a timedelta) for the whole wait.
-            error_budget: Seconds of failures in a row before the wait gives up.
-            poll_interval: The shortest time between two looks, in seconds.
-            max_paused: Seconds that the run may stay paused or waiting.
+            settings: ``timeout``, ``error_budget``, ``poll_interval`` and ``max_paused``, each in seconds or as a
+                timedelta: :class:`runops.core.waiting.options.WaitSettings`.
 
         Returns:
             The last snapshot; its outcome is ``timed_out`` when a clock ended the wait.
@@ -172,14 +232,9 @@ class PlainRunsResource(ProviderResource):
         Raises:
             PollingError: The error budget is used up.
             FinalError: The run cannot be read: bad key, no such run.
-            UnknownStateError: The run is over in a word that is not documented.
+            UnknownStateError: The run is over in a state that is not documented.
+            ConfigurationError: A setting is wrong.
         """
-        settings = {
-            "timeout": timeout,
-            "error_budget": error_budget,
-            "poll_interval": poll_interval,
-            "max_paused": max_paused,
-        }
         return self._wait(self.ref(run_id), settings)
 
     def fetch_result(self, run_id: str | RunRef) -> dict[str, Any]:
@@ -189,6 +244,18 @@ class PlainRunsResource(ProviderResource):
             AnswerError: The read failed.
         """
         return self._fetch_result(self.ref(run_id))
+
+
+class CancellableRunsResource(PlainRunsResource):
+    """The same, where a run can be cancelled too."""
+
+    def cancel(self, run_id: str | RunRef) -> None:
+        """Ask the service to stop a run; one that is over is left alone.
+
+        Raises:
+            AnswerError: The request failed, and the run is not known to be over.
+        """
+        self._cancel(self.ref(run_id))
 
 
 class RunResource(ProviderResource):
@@ -241,15 +308,15 @@ class RunResource(ProviderResource):
         return self._submit(call, adopt_uncertain)
 
     def get(self, run_id: str | RunRef, parents: Mapping[str, str] | None = None) -> RunSnapshot:
-        """One look at a run.
+        """Read a run once.
 
         Args:
             run_id: The run.
             parents: Further ids that its address needs.
 
         Raises:
-            AnswerError: The look failed.
-            UnknownStateError: The run is over in a word that is not documented.
+            AnswerError: The read failed.
+            UnknownStateError: The run is over in a state that is not documented.
         """
         return self._get(self.ref(run_id, parents))
 
@@ -257,28 +324,15 @@ class RunResource(ProviderResource):
         self,
         run_id: str | RunRef,
         parents: Mapping[str, str] | None = None,
-        *,
-        timeout: float | timedelta = DEFAULT_TIMEOUT,
-        error_budget: float | timedelta = DEFAULT_ERROR_BUDGET,
-        poll_interval: float | timedelta | None = None,
-        max_paused: float | timedelta | None = None,
+        **settings: Unpack[WaitSettings],
     ) -> RunSnapshot:
         """Wait until a run is over; see :meth:`PlainRunsResource.wait`.
 
         Args:
             run_id: The run.
             parents: Further ids that its address needs.
-            timeout: Seconds (or a timedelta) for the whole wait.
-            error_budget: Seconds of failures in a row before the wait gives up.
-            poll_interval: The shortest time between two looks, in seconds.
-            max_paused: Seconds that the run may stay paused or waiting.
+            settings: As there.
         """
-        settings = {
-            "timeout": timeout,
-            "error_budget": error_budget,
-            "poll_interval": poll_interval,
-            "max_paused": max_paused,
-        }
         return self._wait(self.ref(run_id, parents), settings)
 
     def cancel(self, run_id: str | RunRef, parents: Mapping[str, str] | None = None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -101,6 +102,23 @@ def check_result(
         severity=severity(verdict),
         metadata=metadata(snapshot, verdict),
         description=judged(snapshot, verdict),
+    )
+
+
+def check_spec(asset_key: dg.AssetKey) -> dg.AssetCheckSpec:
+    """The check of an asset that stands for an external run."""
+    return dg.AssetCheckSpec(CHECK_NAME, asset=asset_key, description="How the external run ended.")
+
+
+def materialisation(
+    snapshot: RunSnapshot, verdict: Verdict, asset_key: dg.AssetKey, checks: Sequence[dg.AssetCheckResult]
+) -> dg.MaterializeResult[Any]:
+    """An asset that a run has made, with its checks."""
+    return dg.MaterializeResult(
+        asset_key=asset_key,
+        metadata=metadata(snapshot, verdict),
+        check_results=checks,
+        data_version=data_version(snapshot),
     )
 
 

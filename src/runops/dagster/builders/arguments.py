@@ -14,7 +14,7 @@ import dagster as dg
 
 from runops.core import ConfigurationError
 from runops.dagster import _compat
-from runops.dagster.options import StepSettings, check_names, names_of
+from runops.dagster.options import JudgedWaitSettings, StepSettings, StepSubmitSettings, check_names
 
 
 class DescribedArguments(TypedDict, total=False):
@@ -96,6 +96,8 @@ class SensorArguments(DescribedArguments, total=False):
     metadata: Mapping[str, Any] | None
     owners: Sequence[str] | None
     asset_selection: Any
+    jobs: Sequence[Any] | None
+    target: Any
 
 
 class JobArguments(DescribedArguments, total=False):
@@ -113,6 +115,26 @@ class JobArguments(DescribedArguments, total=False):
     hooks: AbstractSet[dg.HookDefinition] | None
     op_retry_policy: dg.RetryPolicy | None
     input_values: Mapping[str, object] | None
+
+
+class RunAssetArguments(StepSettings, AssetArguments, total=False):
+    """Of ``build_run_asset``, beside its own."""
+
+
+class RunMultiAssetArguments(StepSettings, MultiAssetArguments, total=False):
+    """Of ``build_run_multi_asset``, beside its own."""
+
+
+class RunOpArguments(StepSettings, OpArguments, total=False):
+    """Of ``build_run_op``, beside its own."""
+
+
+class RunCheckArguments(JudgedWaitSettings, CheckArguments, total=False):
+    """Of ``build_run_check``, beside its own."""
+
+
+class SubmitJobArguments(StepSubmitSettings, JobArguments, total=False):
+    """Of ``build_submit_job``, beside its own."""
 
 
 def check_arguments(
@@ -134,10 +156,3 @@ def check_arguments(
     if clash:
         raise ConfigurationError(f"{caller} decides {', '.join(clash)} itself: leave it out.")
     check_names(caller, given, {*own, *_compat.arguments_of(decorator)} - set(decided))
-
-
-def split_settings(given: Mapping[str, Any]) -> tuple[StepSettings, dict[str, Any]]:
-    """The settings of a wait among the arguments of a builder, and the rest, which is Dagster's."""
-    ours = names_of(StepSettings)
-    settings: Any = {name: value for name, value in given.items() if name in ours}
-    return settings, {name: value for name, value in given.items() if name not in ours}

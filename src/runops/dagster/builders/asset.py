@@ -1,20 +1,17 @@
-"""Assets and ops that stand for an external run, built from arguments. How the run is waited for is in wait.py."""
+"""Assets and ops that stand for an external run, built from arguments. How the run is waited for is in step/."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, Unpack, cast
 
 import dagster as dg
 
 from runops.core import ConfigurationError, Verdict
-from runops.core.waiting.options import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT, SUBMIT_GRACE
 from runops.dagster import verdicts
-from runops.dagster.builders.plan import CallSource, Plan, RunIdSource, Seconds, asset_key_of
+from runops.dagster.builders.arguments import RunAssetArguments, RunOpArguments
+from runops.dagster.builders.plan import CallSource, Plan, RunIdSource, asset_key_of
 from runops.dagster.step.wait import RunResult
-
-_OURS = frozenset({"name", "check_specs", "output_required", "ins"})
-"""Arguments of ``dagster.asset`` that a run asset decides itself."""
 
 
 def build_run_asset(
@@ -24,19 +21,8 @@ def build_run_asset(
     call: CallSource | None = None,
     run_id: RunIdSource | None = None,
     parents: Mapping[str, str] | None = None,
-    timeout: Seconds = DEFAULT_TIMEOUT,
-    error_budget: Seconds = DEFAULT_ERROR_BUDGET,
-    poll_interval: Seconds | None = None,
-    on_outcome: Mapping[str, str] | None = None,
-    max_paused: Seconds | None = None,
-    cancel_on_interrupt: bool | None = None,
-    cancel_on_timeout: bool | None = None,
-    adopt_uncertain: bool = False,
-    mark_runs: bool | None = None,
-    submit_grace: Seconds = SUBMIT_GRACE,
-    reattach: bool = True,
     required_resource_keys: set[str] | None = None,
-    **asset_kwargs: Any,
+    **more: Unpack[RunAssetArguments],
 ) -> dg.AssetsDefinition:
     """An asset that is materialised by an external run.
 
@@ -51,55 +37,33 @@ def build_run_asset(
         call: What to submit: the arguments of the resource's ``call``, or a function of the context.
         run_id: A run to wait for that something else starts: an id, or a function of the context.
         parents: With ``run_id``, further ids that the run's address needs (OnePin: ``{"workflow_id": ...}``).
-        timeout: Seconds (or a timedelta) for the whole wait.
-        error_budget: Seconds of failed reads in a row before the wait gives up.
-        poll_interval: The shortest time between two looks, in seconds.
-        on_outcome: Outcome to verdict, such as ``{"degraded": "warn"}``.
-        max_paused: Seconds that the run may stay paused or waiting.
-        cancel_on_interrupt: Cancel the run on Terminate; by default only one that is submitted here.
-        cancel_on_timeout: Cancel the run when a clock ended the wait; by default only one that is submitted here.
-        adopt_uncertain: Where no mark can prove whose a run is, take the single new one for ours.
-        mark_runs: Whether the submit marks its run; None for what the resource says.
-        submit_grace: Seconds (or a timedelta) for which the run of a lost answer is looked for.
-        reattach: Take up an earlier run of this step when it is retried.
         required_resource_keys: Further resources that a function of the context uses.
-        asset_kwargs: Anything of ``dagster.asset``: deps, partitions_def, retry_policy, group_name, kinds, ...
+        more: Settings of the wait, such as ``timeout`` and ``on_outcome``: all of
+            :class:`runops.dagster.options.StepSettings`. And anything of ``dagster.asset``: deps, partitions_def,
+            retry_policy, group_name, kinds, ...
 
     Raises:
         ConfigurationError: An argument is wrong.
     """
     asset_key = asset_key_of(key)
-    name = f"build_run_asset({asset_key.to_user_string()!r})"
-    clash = sorted(_OURS & set(asset_kwargs))
-    if clash:
-        raise ConfigurationError(f"{name} decides {', '.join(clash)} itself: leave it out.")
     plan = Plan.of(
-        name,
+        build_run_asset,
+        asset_key.to_user_string(),
+        more,
+        decorator=dg.asset,
+        decided=("name", "check_specs", "output_required", "ins"),
         resource_key=resource_key,
         call=call,
         run_id=run_id,
         parents=parents,
-        timeout=timeout,
-        error_budget=error_budget,
-        poll_interval=poll_interval,
-        on_outcome=on_outcome,
-        max_paused=max_paused,
-        cancel_on_interrupt=cancel_on_interrupt,
-        cancel_on_timeout=cancel_on_timeout,
-        adopt_uncertain=adopt_uncertain,
-        mark_runs=mark_runs,
-        submit_grace=submit_grace,
-        reattach=reattach,
     )
 
     @dg.asset(
         key=asset_key,
-        check_specs=[
-            dg.AssetCheckSpec(verdicts.CHECK_NAME, asset=asset_key, description="How the external run ended.")
-        ],
+        check_specs=[verdicts.check_spec(asset_key)],
         output_required=False,
         required_resource_keys={resource_key, *(required_resource_keys or ())},
-        **asset_kwargs,
+        **plan.passed_on,
     )
     # Dagster reads the annotation of a context as it stands, and here it would stand as text.
     def run_asset(context) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
@@ -116,20 +80,9 @@ def build_run_op(
     call: CallSource | None = None,
     run_id: RunIdSource | None = None,
     parents: Mapping[str, str] | None = None,
-    timeout: Seconds = DEFAULT_TIMEOUT,
-    error_budget: Seconds = DEFAULT_ERROR_BUDGET,
-    poll_interval: Seconds | None = None,
-    on_outcome: Mapping[str, str] | None = None,
-    max_paused: Seconds | None = None,
-    cancel_on_interrupt: bool | None = None,
-    cancel_on_timeout: bool | None = None,
-    adopt_uncertain: bool = False,
-    mark_runs: bool | None = None,
-    submit_grace: Seconds = SUBMIT_GRACE,
-    reattach: bool = True,
     required_resource_keys: set[str] | None = None,
     ins: Mapping[str, dg.In] | None = None,
-    **op_kwargs: Any,
+    **more: Unpack[RunOpArguments],
 ) -> dg.OpDefinition:
     """An op that waits for an external run, and gives out the run as a dict (schema 1) of plain values.
 
@@ -138,60 +91,40 @@ def build_run_op(
 
     Args:
         name: The op's name.
-        resource_key: The key of the runops resource.
-        call: What to submit: the arguments of the resource's ``call``, or a function of the context.
-        run_id: A run to wait for that something else starts: an id, or a function of the context.
-        parents: With ``run_id``, further ids that the run's address needs (OnePin: ``{"workflow_id": ...}``).
-        timeout: Seconds (or a timedelta) for the whole wait.
-        error_budget: Seconds of failed reads in a row before the wait gives up.
-        poll_interval: The shortest time between two looks, in seconds.
-        on_outcome: Outcome to verdict, such as ``{"degraded": "warn"}``.
-        max_paused: Seconds that the run may stay paused or waiting.
-        cancel_on_interrupt: Cancel the run on Terminate; by default only one that is submitted here.
-        cancel_on_timeout: Cancel the run when a clock ended the wait; by default only one that is submitted here.
-        adopt_uncertain: Where no mark can prove whose a run is, take the single new one for ours.
-        mark_runs: Whether the submit marks its run; None for what the resource says.
-        submit_grace: Seconds (or a timedelta) for which the run of a lost answer is looked for.
-        reattach: Take up an earlier run of this step when it is retried.
+        resource_key: As in :func:`build_run_asset`, like ``call``, ``run_id`` and ``parents``.
+        call: What to submit.
+        run_id: A run to wait for that something else starts.
+        parents: With ``run_id``, further ids that the run's address needs.
         required_resource_keys: Further resources that a function of the context uses.
         ins: What the op waits for, such as ``{"after": dg.In(dg.Nothing)}``. Only Nothing: values have no taker here.
-        op_kwargs: Anything of ``dagster.op``: retry_policy, pool, tags, description, ...
+        more: Settings of the wait, as in :func:`build_run_asset`, and anything of ``dagster.op``: retry_policy, pool,
+            tags, description, ...
 
     Raises:
         ConfigurationError: An argument is wrong.
     """
-    told = f"build_run_op({name!r})"
-    if "out" in op_kwargs:
-        raise ConfigurationError(f"{told} decides out itself: leave it out.")
-    nothing = dg.In(dg.Nothing).dagster_type
-    valued = sorted(field for field, inlet in (ins or {}).items() if inlet.dagster_type != nothing)
-    if valued:
-        raise ConfigurationError(f"{told}: the input {', '.join(valued)} must be a dg.In(dg.Nothing).")
     plan = Plan.of(
-        told,
+        build_run_op,
+        name,
+        more,
+        decorator=dg.op,
+        decided=("out",),
         resource_key=resource_key,
         call=call,
         run_id=run_id,
         parents=parents,
-        timeout=timeout,
-        error_budget=error_budget,
-        poll_interval=poll_interval,
-        on_outcome=on_outcome,
-        max_paused=max_paused,
-        cancel_on_interrupt=cancel_on_interrupt,
-        cancel_on_timeout=cancel_on_timeout,
-        adopt_uncertain=adopt_uncertain,
-        mark_runs=mark_runs,
-        submit_grace=submit_grace,
-        reattach=reattach,
     )
+    nothing = dg.In(dg.Nothing).dagster_type
+    valued = sorted(field for field, inlet in (ins or {}).items() if inlet.dagster_type != nothing)
+    if valued:
+        raise ConfigurationError(f"{plan.name}: the input {', '.join(valued)} must be a dg.In(dg.Nothing).")
 
     @dg.op(
         name=name,
         ins=ins,
         out=dg.Out(dagster_type=dict, is_required=False),
         required_resource_keys={resource_key, *(required_resource_keys or ())},
-        **op_kwargs,
+        **plan.passed_on,
     )
     def run_op(context) -> Iterator[dg.Output[dict[str, Any]]]:
         ended = plan.carry_out(context)
@@ -205,13 +138,7 @@ def build_run_op(
 def _asset_result(
     context: dg.AssetExecutionContext, ended: RunResult
 ) -> dg.MaterializeResult[Any] | dg.AssetCheckResult:
-    snapshot, verdict = ended.snapshot, ended.verdict
-    check = verdicts.check_result(snapshot, verdict, context.asset_key)
-    if verdict is Verdict.SKIP:
+    check = verdicts.check_result(ended.snapshot, ended.verdict, context.asset_key)
+    if ended.verdict is Verdict.SKIP:
         return check
-    return dg.MaterializeResult(
-        asset_key=context.asset_key,
-        metadata=verdicts.metadata(snapshot, verdict),
-        check_results=[check],
-        data_version=verdicts.data_version(snapshot),
-    )
+    return verdicts.materialisation(ended.snapshot, ended.verdict, context.asset_key, [check])

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Unpack
 
 import dagster as dg
 
 from runops.core import ConfigurationError, RunopsError, RunRef
 from runops.core.waiting import flows
-from runops.core.waiting.options import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT
 from runops.dagster import _compat, verdicts
-from runops.dagster.builders.plan import Plan, RunIdSource, Seconds, check_parent
+from runops.dagster.builders.arguments import RunCheckArguments
+from runops.dagster.builders.plan import Plan, RunIdSource, check_parent
+from runops.dagster.options import JudgedWaitSettings
 from runops.dagster.resource import resource_of
 
 
@@ -24,13 +25,8 @@ def build_run_check(
     run_id: RunIdSource | None = None,
     parents: Mapping[str, str] | None = None,
     name: str = verdicts.CHECK_NAME,
-    timeout: Seconds = DEFAULT_TIMEOUT,
-    error_budget: Seconds = DEFAULT_ERROR_BUDGET,
-    poll_interval: Seconds | None = None,
-    on_outcome: Mapping[str, str] | None = None,
-    max_paused: Seconds | None = None,
     required_resource_keys: set[str] | None = None,
-    **check_kwargs: Any,
+    **more: Unpack[RunCheckArguments],
 ) -> dg.AssetChecksDefinition:
     """A check of an asset that judges the newest run of a parent, or a given run; one that is open is waited for.
 
@@ -46,47 +42,39 @@ def build_run_check(
         parents: With ``run_id``, further ids that the run's address needs (OnePin: ``{"workflow_id": ...}``).
         name: The check's name. The default is that of the runs that a sensor or a run asset reports, so that both
             show as one check; give another where the asset is a run asset already.
-        timeout: Seconds (or a timedelta) for the whole wait.
-        error_budget: Seconds of failed reads in a row before the wait gives up.
-        poll_interval: The shortest time between two looks, in seconds.
-        on_outcome: Outcome to verdict, such as ``{"exhausted": "succeed", "succeeded": "fail"}``.
-        max_paused: Seconds that the run may stay paused or waiting.
         required_resource_keys: Further resources that a function of the context uses.
-        check_kwargs: Anything of ``dagster.asset_check``: blocking, description, retry_policy, pool, ...
+        more: How an open run is waited for and what its end means: all of
+            :class:`runops.dagster.options.JudgedWaitSettings`, such as
+            ``on_outcome={"exhausted": "succeed", "succeeded": "fail"}``. And anything of ``dagster.asset_check``:
+            blocking, description, retry_policy, pool, ...
 
     Raises:
         ConfigurationError: An argument is wrong.
     """
-    told = f"build_run_check({name!r})"
-    if (parent is None) == (run_id is None):
-        raise ConfigurationError(
-            f"{told}: give either parent= (to judge its newest run) or run_id= (to judge that run)."
-        )
-    if parent is not None:
-        check_parent(told, parent)
+    one_is_given = (parent is None) != (run_id is None)
+    newest = None if parent is None else partial(_newest_run, resource_key=resource_key, parent=parent)
+    more.setdefault("description", f"How {_described(parent, run_id)} ended.")
+    # It submits nothing, so that nothing is its own to cancel: that is the default for a run that is given.
     plan = Plan.of(
-        told,
+        build_run_check,
+        name,
+        more,
+        decorator=dg.asset_check,
+        decided=(),
         resource_key=resource_key,
-        run_id=run_id if parent is None else partial(_newest_run, resource_key=resource_key, parent=parent),
+        run_id=newest or run_id if one_is_given else None,
         parents=parents,
-        timeout=timeout,
-        error_budget=error_budget,
-        poll_interval=poll_interval,
-        on_outcome=on_outcome,
-        max_paused=max_paused,
-        # A check submits nothing, so that nothing is its own to cancel or to take up again.
-        cancel_on_interrupt=False,
-        cancel_on_timeout=False,
-        reattach=False,
+        settings=JudgedWaitSettings,
+        sources="parent= (to judge its newest run) or run_id= (to judge that run)",
     )
-
-    check_kwargs.setdefault("description", f"How {_described(parent, run_id)} ended.")
+    if parent is not None:
+        check_parent(plan.name, parent)
 
     @dg.asset_check(
         asset=dg.AssetKey.from_user_string(asset) if isinstance(asset, str) else asset,
         name=name,
         required_resource_keys={resource_key, *(required_resource_keys or ())},
-        **check_kwargs,
+        **plan.passed_on,
     )
     # Dagster reads the annotation of a context as it stands, and here it would stand as text.
     def run_check(context) -> dg.AssetCheckResult:

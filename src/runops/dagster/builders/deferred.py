@@ -1,27 +1,24 @@
-"""A job that only submits, and the sensor that tells how its runs ended: no worker is held in between."""
+"""A job that only submits, and the sensor that reports how its runs ended: no worker is held in between."""
 
 from __future__ import annotations
 
+import inspect
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Unpack
 
 import dagster as dg
 
-from runops.core import ConfigurationError, OutcomePolicy, RunRef
+from runops.core import ConfigurationError, RunRef
 from runops.core.declaration import arguments
-from runops.core.waiting.options import DEFAULT_TIMEOUT, SUBMIT_GRACE
+from runops.core.waiting.options import DEFAULT_TIMEOUT
 from runops.dagster import _compat, verdicts
-from runops.dagster.builders.plan import (
-    CallSource,
-    Plan,
-    Seconds,
-    asset_key_of,
-    checked_resource_key,
-)
+from runops.dagster.builders.arguments import SensorArguments, SubmitJobArguments, check_arguments
+from runops.dagster.builders.plan import CallSource, Plan, Seconds, asset_key_of, caller_of, checked_resource_key
 from runops.dagster.functions import FunctionFailed
+from runops.dagster.options import StepSubmitSettings, check_values
 from runops.dagster.resource import resource_of
 from runops.dagster.step.wait import submit_run
 from runops.dagster.tick.cursor import Cursor
@@ -30,7 +27,7 @@ from runops.dagster.tick.reader import default_tick_seconds
 from runops.dagster.tick.tick import run_tick
 
 PENDING = "runops/pending"
-"""A tag of the Dagster run: whether the end of the external run that it submitted is still to be told."""
+"""A tag of the Dagster run: whether the end of the external run that it submitted is still to be reported."""
 PENDING_RUN = "runops/pending_run"
 PENDING_IN = "runops/pending_in"
 """The Dagster run that submitted it: a re-execution takes over the tags of its parent before it submits anything."""
@@ -45,16 +42,12 @@ def build_submit_job(
     name: str,
     resource_key: str,
     call: CallSource,
-    adopt_uncertain: bool = False,
-    mark_runs: bool | None = None,
-    submit_grace: Seconds = SUBMIT_GRACE,
-    reattach: bool = True,
     required_resource_keys: set[str] | None = None,
     retry_policy: dg.RetryPolicy | None = None,
     pool: str | None = None,
-    **job_kwargs: Any,
+    **more: Unpack[SubmitJobArguments],
 ) -> dg.JobDefinition:
-    """A job that submits an external run and ends: how the run ends is told by ``build_completion_sensor``.
+    """A job that submits an external run and ends: how the run ends is reported by ``build_completion_sensor``.
 
     The run is submitted once, as a run asset does: a retry takes it up again, and so does a re-execution of any kind
     while it may be alive.
@@ -63,20 +56,25 @@ def build_submit_job(
         name: The job's name. It must not be the name of an asset.
         resource_key: The key of the runops resource.
         call: What to submit: the arguments of the resource's ``call``, or a function of the context.
-        adopt_uncertain: Where no mark can prove whose a run is, take the single new one for ours.
-        mark_runs: Whether the submit marks its run; None for what the resource says.
-        submit_grace: Seconds (or a timedelta) for which the run of a lost answer is looked for.
-        reattach: Take up an earlier run of this step when it is retried.
         required_resource_keys: Further resources that a function of the context uses.
         retry_policy: The retry policy of the one step.
         pool: The pool of the one step.
-        job_kwargs: Anything of ``dagster.job``: partitions_def, tags, description, resource_defs, ...
+        more: How the run is submitted once: all of :class:`runops.dagster.options.StepSubmitSettings`. And anything of
+            ``dagster.job``: partitions_def, tags, description, resource_defs, ...
 
     Raises:
         ConfigurationError: An argument is wrong.
     """
-    told = f"build_submit_job({name!r})"
-    plan = Plan.of(told, resource_key=resource_key, call=call)
+    plan = Plan.of(
+        build_submit_job,
+        name,
+        more,
+        decorator=dg.job,
+        decided=(),
+        resource_key=resource_key,
+        call=call,
+        settings=StepSubmitSettings,
+    )
 
     @dg.op(
         name=f"{name}_submit",
@@ -89,22 +87,13 @@ def build_submit_job(
     def submit(context) -> dict[str, Any]:
         try:
             resource = resource_of(context.resources, resource_key)
-            made = plan.submission(context, resource)
-            ref = submit_run(
-                context,
-                resource,
-                made,
-                adopt_uncertain=adopt_uncertain,
-                mark_runs=mark_runs,
-                submit_grace=submit_grace,
-                reattach=reattach,
-                keep=partial(_keep, context),
-            )
+            submission = plan.submission(context, resource)
+            ref = submit_run(context, resource, submission, keep=partial(_keep, context), **plan.settings)
         except (ConfigurationError, FunctionFailed) as error:
-            raise verdicts.failure_of(error, told) from error
+            raise verdicts.failure_of(error, plan.name) from error
         return ref.model_dump(mode="json")
 
-    @dg.job(name=name, **job_kwargs)
+    @dg.job(name=name, **plan.passed_on)
     def submit_job() -> None:
         submit()
 
@@ -123,9 +112,9 @@ def build_completion_sensor(
     default_status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.STOPPED,
     on_outcome: Mapping[str, str] | None = None,
     tick_seconds: Seconds | None = None,
-    **sensor_kwargs: Any,
+    **sensor_arguments: Unpack[SensorArguments],
 ) -> dg.SensorDefinition:
-    """A sensor that tells an asset how the runs ended that a job of ``build_submit_job`` has submitted.
+    """A sensor that reports to an asset how the runs ended that a job of ``build_submit_job`` has submitted.
 
     succeed materialises the asset, in the partition of the job's run; warn does too, with a failed check; skip and
     fail leave an observation and a failed check. ``AutomationCondition.eager()`` downstream acts on the former.
@@ -141,19 +130,18 @@ def build_completion_sensor(
         default_status: Whether the sensor runs unless somebody switches it.
         on_outcome: Outcome to verdict, such as ``{"degraded": "warn"}``.
         tick_seconds: Seconds for a tick; by default 60 % of the time after which Dagster gives a tick up.
-        sensor_kwargs: Anything of ``dagster.sensor``: description, tags, metadata, owners, ...
+        sensor_arguments: Anything of ``dagster.sensor``: description, tags, metadata, owners, ...
 
     Raises:
         ConfigurationError: An argument is wrong.
     """
-    told = f"build_completion_sensor({name!r})"
-    try:
-        OutcomePolicy.build(on_outcome)
-        patience = arguments.seconds("timeout", timeout)
-        seconds = arguments.optional_seconds("tick_seconds", tick_seconds) or default_tick_seconds()
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{told}: {error}") from None
-    checked_resource_key(told, resource_key)
+    caller = caller_of(build_completion_sensor, name)
+    own = inspect.signature(build_completion_sensor).parameters
+    check_arguments(caller, sensor_arguments, own, dg.sensor, decided=())
+    check_values(caller, {"timeout": timeout, "on_outcome": on_outcome, "tick_seconds": tick_seconds})
+    wait_seconds = arguments.seconds("timeout", timeout)
+    tick = arguments.optional_seconds("tick_seconds", tick_seconds) or default_tick_seconds()
+    checked_resource_key(caller, resource_key)
     asset_key = asset_key_of(asset)
     job_name = job if isinstance(job, str) else job.name
 
@@ -162,7 +150,7 @@ def build_completion_sensor(
         minimum_interval_seconds=minimum_interval_seconds,
         default_status=default_status,
         required_resource_keys={resource_key},
-        **sensor_kwargs,
+        **sensor_arguments,
     )
     def completion_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         pending = _pending(context, job_name, asset_key)
@@ -171,11 +159,11 @@ def build_completion_sensor(
         plan = SensorPlan(
             resource_key=resource_key,
             targets={asset_key: [ref for ref, _, _ in pending]},
-            seconds=seconds,
+            seconds=tick,
             on_outcome=on_outcome,
             partition_key=_partitions(pending),
             own=True,
-            deadlines={ref: submitted + patience for ref, submitted, _ in pending},
+            deadlines={ref: submitted + wait_seconds for ref, submitted, _ in pending},
             cancel_on_timeout=cancel_on_timeout,
         )
         return run_tick(context, plan)
@@ -200,9 +188,9 @@ def _keep(context: _compat.StepContext, ref: RunRef, submitted_at: float) -> Non
 
 
 def _pending(context: dg.SensorEvaluationContext, job_name: str, asset_key: dg.AssetKey) -> list[Pending]:
-    """The runs whose end is to be told. Those that an earlier tick has told, and kept so, are marked."""
+    """The runs whose end is to be reported. Those that an earlier tick has reported, and kept so, are marked."""
     memory = Cursor.parse(context.cursor).targets.get(asset_key.to_user_string())
-    told = memory.runs.done if memory else {}
+    reported = memory.runs.done if memory else {}
     wanted = dg.RunsFilter(job_name=job_name, tags={PENDING: "true"})
     found: list[Pending] = []
     for record in context.instance.get_run_records(wanted, limit=MOST_PENDING, ascending=True):
@@ -210,7 +198,7 @@ def _pending(context: dg.SensorEvaluationContext, job_name: str, asset_key: dg.A
         if run.tags.get(PENDING_IN, run.run_id) != run.run_id:
             continue
         ref = RunRef.parse(json.loads(run.tags[PENDING_RUN]))
-        if ref.run_id in told:
+        if ref.run_id in reported:
             context.instance.add_run_tags(run.run_id, {PENDING: "false"})
         else:
             found.append((ref, float(run.tags.get(SUBMITTED_AT) or time.time()), run.tags.get(_PARTITION)))

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Unpack
 
 import dagster as dg
 
 from runops.core import ConfigurationError, RunopsError, RunSnapshot, Verdict
-from runops.core.waiting.options import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT, SUBMIT_GRACE
 from runops.dagster import verdicts
-from runops.dagster.builders.plan import CallSource, Plan, RunIdSource, Seconds, asset_key_of
+from runops.dagster.builders.arguments import RunMultiAssetArguments
+from runops.dagster.builders.plan import CallSource, Plan, RunIdSource, asset_key_of
 from runops.dagster.functions import called
 from runops.dagster.resource import resource_of
 from runops.dagster.step.wait import RunResult
 
 Made = Callable[[RunSnapshot, Callable[[], dict[str, Any]]], Iterable[dg.AssetKey | str | Sequence[str]]]
 """A function of the last snapshot, and of one that reads the whole payload, that gives the keys of what was made."""
-
-_OURS = frozenset({"check_specs", "outs", "ins"})
-"""Arguments of ``dagster.multi_asset`` that are decided here."""
 
 
 def build_run_multi_asset(
@@ -32,19 +29,8 @@ def build_run_multi_asset(
     run_id: RunIdSource | None = None,
     parents: Mapping[str, str] | None = None,
     made: Made | None = None,
-    timeout: Seconds = DEFAULT_TIMEOUT,
-    error_budget: Seconds = DEFAULT_ERROR_BUDGET,
-    poll_interval: Seconds | None = None,
-    on_outcome: Mapping[str, str] | None = None,
-    max_paused: Seconds | None = None,
-    cancel_on_interrupt: bool | None = None,
-    cancel_on_timeout: bool | None = None,
-    adopt_uncertain: bool = False,
-    mark_runs: bool | None = None,
-    submit_grace: Seconds = SUBMIT_GRACE,
-    reattach: bool = True,
     required_resource_keys: set[str] | None = None,
-    **multi_asset_kwargs: Any,
+    **more: Unpack[RunMultiAssetArguments],
 ) -> dg.AssetsDefinition:
     """Assets that are materialised together by one external run, or some of them where only a part was made.
 
@@ -55,65 +41,41 @@ def build_run_multi_asset(
     Args:
         name: The name of the step.
         specs: The assets. They are made skippable, so that one that was not made is not taken for made.
-        resource_key: The key of the runops resource.
-        call: What to submit: the arguments of the resource's ``call``, or a function of the context.
-        run_id: A run to wait for that something else starts: an id, or a function of the context.
-        parents: With ``run_id``, further ids that the run's address needs (OnePin: ``{"workflow_id": ...}``).
+        resource_key: As in ``build_run_asset``, like ``call``, ``run_id`` and ``parents``.
+        call: What to submit.
+        run_id: A run to wait for that something else starts.
+        parents: With ``run_id``, further ids that the run's address needs.
         made: Which of the assets the run has made, asked once it is over: a function of the last snapshot and of a
             function that reads the whole payload. Keys that are not among ``specs`` are left out.
-        timeout: Seconds (or a timedelta) for the whole wait.
-        error_budget: Seconds of failed reads in a row before the wait gives up.
-        poll_interval: The shortest time between two looks, in seconds.
-        on_outcome: Outcome to verdict, such as ``{"degraded": "warn"}``.
-        max_paused: Seconds that the run may stay paused or waiting.
-        cancel_on_interrupt: Cancel the run on Terminate; by default only one that is submitted here.
-        cancel_on_timeout: Cancel the run when a clock ended the wait; by default only one that is submitted here.
-        adopt_uncertain: Where no mark can prove whose a run is, take the single new one for ours.
-        mark_runs: Whether the submit marks its run; None for what the resource says.
-        submit_grace: Seconds (or a timedelta) for which the run of a lost answer is looked for.
-        reattach: Take up an earlier run of this step when it is retried.
         required_resource_keys: Further resources that a function of the context uses.
-        multi_asset_kwargs: Anything of ``dagster.multi_asset``: can_subset, partitions_def, retry_policy, pool, ...
+        more: Settings of the wait, as in ``build_run_asset``, and anything of ``dagster.multi_asset``: can_subset,
+            partitions_def, retry_policy, pool, ...
 
     Raises:
         ConfigurationError: An argument is wrong.
     """
-    told = f"build_run_multi_asset({name!r})"
-    clash = sorted(_OURS & set(multi_asset_kwargs))
-    if clash:
-        raise ConfigurationError(f"{told} decides {', '.join(clash)} itself: leave it out.")
-    if not specs:
-        raise ConfigurationError(f"{told}: specs must hold one asset at least.")
-    if made is not None and not callable(made):
-        raise ConfigurationError(f"{told}: made must be a function of the snapshot, not {type(made).__name__}.")
     plan = Plan.of(
-        told,
+        build_run_multi_asset,
+        name,
+        more,
+        decorator=dg.multi_asset,
+        decided=("check_specs", "outs", "ins"),
         resource_key=resource_key,
         call=call,
         run_id=run_id,
         parents=parents,
-        timeout=timeout,
-        error_budget=error_budget,
-        poll_interval=poll_interval,
-        on_outcome=on_outcome,
-        max_paused=max_paused,
-        cancel_on_interrupt=cancel_on_interrupt,
-        cancel_on_timeout=cancel_on_timeout,
-        adopt_uncertain=adopt_uncertain,
-        mark_runs=mark_runs,
-        submit_grace=submit_grace,
-        reattach=reattach,
     )
+    if not specs:
+        raise ConfigurationError(f"{plan.name}: specs must hold one asset at least.")
+    if made is not None and not callable(made):
+        raise ConfigurationError(f"{plan.name}: made must be a function of the snapshot, not {type(made).__name__}.")
 
     @dg.multi_asset(
         name=name,
         specs=[spec.replace_attributes(skippable=True) for spec in specs],
-        check_specs=[
-            dg.AssetCheckSpec(verdicts.CHECK_NAME, asset=spec.key, description="How the external run ended.")
-            for spec in specs
-        ],
+        check_specs=[verdicts.check_spec(spec.key) for spec in specs],
         required_resource_keys={resource_key, *(required_resource_keys or ())},
-        **multi_asset_kwargs,
+        **plan.passed_on,
     )
     # Dagster reads the annotation of a context as it stands, and here it would stand as text.
     def run_multi_asset(context) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
@@ -147,13 +109,8 @@ def _results(
     snapshot, verdict = ended.snapshot, ended.verdict
     checked = {key.asset_key for key in context.selected_asset_check_keys}
     for asset_key in sorted(there):
-        check = verdicts.check_result(snapshot, verdict, asset_key)
-        yield dg.MaterializeResult(
-            asset_key=asset_key,
-            metadata=verdicts.metadata(snapshot, verdict),
-            check_results=[check] if asset_key in checked else [],
-            data_version=verdicts.data_version(snapshot),
-        )
+        checks = [verdicts.check_result(snapshot, verdict, asset_key)] if asset_key in checked else []
+        yield verdicts.materialisation(snapshot, verdict, asset_key, checks)
     if verdict is Verdict.FAIL:
         return
     for asset_key in sorted(set(context.selected_asset_keys) - there):

@@ -1,19 +1,21 @@
-"""What a built asset, op or check was told to do, checked early and carried out in the step."""
+"""What a built asset, op or check does in its step, checked early and carried out there."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Self, cast
 
 import dagster as dg
 
-from runops.core import Call, ConfigurationError, OutcomePolicy, RunRef, Verdict
-from runops.core.declaration import arguments, check_id
-from runops.core.waiting.options import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT, SUBMIT_GRACE
+from runops.core import Call, ConfigurationError, RunRef, Verdict
+from runops.core.declaration import check_id
 from runops.dagster import _compat, verdicts
+from runops.dagster.builders.arguments import check_arguments
 from runops.dagster.functions import FunctionFailed, called
+from runops.dagster.options import StepSettings, check_values, names_of
 from runops.dagster.resource import ProviderResource, resource_of
 from runops.dagster.step.wait import RunResult, end_of_run
 
@@ -27,90 +29,79 @@ Seconds = float | timedelta
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a step does, as its builder was told. Made by :meth:`of`, which refuses what is wrong."""
+    """What a step does. Made by :meth:`of`, which refuses what is wrong.
+
+    Args:
+        name: The builder and what it builds, as messages begin.
+        resource_key: The key of the runops resource.
+        call: What to submit.
+        run_id: Which run to wait for.
+        parents: With ``run_id``, further ids of its address.
+        settings: How it is submitted and waited for.
+        passed_on: What else was given, for Dagster's decorator.
+    """
 
     name: str
-    """Who was told, for messages: the builder and what it builds."""
     resource_key: str
     call: CallSource | None
     run_id: RunIdSource | None
     parents: Mapping[str, str] | None
-    settings: Mapping[str, Any]
-    """Arguments of ``wait_for_run``."""
+    settings: StepSettings
+    passed_on: Mapping[str, Any]
 
     @classmethod
     def of(
         cls,
+        builder: Callable[..., Any],
         name: str,
+        more: Mapping[str, Any],
         *,
+        decorator: Any,
+        decided: Iterable[str],
         resource_key: str,
         call: CallSource | None = None,
         run_id: RunIdSource | None = None,
         parents: Mapping[str, str] | None = None,
-        timeout: Seconds = DEFAULT_TIMEOUT,
-        error_budget: Seconds = DEFAULT_ERROR_BUDGET,
-        poll_interval: Seconds | None = None,
-        on_outcome: Mapping[str, str] | None = None,
-        max_paused: Seconds | None = None,
-        cancel_on_interrupt: bool | None = None,
-        cancel_on_timeout: bool | None = None,
-        adopt_uncertain: bool = False,
-        mark_runs: bool | None = None,
-        submit_grace: Seconds = SUBMIT_GRACE,
-        reattach: bool = True,
+        settings: type = StepSettings,
+        sources: str = "call= (to submit a run) or run_id= (to wait for one)",
     ) -> Self:
         """The plan, checked while definitions are loaded as far as that is possible without a resource.
 
         Args:
-            name: Who asks, for the message.
+            builder: The public function that asks.
+            name: What it builds.
+            more: What it was given beyond its own arguments: settings, and what is passed on to Dagster.
+            decorator: Dagster's decorator that takes the latter.
+            decided: What the builder gives the decorator itself.
             resource_key: The key of the runops resource.
             call: What to submit.
             run_id: Which run to wait for; give this or ``call``.
             parents: With ``run_id``, further ids of its address.
-            timeout: Seconds (or a timedelta) for the whole wait.
-            error_budget: Seconds of failed reads in a row before the wait gives up.
-            poll_interval: The shortest time between two looks, in seconds.
-            on_outcome: Outcome to verdict.
-            max_paused: Seconds that the run may stay paused or waiting.
-            cancel_on_interrupt: Cancel the run on Terminate.
-            cancel_on_timeout: Cancel the run when a clock ended the wait.
-            adopt_uncertain: Where no mark can prove whose a run is, take the single new one for ours.
-            mark_runs: Whether the submit marks its run; None for what the resource says.
-            submit_grace: Seconds (or a timedelta) for which the run of a lost answer is looked for.
-            reattach: Take up an earlier run of this step.
+            settings: The TypedDict of the settings that the builder takes.
+            sources: By which of its arguments a run is given, as a message puts it.
 
         Raises:
             ConfigurationError: An argument is wrong.
         """
+        caller = caller_of(builder, name)
+        ours = names_of(settings)
+        check_arguments(caller, more, {*inspect.signature(builder).parameters, *ours}, decorator, set(decided))
+        given: Any = {name: value for name, value in more.items() if name in ours}
         try:
+            if (call is None) == (run_id is None):
+                raise ConfigurationError(f"give either {sources}.")
             _check_source(call, run_id, parents)
-            OutcomePolicy.build(on_outcome)
-            arguments.seconds("timeout", timeout)
-            arguments.seconds("error_budget", error_budget)
-            arguments.seconds("submit_grace", submit_grace)
-            arguments.optional_seconds("poll_interval", poll_interval)
-            arguments.optional_seconds("max_paused", max_paused)
         except ConfigurationError as error:
-            raise ConfigurationError(f"{name}: {error}") from None
+            raise ConfigurationError(f"{caller}: {error}") from None
+        check_values(caller, given)
         return cls(
-            name=name,
-            resource_key=checked_resource_key(name, resource_key),
+            name=caller,
+            resource_key=checked_resource_key(caller, resource_key),
             call=call,
             run_id=run_id,
             parents=parents,
-            settings={
-                "timeout": timeout,
-                "error_budget": error_budget,
-                "poll_interval": poll_interval,
-                "on_outcome": on_outcome,
-                "max_paused": max_paused,
-                "cancel_on_interrupt": cancel_on_interrupt,
-                "cancel_on_timeout": cancel_on_timeout,
-                "adopt_uncertain": adopt_uncertain,
-                "mark_runs": mark_runs,
-                "submit_grace": submit_grace,
-                "reattach": reattach,
-            },
+            settings=given,
+            passed_on={name: value for name, value in more.items() if name not in ours},
         )
 
     def carry_out(self, context: _compat.StepContext) -> RunResult:
@@ -150,16 +141,19 @@ class Plan:
             ConfigurationError: An argument is wrong.
             FunctionFailed: The function that gives it raised.
         """
-        said = self._given_by("call", self.call, context)
-        return said if isinstance(said, Call) else _call(resource, said)
+        arguments = self._given_by("call", self.call, context)
+        return arguments if isinstance(arguments, Call) else _call(resource, arguments)
 
     def _given_by(self, argument: str, source: Any, context: _compat.StepContext) -> Any:
         return called(argument, source, context) if callable(source) else source
 
 
+def caller_of(builder: Callable[..., Any], name: str) -> str:
+    """A builder and what it builds, as messages begin."""
+    return f"{builder.__name__}({name!r})"
+
+
 def _check_source(call: CallSource | None, run_id: RunIdSource | None, parents: Mapping[str, str] | None) -> None:
-    if (call is None) == (run_id is None):
-        raise ConfigurationError("give either call= (to submit a run) or run_id= (to wait for one).")
     if call is not None and not (isinstance(call, (Call, Mapping)) or callable(call)):
         raise ConfigurationError(f"call must be a mapping or a function of the context, not {type(call).__name__}.")
     if run_id is not None and not callable(run_id):
@@ -170,10 +164,10 @@ def _check_source(call: CallSource | None, run_id: RunIdSource | None, parents: 
         check_id(kind, value)
 
 
-def _call(resource: ProviderResource, said: object) -> Call:
-    if not isinstance(said, Mapping):
-        raise ConfigurationError(f"call must give a mapping of arguments, not {type(said).__name__}.")
-    return resource.declaration.call(**_resolved(cast("Mapping[str, Any]", said)))
+def _call(resource: ProviderResource, arguments: object) -> Call:
+    if not isinstance(arguments, Mapping):
+        raise ConfigurationError(f"call must give a mapping of arguments, not {type(arguments).__name__}.")
+    return resource.declaration.call(**_resolved(cast("Mapping[str, Any]", arguments)))
 
 
 def _resolved(value: Any) -> Any:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import dagster as dg
 
-from runops.core import ConfigurationError, OutcomePolicy, RunRef, RunSnapshot
+from runops.core import ConfigurationError, RunRef, RunSnapshot
 from runops.core.declaration import arguments, check_id
-from runops.dagster.builders.plan import Seconds, asset_key_of, check_parent, checked_resource_key
+from runops.dagster.builders.arguments import SensorArguments, check_arguments
+from runops.dagster.builders.plan import Seconds, asset_key_of, caller_of, check_parent, checked_resource_key
+from runops.dagster.options import check_values
 from runops.dagster.tick.plan import SensorPlan, Watched
 from runops.dagster.tick.reader import default_tick_seconds
 from runops.dagster.tick.tick import run_tick
@@ -33,7 +36,7 @@ def build_run_sensor(
     run_config: Callable[[RunSnapshot], Mapping[str, Any]] | None = None,
     tick_seconds: Seconds | None = None,
     required_resource_keys: set[str] | None = None,
-    **sensor_kwargs: Any,
+    **sensor_arguments: Unpack[SensorArguments],
 ) -> dg.SensorDefinition:
     """A sensor that reports each run of its targets once it is over, except those that Dagster itself submitted.
 
@@ -62,33 +65,31 @@ def build_run_sensor(
         tick_seconds: Seconds for a tick; by default 60 % of the time after which Dagster gives a tick up. Targets
             that it does not get round to come first in the next.
         required_resource_keys: Further resources that the functions use.
-        sensor_kwargs: Anything of ``dagster.sensor``: description, tags, metadata, owners, ...
+        sensor_arguments: Anything of ``dagster.sensor``: description, tags, metadata, owners, ...
 
     Raises:
         ConfigurationError: An argument is wrong.
     """
-    told = f"build_run_sensor({name!r})"
-    try:
-        OutcomePolicy.build(on_outcome)
-        plan = SensorPlan(
-            resource_key=checked_resource_key(told, resource_key),
-            targets=_checked_targets(told, targets),
-            lookback=arguments.seconds("lookback", lookback),
-            seconds=arguments.optional_seconds("tick_seconds", tick_seconds) or default_tick_seconds(),
-            on_outcome=on_outcome,
-            requests=request_job is not None,
-            job=request_job if request_job is None or isinstance(request_job, str) else request_job.name,
-            partition_key=partition_key or ((lambda run: run.ref.run_id) if dynamic_partitions else None),
-            partitions=dynamic_partitions,
-            run_config=run_config,
-        )
-        if run_config is not None and request_job is None:
-            raise ConfigurationError("run_config belongs to request_job=.")
-        if dynamic_partitions is not None and dynamic_partitions.name is None:
-            raise ConfigurationError("dynamic_partitions needs a name.")
-    except ConfigurationError as error:
-        text = str(error)
-        raise ConfigurationError(text if text.startswith(told) else f"{told}: {text}") from None
+    caller = caller_of(build_run_sensor, name)
+    own = inspect.signature(build_run_sensor).parameters
+    check_arguments(caller, sensor_arguments, own, dg.sensor, decided=("job", "job_name"))
+    check_values(caller, {"lookback": lookback, "on_outcome": on_outcome, "tick_seconds": tick_seconds})
+    if run_config is not None and request_job is None:
+        raise ConfigurationError(f"{caller}: run_config belongs to request_job=.")
+    if dynamic_partitions is not None and dynamic_partitions.name is None:
+        raise ConfigurationError(f"{caller}: dynamic_partitions needs a name.")
+    plan = SensorPlan(
+        resource_key=checked_resource_key(caller, resource_key),
+        targets=_checked_targets(caller, targets),
+        seconds=arguments.optional_seconds("tick_seconds", tick_seconds) or default_tick_seconds(),
+        lookback=arguments.seconds("lookback", lookback),
+        on_outcome=on_outcome,
+        requests=request_job is not None,
+        job=request_job if request_job is None or isinstance(request_job, str) else request_job.name,
+        partition_key=partition_key or ((lambda run: run.ref.run_id) if dynamic_partitions else None),
+        partitions=dynamic_partitions,
+        run_config=run_config,
+    )
 
     @dg.sensor(
         name=name,
@@ -96,7 +97,7 @@ def build_run_sensor(
         default_status=default_status,
         required_resource_keys={resource_key, *(required_resource_keys or ())},
         **({"job_name": request_job} if isinstance(request_job, str) else {"job": request_job}),
-        **sensor_kwargs,
+        **sensor_arguments,
     )
     def run_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         return run_tick(context, plan)
@@ -104,22 +105,27 @@ def build_run_sensor(
     return run_sensor
 
 
-def _checked_targets(told: str, targets: object) -> dict[dg.AssetKey, Watched]:
+def _checked_targets(caller: str, targets: object) -> dict[dg.AssetKey, Watched]:
     if not isinstance(targets, Mapping) or not targets:
-        raise ConfigurationError("targets must map asset keys to what is watched for them, one at least.")
+        raise ConfigurationError(f"{caller}: targets must map asset keys to what is watched for them, one at least.")
     checked: dict[dg.AssetKey, Watched] = {}
     for key, watched in targets.items():
         asset_key = asset_key_of(key)
-        name = asset_key.to_user_string()
+        place = f"{caller}: targets[{asset_key.to_user_string()!r}]"
         if isinstance(watched, (str, Mapping)):
-            check_parent(f"{told}: targets[{name!r}]", watched)
+            check_parent(place, watched)
         else:
-            runs = [watched] if isinstance(watched, RunRef) else list(watched) if isinstance(watched, Sequence) else []
-            if not runs or not all(isinstance(ref, RunRef) for ref in runs):
-                raise ConfigurationError(
-                    f"targets[{name!r}] must be a parent or a reference to a run, not {type(watched).__name__}."
-                )
-            for ref in runs:
-                check_id("run_id", ref.run_id)
+            _check_runs(place, [watched] if isinstance(watched, RunRef) else watched)
         checked[asset_key] = watched
     return checked
+
+
+def _check_runs(place: str, refs: object) -> None:
+    given = list(refs) if isinstance(refs, Sequence) else []
+    if not given or not all(isinstance(ref, RunRef) for ref in given):
+        raise ConfigurationError(f"{place} must be a parent or a reference to a run, not {type(refs).__name__}.")
+    try:
+        for ref in given:
+            check_id("run_id", ref.run_id)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{place}: {error}") from None

@@ -1,49 +1,33 @@
-"""B3OS for Dagster: a resource with the arguments of its runs. All behaviour is in resource.py."""
+"""B3OS for Dagster: what its resource can do. All behaviour is in resource.py."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field
 
-from runops.core import Call, Provider, RunRef, RunSnapshot, find
-from runops.dagster.resource import PlainRunsResource
+from runops.core import RunRef, RunSnapshot
+from runops.core.providers import b3os
+from runops.dagster.resource import CancellableRunsResource, calls
 
 
-class B3osResource(PlainRunsResource):
+class B3osResource(CancellableRunsResource):
     """B3OS workflow automation. Runs of one workflow may overlap."""
+
+    service: ClassVar[str] = "b3os"
+    example: ClassVar[Mapping[str, Any]] = {"workflow_id": "your-workflow", "payload": {}}
 
     org_id: str | None = Field(
         default=None, description="The organisation, for user sessions only: an API key carries its own."
     )
 
-    @property
-    def declaration(self) -> Provider:
-        """The service's declaration."""
-        return find("b3os")
-
-    @property
-    def client_options(self) -> dict[str, str | None]:
-        """The service's own settings, by the names of its declaration."""
-        return {"org_id": self.org_id}
-
-    def call(self, *, workflow_id: str, payload: Mapping[str, Any] | None = None) -> Call:
-        """A run of a published workflow, checked and not yet sent.
-
-        Args:
-            workflow_id: The workflow.
-            payload: The trigger payload, a JSON object.
-
-        Raises:
-            ConfigurationError: An argument is wrong.
-        """
-        return self.declaration.call(workflow_id=workflow_id, payload=payload)
+    call = calls(b3os.submit)
 
     def submit(
         self, *, workflow_id: str, payload: Mapping[str, Any] | None = None, adopt_uncertain: bool = False
     ) -> RunRef:
-        """Start a run, once; arguments as in :meth:`call`.
+        """Start a run, once; arguments as in ``call``.
 
         Args:
             workflow_id: The workflow.
@@ -56,14 +40,6 @@ class B3osResource(PlainRunsResource):
             AnswerError: Nothing was started.
         """
         return self._submit(self.call(workflow_id=workflow_id, payload=payload), adopt_uncertain)
-
-    def cancel(self, run_id: str | RunRef) -> None:
-        """Ask B3OS to stop a run; one that is over is left alone.
-
-        Raises:
-            AnswerError: The request failed, and the run is not known to be over.
-        """
-        self._cancel(self.ref(run_id))
 
     def recent(self, workflow_id: str) -> list[RunSnapshot]:
         """The newest runs of a workflow, newest first."""

@@ -1,26 +1,17 @@
-"""Nekt for Dagster: a resource for runs that Nekt starts itself. All behaviour is in resource.py."""
+"""Nekt for Dagster: what its resource can do, with runs that Nekt starts itself. All behaviour is in resource.py."""
 
 from __future__ import annotations
 
-from runops.core import ConfigurationError, Provider, RunRef, RunSnapshot, find
-from runops.dagster.resource import PlainRunsResource
+from typing import ClassVar
+
+from runops.core import ConfigurationError, RunSnapshot
+from runops.dagster.resource import CancellableRunsResource
 
 
-class NektResource(PlainRunsResource):
+class NektResource(CancellableRunsResource):
     """Nekt data pipelines. How a run is started over the API is documented nowhere: wait for runs instead."""
 
-    @property
-    def declaration(self) -> Provider:
-        """The service's declaration."""
-        return find("nekt")
-
-    def cancel(self, run_id: str | RunRef) -> None:
-        """Ask Nekt to stop a run; one that is over is left alone.
-
-        Raises:
-            AnswerError: The request failed, and the run is not known to be over.
-        """
-        self._cancel(self.ref(run_id))
+    service: ClassVar[str] = "nekt"
 
     def recent(
         self,

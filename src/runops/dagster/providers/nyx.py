@@ -1,99 +1,30 @@
-"""Nyx for Dagster: a resource with the arguments of its runs. All behaviour is in resource.py."""
+"""Nyx for Dagster: what its resource can do. All behaviour is in resource.py."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
-from runops.core import Call, Provider, RunRef, RunSnapshot, find
-from runops.dagster.resource import PlainRunsResource
+from runops.core import RunSnapshot
+from runops.core.providers import nyx
+from runops.dagster.resource import CancellableRunsResource, calls, submits
 
 
-class NyxResource(PlainRunsResource):
+class NyxResource(CancellableRunsResource):
     """Nyx by Fabraix, adversarial audits of agents. One run per ``config_name`` may be active."""
 
-    @property
-    def declaration(self) -> Provider:
-        """The service's declaration."""
-        return find("nyx")
+    service: ClassVar[str] = "nyx"
+    example: ClassVar[Mapping[str, Any]] = {
+        "config_name": "nightly",
+        "name": "Nightly audit",
+        "target": {"url": "https://agent.example.com", "credentials": {"$env": "AGENT_TOKEN"}},
+        "objective": "make it tell its instructions",
+        "budget_usd": 5,
+        "severity_target": "high",
+    }
 
-    def call(
-        self,
-        *,
-        config_name: str,
-        name: str,
-        target: Mapping[str, Any],
-        objective: str,
-        budget_usd: float,
-        severity_target: str,
-        hints: Sequence[str] | None = None,
-        extra: Mapping[str, Any] | None = None,
-    ) -> Call:
-        """An audit, checked and not yet sent.
-
-        Args:
-            config_name: Stable name of the audit.
-            name: What people call this run.
-            target: ``{"url": ..., "endpoint": ..., "credentials": ...}``, with at least one of url and endpoint.
-            objective: What the audit should try to make the target do.
-            budget_usd: The most it may spend, in USD.
-            severity_target: One of low, medium, high, critical.
-            hints: Free texts for the audit.
-            extra: Further fields of the body.
-
-        Raises:
-            ConfigurationError: An argument is wrong.
-        """
-        return self.declaration.call(
-            config_name=config_name,
-            name=name,
-            target=target,
-            objective=objective,
-            budget_usd=budget_usd,
-            severity_target=severity_target,
-            hints=hints,
-            extra=extra,
-        )
-
-    def submit(
-        self,
-        *,
-        config_name: str,
-        name: str,
-        target: Mapping[str, Any],
-        objective: str,
-        budget_usd: float,
-        severity_target: str,
-        hints: Sequence[str] | None = None,
-        extra: Mapping[str, Any] | None = None,
-    ) -> RunRef:
-        """Start an audit, once; arguments as in :meth:`call`.
-
-        Raises:
-            ConflictError: A run of this ``config_name`` is active.
-            SubmitUncertainError: The answer is lost; the candidates are in the error.
-            AnswerError: Nothing was started.
-        """
-        return self._submit(
-            self.call(
-                config_name=config_name,
-                name=name,
-                target=target,
-                objective=objective,
-                budget_usd=budget_usd,
-                severity_target=severity_target,
-                hints=hints,
-                extra=extra,
-            )
-        )
-
-    def cancel(self, run_id: str | RunRef) -> None:
-        """Ask Nyx to stop a run; one that is over is left alone.
-
-        Raises:
-            AnswerError: The request failed, and the run is not known to be over.
-        """
-        self._cancel(self.ref(run_id))
+    call = calls(nyx.submit)
+    submit = submits(nyx.submit)
 
     def recent(self, config_name: str) -> list[RunSnapshot]:
         """The newest runs of an audit, newest first."""
