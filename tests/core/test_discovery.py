@@ -193,6 +193,17 @@ def test_a_search_that_cannot_reach_back_says_so(caplog: pytest.LogCaptureFixtur
     assert "does not go back as far as the next run of workflow_id wf_1 since" in caplog.text
 
 
+def test_a_search_says_once_that_it_cannot_reach_back_however_often_it_looks(
+    clock: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    over_and_timeless = [b3os_item(str(number), status="success") for number in range(3000)]
+    found, sent = driven(
+        seek(B3OS, search("next"), patience(timeout=45), clock=clock), b3os_list(over_and_timeless), clock
+    )
+    assert (found.outcome, len(sent) > MOST_PAGES) == (Outcome.TIMED_OUT, True)
+    assert caplog.text.count("does not go back as far as") == 1
+
+
 def patience(**settings: Any) -> WaitOptions:
     return WaitOptions.build(B3OS, now=0.0, **settings)
 
@@ -299,6 +310,22 @@ def test_a_look_that_joins_the_one_before_is_no_gap() -> None:
     assert not trail.gap
     trail.take(look(run("e", 5), run("d", 4), whole=False))
     assert trail.gap
+
+
+@pytest.mark.parametrize("is_over", [True, False])
+def test_a_run_that_drops_off_the_list_and_comes_back_is_not_met_again(is_over: bool) -> None:
+    """One that was past at the first look as little as one that was followed to its end since."""
+    trail = WatchState()
+    first = trail.take(look(run("b", 2), run("a", 1, over=is_over)))
+    for run_id in first:
+        trail.close(run_id)
+    assert first == (["b"] if is_over else ["a", "b"])
+    for number in range(3):
+        trail = WatchState.parse(json.loads(json.dumps(trail.to_dict())))
+        moment = 10.0 + number
+        assert trail.take(look(run(f"new {number}", moment), run("b", 2, over=True))) == [f"new {number}"]
+        shown_again = look(run(f"new {number}", moment), run("b", 2, over=True), run("a", 1, over=True))
+        assert trail.take(shown_again) == []
 
 
 @pytest.mark.parametrize("value", [None, "text", 7, []])
