@@ -18,7 +18,7 @@ WORKERS ?= logical
 PARALLEL := --numprocesses=$(WORKERS) --maxprocesses=8 --dist=loadgroup --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-unit test-fast test-packaging test-wheel test-airflow test-airflow-required test-airflow-lowest test-dagster-lowest test-dagster test-airflow-outcomes test-all check format lock build bench bench-triggerer bench-import bench-parse screenshots demo demo-ui clean
+.PHONY: help setup test test-unit test-fast test-packaging test-wheel test-airflow test-airflow-required test-airflow-lowest test-dagster-lowest test-dagster test-airflow-outcomes test-all mutants check format lock build bench bench-triggerer bench-import bench-parse screenshots demo demo-ui clean
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-22s %s\n", $$1, $$2 }'
@@ -77,6 +77,9 @@ test-airflow-lowest: $(READY) ## Run the fast Airflow tests on the oldest suppor
 test-dagster-lowest: $(READY) ## Run the fast Dagster tests on the oldest supported Dagster, httpx and pydantic.
 	@$(BIN)/python scripts/setup_environment.py $(LOWEST_DAGSTER_VENV) --lock requirements/dagster-lowest.lock --without-project
 	@PYTHONPATH=src $(LOWEST_DAGSTER_VENV)/bin/python -P -m pytest $(PARALLEL) tests/dagster_side -m "not slow" -p no:cacheprovider
+
+mutants: $(READY) ## Change src in 120 small ways, one at a time, and list those no test notices; see CONTRIBUTING.md.
+	@$(BIN)/python -m scripts.mutants $(MUTANTS)
 
 check: $(READY) ## Lint, formatting, types and import rules; all four, whichever fails.
 	@failed=; \
