@@ -24,7 +24,8 @@ class Deferred:
     def __init__(self, runs: Any, instance: dg.DagsterInstance, job: dict[str, Any], sensor: dict[str, Any]) -> None:
         self.runs, self.instance = runs, instance
         self.name = runs.provider.name
-        self.job = build_submit_job(**{"name": "start", "resource_key": self.name, "call": CALL, **job})
+        of_the_job: dict[str, Any] = {"name": "start", "resource_key": self.name, "call": CALL, **job}
+        self.job = build_submit_job(**of_the_job)
         self.sensor = build_completion_sensor(
             name="ends", job=self.job, asset="outside/report", resource_key=self.name, **sensor
         )

@@ -486,8 +486,9 @@ def test_a_target_that_watches_another_parent_begins_anew_and_one_that_is_gone_i
     ],
 )
 def test_bad_arguments_of_a_sensor_are_refused_when_it_is_built(options: dict[str, Any], told: str) -> None:
+    given: dict[str, Any] = {"name": "runs", "resource_key": "nyx", **options}
     with pytest.raises(ConfigurationError, match=told) as raised:
-        build_run_sensor(**{"name": "runs", "resource_key": "nyx", **options})
+        build_run_sensor(**given)
     assert str(raised.value).startswith("build_run_sensor('runs')")
 
 
