@@ -31,6 +31,8 @@ BEGAN = 1_800_000_000.0
 REAL_PATIENCE = 60.0
 """Real seconds after which a thread, or somebody outside, counts as lost."""
 FIRST_PORT = 40_000
+STEP = 1e-8
+"""Seconds that pass in each round of the loop: a timer that is set anew for now must come to an end, as it does."""
 
 
 class SimulatedLoop(asyncio.SelectorEventLoop):
@@ -151,6 +153,8 @@ class _Selector(selectors.BaseSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = self._real.select(0)
+        if self.loop is not None:
+            self.loop.stand_still(STEP)
         if ready or self.loop is None or (timeout is not None and timeout <= 0):
             return ready
         if timeout is None or self.loop.waits_for_others:

@@ -23,7 +23,7 @@ def test_hours_take_no_time_and_timers_come_in_order() -> None:
             came.append((name, asyncio.get_running_loop().time()))
 
         await asyncio.gather(sleeper("late", 7200), sleeper("soon", 0.05), sleeper("hour", 3600))
-        assert came == [("soon", 0.05), ("hour", pytest.approx(3600)), ("late", pytest.approx(7200))]
+        assert came == [("soon", pytest.approx(0.05)), ("hour", pytest.approx(3600)), ("late", pytest.approx(7200))]
         assert wall_clock() == pytest.approx(BEGAN + 7200)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(asyncio.Event().wait(), 600)
@@ -82,7 +82,7 @@ def test_time_stands_still_while_a_thread_works() -> None:
     async def main() -> None:
         before = loop().time()
         assert await off_loop(lambda: time.sleep(0.05) or "read", 10_000_000) == "read"
-        assert loop().time() == before
+        assert loop().time() == pytest.approx(before, abs=0.001)
 
     run(main())
 
