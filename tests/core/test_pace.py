@@ -30,6 +30,8 @@ from runops.core.polling.pace import (
     SLOW_RISE,
     SLOWEST,
     SPARE,
+    WINDOW_ANSWERS,
+    WINDOW_SECONDS,
     WITHIN_LIMIT,
     Latency,
     Lateness,
@@ -170,48 +172,54 @@ def test_some_requests_are_left_after_any_number_of_429(clock: Clock) -> None:
 # --- latency ---------------------------------------------------------------------------------------------------
 
 
+def answered(latency: Latency, *answers: tuple[float, float], seconds: float = 10.0) -> float:
+    """The latency after answers that took, and were late by, so many seconds each, spread over some time."""
+    began = next(MOMENTS)
+    for number, (took, late) in enumerate(answers, 1):
+        latency.add(took, late, began + seconds * number / len(answers))
+    return latency.seconds
+
+
+MOMENTS = itertools.count(0.0, 1000.0)
+
+
 def test_latency_follows_the_service_up_and_down() -> None:
     latency = Latency()
-    latency.add(0.1)
-    assert latency.seconds == pytest.approx(0.1)
-    for _ in range(200):
-        latency.add(0.01)
-    assert latency.seconds == pytest.approx(0.01, rel=0.05)
-    for _ in range(200):
-        latency.add(0.4)
-    assert latency.seconds == pytest.approx(0.4, rel=0.05)
+    assert answered(latency, *[(0.1, 0.0)] * 100) == pytest.approx(0.1)
+    assert answered(latency, *[(0.01, 0.0)] * 100) == pytest.approx(0.01)
+    assert answered(latency, *[(0.4, 0.0)] * 100) == pytest.approx(0.4)
 
 
-def test_one_answer_that_took_very_long_moves_it_little() -> None:
+def test_latency_is_what_answers_take_on_average_however_they_differ() -> None:
+    assert answered(Latency(), *[(0.01, 0.0), (0.5, 0.0), (0.09, 0.0)] * 200) == pytest.approx(0.2, rel=0.05)
+
+
+def test_some_answers_that_took_very_long_move_it_little() -> None:
     latency = Latency()
-    for _ in range(50):
-        latency.add(0.01)
-    latency.add(30.0)
-    assert latency.seconds < 0.012
+    answered(latency, *[(0.01, 0.0)] * 1000)
+    assert answered(latency, *[(30.0, 0.0)] * 15, *[(0.01, 0.0)] * 985) == pytest.approx(0.01)
+
+
+def test_few_answers_or_a_moment_do_not_make_a_latency() -> None:
+    latency = Latency()
+    assert answered(latency, *[(0.1, 0.0)] * (2 * WINDOW_ANSWERS - 1), seconds=100) == 0.0
+    assert answered(Latency(), *[(0.1, 0.0)] * 1000, seconds=WINDOW_SECONDS) == 0.0
 
 
 def test_what_the_loop_was_late_by_is_not_the_services() -> None:
-    latency = Latency()
-    for number in range(400):
-        # A service that takes 20 ms; the loop comes to three of four answers 50 ms late.
-        late = 0.0 if number % 4 == 0 else 0.05
-        latency.add(0.02 + late, late)
-    assert latency.seconds == pytest.approx(0.02, rel=0.05)
+    # A service that takes 20 ms; the loop comes to three of four answers 50 ms late.
+    answers = [(0.02, 0.0), (0.07, 0.05), (0.07, 0.05), (0.07, 0.05)] * 100
+    assert answered(Latency(), *answers) == pytest.approx(0.02)
 
 
 def test_more_is_never_subtracted_than_leaves_the_quickest_answer() -> None:
-    latency = Latency()
-    for _ in range(100):
-        latency.add(0.03, late=0.5)
-    assert latency.seconds == pytest.approx(0.03)
+    assert answered(Latency(), *[(0.03, 0.5)] * 100) == pytest.approx(0.03)
 
 
-def test_an_answer_that_took_no_time_does_not_end_the_learning() -> None:
+def test_the_quickest_answer_of_long_ago_does_not_count() -> None:
     latency = Latency()
-    latency.add(0.0)
-    for _ in range(300):
-        latency.add(0.1)
-    assert latency.seconds == pytest.approx(0.1, rel=0.05)
+    answered(latency, *[(0.0, 0.0)] * 100)
+    assert answered(latency, *[(0.1, 0.5)] * 100) == pytest.approx(0.1)
 
 
 # --- a late loop -----------------------------------------------------------------------------------------------

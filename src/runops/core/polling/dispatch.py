@@ -301,7 +301,7 @@ class Connections:
         # While the loop was late, others may have been answered as well: no exchange hangs because of that.
         self._under_way.answered_at = answer.came_at - late
         if timed:
-            self._pace.latency.add(answer.came_at - answer.sent_at, late)
+            self._pace.latency.add(answer.came_at - answer.sent_at, late, answer.came_at)
         if answer.status == RATE_LIMITED:
             self._pace.refused()
         else:

@@ -44,12 +44,10 @@ DEEPEST = 16
 """Where nothing is answered any more, halving ends at this part of the pace at which it began."""
 OVERDUE = 1.0
 """Seconds after which an exchange no longer counts as one of the connections that the rate asks for: it may hang."""
-WEIGHT = 0.05
-"""Of one answer in the latency."""
-OUTLIER = 4
-"""Times the latency that one answer may count at the most."""
-WINDOW = 200
-"""Answers among which the quickest is remembered."""
+FAR_OVER = 4
+"""Times the latency after which an exchange of a slow service may hang."""
+WINDOW_ANSWERS, WINDOW_SECONDS = 20, 0.5
+"""What a window of the latency has at the least."""
 SHORTEST_BEAT, LONGEST_BEAT = 0.001, 0.05
 BEATS = 16
 """Beats of the metronome in one latency: how finely the loop's lateness is known."""
@@ -172,33 +170,42 @@ class Pace:
 
 
 class Latency:
-    """How long the service takes for an answer: a moving mean, without what the loop was late by."""
+    """How long the service takes for an answer, without what the loop was late by.
 
-    __slots__ = ("_count", "_quickest", "_quickest_before", "seconds")
+    It is the mean of a window of answers; of the last two windows the lower one, since there is much that makes answers
+    come late for a moment, and nothing that makes them come early.
+    """
+
+    __slots__ = ("_began", "_count", "_mean_before", "_quickest", "_quickest_before", "_sum", "seconds")
 
     def __init__(self) -> None:
         self.seconds = 0.0
-        """0 until the first answer."""
-        self._quickest = self._quickest_before = math.inf
-        self._count = 0
+        """0 until the second window is over."""
+        self._mean_before = 0.0
+        self._quickest_before = math.inf
+        self._begin(-math.inf)
 
-    def add(self, took: float, late: float = 0.0) -> None:
+    def _begin(self, now: float) -> None:
+        self._began = now
+        self._count, self._sum, self._quickest = 0, 0.0, math.inf
+
+    def add(self, took: float, late: float, now: float) -> None:
         """Take in an answer.
 
         Args:
             took: Seconds from the request's last byte to the whole answer.
             late: For how many of them, at the most, the answer may have waited for the loop.
+            now: When it came.
         """
-        self._count += 1
-        if self._count % WINDOW == 0:
-            self._quickest, self._quickest_before = math.inf, self._quickest
         self._quickest = min(self._quickest, took)
+        self._count += 1
         # The quickest answer waited least. So this can be too little, by what the loop is late, and never too much.
-        took = max(took - late, min(self._quickest, self._quickest_before))
-        if self._count == 1:
-            self.seconds = took
-        else:
-            self.seconds += WEIGHT * (min(took, OUTLIER * max(self.seconds, SHORTEST_BEAT)) - self.seconds)
+        self._sum += max(took - late, min(self._quickest, self._quickest_before))
+        if self._count >= WINDOW_ANSWERS and now - self._began >= WINDOW_SECONDS:
+            mean = self._sum / self._count
+            self.seconds = min(mean, self._mean_before)
+            self._mean_before, self._quickest_before = mean, self._quickest
+            self._begin(now)
 
 
 class Lateness:
@@ -226,7 +233,7 @@ class Lateness:
     def beat(self, now: float) -> None:
         """Note that a beat came."""
         self._due, self._came, self.due = self.due, now, math.inf
-        self._late += WEIGHT * (max(now - self._due - ON_TIME, 0.0) - self._late)
+        self._late += (max(now - self._due - ON_TIME, 0.0) - self._late) / BEATS
 
     def at(self, moment: float) -> float:
         """For how many seconds before a moment, of late, the loop may not have looked at what arrived."""
@@ -262,5 +269,5 @@ class UnderWay:
 
     def overdue(self, latency: float) -> int:
         """How many exchanges may hang, since much younger ones were answered: others must not wait for them."""
-        before = self.answered_at - max(OVERDUE, OUTLIER * latency)
+        before = self.answered_at - max(OVERDUE, FAR_OVER * latency)
         return sum(1 for _ in takewhile(lambda began: began <= before, self._began.values()))
