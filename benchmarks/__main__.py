@@ -25,6 +25,7 @@ COLUMNS = (
     ("live_polls_per_second", "polls/s", "{:.0f}"),
     ("live_connections", "open", "{:d}"),
     ("connections_most", "most open", "{:d}"),
+    ("connections_needed", "rate x latency", "{:.1f}"),
     ("connections_opened", "opened", "{:d}"),
     ("kb_per_wait", "KB/wait", "{:.1f}"),
     ("detection_p50", "detected p50 s", "{:.2f}"),
@@ -47,12 +48,13 @@ def main() -> None:
     parser.add_argument(
         "--python", type=Path, help="an interpreter with the peers; without: .venv-bench, made if absent"
     )
+    parser.add_argument("--busy", action="store_true", help="the scenarios on a core that another process uses too")
     asked = parser.parse_args()
     known = all_scenarios()
     if asked.list:
         print("\n".join(f"{'*' if name in USUAL else ' '} {name}" for name in known))
         return
-    wanted = asked.names or USUAL
+    wanted = asked.names or (["busy-*"] if asked.busy else USUAL)
     chosen = [known[name] for name in known if any(fnmatch.fnmatch(name, pattern) for pattern in wanted)]
     if not chosen:
         sys.exit(f"No scenario is called {', '.join(wanted)}; --list shows them all.")
@@ -65,7 +67,8 @@ def main() -> None:
         asked.json.parent.mkdir(parents=True, exist_ok=True)
         asked.json.write_text(json.dumps({"machine": machine(), "results": results}, indent=1))
     print(table(results))
-    print(f"\n{machine()['cores']} cores, Python {machine()['python']}. All figures: {os.path.relpath(asked.json)}")
+    print(f"\nLoad {os.getloadavg()[0]:.1f} of the last minute, our own included.")
+    print(f"{machine()['cores']} cores, Python {machine()['python']}. All figures: {os.path.relpath(asked.json)}")
 
 
 def environment() -> Path:

@@ -27,6 +27,7 @@ def all_scenarios() -> dict[str, Scenario]:
             Scenario(f"list-{provider}-{waits}", waits, provider=provider)
             for provider in ("b3os", "nyx", "onepin", "nekt")
         ]
+    found += busy()
     found += [
         # Between two polls nothing should happen: the first round is over after a minute and a half.
         Scenario(
@@ -84,6 +85,18 @@ def limited(name: str, waits: int, per_minute: int, **settings: Any) -> Scenario
     return Scenario(name, waits, server={"per_minute": per_minute}, **settings)
 
 
+def busy() -> list[Scenario]:
+    """All waits on a core that another process uses as well, and a loop that only measures how late it is."""
+    whose = (("empty", 1, "nothing"), ("runops", 5_000, "runops"), ("runops", 10_000, "runops"))
+    peers = (("databricks", 5_000, "databricks"), ("dbt-cloud", 5_000, "dbt-cloud"))
+    scenarios = [
+        Scenario(f"busy-{name}-{waits}", waits, what, busy=True, **BUSY) for name, waits, what in whose + peers
+    ]
+    slow = {**BUSY, "server": {**BUSY["server"], "latency": 0.1}}
+    return [*scenarios, Scenario("busy-latency-5000", 5_000, busy=True, **slow)]
+
+
+BUSY: dict[str, Any] = {"server": {"run_seconds": (3600, 7200)}, "seconds": 20.0}
 USUAL = (
     "nothing-10000",
     "runops-100",

@@ -77,6 +77,7 @@ class Services:
         self.opened: Counter[str] = Counter()
         self.most_open = 0
         self.open_per_second: dict[int, int] = {}
+        self.worked = 0.0
 
     def begin(self, count: int) -> None:
         """All runs begin now; figures are counted from here."""
@@ -86,6 +87,7 @@ class Services:
         self.requests.clear()
         self.opened.clear()
         self.most_open = 0
+        self.worked = 0.0
         if not self.options.rolling:
             self.ends = {number: self.began + self.length(number) for number in range(count)}
 
@@ -148,6 +150,7 @@ class Services:
             "opened": sum(self.opened.values()),
             "most_open": self.most_open,
             "open_per_second": self.open_per_second,
+            "latency": self.options.latency + self.worked / max(sum(self.requests.values()), 1),
             "ends": self.ends,
             "told": self.told,
         }
@@ -376,7 +379,7 @@ class Connection(asyncio.Protocol):
         self.request(head, rest[:wanted])
 
     def request(self, head: bytes, body: bytes) -> None:
-        services = self.services
+        services, began = self.services, time.perf_counter()
         target = head.split(b" ", 2)[1].decode("ascii")
         if target.startswith("/_"):
             self.say(*answer(services, target, body))
@@ -400,6 +403,7 @@ class Connection(asyncio.Protocol):
             asyncio.get_running_loop().call_later(services.options.latency, self.say, status, said, fault)
         else:
             self.say(status, said, fault)
+        services.worked += time.perf_counter() - began
 
     def say(self, status: int, said: Any, fault: str | None = None) -> None:
         if self.transport.is_closing():

@@ -339,6 +339,9 @@ class Bench:
             "live_lag_p50": quantile(late, 0.5),
             "live_lag_p99": quantile(late, 0.99),
             "live_connections": open_now,
+            "service_ms": last["latency"] * 1000,
+            # A fifth of a millisecond is the way there and back on loopback, through TLS.
+            "connections_needed": max(4.0, polls / (ended - began) * (last["latency"] + 0.0002)),
             "kb_per_wait": (memory - before) / 1024 / scenario.waits,
             "alive": scenario.waits - self.finished - len(self.errors),
         }
