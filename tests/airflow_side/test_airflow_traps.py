@@ -313,7 +313,8 @@ def test_airflow_trap_23_rows_outlive_deploys(host: Any, sensors: Any) -> None:
     watch = RunFinishedTrigger(provider="nyx", parent="nightly")
     path, row = watch.serialize()
     assert path == "runops.airflow.watcher.RunFinishedTrigger"
-    assert RunFinishedTrigger(**row, of_a_later_release=1).serialize() == (path, row)
+    later: dict[str, Any] = {**row, "of_a_later_release": 1}
+    assert RunFinishedTrigger(**later).serialize() == (path, row)
 
 
 def test_airflow_trap_24_a_kill_takes_less_than_the_time_that_airflow_gives() -> None:

@@ -314,14 +314,15 @@ def test_in_reschedule_mode_a_list_that_is_too_short_is_told_once_and_not_at_eac
 
 
 def test_a_dag_that_names_no_or_several_pipelines_is_refused() -> None:
-    for parents in ({}, {"pipeline": "a", "source": "b"}):
+    both: dict[str, Any] = {"pipeline": "a", "source": "b"}
+    for parents in ({}, both):
         with pytest.raises(RefusedInDag, match="exactly one of pipeline, source, destination, transformation"):
             NektPipelineSensor(task_id="find", **parents)
 
 
 def test_a_dag_with_an_unknown_which_is_refused() -> None:
     with pytest.raises(RefusedInDag, match="latest, next"):
-        NyxConfigSensor(task_id="find", config_name="nightly", which="newest")
+        NyxConfigSensor(task_id="find", config_name="nightly", which="newest")  # pyright: ignore[reportArgumentType]
 
 
 def test_a_provider_without_a_list_has_no_discovery() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -456,7 +456,7 @@ def test_a_wrong_argument_is_refused_before_anything_is_sent_and_its_value_is_no
 )
 def test_what_can_be_wrong_when_the_dag_is_built_is_refused_there(wrong: dict[str, Any], named: str) -> None:
     with pytest.raises(RefusedInDag, match=named):
-        NexioRunOperator(**{"task_id": "r", "engine_slug": "e", "input": {}, **wrong})
+        NexioRunOperator(**cast("dict[str, Any]", {"task_id": "r", "engine_slug": "e", "input": {}, **wrong}))
 
 
 def test_there_is_no_operator_for_a_provider_without_a_documented_submit() -> None:
@@ -470,9 +470,8 @@ def test_the_generic_operator_runs_any_provider(host: Any, calls: Any, deferrabl
 
 
 def test_templates_fill_every_argument(calls: Any) -> None:
-    task = NyxRunOperator(
-        task_id="r", **{**calls["nyx"], "config_name": "{{ c }}", "budget_usd": "{{ b }}", "target": {"url": "{{ u }}"}}
-    )
+    templates: dict[str, Any] = {"config_name": "{{ c }}", "budget_usd": "{{ b }}", "target": {"url": "{{ u }}"}}
+    task = NyxRunOperator(task_id="r", **{**calls["nyx"], **templates})
     task.render_template_fields({"c": "weekly", "b": 7, "u": "https://a.example.com"})  # pyright: ignore[reportArgumentType]
     call = task._call()
     assert call.family == {"config_name": "weekly"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -298,7 +298,7 @@ def test_without_a_state_store_a_reschedule_sensor_still_outlasts_faults_and_tim
 )
 def test_what_can_be_wrong_when_the_dag_is_built_is_refused_there(wrong: dict[str, Any], named: str) -> None:
     with pytest.raises(RefusedInDag, match=named):
-        RunSensor(**{"task_id": "w", "provider": "nexio", "run_id": "a-run", **wrong})
+        RunSensor(**cast("dict[str, Any]", {"task_id": "w", "provider": "nexio", "run_id": "a-run", **wrong}))
 
 
 @pytest.mark.parametrize("run_id", ["", "  ", "..", "a/../b", "a\\b"])

@@ -117,7 +117,8 @@ def start(world: Any, kind: str) -> Any:
 
 def watch(kind: str, **arguments: Any) -> Any:
     provider, parent = PARENTS[kind]
-    return RunFinishedTrigger(provider=provider, parent=parent, **{"poll_interval": 0.03, **arguments})
+    settings: dict[str, Any] = {"poll_interval": 0.03, **arguments}
+    return RunFinishedTrigger(provider=provider, parent=parent, **settings)
 
 
 def looked(world: Any, kind: str) -> bool:
@@ -287,7 +288,8 @@ def test_its_row_holds_json_and_no_secret_and_its_path_is_frozen(key: str) -> No
     assert path == "runops.airflow.watcher.RunFinishedTrigger"
     assert json.loads(json.dumps(arguments)) == arguments
     assert key not in str(arguments)
-    assert RunFinishedTrigger(**arguments, of_a_later_version=1).serialize() == (path, arguments)
+    later: dict[str, Any] = {**arguments, "of_a_later_version": 1}
+    assert RunFinishedTrigger(**later).serialize() == (path, arguments)
 
 
 @pytest.mark.parametrize(

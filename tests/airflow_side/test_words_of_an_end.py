@@ -150,7 +150,7 @@ def test_a_sensor_whose_run_failed_is_not_retried_because_the_run_stays_failed(
 
 @pytest.mark.parametrize(("which", "retried"), [("latest", True), ("next", False)])
 def test_a_discovery_sensor_is_retried_only_where_another_run_may_be_found(
-    host: Any, mode: Any, which: str, retried: bool
+    host: Any, mode: Any, which: Any, retried: bool
 ) -> None:
     host.emulator.create_run("nyx", script="failed", seconds=5, parents=PARENT)
     sensor = RunDiscoverySensor(

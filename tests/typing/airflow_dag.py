@@ -1,21 +1,45 @@
-"""How users type against the Airflow side: checked by pyright in ``make check``, never run."""
+"""How users type against the Airflow side: checked by pyright in ``make check``, never run.
+
+Each line that a type checker must refuse says so; one that it takes is an error of its own.
+"""
 
 from __future__ import annotations
 
 from datetime import timedelta
 from typing import assert_type
 
+from airflow.sdk import Asset, AssetWatcher
+
 from runops.airflow import (
+    B3osHook,
     B3osRunOperator,
+    B3osRunSensor,
+    B3osWorkflowSensor,
+    NektHook,
+    NektPipelineSensor,
     NektRunSensor,
     NexioHook,
     NexioRunOperator,
+    NexioRunSensor,
+    NyxConfigSensor,
+    NyxHook,
     NyxRunOperator,
+    NyxRunSensor,
+    OnepinHook,
+    OnepinRunOperator,
     OnepinRunSensor,
+    OnepinWorkflowSensor,
+    RunDiscoverySensor,
+    RunFinishedTrigger,
+    RunHook,
     RunOperator,
     RunSensor,
+    runops_retry_policy,
 )
+from runops.airflow.link import NyxRunLink, RunLink
 from runops.core import NYX_GATE
+
+DAY = timedelta(days=1)
 
 operator = NexioRunOperator(
     task_id="decide",
@@ -41,6 +65,56 @@ gate = NyxRunOperator(
 sensor = OnepinRunSensor(task_id="voice", workflow_id="w", run_id="{{ ti.xcom_pull('start') }}", soft_fail=True)
 both: list[RunOperator | RunSensor] = [operator, gate, sensor, NektRunSensor(task_id="load", run_id="r")]
 hook = NexioHook("nexio_eu")
+links: list[type[RunLink]] = [RunLink, NyxRunLink]
 
+# What all take: Airflow's own arguments, those of sensors, and ours.
+NexioRunSensor(task_id="s", run_id="r", pool="p", mode="reschedule", never_fail=True, poke_interval=DAY, max_wait=60)
+NyxRunSensor(task_id="s", run_id="r", error_budget=DAY, max_paused=None, timeout=5, start_from_trigger=True)
+B3osRunSensor(task_id="s", run_id="r", b3os_conn_id="b3os_eu", deferrable=True, outlets=[Asset("a")])
+NyxConfigSensor(task_id="s", config_name="c", since=DAY, which="next", exponential_backoff=True)
+OnepinWorkflowSensor(task_id="s", workflow_id="w", since="{{ ds }}", retry_delay=60)
+B3osWorkflowSensor(task_id="s", workflow_id="w", execution_timeout=DAY)
+NektPipelineSensor(task_id="s", pipeline="p", silent_fail=True)
+OnepinRunOperator(task_id="o", workflow_id="w", wait=False, mark_runs=True, submit_grace=DAY, durable=False)
+B3osRunOperator(task_id="o", workflow_id="w", cancel_on_kill=False, cancel_on_timeout=False, on_clear="reattach")
+RunSensor(
+    task_id="s", provider="acme_runs:ACME", run_id="r", parents={"queue": "q"}, conn_id="c", trigger_rule="all_done"
+)
+RunDiscoverySensor(task_id="s", provider="nyx", parent="c", conn_id="c", since=DAY, soft_fail=True)
+RunOperator(task_id="o", provider="nexio", arguments={"engine_slug": "e"}, adopt_uncertain=True, queue="q")
+AssetWatcher("w", trigger=RunFinishedTrigger(provider="nekt", parent={"pipeline": "p"}, conn_id="c", poll_interval=60))
+runops_retry_policy(reattach_delay=DAY, busy_delay=DAY)
+
+# A wrong name, whatever takes it.
+NexioRunSensor(task_id="s", run_id="r", poke_intervall=1)  # pyright: ignore[reportCallIssue]
+NyxRunSensor(task_id="s", run_id="r", on_outcomes={})  # pyright: ignore[reportCallIssue]
+OnepinRunSensor(task_id="s", workflow_id="w", run_id="r", softfail=True)  # pyright: ignore[reportCallIssue]
+B3osRunSensor(task_id="s", run_id="r", conn_id="b3os_eu")  # pyright: ignore[reportCallIssue]
+NektRunSensor(task_id="s", run_id="r", pol="p")  # pyright: ignore[reportCallIssue]
+NyxConfigSensor(task_id="s", config_name="c", sinse=DAY)  # pyright: ignore[reportCallIssue]
+OnepinWorkflowSensor(task_id="s", workflow_id="w", start_from_trigger=True)  # pyright: ignore[reportCallIssue]
+B3osWorkflowSensor(task_id="s", workflow_id="w", whic="next")  # pyright: ignore[reportCallIssue]
+NektPipelineSensor(task_id="s", pipelines="p")  # pyright: ignore[reportCallIssue]
+NexioRunOperator(task_id="o", engine_slug="e", input={}, error_buget=1)  # pyright: ignore[reportCallIssue]
+NyxRunOperator(task_id="o", budget=1)  # pyright: ignore[reportCallIssue]
+OnepinRunOperator(task_id="o", workflow_id="w", poke_interval=1)  # pyright: ignore[reportCallIssue]
+B3osRunOperator(task_id="o", workflow_id="w", payloads={})  # pyright: ignore[reportCallIssue]
+RunSensor(task_id="s", provider="nyx", run_id="r", parent={})  # pyright: ignore[reportCallIssue]
+RunDiscoverySensor(task_id="s", provider="nyx", parent="c", mod="poke")  # pyright: ignore[reportCallIssue]
+RunOperator(task_id="o", provider="nexio", argument={})  # pyright: ignore[reportCallIssue]
+RunFinishedTrigger(provider="nyx", parent="c", pol_interval=60)  # pyright: ignore[reportCallIssue]
+RunHook("c", providers="nyx")  # pyright: ignore[reportCallIssue]
+NexioHook(conn_id="c")  # pyright: ignore[reportCallIssue]
+NyxHook(onepin_conn_id="c")  # pyright: ignore[reportCallIssue]
+OnepinHook("c", logger="l")  # pyright: ignore[reportCallIssue]
+B3osHook("c", provider="b3os")  # pyright: ignore[reportCallIssue]
+NektHook("c", timeout=5)  # pyright: ignore[reportCallIssue]
+runops_retry_policy(reatach_delay=DAY)  # pyright: ignore[reportCallIssue]
+
+# A name that is missing, and a value of the wrong kind.
 NexioRunOperator(task_id="decide", input={})  # pyright: ignore[reportCallIssue]
+NyxRunSensor(run_id="r")  # pyright: ignore[reportCallIssue]
 B3osRunOperator(task_id="pay", workflow_id=7)  # pyright: ignore[reportArgumentType]
+NexioRunSensor(task_id="s", run_id="r", mode="rescedule")  # pyright: ignore[reportArgumentType]
+OnepinRunOperator(task_id="o", workflow_id="w", retries="2")  # pyright: ignore[reportArgumentType]
+NektPipelineSensor(task_id="s", pipeline="p", which="newest")  # pyright: ignore[reportArgumentType]

@@ -6,9 +6,10 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, Unpack
 
 from runops.airflow._compat import AirflowTaskTimeout
+from runops.airflow.arguments import SensorSettings
 from runops.airflow.events import read_found
 from runops.airflow.exceptions import RunFailed, SensorRunFailed, as_airflow, in_airflow_terms
 from runops.airflow.sensor import WaitingSensor
@@ -67,10 +68,11 @@ class RunDiscoverySensor(WaitingSensor):
         provider: str,
         parent: str | Mapping[str, str] | None = None,
         since: datetime | timedelta | str | None = None,
-        which: str = "latest",
-        **kwargs: Any,
+        which: Literal["latest", "next"] = "latest",
+        conn_id: str | None = None,
+        **kwargs: Unpack[SensorSettings],
     ) -> None:
-        super().__init__(provider=provider, **kwargs)
+        super().__init__(provider=provider, conn_id=conn_id, **kwargs)
         self.parent = parent
         self.since = since
         self.which = which

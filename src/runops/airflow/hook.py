@@ -14,6 +14,7 @@ from airflow.sdk.log import mask_secret
 
 from runops.airflow import exceptions
 from runops.airflow._compat import AirflowNotFoundException, connection_of
+from runops.airflow.arguments import NamesChecked
 from runops.airflow.bounds import AIRFLOW_SECONDS, within
 from runops.airflow.exceptions import in_airflow_terms
 from runops.core import PROVIDERS, AnswerError, AsyncRunClient, AuthError, Provider, RunClient, find
@@ -26,7 +27,7 @@ PROVIDER_EXTRA = "provider"
 CLIENT_EXTRAS = ("request_timeout", "requests_per_minute", "max_response_bytes")
 
 
-class RunHook(BaseHook):
+class RunHook(NamesChecked, BaseHook):
     """The connection to any provider.
 
     The password is the API key or token. The host is the base URL where it is not the public one: with or without

@@ -6,11 +6,12 @@ import inspect
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import cache
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Unpack
 
 from airflow.sdk import BaseOperator
 
 from runops.airflow._compat import AirflowException, conf
+from runops.airflow.arguments import TaskArguments
 from runops.airflow.events import read_found, says_lost
 from runops.airflow.exceptions import in_airflow_terms
 from runops.airflow.kill import killed_by_person, within
@@ -111,7 +112,7 @@ class RunOperator(RunWaiting):
         durable: bool = True,
         on_clear: Literal["submit", "reattach"] = "submit",
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
-        **kwargs: Any,
+        **kwargs: Unpack[TaskArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.provider = provider

@@ -8,12 +8,13 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from typing import Any, Unpack, cast
 
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
 from airflow.triggers.base import StartTriggerArgs
 
 from runops.airflow._compat import AirflowRescheduleException, AirflowSkipException, conf, renders_in_triggerer
+from runops.airflow.arguments import SensorArguments, SensorSettings
 from runops.airflow.exceptions import SensorRunFailed, SensorTimedOut, in_airflow_terms
 from runops.airflow.link import RunLink
 from runops.airflow.reschedule import Poke
@@ -48,7 +49,7 @@ class WaitingSensor(RunWaiting, BaseSensorOperator):
         max_paused: float | timedelta | None = None,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         poke_interval: float | timedelta | None = None,
-        **kwargs: Any,
+        **kwargs: Unpack[SensorArguments],
     ) -> None:
         # The base class cannot tell its default of 60 s from a user's wish.
         given = {} if poke_interval is None else {"poke_interval": poke_interval}
@@ -252,10 +253,11 @@ class RunSensor(WaitingSensor):
         provider: str,
         run_id: str,
         parents: Mapping[str, str] | None = None,
+        conn_id: str | None = None,
         start_from_trigger: bool = False,
-        **kwargs: Any,
+        **kwargs: Unpack[SensorSettings],
     ) -> None:
-        super().__init__(provider=provider, **kwargs)
+        super().__init__(provider=provider, conn_id=conn_id, **kwargs)
         self.run_id = run_id
         self.parents = parents
         self.start_from_trigger = start_from_trigger and self.deferrable

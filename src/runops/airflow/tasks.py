@@ -20,6 +20,7 @@ from runops.airflow._compat import (
     TaskDeferralTimeout,
     heartbeat_seconds,
 )
+from runops.airflow.arguments import NamesChecked, check_names
 from runops.airflow.events import read_end
 from runops.airflow.exceptions import RunFailed, RunTimedOut, TriggerCrashed, as_airflow, in_airflow_terms
 from runops.airflow.hook import RunHook
@@ -87,7 +88,7 @@ class Follower:
             publish(self._context, snapshot.ref, snapshot.url)
 
 
-class RunWaiting(RenderedTask):
+class RunWaiting(RenderedTask, NamesChecked):
     """A task that waits for one run. Subclasses say which run, and for how long."""
 
     conn_id_field: ClassVar[str] = "conn_id"
@@ -123,6 +124,16 @@ class RunWaiting(RenderedTask):
         cls.named_fields = tuple(name for name in own if name not in cls.shared_fields)
         cls.template_fields = tuple(dict.fromkeys((*own, *cls.shared_fields, cls.conn_id_field)))
         cls.operator_extra_links = (LINKS.get(find(provider).name, RunLink)(),)
+
+    @classmethod
+    def partial(cls, **kwargs: Any) -> Any:
+        """As any operator's.
+
+        :param kwargs: As the class takes them.
+        :raises ConfigurationError: It takes no such argument.
+        """
+        check_names(cls, kwargs)
+        return super().partial(**kwargs)
 
     @property
     def service(self) -> Provider:

@@ -7,11 +7,12 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from datetime import timedelta
-from typing import Any
+from typing import Any, Unpack
 
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
 from runops.airflow._compat import AirflowException, asset_state_stores
+from runops.airflow.arguments import NoSettings, check_names
 from runops.airflow.bounds import AIRFLOW_SECONDS, within
 from runops.airflow.hook import RunHook
 from runops.core import (
@@ -77,7 +78,8 @@ class RunFinishedTrigger(BaseEventTrigger):
         Nekt ``pipeline``, ``source``, ``destination`` or ``transformation``.
     :param conn_id: The connection; ``<provider>_default`` if not given.
     :param poll_interval: The shortest time between two reads, in seconds (or as a timedelta).
-    :param version: Of these arguments.
+    :param version: Of these arguments, in a row of Airflow's database: others that it does not know are ignored then.
+    :raises ConfigurationError: A name is wrong.
     """
 
     def __init__(
@@ -87,10 +89,13 @@ class RunFinishedTrigger(BaseEventTrigger):
         parent: str | Mapping[str, str],
         conn_id: str | None = None,
         poll_interval: float | timedelta | None = None,
-        version: int = VERSION,
-        **unknown: Any,
+        version: int | None = None,
+        **unknown: Unpack[NoSettings],
     ) -> None:
         super().__init__()
+        if version is None:
+            # Said by a DAG author; a row of Airflow's has a version, and may be a later one's.
+            check_names(type(self), unknown)
         try:
             service = find(provider)
             self.parent = service.pages.parent(parent)
@@ -100,7 +105,7 @@ class RunFinishedTrigger(BaseEventTrigger):
             raise TypeError(str(error)) from None
         self.provider = provider
         self.conn_id = conn_id
-        self.version = version
+        self.version = VERSION if version is None else version
         self._kept = True
         """Whether all that is to be remembered is written down."""
 

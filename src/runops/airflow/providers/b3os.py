@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
+from runops.airflow.arguments import DiscoverySettings, HookSettings, OperatorSettings, RunSensorSettings
 from runops.airflow.discovery import RunDiscoverySensor
 from runops.airflow.hook import RunHook
 from runops.airflow.operator import RunOperator
@@ -17,7 +18,7 @@ class B3osHook(RunHook, provider="b3os"):
     :param b3os_conn_id: The connection, of type ``b3os``; its password is the API key, its extra may hold ``org_id``.
     """
 
-    def __init__(self, b3os_conn_id: str = "b3os_default", **kwargs: Any) -> None:
+    def __init__(self, b3os_conn_id: str = "b3os_default", **kwargs: Unpack[HookSettings]) -> None:
         super().__init__(b3os_conn_id, provider="b3os", **kwargs)
 
 
@@ -28,7 +29,7 @@ class B3osRunSensor(RunSensor, provider="b3os"):
     :param b3os_conn_id: The connection (templated).
     """
 
-    def __init__(self, *, run_id: str, b3os_conn_id: str = "b3os_default", **kwargs: Any) -> None:
+    def __init__(self, *, run_id: str, b3os_conn_id: str = "b3os_default", **kwargs: Unpack[RunSensorSettings]) -> None:
         super().__init__(provider="b3os", run_id=run_id, conn_id=b3os_conn_id, **kwargs)
 
 
@@ -41,7 +42,9 @@ class B3osWorkflowSensor(RunDiscoverySensor, provider="b3os"):
     :param b3os_conn_id: The connection (templated).
     """
 
-    def __init__(self, *, workflow_id: str, b3os_conn_id: str = "b3os_default", **kwargs: Any) -> None:
+    def __init__(
+        self, *, workflow_id: str, b3os_conn_id: str = "b3os_default", **kwargs: Unpack[DiscoverySettings]
+    ) -> None:
         super().__init__(provider="b3os", conn_id=b3os_conn_id, **kwargs)
         self.workflow_id = workflow_id
 
@@ -65,7 +68,7 @@ class B3osRunOperator(RunOperator, provider="b3os"):
         workflow_id: str,
         payload: Mapping[str, Any] | str | None = None,
         b3os_conn_id: str = "b3os_default",
-        **kwargs: Any,
+        **kwargs: Unpack[OperatorSettings],
     ) -> None:
         super().__init__(provider="b3os", conn_id=b3os_conn_id, **kwargs)
         self.workflow_id = workflow_id

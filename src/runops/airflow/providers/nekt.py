@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Unpack
 
+from runops.airflow.arguments import DiscoverySettings, HookSettings, RunSensorSettings
 from runops.airflow.discovery import RunDiscoverySensor
 from runops.airflow.hook import RunHook
 from runops.airflow.sensor import RunSensor
@@ -15,7 +16,7 @@ class NektHook(RunHook, provider="nekt"):
     :param nekt_conn_id: The connection, of type ``nekt``; its password is the API key.
     """
 
-    def __init__(self, nekt_conn_id: str = "nekt_default", **kwargs: Any) -> None:
+    def __init__(self, nekt_conn_id: str = "nekt_default", **kwargs: Unpack[HookSettings]) -> None:
         super().__init__(nekt_conn_id, provider="nekt", **kwargs)
 
 
@@ -28,7 +29,7 @@ class NektRunSensor(RunSensor, provider="nekt"):
     :param nekt_conn_id: The connection (templated).
     """
 
-    def __init__(self, *, run_id: str, nekt_conn_id: str = "nekt_default", **kwargs: Any) -> None:
+    def __init__(self, *, run_id: str, nekt_conn_id: str = "nekt_default", **kwargs: Unpack[RunSensorSettings]) -> None:
         super().__init__(provider="nekt", run_id=run_id, conn_id=nekt_conn_id, **kwargs)
 
 
@@ -53,7 +54,7 @@ class NektPipelineSensor(RunDiscoverySensor, provider="nekt"):
         destination: str | None = None,
         transformation: str | None = None,
         nekt_conn_id: str = "nekt_default",
-        **kwargs: Any,
+        **kwargs: Unpack[DiscoverySettings],
     ) -> None:
         super().__init__(provider="nekt", conn_id=nekt_conn_id, **kwargs)
         self.pipeline = pipeline

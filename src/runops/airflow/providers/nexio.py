@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
+from runops.airflow.arguments import HookSettings, OperatorSettings, RunSensorSettings
 from runops.airflow.hook import RunHook
 from runops.airflow.operator import RunOperator
 from runops.airflow.sensor import RunSensor
@@ -16,7 +17,7 @@ class NexioHook(RunHook, provider="nexio"):
     :param nexio_conn_id: The connection, of type ``nexio``; its password is the API key.
     """
 
-    def __init__(self, nexio_conn_id: str = "nexio_default", **kwargs: Any) -> None:
+    def __init__(self, nexio_conn_id: str = "nexio_default", **kwargs: Unpack[HookSettings]) -> None:
         super().__init__(nexio_conn_id, provider="nexio", **kwargs)
 
 
@@ -27,7 +28,9 @@ class NexioRunSensor(RunSensor, provider="nexio"):
     :param nexio_conn_id: The connection (templated).
     """
 
-    def __init__(self, *, run_id: str, nexio_conn_id: str = "nexio_default", **kwargs: Any) -> None:
+    def __init__(
+        self, *, run_id: str, nexio_conn_id: str = "nexio_default", **kwargs: Unpack[RunSensorSettings]
+    ) -> None:
         super().__init__(provider="nexio", run_id=run_id, conn_id=nexio_conn_id, **kwargs)
 
 
@@ -54,7 +57,7 @@ class NexioRunOperator(RunOperator, provider="nexio"):
         offerings: Sequence[Mapping[str, Any]] | str | None = None,
         engine_version: str | None = None,
         nexio_conn_id: str = "nexio_default",
-        **kwargs: Any,
+        **kwargs: Unpack[OperatorSettings],
     ) -> None:
         super().__init__(provider="nexio", conn_id=nexio_conn_id, **kwargs)
         self.engine_slug = engine_slug

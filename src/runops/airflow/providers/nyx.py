@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
+from runops.airflow.arguments import DiscoverySettings, HookSettings, OperatorSettings, RunSensorSettings
 from runops.airflow.discovery import RunDiscoverySensor
 from runops.airflow.hook import RunHook
 from runops.airflow.operator import RunOperator
@@ -17,7 +18,7 @@ class NyxHook(RunHook, provider="nyx"):
     :param nyx_conn_id: The connection, of type ``nyx``; its password is the verification token.
     """
 
-    def __init__(self, nyx_conn_id: str = "nyx_default", **kwargs: Any) -> None:
+    def __init__(self, nyx_conn_id: str = "nyx_default", **kwargs: Unpack[HookSettings]) -> None:
         super().__init__(nyx_conn_id, provider="nyx", **kwargs)
 
 
@@ -28,7 +29,7 @@ class NyxRunSensor(RunSensor, provider="nyx"):
     :param nyx_conn_id: The connection (templated).
     """
 
-    def __init__(self, *, run_id: str, nyx_conn_id: str = "nyx_default", **kwargs: Any) -> None:
+    def __init__(self, *, run_id: str, nyx_conn_id: str = "nyx_default", **kwargs: Unpack[RunSensorSettings]) -> None:
         super().__init__(provider="nyx", run_id=run_id, conn_id=nyx_conn_id, **kwargs)
 
 
@@ -42,7 +43,9 @@ class NyxConfigSensor(RunDiscoverySensor, provider="nyx"):
     :param nyx_conn_id: The connection (templated).
     """
 
-    def __init__(self, *, config_name: str, nyx_conn_id: str = "nyx_default", **kwargs: Any) -> None:
+    def __init__(
+        self, *, config_name: str, nyx_conn_id: str = "nyx_default", **kwargs: Unpack[DiscoverySettings]
+    ) -> None:
         super().__init__(provider="nyx", conn_id=nyx_conn_id, **kwargs)
         self.config_name = config_name
 
@@ -80,7 +83,7 @@ class NyxRunOperator(RunOperator, provider="nyx"):
         hints: Sequence[str] | str | None = None,
         extra: Mapping[str, Any] | str | None = None,
         nyx_conn_id: str = "nyx_default",
-        **kwargs: Any,
+        **kwargs: Unpack[OperatorSettings],
     ) -> None:
         super().__init__(provider="nyx", conn_id=nyx_conn_id, **kwargs)
         self.config_name = config_name

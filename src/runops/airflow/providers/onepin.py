@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar, Unpack
 
+from runops.airflow.arguments import DiscoverySettings, HookSettings, OperatorSettings, RunSensorSettings
 from runops.airflow.discovery import RunDiscoverySensor
 from runops.airflow.hook import RunHook
 from runops.airflow.operator import RunOperator
@@ -17,7 +18,7 @@ class OnepinHook(RunHook, provider="onepin"):
         ``workspace_id``.
     """
 
-    def __init__(self, onepin_conn_id: str = "onepin_default", **kwargs: Any) -> None:
+    def __init__(self, onepin_conn_id: str = "onepin_default", **kwargs: Unpack[HookSettings]) -> None:
         super().__init__(onepin_conn_id, provider="onepin", **kwargs)
 
 
@@ -29,7 +30,14 @@ class OnepinRunSensor(RunSensor, provider="onepin"):
     :param onepin_conn_id: The connection (templated).
     """
 
-    def __init__(self, *, workflow_id: str, run_id: str, onepin_conn_id: str = "onepin_default", **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        workflow_id: str,
+        run_id: str,
+        onepin_conn_id: str = "onepin_default",
+        **kwargs: Unpack[RunSensorSettings],
+    ) -> None:
         super().__init__(provider="onepin", run_id=run_id, conn_id=onepin_conn_id, **kwargs)
         self.workflow_id = workflow_id
 
@@ -43,7 +51,9 @@ class OnepinWorkflowSensor(RunDiscoverySensor, provider="onepin"):
     :param onepin_conn_id: The connection (templated).
     """
 
-    def __init__(self, *, workflow_id: str, onepin_conn_id: str = "onepin_default", **kwargs: Any) -> None:
+    def __init__(
+        self, *, workflow_id: str, onepin_conn_id: str = "onepin_default", **kwargs: Unpack[DiscoverySettings]
+    ) -> None:
         super().__init__(provider="onepin", conn_id=onepin_conn_id, **kwargs)
         self.workflow_id = workflow_id
 
@@ -66,7 +76,7 @@ class OnepinRunOperator(RunOperator, provider="onepin"):
         script_text: str | None = None,
         source_language: str | None = None,
         onepin_conn_id: str = "onepin_default",
-        **kwargs: Any,
+        **kwargs: Unpack[OperatorSettings],
     ) -> None:
         super().__init__(provider="onepin", conn_id=onepin_conn_id, **kwargs)
         self.workflow_id = workflow_id

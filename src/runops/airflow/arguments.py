@@ -1,0 +1,188 @@
+"""What a DAG author may pass by name, for editors and type checkers, and the check of it when a DAG is built.
+
+Airflow's own arguments are listed too: without them an editor could not tell ``poke_intervall`` from one of them. They
+are those of the newest Airflow that is supported; an older one refuses what it does not know.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
+from datetime import datetime, timedelta
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal, Required, Self, TypedDict
+
+from runops.core import ConfigurationError
+from runops.core.declaration.registry import nearest
+from runops.core.waiting.options import Seconds, SubmitSettings, WaitSettings
+
+if TYPE_CHECKING:
+    from airflow.sdk import DAG, Context, TaskGroup
+    from airflow.sdk.types import WeightRuleParam
+
+    Callbacks = Callable[[Context], None] | list[Callable[[Context], None]] | None
+
+
+class TaskArguments(TypedDict, total=False):
+    """What Airflow's ``BaseOperator`` takes."""
+
+    task_id: Required[str]
+    allow_nested_operators: bool
+    dag: DAG | None
+    default_args: dict[str, Any] | None
+    depends_on_past: bool
+    do_xcom_push: bool
+    doc: str | None
+    doc_json: str | None
+    doc_md: str | None
+    doc_rst: str | None
+    doc_yaml: str | None
+    email: str | Sequence[str] | None
+    email_on_failure: bool
+    email_on_retry: bool
+    end_date: datetime | None
+    execution_timeout: timedelta | None
+    executor: str | None
+    executor_config: dict[str, Any] | None
+    ignore_first_depends_on_past: bool
+    inlets: Any
+    logger_name: str | None
+    map_index_template: str | None
+    max_active_tis_per_dag: int | None
+    max_active_tis_per_dagrun: int | None
+    max_retry_delay: Seconds | None
+    multiple_outputs: bool
+    on_execute_callback: Callbacks
+    on_failure_callback: Callbacks
+    on_retry_callback: Callbacks
+    on_skipped_callback: Callbacks
+    on_success_callback: Callbacks
+    outlets: Any
+    owner: str
+    params: MutableMapping[str, Any] | None
+    pool: str | None
+    pool_slots: int
+    post_execute: Callable[[Context, Any], None] | None
+    pre_execute: Callable[[Context], None] | None
+    priority_weight: int
+    queue: str
+    render_template_as_native_obj: bool | None
+    resources: dict[str, Any] | None
+    retries: int | None
+    retry_delay: Seconds
+    retry_exponential_backoff: float
+    retry_policy: Any
+    run_as_user: str | None
+    sla: timedelta | None
+    start_date: datetime | None
+    task_display_name: str | None
+    task_group: TaskGroup | None
+    trigger_rule: str
+    wait_for_downstream: bool
+    wait_for_past_depends_before_skipping: bool
+    weight_rule: WeightRuleParam
+
+
+class SensorArguments(TaskArguments, total=False):
+    """What Airflow's ``BaseSensorOperator`` takes, but for ``poke_interval``, which ours reads itself."""
+
+    exponential_backoff: bool
+    max_wait: Seconds | None
+    mode: Literal["poke", "reschedule"]
+    never_fail: bool
+    silent_fail: bool
+    soft_fail: bool
+    timeout: Seconds | None
+
+
+class SensorSettings(SensorArguments, total=False):
+    """What every sensor takes beside the run; see :class:`~runops.airflow.sensor.RunSensor`."""
+
+    deferrable: bool
+    error_budget: Seconds
+    max_paused: Seconds | None
+    on_outcome: Mapping[str, str] | None
+    poke_interval: Seconds | None
+
+
+class RunSensorSettings(SensorSettings, total=False):
+    """What a sensor of a given run takes beside it."""
+
+    start_from_trigger: bool
+
+
+class DiscoverySettings(SensorSettings, total=False):
+    """What a sensor that finds its run takes beside the parent."""
+
+    since: datetime | timedelta | str | None
+    which: Literal["latest", "next"]
+
+
+class OperatorSettings(TaskArguments, WaitSettings, SubmitSettings, total=False):
+    """What every operator takes beside its submit; see :class:`~runops.airflow.operator.RunOperator`."""
+
+    cancel_on_kill: bool
+    cancel_on_timeout: bool
+    deferrable: bool
+    durable: bool
+    mark_runs: bool | None
+    on_clear: Literal["submit", "reattach"]
+    on_outcome: Mapping[str, str] | None
+    wait: bool
+
+
+class HookSettings(TypedDict, total=False):
+    """What every hook takes beside its connection."""
+
+    logger_name: str | None
+
+
+class NoSettings(TypedDict):
+    """Nothing."""
+
+
+GENERIC = frozenset({"provider", "conn_id", "arguments", "parent", "parents"})
+"""What the generic classes take, and a named one says for itself."""
+
+
+@cache
+def names_of(kind: type) -> frozenset[str]:
+    """The names that a class takes: those of its ``__init__``, and of each that it passes further ones on to."""
+    taken: set[str] = set()
+    for each in reversed(kind.__mro__):
+        if "__init__" in vars(each):
+            parameters = inspect.signature(each.__init__).parameters.values()
+            own = {one.name for one in parameters if one.kind in (one.KEYWORD_ONLY, one.POSITIONAL_OR_KEYWORD)}
+            taken = (taken - GENERIC if _is_named(each) else taken) | own - {"self"}
+    return frozenset(taken)
+
+
+def check_names(kind: type, given: Iterable[str]) -> None:
+    """Refuse names that a public class does not take.
+
+    :param kind: The class.
+    :param given: The names.
+    :raises ConfigurationError: Names the class, and the nearest right name.
+    """
+    known = names_of(kind)
+    for name in given:
+        # Airflow passes arguments of its own to the tasks that it makes from mapped ones.
+        if name not in known and not name.startswith("_"):
+            raise ConfigurationError(f"{kind.__name__} takes no argument {name!r}.{nearest(name, sorted(known))}")
+
+
+class NamesChecked:
+    """Refuses a wrong name before anything else, such as a right name that is missing for it."""
+
+    if not TYPE_CHECKING:  # the signature is that of __init__
+
+        def __new__(cls, *positional: Any, **named: Any) -> Self:
+            """Refuse a name that the class does not take."""
+            # A class of somebody else's may take out of **kwargs what nothing declares.
+            if cls.__module__.startswith("runops."):
+                check_names(cls, named)
+            return super().__new__(cls)
+
+
+def _is_named(kind: type) -> bool:
+    return kind.__module__.startswith("runops.airflow.providers.")
