@@ -2,41 +2,171 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import assert_type
 
 import dagster as dg
 
 from runops.core import Call, RunRef, RunSnapshot, Verdict
-from runops.dagster import NexioResource, NyxResource, OnepinResource, RunResult, build_run_asset, wait_for_run
+from runops.dagster import (
+    B3osResource,
+    NektResource,
+    NexioResource,
+    NyxResource,
+    OnepinResource,
+    RunResource,
+    RunResult,
+    build_completion_sensor,
+    build_run_asset,
+    build_run_check,
+    build_run_multi_asset,
+    build_run_op,
+    build_run_sensor,
+    build_submit_job,
+    wait_for_run,
+)
+
+KEY = dg.EnvVar("NEXIO_API_KEY")
 
 
 @dg.asset
 def decision(context: dg.AssetExecutionContext, nexio: NexioResource) -> dict[str, object]:
     call = nexio.call(engine_slug="credit", input={"applicant": 1})
     assert_type(call, Call)
-    result = wait_for_run(context, nexio, call=call, timeout=3600, on_outcome={"degraded": "warn"})
+    result = wait_for_run(
+        context,
+        nexio,
+        call=call,
+        timeout=3600,
+        error_budget=timedelta(minutes=5),
+        poll_interval=10,
+        max_paused=None,
+        on_outcome={"degraded": "warn"},
+        cancel_on_interrupt=True,
+        cancel_on_timeout=False,
+        adopt_uncertain=True,
+        mark_runs=False,
+        submit_grace=60,
+        reattach=False,
+    )
     assert_type(result, RunResult)
     assert_type(result.snapshot, RunSnapshot)
     assert_type(result.verdict, Verdict)
+    wait_for_run(context, nexio, call=call, time_out=3600)  # pyright: ignore[reportCallIssue]
+    wait_for_run(context, nexio, call=call, timeout="an hour")  # pyright: ignore[reportArgumentType]
+    wait_for_run(context, nexio, call={"engine_slug": "credit"})  # pyright: ignore[reportArgumentType]
     return dict(result.snapshot.to_result(result.verdict))
 
 
-def by_hand(nexio: NexioResource, onepin: OnepinResource) -> None:
+# --- resources -------------------------------------------------------------------------------------------------
+
+
+def by_hand(
+    nexio: NexioResource, nyx: NyxResource, onepin: OnepinResource, b3os: B3osResource, nekt: NektResource
+) -> None:
     assert_type(nexio.submit(engine_slug="credit", input={}), RunRef)
+    assert_type(onepin.submit(workflow_id="w", script_text="Hello"), RunRef)
+    assert_type(onepin.call(workflow_id="w"), Call)
+    assert_type(b3os.submit(workflow_id="w", payload={}, adopt_uncertain=True), RunRef)
     assert_type(nexio.get("r_1"), RunSnapshot)
     assert_type(onepin.get("r_1", workflow_id="w"), RunSnapshot)
-    nexio.submit(input={})  # pyright: ignore[reportCallIssue]
+    assert_type(onepin.wait("r_1", "w", timeout=timedelta(hours=1)), RunSnapshot)
+    assert_type(nyx.wait("r_1", error_budget=60, poll_interval=5, max_paused=None), RunSnapshot)
+    assert_type(nyx.recent("nightly"), list[RunSnapshot])
+    assert_type(nekt.recent(source="crm"), list[RunSnapshot])
+    nekt.cancel("r_1")
 
+
+def wrong_by_hand(nexio: NexioResource, nyx: NyxResource, b3os: B3osResource, nekt: NektResource) -> None:
+    nexio.submit(input={})  # pyright: ignore[reportCallIssue]
+    nexio.call(engine_slg="credit", input={})  # pyright: ignore[reportCallIssue]
+    nyx.submit(config_name="nightly")  # pyright: ignore[reportCallIssue]
+    b3os.call(workflow_id=7)  # pyright: ignore[reportArgumentType]
+    nexio.wait("r_1", time_out=60)  # pyright: ignore[reportCallIssue]
+    nexio.cancel("r_1")  # pyright: ignore[reportUnknownMemberType]
+    nekt.submit(pipeline="orders")  # pyright: ignore[reportUnknownMemberType]
+
+
+resources = {
+    "nexio": NexioResource(api_key=KEY, request_timeout=10, requests_per_minute=60, allow_http=True),
+    "nyx": NyxResource(api_key="key", base_url="http://127.0.0.1:8642/nyx", mark_runs=False),
+    "onepin": OnepinResource(api_key=KEY, workspace_id="w"),
+    "b3os": B3osResource(api_key=KEY, org_id="o"),
+    "nekt": NektResource(api_key=KEY, max_response_bytes=1_000_000),
+    "acme": RunResource(provider="acme_runs:ACME", api_key=KEY, options={"team": "t"}),
+}
+NexioResource(api_key=KEY, base_ulr="https://api.example.com")  # pyright: ignore[reportCallIssue]
+NyxResource(base_url="https://api.example.com")  # pyright: ignore[reportCallIssue]
+OnepinResource(api_key=KEY, workspace=1)  # pyright: ignore[reportCallIssue]
+RunResource(api_key=KEY)  # pyright: ignore[reportCallIssue]
+
+
+# --- builders --------------------------------------------------------------------------------------------------
 
 audit = build_run_asset(
     key="audit",
     resource_key="nyx",
     call={"config_name": "release", "name": "n", "target": {"url": "https://agent.example.com"}},
     on_outcome={"succeeded": "fail", "exhausted": "succeed"},
+    timeout=timedelta(hours=2),
+    mark_runs=False,
+    deps=["orders"],
+    group_name="security",
+    kinds={"nyx"},
+    owners=["team:security"],
+    retry_policy=dg.RetryPolicy(max_retries=2),
+    partitions_def=dg.DailyPartitionsDefinition("2026-01-01"),
 )
 assert_type(audit, dg.AssetsDefinition)
+build_run_asset(key="audit", resource_key="nyx", run_id="r", grop_name="security")  # pyright: ignore[reportCallIssue]
+build_run_asset(key="audit", resource_key="nyx", run_id="r", error_budgt=60)  # pyright: ignore[reportCallIssue]
+build_run_asset(key="audit", resource_key="nyx", run_id="r", reattach="no")  # pyright: ignore[reportArgumentType]
+build_run_asset(key="audit", run_id="r")  # pyright: ignore[reportCallIssue]
+
+load = build_run_multi_asset(
+    name="load",
+    specs=[dg.AssetSpec("orders"), dg.AssetSpec("customers")],
+    resource_key="nekt",
+    run_id=lambda context: "r_1",
+    made=lambda snapshot, read: ["orders"],
+    max_paused=600,
+    can_subset=True,
+    pool="nekt",
+)
+assert_type(load, dg.AssetsDefinition)
+build_run_multi_asset(name="load", specs=[], resource_key="nekt", can_subst=True)  # pyright: ignore[reportCallIssue]
+
+start = build_run_op(
+    name="start", resource_key="b3os", call={"workflow_id": "w"}, submit_grace=60, pool="b3os", tags={"team": "pay"}
+)
+assert_type(start, dg.OpDefinition)
+build_run_op(name="start", resource_key="b3os", run_id="r", retrypolicy=None)  # pyright: ignore[reportCallIssue]
+
+gate = build_run_check(
+    asset="release", resource_key="nyx", parent="nightly", blocking=True, on_outcome={"degraded": "warn"}, timeout=600
+)
+assert_type(gate, dg.AssetChecksDefinition)
+# A check submits nothing and cancels nothing.
+build_run_check(asset="a", resource_key="nyx", run_id="r", cancel_on_timeout=True)  # pyright: ignore[reportCallIssue]
+
+job = build_submit_job(
+    name="submit", resource_key="b3os", call={"workflow_id": "w"}, adopt_uncertain=True, reattach=False, tags={"a": "b"}
+)
+assert_type(job, dg.JobDefinition)
+build_submit_job(name="submit", resource_key="b3os", call={}, timeout=60)  # pyright: ignore[reportCallIssue]
+
+ends = build_completion_sensor(
+    name="ends", job=job, asset="report", resource_key="b3os", timeout=3600, cancel_on_timeout=False, tags={"a": "b"}
+)
+assert_type(ends, dg.SensorDefinition)
+build_completion_sensor(name="ends", job=job, asset="a", resource_key="b3os", tgs={})  # pyright: ignore[reportCallIssue]
+
+watch = build_run_sensor(
+    name="watch", resource_key="nyx", targets={"a": "nightly"}, lookback=timedelta(days=1), description="All audits."
+)
+assert_type(watch, dg.SensorDefinition)
+build_run_sensor(name="w", resource_key="nyx", targets={"a": "n"}, look_back=60)  # pyright: ignore[reportCallIssue]
 
 definitions = dg.Definitions(
-    assets=[decision, audit],
-    resources={"nexio": NexioResource(api_key=dg.EnvVar("NEXIO_API_KEY")), "nyx": NyxResource(api_key="key")},
+    assets=[decision, audit, load], asset_checks=[gate], jobs=[job], sensors=[ends, watch], resources=resources
 )
