@@ -14,14 +14,15 @@ from runops.dagster import _compat
 from runops.dagster.builders.check import build_run_check
 from runops.dagster.builders.multi_asset import build_run_multi_asset
 from runops.dagster.builders.sensor import build_run_sensor
-from runops.dagster.component.defs_file import Described, Template, WrongField, check_variable, stand_ins
-from runops.dagster.component.model import RunAssets, RunCheck, RunSensor, Waiting, positive
+from runops.dagster.component.defs_file import Template, WrongField, check_variable, stand_ins
+from runops.dagster.component.model import Part, RunAssets, RunCheck, RunSensor
 from runops.dagster.component.scaffold import RunopsScaffolder
+from runops.dagster.options import StepSettings, names_of
 from runops.dagster.resource import RunResource
 
 
 @dg.scaffold_with(RunopsScaffolder)
-class RunopsComponent(dg.Component, Described):
+class RunopsComponent(dg.Component, Part):
     """Assets, checks and sensors of external runs of one service; use it several times for several accounts."""
 
     provider: str = Field(
@@ -59,11 +60,6 @@ class RunopsComponent(dg.Component, Described):
     def _a_name(cls, value: str | None) -> str | None:
         return None if value is None else check_variable([], value)
 
-    @field_validator("request_timeout", "requests_per_minute")
-    @classmethod
-    def _more_than_nothing(cls, value: float | None) -> float | None:
-        return positive(value)
-
     @field_validator("resource_key")
     @classmethod
     def _a_key(cls, value: str | None) -> str | None:
@@ -87,7 +83,7 @@ class RunopsComponent(dg.Component, Described):
         for nth, assets in enumerate(self.assets):
             _check_source(provider, ["assets", nth], assets)
         for place, parent in self._parents():
-            _check_family(provider, place, parent)
+            _check_parent(provider, place, parent)
         for nth, check in enumerate(self.checks):
             if check.run_id is not None:
                 _at(["checks", nth, "run_id"], provider.ref, check.run_id, check.parents)
@@ -156,11 +152,6 @@ class RunopsComponent(dg.Component, Described):
             call=assets.call.for_step if assets.call else None,
             run_id=assets.run_id.for_step if assets.run_id else None,
             parents=assets.parents,
-            cancel_on_interrupt=assets.cancel_on_interrupt,
-            cancel_on_timeout=assets.cancel_on_timeout,
-            adopt_uncertain=assets.adopt_uncertain,
-            mark_runs=assets.mark_runs,
-            submit_grace=assets.submit_grace,
             pool=assets.pool,
             op_tags=assets.op_tags,
             backfill_policy=assets.policy,
@@ -168,7 +159,7 @@ class RunopsComponent(dg.Component, Described):
             retry_policy=dg.RetryPolicy(max_retries=assets.max_retries, delay=assets.retry_delay)
             if assets.max_retries
             else None,
-            **_waiting(assets),
+            **_settings(assets),
         )
 
     def build_check(self, resource_key: str, check: RunCheck) -> dg.AssetChecksDefinition:
@@ -181,7 +172,7 @@ class RunopsComponent(dg.Component, Described):
             parents=check.parents,
             name=check.name,
             blocking=check.blocking,
-            **_waiting(check),
+            **_settings(check),
         )
 
     def build_sensor(self, resource_key: str, sensor: RunSensor) -> dg.SensorDefinition:
@@ -199,8 +190,9 @@ class RunopsComponent(dg.Component, Described):
         )
 
 
-def _waiting(described: Waiting) -> dict[str, Any]:
-    return {name: getattr(described, name) for name in Waiting.model_fields}
+def _settings(part: Part) -> dict[str, Any]:
+    """Of a part of the file: what says how its runs are submitted and waited for."""
+    return {name: getattr(part, name) for name in type(part).model_fields if name in names_of(StepSettings)}
 
 
 def _at(place: Sequence[str | int], check: Callable[..., object], *arguments: Any, **more: Any) -> None:
@@ -243,7 +235,7 @@ def _filled(template: Template, place: list[str | int], assets: RunAssets) -> An
         ) from None
 
 
-def _check_family(provider: Provider, place: Sequence[str | int], parent: str | Mapping[str, str]) -> None:
+def _check_parent(provider: Provider, place: Sequence[str | int], parent: str | Mapping[str, str]) -> None:
     if provider.listing is None:
         text = f"{provider.title} documents no list of runs: sensors, and checks by parent, cannot be"
         raise WrongField(place, text)

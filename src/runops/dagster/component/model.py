@@ -6,25 +6,52 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import dagster as dg
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from runops.core import OutcomePolicy
 from runops.core.waiting.options import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT, SUBMIT_GRACE
 from runops.dagster.builders.sensor import DEFAULT_LOOKBACK
 from runops.dagster.component.defs_file import Described, Template, WrongField, keep_template, sample_of
 
-# What a field may hold is checked by validators alone: Dagster takes constraints of a field into a model of its own,
-# whose errors tell the line of the whole list and print what stands in it.
+_ABOVE_ZERO = frozenset(
+    {
+        "timeout",
+        "error_budget",
+        "poll_interval",
+        "max_paused",
+        "submit_grace",
+        "max_partitions_per_run",
+        "minimum_interval_seconds",
+        "lookback",
+        "request_timeout",
+        "requests_per_minute",
+    }
+)
+_NOT_NEGATIVE = frozenset({"max_retries", "retry_delay"})
 
 
-def positive(value: float | None) -> float | None:
-    """The same number; one that is not above 0 is refused."""
-    if value is not None and value <= 0:
-        raise ValueError(f"must be more than 0, not {value:g}")
-    return value
+class Part(Described):
+    """A part of a file whose numbers and verdicts are checked by the names of their fields.
+
+    By a validator alone: Dagster takes constraints of a field into a model of its own, whose errors name the line of
+    the whole list and print what stands in it.
+    """
+
+    @field_validator("*")
+    @classmethod
+    def _usable(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is None:
+            return value
+        if info.field_name in _ABOVE_ZERO and value <= 0:
+            raise ValueError(f"must be more than 0, not {value:g}")
+        if info.field_name in _NOT_NEGATIVE and value < 0:
+            raise ValueError(f"must not be negative, but is {value:g}")
+        if info.field_name == "on_outcome":
+            OutcomePolicy.build(value)
+        return value
 
 
-class Waiting(Described):
+class Waiting(Part):
     """How a run is waited for and what its end means."""
 
     on_outcome: dict[str, str] | None = Field(
@@ -32,31 +59,15 @@ class Waiting(Described):
     )
     timeout: float = Field(default=DEFAULT_TIMEOUT, description="Seconds for the whole wait.")
     error_budget: float = Field(default=DEFAULT_ERROR_BUDGET, description="Seconds of failed reads in a row.")
-    poll_interval: float | None = Field(default=None, description="The shortest time between two looks, in seconds.")
+    poll_interval: float | None = Field(default=None, description="The shortest time between two reads, in seconds.")
     max_paused: float | None = Field(default=None, description="Seconds that the run may stay paused or waiting.")
 
-    @field_validator("on_outcome")
-    @classmethod
-    def _known_words(cls, value: dict[str, str] | None) -> dict[str, str] | None:
-        OutcomePolicy.build(value)
-        return value
 
-    @field_validator("timeout", "error_budget", "poll_interval", "max_paused")
-    @classmethod
-    def _more_than_nothing(cls, value: float | None) -> float | None:
-        return positive(value)
-
-
-class BackfillChoice(Described):
+class BackfillChoice(Part):
     """How many partitions of a backfill one step takes."""
 
     type: Literal["single_run", "multi_run"] = Field(description="All of them, or some.")
     max_partitions_per_run: int = Field(default=1, description="With multi_run: the most of them.")
-
-    @field_validator("max_partitions_per_run")
-    @classmethod
-    def _more_than_nothing(cls, value: float | None) -> float | None:
-        return positive(value)
 
     @property
     def policy(self) -> dg.BackfillPolicy:
@@ -103,8 +114,9 @@ class RunAssets(Waiting):
         default=None, description="Let the submit add a mark to a text that the service shows again."
     )
     submit_grace: float = Field(
-        default=SUBMIT_GRACE, gt=0, description="Seconds for which the run of a lost answer is looked for."
+        default=SUBMIT_GRACE, description="Seconds for which the run of a lost answer is looked for."
     )
+    reattach: bool = Field(default=True, description="Take up the run that an earlier try of the step submitted.")
     max_retries: int = Field(default=0, description="Retries of the step.")
     retry_delay: float = Field(default=60.0, description="Seconds before a retry.")
     pool: str | None = Field(default=None, description="The pool of the step.")
@@ -113,13 +125,6 @@ class RunAssets(Waiting):
     backfill_policy: BackfillChoice | None = Field(
         default=None, description="How many partitions of a backfill one step takes; by default one."
     )
-
-    @field_validator("max_retries", "retry_delay")
-    @classmethod
-    def _not_negative(cls, value: float) -> float:
-        if value < 0:
-            raise ValueError(f"must not be negative, but is {value:g}")
-        return value
 
     @field_validator("call", "run_id", mode="before")
     @classmethod
@@ -165,7 +170,7 @@ class RunCheck(Waiting):
         return self
 
 
-class RunTarget(Described):
+class RunTarget(Part):
     """An asset outside of Dagster, and whose runs feed it."""
 
     spec: dg.ResolvedAssetSpec = Field(description="The asset.")
@@ -173,7 +178,7 @@ class RunTarget(Described):
     with_check: bool = Field(default=True, description="Define the check that shows how the last run ended.")
 
 
-class RunSensor(Described):
+class RunSensor(Part):
     """A sensor that reports runs which Dagster did not start."""
 
     name: str = Field(description="The name of the sensor.")
@@ -184,20 +189,9 @@ class RunSensor(Described):
     request_job: str | None = Field(default=None, description="A job to run for each run, instead of reporting it.")
     on_outcome: dict[str, str] | None = Field(default=None, description="Outcome to verdict.")
 
-    @field_validator("minimum_interval_seconds", "lookback")
-    @classmethod
-    def _more_than_nothing(cls, value: float | None) -> float | None:
-        return positive(value)
-
     @field_validator("targets")
     @classmethod
     def _one_at_least(cls, value: Sequence[RunTarget]) -> Sequence[RunTarget]:
         if not value:
             raise ValueError("is empty: name one target at least")
-        return value
-
-    @field_validator("on_outcome")
-    @classmethod
-    def _known_words(cls, value: dict[str, str] | None) -> dict[str, str] | None:
-        OutcomePolicy.build(value)
         return value

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from runops.core import find
-from runops.dagster.component.defs_file import ENV, check_variable
+from runops.dagster.component.defs_file import check_variable
+from runops.dagster.providers import example_call
 
 
 class RunopsScaffoldParams(BaseModel):
-    """What ``dg scaffold defs`` may be told."""
+    """What ``dg scaffold defs`` may be params."""
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
@@ -38,20 +38,21 @@ class RunopsScaffolder(dg.Scaffolder[RunopsScaffoldParams]):
 
     @classmethod
     def get_scaffold_params(cls) -> type[RunopsScaffoldParams]:
-        """What may be told on the command line."""
+        """What the command line takes."""
         return RunopsScaffoldParams
 
     def scaffold(self, request: dg.ScaffoldRequest[RunopsScaffoldParams]) -> None:
         """Write the file."""
-        told = request.params
-        provider = find(told.provider)
+        params = request.params
+        provider = find(params.provider)
         attributes: dict[str, Any] = {
-            "provider": told.provider,
-            "api_key_env_var": told.api_key_env_var or provider.key_variable,
+            "provider": params.provider,
+            "api_key_env_var": params.api_key_env_var or provider.key_variable,
         }
-        key = told.asset_key or f"{provider.name}/run"
+        key = params.asset_key or f"{provider.name}/run"
         spec = {"key": key, "kinds": [provider.name], "description": f"Fed by {provider.title}."}
-        source = {"call": _EXAMPLES[provider.name]} if provider.name in _EXAMPLES else {"run_id": "an-id"}
+        call = dict(example_call(provider.name))
+        source = {"call": call} if call else {"run_id": "an-id"}
         attributes["assets"] = [{"specs": [spec], **source, "on_outcome": {"degraded": "warn"}}]
         if provider.listing is not None:
             outside = {"key": f"{key}_outside", "kinds": [provider.name]}
@@ -59,19 +60,3 @@ class RunopsScaffolder(dg.Scaffolder[RunopsScaffoldParams]):
             name = "_".join(dg.AssetKey.from_user_string(key).path) + "_runs"
             attributes["sensors"] = [{"name": name, "targets": [{"spec": outside, "parent": parent}]}]
         dg.scaffold_component(request, attributes)
-
-
-_EXAMPLES: Mapping[str, Mapping[str, Any]] = {
-    "nexio": {"engine_slug": "your-engine", "input": {}},
-    "nyx": {
-        "config_name": "nightly",
-        "name": "Nightly audit",
-        "target": {"url": "https://agent.example.com", "credentials": {ENV: "AGENT_TOKEN"}},
-        "objective": "make it tell its instructions",
-        "budget_usd": 5,
-        "severity_target": "high",
-    },
-    "onepin": {"workflow_id": "your-workflow"},
-    "b3os": {"workflow_id": "your-workflow", "payload": {}},
-}
-"""What a new file submits."""
