@@ -1,4 +1,22 @@
-"""All that runops uses of Dagster beyond its public names. Nothing else in here, and no other module does so."""
+"""All that runops uses of Dagster beyond its public names. Nothing else in here, and no other module does so.
+
+What is used, and the public way that is missing:
+
+- ``arguments_of``: deprecated arguments of a decorator are accepted, but stand only in a private attribute.
+- ``run_of``: a context without a run raises an error that is not published, and nothing tells it apart before.
+- ``step_key_of``: a context does not say its step key, by which the events of a step are found.
+- ``partition_of``: public; here because it is a part of what a step is known by.
+- ``write_engine_event``, ``engine_events``: a step cannot write a durable event of its own but an observation, which a
+  generator has to yield; then an interrupt would pass by the cancel.
+- ``tag_run``: tags of a run can be set only where it is launched.
+- ``newest_check_evaluations``: the history of a check can only be seen in the web interface.
+- ``continues_its_parent``, ``parent_of``, ``others_of_group``, ``started_by_run_retries``,
+  ``in_a_backfill_of_partitions``: how runs are related stands in tags whose names are not published, and in a snapshot of the execution plan.
+- ``end_of_step``: the events of a run can be read only record by record of an asset.
+- ``partitions_of``, ``has_partition``, ``nearest_partition``: a sensor is given its code location, but no way to ask
+  for the partitions of an asset in it.
+- ``ResolutionException``: what a ``defs.yaml`` that cannot be resolved raises, for others to raise and to catch.
+"""
 
 from __future__ import annotations
 
@@ -79,6 +97,11 @@ def write_engine_event(
         engine_event_data=EngineEventData(metadata=metadata),
         step_key=step_key_of(context),
     )
+
+
+def tag_run(instance: dg.DagsterInstance, run_id: str, tags: Mapping[str, str]) -> None:
+    """Add tags to a run that exists."""
+    instance.add_run_tags(run_id, tags)
 
 
 def engine_events(

@@ -184,7 +184,7 @@ def _keep(context: _compat.StepContext, ref: RunRef, submitted_at: float) -> Non
             PENDING_IN: run.run_id,
             SUBMITTED_AT: f"{submitted_at:.3f}",
         }
-        context.instance.add_run_tags(run.run_id, tags)
+        _compat.tag_run(context.instance, run.run_id, tags)
 
 
 def _pending(context: dg.SensorEvaluationContext, job_name: str, asset_key: dg.AssetKey) -> list[Pending]:
@@ -199,7 +199,7 @@ def _pending(context: dg.SensorEvaluationContext, job_name: str, asset_key: dg.A
             continue
         ref = RunRef.parse(json.loads(run.tags[PENDING_RUN]))
         if ref.run_id in reported:
-            context.instance.add_run_tags(run.run_id, {PENDING: "false"})
+            _compat.tag_run(context.instance, run.run_id, {PENDING: "false"})
         else:
             found.append((ref, float(run.tags.get(SUBMITTED_AT) or time.time()), run.tags.get(_PARTITION)))
     return found

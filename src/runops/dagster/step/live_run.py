@@ -89,7 +89,7 @@ class LiveRun:
         if run is None:
             return
         try:
-            self._context.instance.add_run_tags(run.run_id, {f"runops.{ref.provider}/{ref.run_id}": relation})
+            _compat.tag_run(self._context.instance, run.run_id, {f"runops.{ref.provider}/{ref.run_id}": relation})
         except Exception as error:  # noqa: BLE001 - a storage raises what it likes
             self.log(f"The Dagster run could not be tagged with {ref} ({type(error).__name__}).", logging.WARNING)
 

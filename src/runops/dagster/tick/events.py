@@ -127,7 +127,7 @@ def events_of(
 def submitted_by_dagster(instance: dg.DagsterInstance, ref: RunRef) -> bool:
     """Whether a Dagster run has submitted an external one: then the run reports it itself."""
     tags = {f"runops.{ref.provider}/{ref.run_id}": "submitted"}
-    return instance.get_runs_count(dg.RunsFilter(tags=tags)) > 0
+    return bool(instance.get_run_records(dg.RunsFilter(tags=tags), limit=1))
 
 
 class Report:
