@@ -9,6 +9,7 @@ import dagster as dg
 import pytest
 from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.execution.api import execute_run
+from pytest_mock import MockerFixture
 
 from runops.dagster import _compat, build_completion_sensor, build_run_asset, build_run_op, build_submit_job
 from runops.dagster.tick.reader import Reader
@@ -145,17 +146,17 @@ class Logger:
 
 
 def test_a_run_that_ends_between_two_looks_at_its_deadline_is_told_as_it_ended_and_not_cancelled(
-    pending: Any, clock: Any, monkeypatch: pytest.MonkeyPatch
+    pending: Any, clock: Any, mocker: MockerFixture
 ) -> None:
     told = pending(script="succeeded", seconds=3600)
-    real = Reader.look
+    real = Reader.observe
 
-    def look(self: Reader, ref: Any) -> Any:
+    def observe(self: Reader, ref: Any) -> Any:
         found = real(self, ref)
         told.runs.emulator.advance(None, provider="b3os")
         return found
 
-    monkeypatch.setattr(Reader, "look", look)
+    mocker.patch.object(Reader, "observe", autospec=True, side_effect=observe)
     clock.now += 601
     materialization, _ = told.tick().asset_events
     assert isinstance(materialization, dg.AssetMaterialization)

@@ -3,7 +3,7 @@
 What is used, and the public way that is missing:
 
 - ``arguments_of``: deprecated arguments of a decorator are accepted, but stand only in a private attribute.
-- ``run_of``: a context without a run raises an error that is not published, and nothing tells it apart before.
+- ``run_of``: a context without a run raises an error that is not published; nothing shows that before.
 - ``step_key_of``: a context does not say its step key, by which the events of a step are found.
 - ``partition_of``: public; here because it is a part of what a step is known by.
 - ``write_engine_event``, ``engine_events``: a step cannot write a durable event of its own but an observation, which a
@@ -11,7 +11,8 @@ What is used, and the public way that is missing:
 - ``tag_run``: tags of a run can be set only where it is launched.
 - ``newest_check_evaluations``: the history of a check can only be seen in the web interface.
 - ``continues_its_parent``, ``parent_of``, ``others_of_group``, ``started_by_run_retries``,
-  ``in_a_backfill_of_partitions``: how runs are related stands in tags whose names are not published, and in a snapshot of the execution plan.
+  ``in_a_backfill_of_partitions``: how runs are related stands in tags whose names are not published, and in a snapshot
+  of the execution plan.
 - ``end_of_step``: the events of a run can be read only record by record of an asset.
 - ``partitions_of``, ``has_partition``, ``nearest_partition``: a sensor is given its code location, but no way to ask
   for the partitions of an asset in it.
@@ -162,7 +163,7 @@ def _filters_of_group(run: dg.DagsterRun) -> Iterator[dg.RunsFilter]:
     if run.parent_run_id and run.root_run_id:
         yield dg.RunsFilter(run_ids=[run.parent_run_id, run.root_run_id])
         yield dg.RunsFilter(tags={ROOT_RUN_ID_TAG: run.root_run_id})
-    # A backfill that re-executes another starts its runs without a parent: the partition tells which one it repeats.
+    # A backfill that re-executes another starts its runs without a parent: the partition shows which one it repeats.
     root = run.tags.get(ROOT_BACKFILL_ID_TAG)
     names = (PARTITION_NAME_TAG, ASSET_PARTITION_RANGE_START_TAG, ASSET_PARTITION_RANGE_END_TAG)
     partition = {name: run.tags[name] for name in names if name in run.tags}

@@ -1,4 +1,4 @@
-"""Calls functions that users give, and says in one line which one failed and why."""
+"""Calls functions that users give; an error names in one line which one failed and why."""
 
 from __future__ import annotations
 

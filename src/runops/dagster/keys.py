@@ -32,11 +32,11 @@ def hide(value: object) -> object:
 
 
 def reveal(value: str, *, field: str) -> tuple[Secret, str]:
-    """The key behind a field, and in words where a person set it.
+    """The key behind a field, and a text that names where a person set it.
 
     Args:
         value: What the field holds.
-        field: The field in words, such as ``api_key of NexioResource``.
+        field: The field as a message names it, such as ``api_key of NexioResource``.
 
     Raises:
         ConfigurationError: The variable is not set, or the token was made by another process for another key.

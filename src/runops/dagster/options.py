@@ -22,7 +22,7 @@ class StepSubmitSettings(SubmitSettings, total=False):
 
     mark_runs: bool | None
     """Add a mark to a text that the service shows again (Nyx: ``name``), so that the run is known whatever happens to
-    the answer. Default: what the resource says."""
+    the answer. Default: what the resource has."""
     reattach: bool
     """Take up the run that an earlier try of this step submitted. Default: True; False submits anew on every try."""
 

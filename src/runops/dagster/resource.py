@@ -148,7 +148,7 @@ def calls(build: Callable[P, Call]) -> Callable[Concatenate[Any, P], Call]:
     """The ``call`` of a named resource: a submission, checked and not yet sent.
 
     Args:
-        build: The submit of the service's declaration, which has the arguments and says what they are.
+        build: The submit of the service's declaration, which has the arguments and describes them.
     """
 
     def call(self: ProviderResource, *args: P.args, **kwargs: P.kwargs) -> Call:

@@ -1,4 +1,4 @@
-"""The one place where an outcome and its verdict become Dagster's words. It waits for nothing."""
+"""The one place where an outcome and its verdict become events of Dagster. It waits for nothing."""
 
 from __future__ import annotations
 
@@ -72,11 +72,11 @@ def metadata(snapshot: RunSnapshot, verdict: Verdict | None = None) -> Metadata:
 def overview(snapshot: RunSnapshot, verdict: Verdict | None = None) -> str:
     """What a person wants to know first, as a table in Markdown."""
     ref, progress = snapshot.ref, snapshot.progress
-    word, status = snapshot.state or "never seen", str(snapshot.status)
+    state, status = snapshot.state or "never seen", str(snapshot.status)
     name = _cell(ref.run_id)
     rows: dict[str, str | None] = {
         "Run": f"[{name}]({snapshot.url})" if snapshot.url else name,
-        "State": _cell(word if word == status else f"{word} ({status})"),
+        "State": _cell(state if state == status else f"{state} ({status})"),
         "Verdict": _cell(verdict) if verdict else None,
         "Why": _cell(snapshot.reason) if snapshot.reason else None,
         "Progress": _bar(progress) if progress else None,
@@ -123,7 +123,7 @@ def materialisation(
 
 
 def judged(snapshot: RunSnapshot, verdict: Verdict) -> str:
-    """One line that says why a check has passed or failed: a run that succeeded may be a failure to whoever asks."""
+    """One line that says why a check has passed or failed: a run that succeeded may be what a check must not find."""
     return f"{snapshot.summary().rstrip('.')}; verdict: {verdict}."
 
 
@@ -222,7 +222,7 @@ def _bar(progress: Progress) -> str:
 
 
 def _cell(text: str) -> str:
-    """A text as it stands in a cell: nothing that the service says may be read as Markdown or HTML."""
+    """A text as it stands in a cell: nothing that the service writes may be read as Markdown or HTML."""
     line = " ".join(text.split())
     return re.sub(r"([\\`*_{}\[\]()<>#+!|~&])", r"\\\1", line)
 

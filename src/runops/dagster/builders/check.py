@@ -32,7 +32,7 @@ def build_run_check(
 
     succeed passes; warn and skip are a failed check of severity WARN; fail is one of severity ERROR, which with
     ``blocking=True`` keeps what is downstream from starting. That there is no run at all fails with ERROR too. A run
-    that cannot be read fails the step, since it tells nothing about the asset. A check never cancels a run.
+    that cannot be read fails the step, since it proves nothing about the asset. A check never cancels a run.
 
     Args:
         asset: The asset that is checked.

@@ -45,7 +45,7 @@ def build_run_multi_asset(
         call: What to submit.
         run_id: A run to wait for that something else starts.
         parents: With ``run_id``, further ids that the run's address needs.
-        made: Which of the assets the run has made, asked once it is over: a function of the last snapshot and of a
+        made: Which of the assets the run has made, once it is over: a function of the last snapshot and of a
             function that reads the whole payload. Keys that are not among ``specs`` are left out.
         required_resource_keys: Further resources that a function of the context uses.
         more: Settings of the wait, as in ``build_run_asset``, and anything of ``dagster.multi_asset``: can_subset,

@@ -68,7 +68,7 @@ class Plan:
         """The plan, checked while definitions are loaded as far as that is possible without a resource.
 
         Args:
-            builder: The public function that asks.
+            builder: The public function that makes it.
             name: What it builds.
             more: What it was given beyond its own arguments: settings, and what is passed on to Dagster.
             decorator: Dagster's decorator that takes the latter.
@@ -119,7 +119,7 @@ class Plan:
         """Wait in this step, and leave it to the caller to fail.
 
         Raises:
-            dagster.Failure: The end could not be told, or an argument turned out to be wrong.
+            dagster.Failure: How the run ended could not be found out, or an argument turned out to be wrong.
         """
         try:
             resource = resource_of(context.resources, self.resource_key)
@@ -188,7 +188,7 @@ def checked_resource_key(name: str, resource_key: object) -> str:
     """A resource key that a definition can require.
 
     Args:
-        name: Who asks, for the message.
+        name: Whose argument it is, as the message begins.
         resource_key: The key.
 
     Raises:
@@ -208,7 +208,7 @@ def check_parent(name: str, parent: object) -> None:
     """Refuse early what cannot be the parent of runs.
 
     Args:
-        name: Who asks, for the message.
+        name: Whose argument it is, as the message begins.
         parent: An id or name, or ``{kind: id}``.
 
     Raises:

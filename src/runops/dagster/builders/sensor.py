@@ -46,7 +46,7 @@ def build_run_sensor(
     run of it instead, and nothing else is reported.
 
     No run is lost and none is reported twice, over failed and repeated ticks, restarts of the daemon and clocks that
-    disagree. If more runs came than the service lists, that is said as an observation and in the tick's log.
+    disagree. If more runs came than the service lists, an observation and the tick's log show it.
 
     Args:
         name: The sensor's name.

@@ -90,7 +90,7 @@ class RunopsComponent(dg.Component, Part):
         return self
 
     def _parents(self) -> Iterator[tuple[list[str | int], str | Mapping[str, str]]]:
-        """Whose runs are listed, and where the file says so."""
+        """Whose runs are listed, and where in the file."""
         for nth, check in enumerate(self.checks):
             if check.parent is not None:
                 yield ["checks", nth, "parent"], check.parent
@@ -191,12 +191,12 @@ class RunopsComponent(dg.Component, Part):
 
 
 def _settings(part: Part) -> dict[str, Any]:
-    """Of a part of the file: what says how its runs are submitted and waited for."""
+    """The settings of a part of the file: how its runs are submitted and waited for."""
     return {name: getattr(part, name) for name in type(part).model_fields if name in names_of(StepSettings)}
 
 
 def _at(place: Sequence[str | int], check: Callable[..., object], *arguments: Any, **more: Any) -> None:
-    """Check a value of the file, and say where it stands if it is wrong."""
+    """Check a value of the file, and name its place if it is wrong."""
     try:
         check(*arguments, **more)
     except RunopsError as error:

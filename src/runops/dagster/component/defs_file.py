@@ -37,7 +37,7 @@ class WrongField(ValueError):
 
 
 class Described(dg.Model, dg.Resolvable):
-    """A part of a file: what is wrong in it is told with the line and the field."""
+    """A part of a file: an error names the line and the field."""
 
     # A message about one field must not quote its neighbours.
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, arbitrary_types_allowed=True)

@@ -143,7 +143,7 @@ class RunAssets(Waiting):
 
     @property
     def policy(self) -> dg.BackfillPolicy | None:
-        """How many partitions of a backfill one step takes, where that is said."""
+        """How many partitions of a backfill one step takes, where the file has it."""
         return self.backfill_policy.policy if self.backfill_policy else None
 
     @property

@@ -12,7 +12,7 @@ from typing import Any, Self
 import dagster as dg
 
 INTERRUPTS = (dg.DagsterExecutionInterruptedError, KeyboardInterrupt)
-"""What Terminate raises in a step. Both are BaseExceptions, so that only code that asks for them sees them."""
+"""What Terminate raises in a step. Both are BaseExceptions, so that only code that catches them by name sees them."""
 
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name))
 _SLICE = 0.2

@@ -94,7 +94,7 @@ class LiveRun:
             self.log(f"The Dagster run could not be tagged with {ref} ({type(error).__name__}).", logging.WARNING)
 
     def _lost_run(self) -> RunRef | None:
-        """The run of the submit that was not answered, if a single look shows its mark."""
+        """The run of the submit that was not answered, if a single search shows its mark."""
         if self.lost is None:
             return None
         call, intent = self.lost

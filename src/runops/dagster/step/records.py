@@ -63,7 +63,7 @@ class Attempt:
 
     @property
     def step_succeeded(self) -> bool:
-        """Whether the step had its success already, so that a re-execution asks for more than the run's end."""
+        """Whether the step had its success already, so that a re-execution wants more than the run's end."""
         return self.step_end is _SUCCESS
 
     @property

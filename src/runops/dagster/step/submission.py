@@ -2,7 +2,7 @@
 
 Before the POST a record is written into the log of the Dagster run (records.py), and another one after its answer.
 So a later try knows of three cases: nothing was sent, and it submits; the answer was recorded, and it takes that run
-up again; or the answer is lost, and it looks for the run by its mark and submits only where none can be alive. A run
+up again; or the answer is lost, and it searches for the run by its mark and submits only where none can be alive. A run
 that is over in a way that a retry repeats gives way to a new one.
 
 Interrupts are held back between the POST and the record of its answer, as long as a run may have been started; they
@@ -182,7 +182,7 @@ class StepSubmission:
             return self.client.drive(_noting_what_is_sure(flow, self.held, submission.turned_away(self.provider)))
         except (AnswerError, dg.Failure, *INTERRUPTS) as error:
             # A lost answer is another error: with these no run was started by this POST. Of an earlier one that is
-            # lost, only a refusal that comes after the look for it proves the same.
+            # lost, only a refusal that comes after the search for it proves the same.
             if not again or isinstance(error, AnswerError):
                 self.records.refused(self.provider.title)
             raise

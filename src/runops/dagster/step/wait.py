@@ -75,7 +75,7 @@ def wait_for_run(
         ref: A run that exists, from ``resource.ref(...)``; give this or ``call``.
         settings: ``timeout``, ``error_budget``, ``poll_interval``, ``max_paused``, ``on_outcome``,
             ``cancel_on_interrupt``, ``cancel_on_timeout``, ``adopt_uncertain``, ``mark_runs``, ``submit_grace`` and
-            ``reattach``; what each does is said once, in :class:`runops.dagster.options.StepSettings`.
+            ``reattach``; each is described once, in :class:`runops.dagster.options.StepSettings`.
 
     Returns:
         The last snapshot and its verdict, for succeed, warn and skip.
@@ -152,7 +152,7 @@ class StepWait:
     Args:
         context: The step's context.
         resource: The service.
-        settings: What the user said.
+        settings: What the user chose.
         submits: Whether the step submits the run, which makes it the step's own to cancel.
     """
 

@@ -34,14 +34,14 @@ class TargetMemory:
     newest_event: int = 0
 
     def begin(self, found: Listed, since: float) -> None:
-        """Take in the first look: runs that are open, or that ended since a moment, are to be reported."""
+        """Take in the first list: runs that are open, or that ended since a moment, are to be reported."""
         for run in reversed(found.runs):
             if not _ended_before(run, since):
                 self.runs.open[run.ref.run_id] = born(run) or 0.0
         self.runs.take(found)
 
     def go_on(self, found: Listed) -> bool:
-        """Take in a later look; whether runs may have come that none has shown."""
+        """Take in a later list; whether runs may have come that none has shown."""
         self.runs.take(found)
         gap, self.runs.gap = self.runs.gap, False
         return gap

@@ -47,7 +47,7 @@ class ReportedRuns:
         return list(self._found or ())[-most:]
 
     def judged(self, ref: RunRef) -> bool:
-        """Whether the check's history shows a run; asked only of one that the log shows."""
+        """Whether the check's history shows a run; only for one that the log shows."""
         if self._judged is None:
             evaluations = _compat.newest_check_evaluations(self._instance, self._asset_key, verdicts.CHECK_NAME, _PAGE)
             self._judged = {_run_of(metadata) for metadata in evaluations}
@@ -86,7 +86,7 @@ def events_of(
 ) -> Iterator[AssetEvent]:
     """The events that report a run to an asset, as far as the log does not show them yet.
 
-    What tells that a run was reported is its materialisation or observation. The evaluation of the check comes after
+    A run was reported if its materialisation or observation is there. The evaluation of the check comes after
     it, so that a daemon which died between the two is given the evaluation alone.
 
     Args:

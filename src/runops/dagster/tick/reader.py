@@ -21,7 +21,7 @@ SHARE_OF_A_TICK = 0.6
 SHARE_OF_A_REQUEST = 0.25
 """The part of a tick that one request may take, so that one slow target leaves time for others."""
 LIMIT_OF_A_TICK = 60.0
-"""Seconds after which Dagster gives a tick up, unless it is told otherwise."""
+"""Seconds after which Dagster gives a tick up, unless it is set otherwise."""
 
 
 def default_tick_seconds() -> float:
@@ -100,12 +100,12 @@ class Reader:
         """Whether the tick has time for something that may take so long."""
         return self._budget.has(seconds)
 
-    def look(self, ref: RunRef) -> Observation:
-        """One look at a run."""
-        return self.drive(_look(ref))
+    def observe(self, ref: RunRef) -> Observation:
+        """Read a run once."""
+        return self.drive(_observe(ref))
 
     def get(self, ref: RunRef) -> RunSnapshot:
-        """One look at a run, and why it failed where that takes another read."""
+        """Read a run once, and why it failed where that takes another read."""
         self._budget.check()
         return self._client.get(ref)
 
@@ -128,5 +128,5 @@ class Reader:
         return reply
 
 
-def _look(ref: RunRef) -> Flow[Observation]:
+def _observe(ref: RunRef) -> Flow[Observation]:
     return (yield Read(ref))

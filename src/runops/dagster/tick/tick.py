@@ -1,7 +1,7 @@
 """One tick of a sensor: visits as many targets as there is time for, and follows each run to its end.
 
 A tick begins with the target at which the one before was cut off. Of each target it first learns the new runs, from
-the list of the parent or from the runs that are given, and remembers them as open. Then it looks at every open run:
+the list of the parent or from the runs that are given, and remembers them as open. Then it reads every open run:
 one that is over is reported and closed, all others stay open for the next tick. What is remembered goes into the
 cursor only at the end of the tick, so a tick that fails is repeated as a whole: runs that its log shows already are
 not reported again (see events.py). One broken target or run never stops the others; the tick fails only if no target
@@ -272,7 +272,7 @@ class SensorTick:
 
     def _read(self, reader: Reader, memory: TargetMemory, ref: RunRef) -> RunSnapshot | None:
         """A single read; a state that is provisional is believed once it has stood for its grace."""
-        observed = reader.look(ref)
+        observed = reader.observe(ref)
         reading, grace = observed.reading, observed.reading.grace_seconds
         if grace is None:
             memory.doubtful.pop(ref.run_id, None)
