@@ -97,6 +97,22 @@ def test_a_cancel_that_is_refused_while_the_run_goes_on_is_an_error(runs_of: Cal
 
 
 @pytest.mark.parametrize("provider", CANCELLERS)
+@pytest.mark.parametrize("status", [400, 404, 409, 500])
+@pytest.mark.parametrize("script", ["succeeded", "unknown_word_ended"])
+def test_a_cancel_that_is_refused_because_the_run_has_ended_is_quiet(
+    runs_of: Callable[..., Any], provider: str, status: int, script: str
+) -> None:
+    """In whatever word it has ended: there is nothing left to cancel."""
+    runs = runs_of(provider)
+    ref = runs.made(script=script)
+    runs.emulator.advance(None)
+    runs.emulator.add_fault(kind="status", status=status, provider=provider, action="cancel", count=None)
+    runs("cancel", ref)
+    assert len(runs.requests(action="cancel")) == 1
+    assert runs.clock.sleeps == []
+
+
+@pytest.mark.parametrize("provider", CANCELLERS)
 def test_a_cancel_with_a_bad_key_is_an_auth_error(runs_of: Callable[..., Any], provider: str) -> None:
     runs = runs_of(provider, token="forbidden-key")
     with pytest.raises(AuthError, match="connection 'test'"):

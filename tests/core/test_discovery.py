@@ -187,6 +187,30 @@ def test_the_latest_run_costs_one_page_and_the_next_as_many_as_it_takes() -> Non
     assert (found.ref.run_id, len(sent)) == ("300", 4)
 
 
+@pytest.mark.parametrize(("born", "expected"), [(0, "a"), (60, "a"), (-1, None)])
+def test_the_latest_run_is_read_where_a_route_shows_it_alone(born: int, expected: str | None) -> None:
+    """It counts from the wanted moment on, like one of a list."""
+    created = datetime.fromtimestamp(BASE + born, UTC).isoformat()
+
+    def answer(request: Any, now: float) -> bytes:
+        run = {"run_id": "a", "config_name": "mine", "status": "queued", "created_at": created}
+        return json.dumps(run).encode()
+
+    wanted = Search.build(NYX, "mine", since=BASE)
+    found, sent = driven(look_for(NYX, wanted), answer)
+    assert (found and found.ref.run_id) == expected
+    assert [send.request.path for send in sent] == ["/v1/nyx/runs/by-config/mine"]
+    assert sent[0].request.asked == "newest Nyx run of config_name mine"
+
+
+def test_where_that_route_answers_404_there_is_no_run_yet() -> None:
+    def answer(request: Any, now: float) -> bytes:
+        raise RunNotFound("No such run.", status=404)
+
+    found, sent = driven(look_for(NYX, Search.build(NYX, "mine", since=BASE)), answer)
+    assert (found, len(sent)) == (None, 1)
+
+
 def test_a_search_that_cannot_reach_back_says_so(caplog: pytest.LogCaptureFixture) -> None:
     items = [b3os_item(str(number), -float(number)) for number in range(3000)]
     driven(look_for(B3OS, search("next", BASE - 5000)), b3os_list(items))

@@ -14,7 +14,7 @@ from typing import Any, Self, TypeVar
 import httpx
 
 from runops.core.declaration import Call, Provider
-from runops.core.model.errors import AnswerError, ConfigurationError, without_frames
+from runops.core.model.errors import ConfigurationError, RunopsError, without_frames
 from runops.core.model.run import RunRef, RunSnapshot
 from runops.core.model.secret import Secret
 from runops.core.polling.poller import Poller
@@ -357,7 +357,7 @@ class RunClient(_Client):
             RunopsError: The flow failed.
         """
         reply: Any = None
-        error: AnswerError | None = None
+        error: RunopsError | None = None
         while True:
             self._session.check_process()
             match step(flow, reply, error):
@@ -369,7 +369,7 @@ class RunClient(_Client):
                 case Send() | Read() as effect:
                     try:
                         reply, error = self._answer(effect), None
-                    except AnswerError as failure:
+                    except RunopsError as failure:
                         reply, error = None, failure
                 case failure:
                     raise failure
@@ -590,7 +590,7 @@ class AsyncRunClient(_Client):
     async def drive(self, flow: Flow[R]) -> R:
         """As :meth:`RunClient.drive`."""
         reply: Any = None
-        error: AnswerError | None = None
+        error: RunopsError | None = None
         while True:
             self._session.check_process()
             # What a flow makes of a body, it makes where it gets it.
@@ -605,7 +605,7 @@ class AsyncRunClient(_Client):
                 case Send() | Read() as effect:
                     try:
                         reply, error = await self._answer(effect), None
-                    except AnswerError as failure:
+                    except RunopsError as failure:
                         reply, error = None, failure
                 case failure:
                     raise failure

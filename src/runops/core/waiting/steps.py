@@ -1,7 +1,7 @@
 """What a flow may ask for, and how it is driven: one step at a time, by whoever can send and sleep.
 
 A flow is a generator. It yields what takes time (:class:`Send`, :class:`Read`, :class:`Sleep`) and gets the reply, or
-the :class:`AnswerError` that stands in its place. Everything else it is given when it is made: a clock, and whom to
+the :class:`RunopsError` that stands in its place. Everything else it is given when it is made: a clock, and whom to
 tell of an update. So a flow runs in no thread and on no loop of its own, and a test plays the service by answering.
 
 - :func:`step` lets a flow go on until it asks for something, ends or fails. The clients and the poller all drive by
