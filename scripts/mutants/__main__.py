@@ -45,7 +45,7 @@ TESTS = ("tests/core", "tests/emulator", "tests/airflow_side", "tests/dagster_si
 # The tests of a part, which are the first to run against a change in it.
 HOME = {"airflow": "tests/airflow_side", "dagster": "tests/dagster_side", "emulator": "tests/emulator"}
 PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=no", "--no-header", "-m", "not packaging and not slow")
-MOST_TEST_SECONDS = 600.0
+MEASURING_SECONDS = 1800.0
 _running: set[int] = set()
 """The process groups under way, which end with this process."""
 
@@ -102,7 +102,7 @@ def _results(
             print(f"left out, as it fails without a change: {each.name}")
     sample, skipped = _sample(tree, options)
     print(f"{len(sample)} changes, seed {options.seed}; {skipped} equivalent ones drawn and left out", flush=True)
-    return list(pool.map(lambda change: _tried(change, measured, copies, options.verbose), sample))
+    return list(pool.map(lambda change: _tried(change, measured, copies, options), sample))
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -113,6 +113,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--sample", type=int, default=120, help="how many changes")
     parser.add_argument("--only", default=SOURCE, metavar="PATH", help=f"a file or folder below {SOURCE}")
     parser.add_argument("--tests", nargs="+", default=TESTS, metavar="PATH", help="the test files or folders to run")
+    parser.add_argument("--test-seconds", type=float, default=600.0, help="of tests against one change, at the most")
     parser.add_argument("--processes", type=int, choices=(1, 2), default=2)
     parser.add_argument("--at-least", type=float, default=92.0, metavar="PERCENT", help="the share to notice")
     parser.add_argument("--verbose", action="store_true", help="print each change as it ends, not only survivors")
@@ -164,10 +165,10 @@ def _run_covered(name: str, copy: Path) -> Measured:
     )
     before = time.monotonic()
     covered = [sys.executable, "-m", "coverage", "run", f"--rcfile={settings}", *PYTEST, name]
-    code, _ = _run(covered, copy, limit=3 * MOST_TEST_SECONDS)
+    code, _ = _run(covered, copy, limit=MEASURING_SECONDS)
     seconds = time.monotonic() - before
     if code not in (0, 5):  # 5: all of its tests are marked. What measures time may fail because it is measured.
-        code, _ = _run([sys.executable, *PYTEST, name], copy, limit=3 * MOST_TEST_SECONDS)
+        code, _ = _run([sys.executable, *PYTEST, name], copy, limit=MEASURING_SECONDS)
     lines: dict[str, set[int]] = {}
     for part in copy.glob(".coverage.*"):
         data = CoverageData(str(part))
@@ -200,20 +201,22 @@ def _sample(tree: Path, options: argparse.Namespace) -> tuple[list[Change], int]
     return sample, skipped
 
 
-def _tried(change: Change, measured: list[Measured], copies: SimpleQueue[Path], verbose: bool) -> Result:
+def _tried(change: Change, measured: list[Measured], copies: SimpleQueue[Path], options: argparse.Namespace) -> Result:
     """Make the change in a copy, and run what reaches its lines."""
-    touched = range(change.line, change.last_line + 1)
+    first, last = change.runs
     reaching = [
-        each for each in measured if each.passed and not set(each.lines.get(change.path, ())).isdisjoint(touched)
+        each
+        for each in measured
+        if each.passed and any(first <= line <= last for line in each.lines.get(change.path, ()))
     ]
     home = HOME.get(change.path.split("/")[2], "tests/core")
     reaching.sort(key=lambda each: (not each.name.startswith(home), each.seconds))
-    while sum(each.seconds for each in reaching) > MOST_TEST_SECONDS and len(reaching) > 1:
+    while sum(each.seconds for each in reaching) > options.test_seconds and len(reaching) > 1:
         reaching.pop()
     copy = copies.get()
     try:
         result = _run_against(change, reaching, copy)
-        if verbose or result.ended in ("survived", "never run"):
+        if options.verbose or result.ended in ("survived", "never run"):
             print(_described(result, (copy / change.path).read_text()), flush=True)
     finally:
         copies.put(copy)

@@ -25,7 +25,8 @@ class Change:
     new: str
     kind: str
     line: int
-    last_line: int
+    runs: tuple[int, int]
+    """The first and the last of the lines that run when it does: from where its statement begins to its own end."""
 
     def applied(self, text: str) -> str:
         """The whole text with the change made."""
@@ -57,6 +58,7 @@ class _Finder:
         self._lines = [0]
         for line in text.splitlines(keepends=True):
             self._lines.append(self._lines[-1] + len(line))
+        self._begins = 1
         self._encoded = [line.encode() for line in text.splitlines(keepends=True)]
 
     def found(self) -> Iterator[Change]:
@@ -64,6 +66,8 @@ class _Finder:
             yield from self._changes(node)
 
     def _walk(self, node: ast.AST) -> Iterator[ast.AST]:
+        outer = self._begins
+        self._begins = node.lineno if isinstance(node, ast.stmt | ast.ExceptHandler) else outer
         yield node
         for name, value in ast.iter_fields(node):
             if name in ("annotation", "returns", "decorator_list", "type_comment"):
@@ -71,6 +75,7 @@ class _Finder:
             for child in value if isinstance(value, list) else [value]:
                 if isinstance(child, ast.AST) and not _read_by_types_alone(child):
                     yield from self._walk(child)
+        self._begins = outer
 
     def _changes(self, node: ast.AST) -> Iterator[Change]:
         match node:
@@ -151,8 +156,8 @@ class _Finder:
         return self._change(node, self._start(node), self._end(node), new, kind)
 
     def _change(self, node: ast.expr | ast.stmt | ast.keyword, start: int, end: int, new: str, kind: str) -> Change:
-        last_line = node.end_lineno or node.lineno
-        return Change(self._path, start, end, new, kind, self._text.count("\n", 0, start) + 1, last_line)
+        runs = (self._begins, node.end_lineno or node.lineno)
+        return Change(self._path, start, end, new, kind, self._text.count("\n", 0, start) + 1, runs)
 
     def _source(self, node: ast.expr) -> str:
         return self._text[self._start(node) : self._end(node)]
