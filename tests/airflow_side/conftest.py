@@ -30,6 +30,7 @@ import pytest
 
 from runops.emulator.server import Server, running
 from runops.emulator.store import Emulator
+from tests.clocked_client import ClockedClient
 
 KEY = "canary-key-8c1d4e7a90"
 WORKFLOW = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
@@ -258,7 +259,7 @@ def emulator(served: Server, clock: Clock) -> Iterator[Emulator]:
 def host(emulator: Emulator, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Host:
     """Airflow's side of a task, with everything of ours on the test's clock."""
     import runops.airflow
-    from runops.airflow import trigger
+    from runops.airflow import hook, trigger
     from runops.airflow.hook import RunHook
 
     for found in iter_modules(runops.airflow.__path__, "runops.airflow."):
@@ -269,6 +270,7 @@ def host(emulator: Emulator, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> H
         sleep=clock.sleep_async, timeout=asyncio.timeout, gather=asyncio.gather, create_task=asyncio.create_task
     )
     monkeypatch.setattr(trigger, "asyncio", sleeping)
+    monkeypatch.setattr(hook, "AsyncRunClient", ClockedClient)
     client, async_client = RunHook.client, RunHook.async_client
 
     def on_the_clock(self: RunHook, **settings: Any) -> Any:

@@ -19,11 +19,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import settings
 
-from runops.core import AsyncRunClient, Provider, RunClient, RunRef, find
+from runops.core import Provider, RunClient, RunRef, find
 from runops.core.declaration import registry
 from runops.core.transport import connections
 from runops.emulator.server import Server, running
 from runops.emulator.store import Emulator
+from tests.clocked_client import ClockedClient
 
 settings.register_profile("core", deadline=None, derandomize=True, database=None, max_examples=60)
 settings.load_profile("core")
@@ -92,8 +93,8 @@ class Runs:
     def new(self) -> RunClient:
         return RunClient(self.provider, sleep=self.clock.sleep, **self._settings)
 
-    def new_async(self) -> AsyncRunClient:
-        return AsyncRunClient(self.provider, sleep=self.clock.sleep_async, **self._settings)
+    def new_async(self) -> ClockedClient:
+        return ClockedClient(self.provider, sleep=self.clock.sleep_async, **self._settings)
 
     def ref(self, run_id: str) -> RunRef:
         return self.provider.ref(run_id, PARENTS.get(self.provider.name))

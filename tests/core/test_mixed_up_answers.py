@@ -30,6 +30,7 @@ from runops.core.polling import dispatch
 from runops.core.transport import pool
 from runops.core.waiting import state
 from runops.core.waiting.options import WaitOptions
+from tests.clocked_client import ClockedClient
 
 READS = int(os.environ.get("RUNOPS_MIXED_UP_READS", "3000"))
 WORKFLOW = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
@@ -181,7 +182,8 @@ async def _all_at_once(url: str, runs: Sequence[tuple[Provider, str]], real_time
 
     async def of(provider: Provider, run_ids: list[str]) -> Ended:
         sleep = asyncio.sleep if real_time else no_pause
-        client = AsyncRunClient(provider, token="k", base_url=f"{url}/{provider.name}", sleep=sleep)
+        kind = AsyncRunClient if real_time else ClockedClient
+        client = kind(provider, token="k", base_url=f"{url}/{provider.name}", sleep=sleep)
         async with client:
             refs = [client.ref(run_id, parents_of(provider)) for run_id in run_ids]
             waits = (client.wait(ref, patience=patience()) for ref in refs)

@@ -30,9 +30,12 @@ def submit_and_wait(key: str) -> Verdict:
     assert_type(call, Call)
     with RunClient(provider, token=key, request_timeout=timedelta(seconds=10)) as client:
         assert_type(client, RunClient)
-        ref = client.submit(call)
+        ref = client.submit(
+            call, adopt_uncertain=True, submit_grace=timedelta(minutes=1), identity="me", resubmit=False
+        )
         assert_type(ref, RunRef)
-        last = client.wait(ref, timeout=timedelta(hours=1), max_paused=None)
+        last = client.wait(ref, 60)
+        last = client.wait(ref, timeout=timedelta(hours=1), max_paused=None, on_update=lambda snapshot: None)
         assert_type(last, RunSnapshot)
         assert_type(client.watch(ref), Iterator[RunSnapshot])
         assert_type(client.recent({"workflow_id": "w"}), list[RunSnapshot])
@@ -66,3 +69,15 @@ def mistakes_are_found(client: RunClient, ref: RunRef) -> None:
     client.wait(ref, patience_seconds=3)  # pyright: ignore[reportCallIssue]
     client.submit({"engine_slug": "credit"})  # pyright: ignore[reportArgumentType]
     RunClient(find("nexio"))  # pyright: ignore[reportCallIssue]
+    RunClient(find("nexio"), token="k", base_ulr="https://nexio.example")  # pyright: ignore[reportCallIssue]
+    AsyncRunClient(find("nexio"), token="k", request_timeuot=3)  # pyright: ignore[reportCallIssue]
+    RunClient(find("nexio"), token="k", mark_runs="no")  # pyright: ignore[reportArgumentType]
+    client.wait(ref, error_buget=3)  # pyright: ignore[reportCallIssue]
+    client.wait(ref, max_paused="an hour")  # pyright: ignore[reportArgumentType]
+    client.watch(ref, seen=True)  # pyright: ignore[reportCallIssue]
+
+
+async def mistakes_are_found_in_asyncio(client: AsyncRunClient, call: Call, ref: RunRef) -> None:
+    await client.submit(call, adopt_uncertian=True)  # pyright: ignore[reportCallIssue]
+    await client.submit(call, submit_grace="long")  # pyright: ignore[reportArgumentType]
+    await client.wait(ref, poll_intervall=3)  # pyright: ignore[reportCallIssue]

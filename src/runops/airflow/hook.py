@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 from airflow import __version__ as airflow_version
 from airflow.sdk import BaseHook
@@ -100,7 +100,7 @@ class RunHook(NamesChecked, BaseHook):
         """
         with in_airflow_terms():
             # In no local of this frame: a host that was filled in wrongly may hold the key.
-            return AsyncRunClient(**{**await self._read_settings(), **settings, "provider": self.provider})
+            return AsyncRunClient(**cast("Any", {**await self._read_settings(), **settings, "provider": self.provider}))
 
     def test_connection(self) -> tuple[bool, str]:
         """Make a harmless read that only a good key gets through; what Airflow's Test button calls."""

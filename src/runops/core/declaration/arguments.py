@@ -4,16 +4,36 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, cast
 
+from runops.core.declaration.registry import nearest
 from runops.core.model.errors import ConfigurationError
 
 DEFAULT_REQUEST_TIMEOUT = 30.0
 """Seconds for one whole request."""
 DEFAULT_MAX_RESPONSE_BYTES = 10_000_000
 """The largest answer, decompressed, that is read."""
+
+
+def check_names(owner: str, given: Iterable[str], allowed: Iterable[str]) -> None:
+    """Refuse names that a public class or function does not take, as a type checker does for those who have one.
+
+    Args:
+        owner: What takes them, as users write it: ``"RunClient"``, ``"RunClient.wait"``.
+        given: The names that were given; a ``**settings`` mapping will do.
+        allowed: The names that it takes; a TypedDict's ``__annotations__`` will do.
+
+    Raises:
+        ConfigurationError: A name is none of them; the text names the owner and the nearest right name, no value.
+    """
+    known = list(allowed)
+    for name in given:
+        if name not in known:
+            raise ConfigurationError(
+                f"{owner} takes no argument {name!r}.{nearest(name, known)} It takes {', '.join(sorted(known))}."
+            )
 
 
 def required_text(field: str, value: object) -> str:
@@ -75,6 +95,14 @@ def positive(field: str, value: object) -> float:
 def seconds(field: str, value: object) -> float:
     """A duration above 0, as seconds or a timedelta."""
     return positive(field, value.total_seconds() if isinstance(value, timedelta) else value)
+
+
+def grace(field: str, value: object) -> float:
+    """A duration of 0 or more, as seconds or a timedelta."""
+    number = _number(value.total_seconds() if isinstance(value, timedelta) else value)
+    if number is None or number < 0:
+        raise ConfigurationError(f"{field} must be a number of seconds, 0 or more, not {value!r}.")
+    return number
 
 
 def optional_seconds(field: str, value: object) -> float | None:

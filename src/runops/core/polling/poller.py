@@ -23,7 +23,7 @@ import math
 import os
 from asyncio import AbstractEventLoop
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Unpack
 
 from runops.core.declaration import Observation
 from runops.core.model.errors import AnswerError, ConnectionFailed, TransientError
@@ -33,9 +33,8 @@ from runops.core.polling.reads import Question, Reads, Run, Wait
 from runops.core.transport.pool import AsyncTransport
 from runops.core.transport.session import LAST_LOOK_SECONDS, Session
 from runops.core.waiting import flows
-from runops.core.waiting.flows import OnUpdate
+from runops.core.waiting.flows import WaitContext
 from runops.core.waiting.options import WaitOptions
-from runops.core.waiting.state import WaitProgress
 from runops.core.waiting.steps import Ended, Read, Send, Sleep, step
 
 logger = logging.getLogger("runops")
@@ -199,11 +198,7 @@ class Poller:
         self,
         ref: RunRef,
         patience: WaitOptions,
-        *,
-        submitted_at: float | None = None,
-        seen: bool = False,
-        past: WaitProgress | None = None,
-        on_update: OnUpdate | None = None,
+        **context: Unpack[WaitContext],
     ) -> RunSnapshot:
         """Wait until a run is over; see :meth:`runops.core.AsyncRunClient.wait`."""
         self._session.check_process()
@@ -213,16 +208,7 @@ class Poller:
             self._provider.request(self._provider.status, ref)
             run = self._runs[ref] = Run(ref, self._reads)
             self._reads.lists.place(run, None)
-        flow = flows.wait(
-            self._provider,
-            ref,
-            patience,
-            clock=self._session.clock,
-            submitted_at=submitted_at,
-            seen=seen,
-            past=past,
-            on_update=on_update,
-        )
+        flow = flows.wait(self._provider, ref, patience, clock=self._session.clock, **context)
         wait = Wait(flow, run, self._loop.create_future(), min(patience.cadence.first, FIRST_ROUND))
         run.waits.append(wait)
         self._waits += 1

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import Any, TypedDict
 from urllib.parse import unquote
 from weakref import WeakValueDictionary
 
@@ -33,6 +33,34 @@ LAST_LOOK_SECONDS = 5.0
 
 _RATE_LIMITERS: WeakValueDictionary[tuple[object, ...], RateLimiter] = WeakValueDictionary()
 """One for each credential of the process: a pause that one client is asked for holds for all that share its key."""
+
+
+class ClientSettings(TypedDict, total=False):
+    """What a client of one credential takes beside its provider and its token, as users name it."""
+
+    base_url: str | None
+    """Another root than the public API's."""
+    options: Mapping[str, str | None] | None
+    """The provider's further settings, such as ``{"workspace_id": ...}``; None values are left out."""
+    origin: str | None
+    """Where the token was set, such as ``connection 'nexio_default'``; for error messages."""
+    request_timeout: float | timedelta
+    """Seconds (or a timedelta) for one whole request. Default: 30."""
+    max_response_bytes: int
+    """The largest body, decompressed, that is read. Default: 10,000,000."""
+    requests_per_minute: float | None
+    """A limit of ours, spread evenly. Default: none."""
+    allow_http: bool
+    """Allow plain HTTP to other machines than this one. Default: False."""
+    user_agent: str
+    """What to say beside ``runops/<version>``."""
+    mark_runs: bool
+    """Whether a submit adds its mark to a text that the provider shows again, so that its run can be told from others.
+    Default: True."""
+    clock: Callable[[], float]
+    """Unix seconds; for tests."""
+    address_origin: str
+    """Where the address was set, such as ``connection 'nexio_default'``; for error messages."""
 
 
 class Session:

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from runops.core.declaration import Observation, Page, Provider, Request
 from runops.core.declaration.decode import check_json
@@ -30,7 +30,19 @@ from runops.core.waiting.steps import Clock, Flow, Read, Reply, Send, Sleep
 logger = logging.getLogger("runops")
 
 READ_TRIES = 4
-OnUpdate = Callable[[RunSnapshot], None]
+
+
+class WaitContext(TypedDict, total=False):
+    """What a wait takes over from an earlier part of it, and whom it informs."""
+
+    submitted_at: float | None
+    """When the run was submitted, in unix seconds, where that is known."""
+    seen: bool
+    """Whether an earlier part of this wait has seen the run, so that a 404 is a passing error."""
+    past: WaitProgress | None
+    """All that an earlier part of this wait has learnt, kept up to date; takes the place of ``seen``."""
+    on_update: Callable[[RunSnapshot], None] | None
+    """Given the snapshot of every good read, and the last one. What it raises ends the wait."""
 
 
 def get(provider: Provider, ref: RunRef) -> Flow[RunSnapshot]:
@@ -44,10 +56,7 @@ def wait(
     options: WaitOptions,
     *,
     clock: Clock,
-    submitted_at: float | None = None,
-    seen: bool = False,
-    past: WaitProgress | None = None,
-    on_update: OnUpdate | None = None,
+    **context: Unpack[WaitContext],
 ) -> Flow[RunSnapshot]:
     """Look until the run is over or a clock ends the wait; the last snapshot.
 
@@ -56,12 +65,18 @@ def wait(
         ref: The run.
         options: The clocks of the wait.
         clock: Where the flow reads the time.
-        submitted_at: As :class:`WaitState` takes it, and so ``seen`` and ``past``.
-        seen: Whether an earlier part of this wait has seen the run.
-        past: All that an earlier part has learnt.
-        on_update: Given the snapshot of each good read, and the last one. What it raises ends the wait.
+        context: See :class:`WaitContext`.
     """
-    state = WaitState(provider, ref, options, began=clock(), submitted_at=submitted_at, seen=seen, past=past)
+    on_update = context.get("on_update")
+    state = WaitState(
+        provider,
+        ref,
+        options,
+        began=clock(),
+        submitted_at=context.get("submitted_at"),
+        seen=context.get("seen", False),
+        past=context.get("past"),
+    )
     while True:
         snapshot = yield from next_update(state, clock)
         if on_update is not None:

@@ -21,17 +21,22 @@ Seconds = float | timedelta
 """A duration: seconds, or a timedelta."""
 
 
-class WaitSettings(TypedDict, total=False):
-    """The clocks of a wait, as users name them."""
+class WaitClocks(TypedDict, total=False):
+    """The clocks of a wait but for the whole one, for what takes ``timeout`` by its place too."""
 
-    timeout: Seconds
-    """The whole wait. Default: a week."""
     error_budget: Seconds
     """Failed reads in a row before the wait gives up. Default: 15 minutes."""
     max_paused: Seconds | None
     """How long the run may stay paused or waiting. Default: no such bound."""
     poll_interval: Seconds | None
     """The shortest time between two looks. Default: what the provider's declaration says."""
+
+
+class WaitSettings(WaitClocks, total=False):
+    """The clocks of a wait, as users name them."""
+
+    timeout: Seconds
+    """The whole wait. Default: a week."""
 
 
 class SubmitSettings(TypedDict, total=False):

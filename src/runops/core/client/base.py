@@ -1,0 +1,132 @@
+"""What both clients share: their settings, and the flow behind each of their methods. Nothing here waits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, cast
+
+from runops.core.declaration import Call, Provider
+from runops.core.declaration.arguments import check_names, grace
+from runops.core.model.errors import ConfigurationError, without_frames
+from runops.core.model.run import RunRef
+from runops.core.model.secret import Secret
+from runops.core.transport.connections import check_environment
+from runops.core.transport.session import ClientSettings, Session
+from runops.core.waiting import submission
+from runops.core.waiting.flows import WaitContext
+from runops.core.waiting.options import SUBMIT_GRACE, Seconds, SubmitSettings, WaitClocks, WaitOptions
+from runops.core.waiting.state import WaitState
+from runops.core.waiting.steps import Flow
+from runops.core.waiting.submission import Intent
+
+
+class WaitArguments(WaitClocks, WaitContext, total=False):
+    """What ``wait`` takes beside the run and ``timeout``."""
+
+    patience: WaitOptions | None
+    """Takes the place of ``timeout`` and of the clocks."""
+
+
+class RepeatArguments(SubmitSettings, total=False):
+    """What ``submit_again`` takes beside the call and the intent."""
+
+    resubmit: bool
+    """Whether one more POST may be sent after the grace, where it is safe. False for those who go on looking
+    elsewhere. Default: True."""
+
+
+class SubmitArguments(RepeatArguments, total=False):
+    """What ``submit`` takes beside the call."""
+
+    identity: str | None
+    """What names the submitter for good; a part of the mark is a hash of it."""
+    before: Callable[[Intent], None] | None
+    """Given what is known right before the POST, so that a host can record what ``submit_again`` and
+    ``find_submitted`` need after a crash. If it raises, nothing is sent."""
+
+
+class Client:
+    """The base of both clients. ``settings`` is emptied where it is refused: it may hold a password."""
+
+    def __init__(
+        self, provider: Provider, token: Secret, settings: ClientSettings, *, others: Collection[str], real: bool
+    ) -> None:
+        try:
+            check_names(type(self).__name__, settings, [*others, *ClientSettings.__annotations__])
+            given = cast("dict[str, Any]", settings)
+            self._mark_runs: bool = given.pop("mark_runs", True)
+            self._session = Session(provider, token=token, **given)
+        except ConfigurationError as error:
+            refused = without_frames(error)
+        else:
+            self.clock = self._session.clock
+            """Unix seconds: where this client and the flows that it drives read the time."""
+            if real:
+                check_environment(self.root)
+            return
+        cast("dict[str, Any]", settings).clear()
+        raise refused
+
+    @property
+    def provider(self) -> Provider:
+        """The service."""
+        return self._session.provider
+
+    @property
+    def root(self) -> str:
+        """The address under which all routes stand."""
+        return self._session.root
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.provider.name!r}, root={self.root!r})"
+
+    def ref(self, run_id: str, parents: Mapping[str, str] | None = None) -> RunRef:
+        """The address of a run; see :meth:`Provider.ref`."""
+        return self.provider.ref(run_id, parents)
+
+    def _check(self, method: str, given: Mapping[str, Any], allowed: type) -> None:
+        check_names(f"{type(self).__name__}.{method}", given, allowed.__annotations__)
+
+    def _options(self, timeout: Seconds, clocks: Mapping[str, Any]) -> WaitOptions:
+        return WaitOptions.build(
+            self.provider,
+            now=self.clock(),
+            timeout=timeout,
+            interval=clocks.get("poll_interval"),
+            **{name: clocks[name] for name in ("error_budget", "max_paused") if name in clocks},
+        )
+
+    def _wait_options(self, timeout: Seconds, settings: WaitArguments) -> tuple[WaitOptions, WaitContext]:
+        """The clocks of a wait, and what else its flow takes."""
+        self._check("wait", settings, WaitArguments)
+        context = {name: value for name, value in settings.items() if name in WaitContext.__annotations__}
+        return settings.get("patience") or self._options(timeout, settings), cast("WaitContext", context)
+
+    def _watched(self, ref: RunRef, timeout: Seconds, clocks: WaitClocks) -> WaitState:
+        self._check("watch", clocks, WaitClocks)
+        return WaitState(self.provider, ref, self._options(timeout, clocks), began=self.clock())
+
+    def _intent(self, call: Call, identity: str | None) -> Flow[Intent]:
+        return submission.list_before_submit(self.provider, call, identity=identity, mark_runs=self._mark_runs)
+
+    def _run_of(self, call: Call, intent: Intent, settings: RepeatArguments, *, lost: bool) -> Flow[RunRef]:
+        return submission.submit(
+            self.provider,
+            call,
+            intent,
+            clock=self.clock,
+            lost=lost,
+            adopt_uncertain=settings.get("adopt_uncertain", False),
+            grace=grace("submit_grace", settings.get("submit_grace", SUBMIT_GRACE)),
+            resubmit=settings.get("resubmit", True),
+        )
+
+    def _lost_run(self, parent: Mapping[str, str], intent: Intent, settings: SubmitSettings) -> Flow[RunRef]:
+        return submission.find_submitted(
+            self.provider,
+            parent,
+            intent,
+            clock=self.clock,
+            adopt_uncertain=settings.get("adopt_uncertain", False),
+            grace=grace("submit_grace", settings.get("submit_grace", SUBMIT_GRACE)),
+        )
