@@ -48,7 +48,7 @@ def start(*, plant: str, amount: int = 1) -> Call:
         plant: The plant.
         amount: How many.
     """
-    return Call("acme_plants", JOBS.fill({"plant": plant}), {"amount": int(amount)}, family={"plant": plant})
+    return Call("acme_plants", JOBS.fill({"plant": plant}), {"amount": int(amount)}, parent={"plant": plant})
 
 
 JOBS = Route("POST", "/v3/plants/{plant}/jobs")
@@ -77,7 +77,7 @@ ACME = Provider(
     listing=Listing(
         Route("GET", "/v3/plants/{plant}/jobs"),
         items=("jobs",),
-        kinds=("plant",),
+        parent_kinds=("plant",),
         paging="cursor",
         parameter="after",
         next=("next_cursor",),

@@ -474,5 +474,5 @@ def test_templates_fill_every_argument(calls: Any) -> None:
     task = NyxRunOperator(task_id="r", **{**calls["nyx"], **templates})
     task.render_template_fields({"c": "weekly", "b": 7, "u": "https://a.example.com"})  # pyright: ignore[reportArgumentType]
     call = task._call()
-    assert call.family == {"config_name": "weekly"}
+    assert call.parent == {"config_name": "weekly"}
     assert (call.json or {})["budget_usd"] == 7.0

@@ -90,7 +90,7 @@ def test_an_id_elsewhere_in_the_answer_is_not_taken_for_it(answer: Any) -> None:
 def test_words_in_capitals_are_known_however_they_come(came: str) -> None:
     table = StateTable({"ACTIVE": Phase.RUNNING, "DONE": Outcome.SUCCEEDED, "BROKEN": Outcome.FAILED})
     reading = table.read(came)
-    assert (reading.meaning, reading.known, reading.state, reading.word) == (
+    assert (reading.meaning, reading.known, reading.state, reading.full_state) == (
         Outcome.SUCCEEDED,
         True,
         came.strip(),
@@ -103,7 +103,7 @@ def test_words_in_capitals_are_known_however_they_come(came: str) -> None:
 def test_second_words_are_known_however_they_come(word: str, result: str) -> None:
     table = StateTable({"Ended": {"Good": Outcome.SUCCEEDED, None: Outcome.FAILED}})
     reading = table.read(word, result)
-    assert (reading.meaning, reading.word) == (Outcome.SUCCEEDED, "Ended+Good")
+    assert (reading.meaning, reading.full_state) == (Outcome.SUCCEEDED, "Ended+Good")
     assert table.read(word).meaning is Outcome.FAILED
 
 

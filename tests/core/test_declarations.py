@@ -101,7 +101,7 @@ def test_every_sample_payload_parses(provider: Provider) -> None:
 
 @EACH
 def test_every_hole_of_a_route_is_filled_by_an_address_or_a_parent(provider: Provider) -> None:
-    kinds = provider.listing.kinds if provider.listing else ()
+    kinds = provider.listing.parent_kinds if provider.listing else ()
     for name, route in routes(provider).items():
         allowed = set(kinds) if name in ("listing", "latest") else {"run_id", *provider.parents}
         assert set(route.holes) <= (set() if name == "probe" else allowed), name
@@ -113,7 +113,7 @@ def test_every_hole_of_a_route_is_filled_by_an_address_or_a_parent(provider: Pro
 def test_every_request_says_what_it_is_in_words_without_ids_of_its_own(provider: Provider) -> None:
     ref = provider.ref("r 1", dict.fromkeys(provider.parents, "p"))
     request = provider.request(provider.status, ref)
-    assert request.asked == f"read of {provider.name} run r 1"
+    assert request.description == f"read of {provider.name} run r 1"
     assert "r%201" in request.path
 
 

@@ -30,7 +30,7 @@ NOW = 1_800_000_000.0
 def batch(provider: str, parent: str | None = None) -> ListBatch[str]:
     declared = find(provider)
     assert declared.listing is not None
-    key = () if parent is None else (declared.listing.kinds[0], parent)
+    key = () if parent is None else (declared.listing.parent_kinds[0], parent)
     return ListBatch(declared, declared.listing, key)
 
 

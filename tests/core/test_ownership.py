@@ -79,7 +79,7 @@ class Service:
 
     def _start(self, now: float, call: Call, number: int) -> Run | None:
         """A new run, or None where the service refuses a second active one."""
-        parent = next(iter(call.family.values()), "none")
+        parent = next(iter(call.parent.values()), "none")
         if self.name in EXCLUSIVE and any(run.alive(now) for run in self.runs if run.parent == parent):
             return None
         self.second_submits += any(run.submit == number and run.alive(now) for run in self.runs)
@@ -286,7 +286,7 @@ class Campaign:
         request = effect.request
         try:
             if request.method == "POST":
-                sent = Call(call.provider, call.path, request.json, call.parents, call.family)
+                sent = Call(call.provider, call.path, request.json, call.parents, call.parent)
                 content = self.service.post(self.now, sent, number)
             else:
                 content = self.service.get(self.now, request.path)

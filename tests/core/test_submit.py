@@ -629,7 +629,7 @@ def test_a_run_submitted_before_a_crash_is_found_by_what_was_recorded(
     intents: list[Intent] = []
     call = call_of(provider)
     ref = runs("submit", call, before=intents.append)
-    assert runs("find_submitted", call.family, recorded(intents), adopt_uncertain=adopt) == ref
+    assert runs("find_submitted", call.parent, recorded(intents), adopt_uncertain=adopt) == ref
     assert runs("submit_again", call, recorded(intents), adopt_uncertain=adopt, submit_grace=0) == ref
     assert len(posts(runs)) == 1
 

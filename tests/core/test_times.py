@@ -133,7 +133,7 @@ def test_a_time_that_is_no_end_is_read_or_absent(field: str) -> None:
 def test_an_unknown_word_with_an_end_time_is_over_on_a_list_too(provider: Provider) -> None:
     if provider.listing is None:
         return
-    parent = {provider.listing.kinds[0]: "wf_1"}
+    parent = {provider.listing.parent_kinds[0]: "wf_1"}
     page: Any = [body(provider, "archived", "yesterday") | parent]
     for key in reversed(provider.listing.items):
         page = {key: page}

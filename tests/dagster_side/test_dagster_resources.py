@@ -199,7 +199,7 @@ def test_a_resource_submits_waits_and_reads(
     else:
         assert resource.get(ref.run_id).run_ended
     if hasattr(resource, "recent"):
-        (parent,) = call.family.values()
+        (parent,) = call.parent.values()
         assert [run.ref.run_id for run in resource.recent(parent)] == [ref.run_id]
     if hasattr(resource, "cancel"):
         again = resource.submit(**arguments)

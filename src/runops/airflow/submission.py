@@ -148,7 +148,7 @@ class Submission:
         """
         if self.intent is None:
             return None
-        return client.find_submitted(self._call.family, self.intent, submit_grace=0.0)
+        return client.find_submitted(self._call.parent, self.intent, submit_grace=0.0)
 
     def _submit(self, client: RunClient, record: Mapping[str, Any] | None) -> Submitted | LostSubmit:
         """Submit, or where an earlier try may have done so, look for its run; where to defer, in the triggerer."""
@@ -176,7 +176,7 @@ class Submission:
             if not elsewhere or self.intent is None:
                 raise
             adopt = self._rules.adopt_uncertain
-            return LostSubmit(self._call.family, self.intent, submitted_at + grace, adopt)
+            return LostSubmit(self._call.parent, self.intent, submitted_at + grace, adopt)
         except RunopsError:
             self._task_state.forget()
             raise
@@ -222,7 +222,7 @@ class Submission:
                 ref = RunRef.parse(record["ref"])
             else:
                 intent = Intent.from_dict(record.get("intent"))
-                ref = client.find_submitted(self._call.family, intent, submit_grace=0.0)
+                ref = client.find_submitted(self._call.parent, intent, submit_grace=0.0)
             if client.get(ref).run_ended:
                 return
             self._log.info("The task was cleared: cancelling %s of before.", ref)

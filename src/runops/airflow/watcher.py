@@ -205,7 +205,7 @@ class RunFinishedTrigger(BaseEventTrigger):
             return await wait
         except UnknownStateError as error:
             self.log.error("%s", error)
-            return RunSnapshot(ref=self._ref(run_id), state=error.word, reason=str(error)[:200])
+            return RunSnapshot(ref=self._ref(run_id), state=error.state, reason=str(error)[:200])
         except PollingError as error:
             self.log.error("%s", error)
             if isinstance(error.last, RunNotFound):

@@ -197,5 +197,5 @@ class AsyncRunClient(Client):
         finally:
             if fresh:
                 await transport.aclose()
-        content = session.judge(effect.request.asked, answer, absent=effect.request.absent)
+        content = session.judge(effect.request.description, answer, absent=effect.request.absent)
         return Reply(content, answer.date)

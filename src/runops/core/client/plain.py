@@ -128,7 +128,7 @@ class RunClient(Client):
         """The run of a submit whose answer never reached us, if it can be told; nothing is sent but reads.
 
         Args:
-            parent: ``call.family`` of what was submitted.
+            parent: ``call.parent`` of what was submitted.
             intent: What ``before`` of :meth:`submit` was given.
             settings: See :class:`SubmitSettings`: adopt_uncertain, submit_grace (0 for a single look).
 
@@ -262,7 +262,7 @@ class RunClient(Client):
                 bound=bound,
                 accept=accept,
             )
-        content = session.judge(effect.request.asked, answer, absent=effect.request.absent)
+        content = session.judge(effect.request.description, answer, absent=effect.request.absent)
         return Reply(content, answer.date)
 
     @contextmanager

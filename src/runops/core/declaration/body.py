@@ -96,9 +96,9 @@ class RunBody(Part):
         """Since when the run is paused or waiting, where the provider says it."""
         return None
 
-    def belongs_to(self, kind: str) -> Sequence[str] | None:
+    def belongs_to(self, parent_kind: str) -> Sequence[str] | None:
         """The ids and names by which a parent of this kind is known in this body; None where it carries none."""
-        value = getattr(self, kind, None)
+        value = getattr(self, parent_kind, None)
         return None if value is None else (str(value),)
 
     def details(self) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def check_listing(owner: str, listing: Listing, parents: tuple[str, ...], body: 
     Raises:
         ConfigurationError: Its parent fills no hole of an address, or is not known of the runs that it shows.
     """
-    kinds, named = listing.kinds, ", ".join(listing.kinds)
+    kinds, named = listing.parent_kinds, ", ".join(listing.parent_kinds)
     checks.holes(owner, "listing.route", listing.route.path, kinds)
     if listing.latest is not None:
         checks.holes(owner, "listing.latest", listing.latest.path, kinds)
@@ -83,7 +83,7 @@ def check_listing(owner: str, listing: Listing, parents: tuple[str, ...], body: 
         problem = f"do not name what the address of a run needs: {', '.join(parents)}"
         advice = "list the runs by that parent, or declare no listing"
     if problem:
-        raise checks.wrong(owner, "listing.kinds", kinds, problem, advice)
+        raise checks.wrong(owner, "listing.parent_kinds", kinds, problem, advice)
     if not listing.filtered and not listing.route.holes:
         problem, advice = "shows the runs of all parents alike", f"put {{{named}}} into its path, or set filtered=True"
         raise checks.wrong(owner, "listing.route", listing.route.path, problem, advice)
@@ -91,7 +91,9 @@ def check_listing(owner: str, listing: Listing, parents: tuple[str, ...], body: 
         for kind in kinds:
             if kind not in body.model_fields:
                 problem = f"is no field of {body.__name__}, so no run on the list can be known as one of it"
-                raise checks.wrong(owner, "listing.kinds", kind, problem, "declare the field, or override belongs_to")
+                raise checks.wrong(
+                    owner, "listing.parent_kinds", kind, problem, "declare the field, or override belongs_to"
+                )
     detail = listing.parent_detail
     if detail is not None and body.details is RunBody.details and detail not in body.DETAILS:
         problem, advice = f"is no detail of {body.__name__}", "add the field to its DETAILS"

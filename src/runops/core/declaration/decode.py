@@ -223,7 +223,7 @@ class Reader:
         """
         reading = self.states.read(body.status, body.qualifier(), ended=body.finished_at is not None)
         if reading.meaning is None:
-            raise UnknownStateError(ref, reading.word, self.states.known)
+            raise UnknownStateError(ref, reading.full_state, self.states.known)
         # A provisional word is not believed yet, and neither is what it gives as its reason.
         provisional = reading.grace_seconds is not None
         meaning = Phase.RUNNING if provisional else reading.meaning
@@ -250,12 +250,12 @@ class Reader:
         except UnknownStateError as error:
             snapshot = RunSnapshot(
                 ref=ref,
-                state=error.word,
+                state=error.state,
                 created_at=body.created_at,
                 started_at=body.started_at,
                 finished_at=body.finished_at,
             )
-            reading = StateReading(error.word, error.word, None, known=False)
+            reading = StateReading(error.state, error.state, None, known=False)
             return Observation(snapshot, reading, None, self._label(body), body.started_by())
 
     def url(self, ref: RunRef, details: Mapping[str, Any] = _EMPTY) -> str | None:

@@ -22,7 +22,7 @@ from runops.core.model.errors import ConfigurationError, MalformedAnswer
 from runops.core.model.run import RunRef
 
 NO_STATUS = "without a status"
-"""Stands for the word of a run that a list shows by its id, but without a readable status."""
+"""Stands for the state of a run that a list shows by its id, but without a readable status."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +30,12 @@ class Page:
     """What a page of a list showed.
 
     Args:
-        looks: Its runs, as the provider orders them.
+        observations: Its runs, as the provider orders them.
         unread: What stands for each entry that names no run: a digest, since nothing else tells it from others.
         date: When it was answered, by the service's own clock in unix seconds; None where that is not known.
     """
 
-    looks: list[Observation]
+    observations: list[Observation]
     unread: tuple[str, ...] = ()
     date: float | None = None
 
@@ -67,7 +67,7 @@ class Pages:
         Raises:
             ConfigurationError: The kind is unknown, or none or several are given.
         """
-        kinds = self.listing.kinds
+        kinds = self.listing.parent_kinds
         given = {kinds[0]: parent} if isinstance(parent, str) else dict(parent)
         if len(given) != 1 or not set(given) <= set(kinds):
             raise ConfigurationError(f"A parent of {self.title} runs is one of {', '.join(kinds)}, not {list(given)}.")
@@ -119,8 +119,10 @@ class Pages:
 
     def _request(self, route: Route, parent: Mapping[str, str]) -> Request:
         named = ", ".join(f"{kind} {value}" for kind, value in parent.items()) or "all parents"
-        asked = f"list of {self.title} runs of {named}"
-        return Request(route.method, route.fill(parent), asked, route.query, route.json, no_such(parent), parent=parent)
+        description = f"list of {self.title} runs of {named}"
+        return Request(
+            route.method, route.fill(parent), description, route.query, route.json, no_such(parent), parent=parent
+        )
 
     def _turned(self, first: Request, place: str | int) -> Request:
         """The request for a later page."""

@@ -207,9 +207,14 @@ class Provider:
 
     def probe_request(self) -> Request:
         """The request that proves a credential."""
-        route, asked = self.probe, f"connection test of {self.title}"
+        route, description = self.probe, f"connection test of {self.title}"
         return Request(
-            route.method, route.path, asked, route.query, route.json, absent="There is no such API at this address"
+            route.method,
+            route.path,
+            description,
+            route.query,
+            route.json,
+            absent="There is no such API at this address",
         )
 
     def call(self, **arguments: Any) -> Call:

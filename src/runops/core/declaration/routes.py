@@ -88,7 +88,7 @@ class Request:
 
     method: str
     path: str
-    asked: str
+    description: str
     """The request in words, for messages."""
     query: Mapping[str, str] = field(default_factory=dict[str, str])
     json: Any = field(default=None, repr=False)
@@ -113,7 +113,7 @@ class Call:
         path: The filled path.
         json: The body.
         parents: What a :class:`RunRef` of the new run needs beside its id.
-        family: The parent under which the provider lists runs of this kind, by name; empty where it lists none.
+        parent: The parent under which the provider lists runs of this kind, by name; empty where it lists none.
         method: The HTTP method.
     """
 
@@ -121,7 +121,7 @@ class Call:
     path: str
     json: Mapping[str, Any] | None = field(default=None, repr=False)
     parents: Mapping[str, str] = field(default_factory=dict[str, str])
-    family: Mapping[str, str] = field(default_factory=dict[str, str])
+    parent: Mapping[str, str] = field(default_factory=dict[str, str])
     method: str = "POST"
 
     def __post_init__(self) -> None:
@@ -144,7 +144,7 @@ class Submission:
         mark: The text of the body that the run shows again, itself and in lists: a mark at its end proves whose run
             it is. None where the provider shows no text of ours.
         account: The keys that lead, in the answer of the provider's ``probe``, to the account that runs are started
-            as; empty where that cannot be asked. :meth:`RunBody.started_by` is compared with it.
+            as; empty where no answer names it. :meth:`RunBody.started_by` is compared with it.
         turned_away: Status and code of the answers by which the provider says that it has not begun with a request:
             then none was started, and it is sent again. 429 is one of them always.
     """
@@ -185,14 +185,14 @@ class Listing:
     Args:
         route: The route, its holes filled by the parent.
         items: The keys that lead to the array of runs.
-        kinds: The names by which a parent can be given.
+        parent_kinds: The names by which a parent can be given.
         latest: A route that answers a parent's newest run alone, where there is one.
         filtered: Whether the page holds runs of other parents too, which we sort out.
         page_size: How many runs a full page holds, where that is known.
         paging: How the page is turned: by ``offset`` in runs, by ``page`` from 1, by a ``cursor`` that the page before
             holds, or by the address of the ``next`` page, which the page before holds and which is followed only
             below the same root. None for a list of one page.
-        parameter: The parameter that says the offset, page or cursor; the word of ``paging`` if not given. It goes into
+        parameter: The parameter that holds the offset, page or cursor; named like ``paging`` if not given. It goes into
             the query or, where the route has a JSON body, into that.
         next: The keys that lead, in a page, to the cursor or the address of the next one; nothing there: the last page.
         complete: Whether an item says all that we read of a run, its end included.
@@ -201,7 +201,7 @@ class Listing:
 
     route: Route
     items: tuple[str, ...]
-    kinds: tuple[str, ...]
+    parent_kinds: tuple[str, ...]
     latest: Route | None = None
     filtered: bool = False
     page_size: int | None = None
@@ -213,7 +213,7 @@ class Listing:
 
     def __post_init__(self) -> None:
         checks.keys("Listing", "items", self.items, empty=True)
-        checks.keys("Listing", "kinds", self.kinds)
+        checks.keys("Listing", "parent_kinds", self.parent_kinds)
         checks.keys("Listing", "next", self.next, empty=not self.follows)
         if self.paging not in (None, *PAGINGS):
             advice = f"write offset, page, cursor, next or None.{nearest(self.paging, PAGINGS)}"

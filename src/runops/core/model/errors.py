@@ -123,21 +123,21 @@ class RequestRefused(FinalError):
 
 
 class UnknownStateError(RunopsError):
-    """The run is over in a word (or pair of words) that the provider never documented.
+    """The run is over in a state that the provider never documented.
 
     Args:
         ref: The run.
-        word: What the provider said.
-        known: The documented words.
+        state: The provider's own word.
+        known: The documented states.
     """
 
-    def __init__(self, ref: RunRef, word: str, known: Collection[str]) -> None:
+    def __init__(self, ref: RunRef, state: str, known: Collection[str]) -> None:
         super().__init__(
-            f"{ref} is over in a state that is not documented: {word!r}. Known: {', '.join(sorted(known))}. "
+            f"{ref} is over in a state that is not documented: {state!r}. Known: {', '.join(sorted(known))}. "
             "Look at the run in the provider's own interface, and check for a newer runops."
         )
         self.ref = ref
-        self.word = word
+        self.state = state
         self.known = tuple(sorted(known))
 
 

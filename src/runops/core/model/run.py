@@ -118,11 +118,11 @@ class RunResult(TypedDict):
 
 
 class RunSnapshot(BaseModel):
-    """What one look at a run showed. Exactly one of ``phase`` and ``outcome`` is set.
+    """What one read of a run showed. Exactly one of ``phase`` and ``outcome`` is set.
 
     Args:
         ref: The run's address.
-        state: The provider's own word, or None when no look succeeded before the wait ended.
+        state: The provider's own word, or None when no read succeeded before the wait ended.
         phase: How it stands, while it is not over.
         outcome: How it ended, or ``timed_out`` when our wait did.
         reason: One cleaned line, at most 200 characters, when the provider gives a reason.
@@ -203,8 +203,8 @@ class RunSnapshot(BaseModel):
 
     def summary(self) -> str:
         """One line for a log: the run, its word, its status where that is another word, its progress and reason."""
-        said = self.state if self.state == self.status else f"{self.state or 'not seen'} ({self.status})"
-        parts = [f"{self.ref}: {said}"]
+        state = self.state if self.state == self.status else f"{self.state or 'not seen'} ({self.status})"
+        parts = [f"{self.ref}: {state}"]
         if self.progress:
             parts.append(str(self.progress))
         if self.reason:

@@ -16,12 +16,12 @@ W = TypeVar("W", str, str | None)
 
 @dataclass(frozen=True, slots=True)
 class StateRow:
-    """What one word means, where the meaning alone does not say everything.
+    """What one state means, where the meaning alone does not say everything.
 
     Args:
         meaning: The phase or outcome.
-        reason: Why, for words that need an explanation.
-        grace_seconds: Seconds for which the word is read again, as a running phase, before it is believed.
+        reason: Why, for states that need an explanation.
+        grace_seconds: Seconds for which the state is provisional: it is read again, as running, before it is believed.
             For a status that is written before the result that belongs to it.
     """
 
@@ -36,15 +36,15 @@ class StateReading:
 
     Args:
         state: The provider's own word; an unknown one is cleaned, since it may be anything.
-        word: The same with its qualifier where one counts, as shown to people.
-        meaning: Its meaning. An unknown word of a run that has not ended reads as running.
+        full_state: The same with its qualifier where one counts, as shown to people.
+        meaning: Its meaning. An unknown state of a run that has not ended reads as running.
         reason: The table's own reason, if any.
         grace_seconds: As in :class:`StateRow`.
-        known: Whether the table holds the word. An unknown word with an end time has no meaning at all.
+        known: Whether the table holds the state. An unknown one with an end time has no meaning at all.
     """
 
     state: str
-    word: str
+    full_state: str
     meaning: Meaning | None
     reason: str | None = None
     grace_seconds: float | None = None
@@ -85,46 +85,46 @@ class StateTable:
         if not {Outcome.SUCCEEDED, Outcome.FAILED} <= meanings:
             raise ConfigurationError("A state table needs a word for success and a word for failure.")
 
-    def _add(self, word: str, qualifier: str | None, cell: Cell) -> None:
-        key = _key(word), None if qualifier is None else _key(qualifier)
-        self._cells[key], self._spelled[key] = _row(cell), (word, qualifier)
+    def _add(self, state: str, qualifier: str | None, cell: Cell) -> None:
+        key = _key(state), None if qualifier is None else _key(qualifier)
+        self._cells[key], self._spelled[key] = _row(cell), (state, qualifier)
 
     def __iter__(self) -> Iterator[tuple[str, str | None, StateRow]]:
-        """Every documented cell: word, qualifier, row."""
+        """Every documented cell: state, qualifier, row."""
         return ((*self._spelled[key], row) for key, row in self._cells.items())
 
     @property
     def known(self) -> tuple[str, ...]:
-        """The documented words, with their qualifiers, as people read them."""
+        """The documented states, with their qualifiers, as people read them."""
         return tuple(_shown(*spelled) for spelled in self._spelled.values())
 
-    def read(self, word: str, qualifier: str | None = None, *, ended: bool = False) -> StateReading:
+    def read(self, state: str, qualifier: str | None = None, *, ended: bool = False) -> StateReading:
         """What the provider meant.
 
         Args:
-            word: The status as it came. Compared exactly, but for surrounding space and case.
+            state: The status as it came. Compared exactly, but for surrounding space and case.
             qualifier: The second field, where the provider has one.
-            ended: Whether the answer carries an end time, which an unknown word is judged by.
+            ended: Whether the answer carries an end time, which an unknown state is judged by.
         """
-        key = _key(word)
+        key = _key(state)
         second = _key(qualifier or "") or None if key in self._qualified else None
         row = self._cells.get((key, second))
         if row is not None:
             spelled = self._spelled[key, second]
-            return StateReading(word.strip(), _shown(*spelled), row.meaning, row.reason, row.grace_seconds)
+            return StateReading(state.strip(), _shown(*spelled), row.meaning, row.reason, row.grace_seconds)
         over = ended or self._over(key)
-        state, second = clean(word) or "?", clean(second)
-        return StateReading(state, _shown(state, second), None if over else Phase.RUNNING, known=False)
+        cleaned = clean(state) or "?"
+        return StateReading(cleaned, _shown(cleaned, clean(second)), None if over else Phase.RUNNING, known=False)
 
-    def _over(self, word: str) -> bool:
-        """Whether a known word means the end whatever stands beside it."""
-        rows = [row.meaning for (known, _), row in self._cells.items() if known == word]
+    def _over(self, key: str) -> bool:
+        """Whether a known state means the end whatever stands beside it."""
+        rows = [row.meaning for (known, _), row in self._cells.items() if known == key]
         return bool(rows) and all(isinstance(meaning, Outcome) for meaning in rows)
 
 
-def _key(word: str) -> str:
-    """What all spellings of one word share; the table and what it is asked for go through here alike."""
-    return word.strip().lower()
+def _key(state: str) -> str:
+    """What all spellings of one state share, in the table and in answers alike."""
+    return state.strip().lower()
 
 
 def _distinct(words: Iterable[W]) -> list[W]:
@@ -143,5 +143,5 @@ def _row(cell: Cell) -> StateRow:
     return cell if isinstance(cell, StateRow) else StateRow(cell)
 
 
-def _shown(word: str, qualifier: str | None) -> str:
-    return word if qualifier is None else f"{word}+{qualifier}"
+def _shown(state: str, qualifier: str | None) -> str:
+    return state if qualifier is None else f"{state}+{qualifier}"

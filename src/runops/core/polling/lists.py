@@ -181,7 +181,7 @@ def batch_key(provider: Provider, ref: RunRef, observation: Observation | None) 
         return None
     if listing.filtered:
         return ()
-    (kind,) = listing.kinds
+    (kind,) = listing.parent_kinds
     parent = ref.parents.get(kind)
     if parent is None and observation is not None and listing.parent_detail is not None:
         parent = observation.snapshot.details.get(listing.parent_detail)

@@ -265,7 +265,7 @@ class Reads:
         try:
             accept = partial(self._session.check_async, request)
             answer = await self._dispatcher.exchange(self._prepare(request), accept)
-            content = self._session.judge(request.asked, answer, absent=request.absent)
+            content = self._session.judge(request.description, answer, absent=request.absent)
             reply = content if read is None else await off_loop(partial(read, content), len(content))
         except Exception as failure:  # noqa: BLE001 - handed to the flow that wants it
             error = failure
@@ -278,7 +278,7 @@ class Reads:
         try:
             request = batch.request()
             answer = await self._dispatcher.exchange(self._prepare(request))
-            content = self._session.judge(request.asked, answer, absent=request.absent)
+            content = self._session.judge(request.description, answer, absent=request.absent)
             found = batch.take(await off_loop(partial(batch.read, content), len(content)))
         except Exception as error:  # noqa: BLE001 - the runs are read one by one, and have their own errors
             self._give_up(batch, error)

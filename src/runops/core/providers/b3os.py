@@ -57,8 +57,8 @@ class B3osRun(RunBody):
     isDustTest: Flag = None
     sourceRunId: Text = None
 
-    def belongs_to(self, kind: str) -> Sequence[str] | None:
-        return None if kind != "workflow_id" or self.workflowId is None else (self.workflowId,)
+    def belongs_to(self, parent_kind: str) -> Sequence[str] | None:
+        return None if parent_kind != "workflow_id" or self.workflowId is None else (self.workflowId,)
 
 
 class B3osNodeResult(Part):
@@ -127,7 +127,7 @@ def submit(*, workflow_id: str, payload: Mapping[str, Any] | None = None) -> Cal
     """
     parent = {"workflow_id": required_text("workflow_id", workflow_id).strip()}
     body = None if payload is None else {"payload": json_object("payload", payload)}
-    return Call("b3os", _RUN.fill(parent), body, family=parent)
+    return Call("b3os", _RUN.fill(parent), body, parent=parent)
 
 
 _RUN = Route("POST", "/v1/workflows/{workflow_id}/run")
@@ -161,7 +161,7 @@ B3OS = Provider(
     listing=Listing(
         Route("GET", "/v1/workflows/{workflow_id}/runs", query={"limit": "100"}),
         items=("data", "items"),
-        kinds=("workflow_id",),
+        parent_kinds=("workflow_id",),
         page_size=100,
         paging="offset",
         complete=True,

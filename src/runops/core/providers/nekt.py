@@ -67,8 +67,8 @@ class NektRun(RunBody):
     el_cost_usd: Number = None
     transformation_cost_usd: Number = None
 
-    def belongs_to(self, kind: str) -> Sequence[str] | None:
-        return getattr(self, kind)
+    def belongs_to(self, parent_kind: str) -> Sequence[str] | None:
+        return getattr(self, parent_kind)
 
     def details(self) -> dict[str, Any]:
         named = {kind: getattr(self, kind) for kind in NEKT_PARENTS}
@@ -104,7 +104,7 @@ NEKT = Provider(
     listing=Listing(
         Route("GET", "/api/v1/runs/"),
         items=("results",),
-        kinds=NEKT_PARENTS,
+        parent_kinds=NEKT_PARENTS,
         filtered=True,
         # Pages turn by number; their size is not documented, so any page with runs on it may have a next one.
         page_size=1,

@@ -121,7 +121,7 @@ def submit(
         "nyx",
         "/v1/nyx/runs",
         body,
-        family={"config_name": body["config_name"]},
+        parent={"config_name": body["config_name"]},
     )
 
 
@@ -164,7 +164,7 @@ NYX = Provider(
     listing=Listing(
         Route("GET", "/v1/nyx/runs", query={"limit": "100"}),
         items=("runs",),
-        kinds=("config_name",),
+        parent_kinds=("config_name",),
         latest=Route("GET", "/v1/nyx/runs/by-config/{config_name}"),
         filtered=True,
         page_size=100,

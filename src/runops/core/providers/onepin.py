@@ -106,7 +106,7 @@ def submit(*, workflow_id: str, script_text: str | None = None, source_language:
     given = {"script_text": script_text, "source_language": source_language}
     body: dict[str, Any] = {field: optional_text(field, value) for field, value in given.items() if value is not None}
     parent = {"workflow_id": required_text("workflow_id", workflow_id).strip()}
-    return Call("onepin", _RUNS.fill(parent), body or None, parents=parent, family=parent)
+    return Call("onepin", _RUNS.fill(parent), body or None, parents=parent, parent=parent)
 
 
 _RUNS = Route("POST", "/api/v1/workflows/{workflow_id}/runs")
@@ -144,7 +144,7 @@ ONEPIN = Provider(
             query={"limit": "100", "sort": "created_at", "order": "desc"},
         ),
         items=("data",),
-        kinds=("workflow_id",),
+        parent_kinds=("workflow_id",),
         page_size=100,
         paging="offset",
     ),

@@ -181,11 +181,13 @@ class Session:
         try:
             url = httpx.URL(self.root + request.path).join(request.url)
         except httpx.InvalidURL:
-            raise MalformedAnswer(f"The {request.asked} names a next page whose address cannot be read.") from None
+            raise MalformedAnswer(
+                f"The {request.description} names a next page whose address cannot be read."
+            ) from None
         below = unquote(url.path).startswith(f"{root.path.rstrip('/')}/") and ".." not in unquote(unquote(url.path))
         if (url.scheme, url.host, url.port, url.userinfo) != (root.scheme, root.host, root.port, b"") or not below:
             raise MalformedAnswer(
-                f"The {request.asked} names a next page at {url.scheme}://{url.host[:80]}, which is not below "
+                f"The {request.description} names a next page at {url.scheme}://{url.host[:80]}, which is not below "
                 f"{self.root}: it is not followed, since the key would go there too. Check the base URL."
             )
         return url.copy_with(fragment=None)

@@ -145,7 +145,7 @@ def listed(
         if seen.repeats(page):
             # The list does not turn its pages.
             return seen.end("limit")
-        looks = provider.pages.read(content, parent).looks if everyones else page.looks
+        looks = provider.pages.read(content, parent).observations if everyones else page.observations
         ours = [look.snapshot for look in looks]
         entries = seen.add(page, ours)
         following = provider.pages.next_request(parent, seen.pages, content)
@@ -170,12 +170,12 @@ class _Seen:
 
     def repeats(self, page: Page) -> bool:
         """Whether a page shows nothing but what was on those before; an empty one does not."""
-        names = {look.snapshot.ref.run_id for look in page.looks}
+        names = {look.snapshot.ref.run_id for look in page.observations}
         return bool(names or page.unread) and names <= self.entries.keys() and self.unread.issuperset(page.unread)
 
     def add(self, page: Page, ours: Sequence[RunSnapshot]) -> list[Entry]:
         """Take in a page; its entries."""
-        entries = [Entry(look.snapshot.ref.run_id, born(look.snapshot), self.pages) for look in page.looks]
+        entries = [Entry(look.snapshot.ref.run_id, born(look.snapshot), self.pages) for look in page.observations]
         for entry in entries:
             # A run that moved on while the pages were turned stays where it was seen first.
             self.entries.setdefault(entry.run_id, entry)
@@ -303,9 +303,9 @@ def look_for(provider: Provider, search: Search, *, told: set[str] | None = None
     """
     request = provider.pages.latest_request(search.parent) if search.which == "latest" else None
     if request is not None:
-        asked = f"newest {provider.title} run of {named(search.parent)}"
+        description = f"newest {provider.title} run of {named(search.parent)}"
         try:
-            content: bytes = yield Send(replace(request, asked=asked))
+            content: bytes = yield Send(replace(request, description=description))
         except RunNotFound:
             # It has no runs yet, or does not exist: such a route does not tell the two apart.
             return None

@@ -138,13 +138,13 @@ def payload(provider: Provider, ref: RunRef) -> Flow[dict[str, Any]]:
 def recent(provider: Provider, parent: str | Mapping[str, str]) -> Flow[list[RunSnapshot]]:
     """The runs on the first page of a parent's list, newest first."""
     page = yield from list_page(provider, provider.pages.parent(parent))
-    return [look.snapshot for look in page.looks]
+    return [look.snapshot for look in page.observations]
 
 
 def newest(provider: Provider, parent: str | Mapping[str, str]) -> Flow[list[RunSnapshot]]:
     """The newest runs of a parent, newest first, by the route that shows them most surely: one at least, if any."""
     page = yield from newest_page(provider, provider.pages.parent(parent))
-    return [look.snapshot for look in page.looks]
+    return [look.snapshot for look in page.observations]
 
 
 def cancel(provider: Provider, ref: RunRef) -> Flow[None]:
@@ -234,8 +234,8 @@ def list_page(
     reply = yield from patient_read(request, by=by, clock=clock)
     page = provider.pages.read(reply.content, parent)
     if page.unread:
-        logger.warning("The %s has %s; the others are used.", request.asked, unreadable(len(page.unread)))
-    return Page(sorted(page.looks, key=_age, reverse=True), page.unread, reply.date)
+        logger.warning("The %s has %s; the others are used.", request.description, unreadable(len(page.unread)))
+    return Page(sorted(page.observations, key=_age, reverse=True), page.unread, reply.date)
 
 
 def unreadable(entries: int) -> str:
@@ -260,7 +260,7 @@ def patient_read(request: Request, *, by: float | None = None, clock: Clock = ti
             pause = pause_after(error, attempt)
             if attempt == READ_TRIES or (by is not None and clock() + pause > by):
                 raise
-            logger.debug("The %s failed: %s The next try is in %.1f s.", request.asked, error, pause)
+            logger.debug("The %s failed: %s The next try is in %.1f s.", request.description, error, pause)
             yield Sleep(pause)
 
 

@@ -129,12 +129,12 @@ class WaitState:
         past.failing_since, self._failures, self._error = None, 0, None
         snapshot = self._settled(look, now)
         self.last, past.seen = snapshot, True
-        if not look.reading.known and look.reading.word not in self._warned:
-            self._warned |= {look.reading.word}
+        if not look.reading.known and look.reading.full_state not in self._warned:
+            self._warned |= {look.reading.full_state}
             logger.warning(
                 "%s reports %r, which is not documented (known: %s); it counts as running until the deadline.",
                 self.ref,
-                look.reading.word,
+                look.reading.full_state,
                 ", ".join(self.provider.states.known),
             )
         if snapshot.outcome is not None:

@@ -118,11 +118,11 @@ def list_before_submit(
     """
     _check_call(provider, call)
     mark = new_mark(identity) if mark_runs and provider.submit is not None and provider.submit.mark else None
-    if provider.listing is None or not call.family:
+    if provider.listing is None or not call.parent:
         return Intent(mark)
     try:
         # Without a mark all depends on what was there before, and a page says more of it than the newest run.
-        page = yield from (newest_page if mark else list_page)(provider, call.family)
+        page = yield from (newest_page if mark else list_page)(provider, call.parent)
     except (AnswerError, ConfigurationError) as error:
         logger.warning(
             "The runs of %s could not be listed before the submit (%s). The run is submitted all the same; should "
@@ -132,7 +132,7 @@ def list_before_submit(
             "it is found by its mark" if mark else "nobody can tell whether it was started",
         )
         return Intent(mark)
-    ids = None if page.unread else frozenset(look.snapshot.ref.run_id for look in page.looks)
+    ids = None if page.unread else frozenset(look.snapshot.ref.run_id for look in page.observations)
     return Intent(mark, ids, _clock_of(page))
 
 
@@ -168,7 +168,7 @@ def submit(
     _check_call(provider, call)
     text_field = provider.submit.mark if provider.submit and intent.mark else None
     marked = call.marked(text_field, cast("str", intent.mark)) if text_field else call
-    search = _Search(provider, call.family, intent, adopt_uncertain, (marked.json or {}).get(text_field or ""), clock)
+    search = _Search(provider, call.parent, intent, adopt_uncertain, (marked.json or {}).get(text_field or ""), clock)
     sent_again = False
     while True:
         error: AnswerError | None = None
@@ -238,7 +238,7 @@ def _check_call(provider: Provider, call: Call) -> None:
 def _post(provider: Provider, call: Call, clock: Clock) -> Flow[bytes]:
     """Send it, again only where it was surely turned away unread."""
     request = Request(
-        call.method, call.path, f"submit to {provider.title}", json=call.json, absent=no_such(call.family)
+        call.method, call.path, f"submit to {provider.title}", json=call.json, absent=no_such(call.parent)
     )
     began, attempt = clock(), 0
     while True:
@@ -358,7 +358,7 @@ class _Search:
                 logger.info("The runs of %s could not be listed: %s", self.provider.title, error)
             else:
                 pages += [page] if page else []
-        looks = {look.snapshot.ref.run_id: look for page in reversed(pages) for look in page.looks}
+        looks = {look.snapshot.ref.run_id: look for page in reversed(pages) for look in page.observations}
         whole = len(pages) == len(reads) and not any(page.unread for page in pages)
         if self.intent.mark:
             return self._by_mark(tuple(looks.values()), whole)
@@ -454,7 +454,7 @@ def _clock_of(page: Page) -> float | None:
     """The service's clock when a page was read. A newer time on the page itself is a clock of the service's too."""
     if page.date is None:
         return None
-    runs = [look.snapshot for look in page.looks]
+    runs = [look.snapshot for look in page.observations]
     times = [time for run in runs for time in (run.created_at, run.started_at, run.finished_at) if time is not None]
     return max([page.date, *(time.timestamp() for time in times)])
 

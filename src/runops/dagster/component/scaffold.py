@@ -56,7 +56,7 @@ class RunopsScaffolder(dg.Scaffolder[RunopsScaffoldParams]):
         attributes["assets"] = [{"specs": [spec], **source, "on_outcome": {"degraded": "warn"}}]
         if provider.listing is not None:
             outside = {"key": f"{key}_outside", "kinds": [provider.name]}
-            parent = {provider.listing.kinds[0]: "its-id"}
+            parent = {provider.listing.parent_kinds[0]: "its-id"}
             name = "_".join(dg.AssetKey.from_user_string(key).path) + "_runs"
             attributes["sensors"] = [{"name": name, "targets": [{"spec": outside, "parent": parent}]}]
         dg.scaffold_component(request, attributes)

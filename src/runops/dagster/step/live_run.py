@@ -100,7 +100,7 @@ class LiveRun:
         call, intent = self.lost
         try:
             with self._hasty_client() as client:
-                return client.find_submitted(call.family, intent, submit_grace=0.0)
+                return client.find_submitted(call.parent, intent, submit_grace=0.0)
         except RunopsError as error:
             self.log(f"The run of the submit that was not answered may yet show up: {error}", logging.ERROR)
             return None

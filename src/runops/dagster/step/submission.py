@@ -136,7 +136,7 @@ class StepSubmission:
         ref: RunRef | None = None
         with suppress(SubmitUncertainError):
             ref = self.client.find_submitted(
-                self.call.family, intent, adopt_uncertain=self.adopt_uncertain, submit_grace=grace
+                self.call.parent, intent, adopt_uncertain=self.adopt_uncertain, submit_grace=grace
             )
         if ref is None:
             start = self._post(intent, again=True)

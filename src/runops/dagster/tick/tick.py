@@ -227,7 +227,7 @@ class SensorTick:
                     self.report.add_lost(asset_key, ref, error)
             return
         except UnknownStateError as error:
-            snapshot = RunSnapshot(ref=ref, state=error.word, reason=str(error), url=reader.provider.url(ref))
+            snapshot = RunSnapshot(ref=ref, state=error.state, reason=str(error), url=reader.provider.url(ref))
         if snapshot is None:
             snapshot = self._timed_out(reader, ref)
         if snapshot is None:
