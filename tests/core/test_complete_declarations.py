@@ -16,6 +16,7 @@ from runops.core import ConfigurationError, Outcome, Phase, Provider, RunClient,
 from runops.core.declaration import AuthScheme, Call, Explanation, Listing, Route, RunBody, Submission, Text
 from runops.core.model.cadence import Cadence
 from runops.core.model.errors import MalformedAnswer, SubmitUncertainError
+from runops.core.model.redaction import clean
 from runops.core.transport.session import Session
 from runops.core.waiting.discovery import Listed, listed
 from runops.core.waiting.flows import Send
@@ -522,3 +523,19 @@ def test_a_key_never_follows_the_address_of_a_next_page_elsewhere(url: str) -> N
     with pytest.raises(MalformedAnswer, match="list of Plain runs of recipe r names a next page"):
         turned(NEXT, service, "https://gate.test:8443/in")
     assert len(sent) == 1
+
+
+# --- keys ------------------------------------------------------------------------------------------------------
+
+
+def test_the_keys_of_a_provider_from_elsewhere_are_removed_from_what_people_see() -> None:
+
+    assert "Plainkey_abc" in (clean("key Plainkey_abc is wrong") or "")
+    declared(auth=AuthScheme("X-Key", key_prefixes=("plainkey_",)))
+    assert clean("key Plainkey_abc is wrong") == "key [removed] is wrong"
+
+
+@pytest.mark.parametrize("prefixes", ["acme_", ("a_",), ("acme",), ("",), (".*_",), ("acme key_",)])
+def test_what_no_key_begins_with_is_refused(prefixes: Any) -> None:
+    with pytest.raises(ConfigurationError, match="key_prefixes"):
+        AuthScheme("X-Key", key_prefixes=prefixes)

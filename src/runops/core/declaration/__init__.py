@@ -14,7 +14,17 @@ from runops.core.declaration.body import Count, Flag, Lenient, Moment, Number, P
 from runops.core.declaration.decode import Observation, validated
 from runops.core.declaration.pages import Page
 from runops.core.declaration.provider import Provider
-from runops.core.declaration.routes import BEARER, AuthScheme, Call, Explanation, Listing, Request, Route, Submission
+from runops.core.declaration.routes import (
+    BEARER,
+    AuthScheme,
+    Call,
+    Explanation,
+    Listing,
+    Request,
+    Route,
+    Submission,
+    bearer,
+)
 
 __all__ = [
     "BEARER",
@@ -36,6 +46,7 @@ __all__ = [
     "RunBody",
     "Submission",
     "Text",
+    "bearer",
     "caseless",
     "check_id",
     "detail",

@@ -25,6 +25,7 @@ from runops.core.declaration.routes import (
 from runops.core.model.cadence import Cadence
 from runops.core.model.errors import AnotherRun, ConfigurationError, MalformedAnswer, NotSupported, without_frames
 from runops.core.model.policy import OutcomePolicy, Verdict
+from runops.core.model.redaction import register_key_prefixes
 from runops.core.model.run import Outcome, RunRef
 from runops.core.model.states import StateTable
 
@@ -100,6 +101,7 @@ class Provider:
         # A frozen value sets what it derives from its own fields in this way only.
         object.__setattr__(self, "reader", reader)
         object.__setattr__(self, "_pages", Pages(self.name, self.title, self.listing, reader) if self.listing else None)
+        register_key_prefixes(self.auth.key_prefixes)
         registry.enter(self.name, self)
 
     def _check(self) -> None:

@@ -29,17 +29,29 @@ class AuthScheme:
     Args:
         header: The header's name.
         prefix: What stands before the secret in the header's value, such as ``"Bearer "``.
+        key_prefixes: What keys of this service begin with, such as ``("acme_",)``: a word that begins so is removed
+            from every text that people see.
     """
 
     header: str
     prefix: str = ""
+    key_prefixes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         checks.header("AuthScheme", "header", self.header)
         checks.spelled("AuthScheme", "prefix", self.prefix, r"[ -~]*", "a text of printable ASCII characters")
+        checks.keys("AuthScheme", "key_prefixes", self.key_prefixes, empty=True)
+        for prefix in self.key_prefixes:
+            what = "what keys begin with, at least two letters and digits with '_' or '-' behind them, such as acme_"
+            checks.spelled("AuthScheme", "key_prefixes", prefix, r"[A-Za-z][A-Za-z0-9_-]*[A-Za-z0-9][_-]", what)
 
 
 BEARER = AuthScheme("Authorization", "Bearer ")
+
+
+def bearer(*key_prefixes: str) -> AuthScheme:
+    """``Authorization: Bearer``, with keys that begin so."""
+    return replace(BEARER, key_prefixes=key_prefixes)
 
 
 @dataclass(frozen=True, slots=True)

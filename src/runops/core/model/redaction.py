@@ -7,6 +7,8 @@ over more than a constant part of them. A repetition that could is bounded, or p
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from functools import cache
 
 from runops.core.model.secret import MASK, Secret
 
@@ -22,13 +24,31 @@ LONGEST_WORD = 256
 _WORD = r"(?<![^\s\"'<>(),;=])[^\s\"'<>(),;=]*"
 _ADDRESS = re.compile(rf"{_WORD}(?:(?<=[a-z0-9]):(?:\\?/){{2}}|\bwww\.|@|%40)\S*", re.IGNORECASE)
 _LONG_TOKEN = re.compile(r"[A-Za-z0-9_\-+/=.%~]{20,}")
-_TOKEN = re.compile(
-    r"\b(?i:nx|nyx|op|b3sk|sk|pk|whsec)_\S+"
+_TOKEN = (
     r"|(?<![\w-])(?:gh[opsur]_|glpat-|xox[a-z]-|sk-|eyJ)[\w.-]{6,}"
     # Letters and digits that take turns, and base32.
     r"|(?<![A-Za-z0-9])(?=[A-Za-z0-9]{12})[A-Za-z]*+(?:[0-9]++[A-Za-z]++){3,}+[0-9]*+"
     r"|(?<![A-Za-z0-9])(?=[A-Z]*[2-7])[A-Z2-7]{16,}(?![A-Za-z0-9])"
 )
+_key_prefixes = frozenset({"sk_", "pk_", "whsec_"})
+"""What many services' keys begin with, and what declarations have added."""
+
+
+def register_key_prefixes(prefixes: Iterable[str]) -> None:
+    """Take a word for a key from now on, in this process, where it begins so in any case of its letters.
+
+    Args:
+        prefixes: Such as ``"acme_"``. Each declaration registers those of its keys.
+    """
+    global _key_prefixes
+    _key_prefixes |= frozenset(prefix.lower() for prefix in prefixes)
+
+
+@cache
+def _token(prefixes: frozenset[str]) -> re.Pattern[str]:
+    return re.compile(rf"\b(?i:{'|'.join(map(re.escape, sorted(prefixes)))})\S+{_TOKEN}")
+
+
 _PEM = re.compile(r"-{4,5} ?BEGIN [A-Z0-9 ]{1,40}-{4,5}.*?(?:-{4,5} ?END [A-Z0-9 ]{1,40}-{4,5}|\Z)")
 
 # --- what a label names ------------------------------------------------------------------------------------------
@@ -126,7 +146,7 @@ def clean(text: object, *secrets: str | Secret) -> str | None:
     line = _SPOKEN.sub(_keep_words, _PEM.sub(MASK, line))
     # A label names its value as it came, so it is looked for before parts of the value are gone.
     line = _without_labelled(line)
-    for pattern in (_PAIR, _SCHEME, _ADDRESS, _LONG_TOKEN, _TOKEN):
+    for pattern in (_PAIR, _SCHEME, _ADDRESS, _LONG_TOKEN, _token(_key_prefixes)):
         line = pattern.sub(MASK, line)
     return cut(line, whole=whole) if line else None
 

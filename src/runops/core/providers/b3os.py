@@ -23,6 +23,7 @@ from runops.core.declaration import (
     RunBody,
     Submission,
     Text,
+    bearer,
     json_object,
     required_text,
     validated,
@@ -138,6 +139,7 @@ B3OS = Provider(
     docs="https://docs.b3os.org",
     base_url="https://api.b3os.org",
     version_path="/v1",
+    auth=bearer("b3sk_"),
     key_variable="B3OS_API_KEY",
     # For user sessions only; an API key carries its organisation.
     options={"org_id": "X-Org-ID"},

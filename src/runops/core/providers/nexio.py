@@ -18,6 +18,7 @@ from runops.core.declaration import (
     RunBody,
     Submission,
     Text,
+    bearer,
     json_object,
     json_objects,
     optional_text,
@@ -87,6 +88,7 @@ NEXIO = Provider(
     docs="https://docs.usenexio.com",
     base_url="https://api.usenexio.com",
     version_path="/api/v1",
+    auth=bearer("nx_"),
     key_variable="NEXIO_API_KEY",
     body=NexioRun,
     states=StateTable(

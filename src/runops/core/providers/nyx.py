@@ -131,7 +131,7 @@ NYX = Provider(
     docs="https://docs.fabraix.com",
     base_url="https://api.fabraix.com",
     version_path="/v1",
-    auth=AuthScheme("X-Verification-Token"),
+    auth=AuthScheme("X-Verification-Token", key_prefixes=("nyx_",)),
     key_variable="NYX_TOKEN",
     body=NyxRun,
     states=StateTable(

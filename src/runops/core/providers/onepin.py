@@ -20,6 +20,7 @@ from runops.core.declaration import (
     RunBody,
     Submission,
     Text,
+    bearer,
     optional_text,
     required_text,
     uuid,
@@ -117,6 +118,7 @@ ONEPIN = Provider(
     docs="https://docs.onepin.ai",
     base_url="https://api.onepin.ai",
     version_path="/api/v1",
+    auth=bearer("op_"),
     key_variable="ONEPIN_API_KEY",
     # Sent only when set: a value that is not the key's own workspace is answered 403.
     options={"workspace_id": "X-Workspace-Id"},
