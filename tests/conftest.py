@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pytest_mock import MockerFixture
+
+from tests.canaries import troubled_service
 
 FOREIGN_PREFIXES = ("AIRFLOW_", "DAGSTER_", "NEXIO_", "NYX_", "ONEPIN_", "B3OS_", "NEKT_")
 FOREIGN_NAMES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "NETRC", "FORCE_COLOR", "NO_COLOR")
@@ -45,7 +48,7 @@ def _is_here(address: Any) -> bool:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let what takes long begin first where several processes share the tests, so that none of them ends alone."""
     if "PYTEST_XDIST_WORKER" in os.environ:
-        items.sort(key=lambda item: "slow" not in item.keywords and "packaging" not in item.keywords)
+        items.sort(key=lambda item: not any(item.get_closest_marker(name) for name in ("slow", "packaging")))
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -74,3 +77,22 @@ def readme_examples() -> list[str]:
     return [
         block for block in blocks if block.lstrip().startswith(("from", "import")) and "..., on_outcome" not in block
     ]
+
+
+@pytest.fixture(scope="session")
+def troubled() -> Iterator[str]:
+    """The address of a service that fails in every way."""
+    with troubled_service.serving() as address:
+        yield address
+
+
+@pytest.fixture
+def without_pauses(mocker: MockerFixture) -> None:
+    """No pause between two tries takes long, and no look for a lost submit."""
+    from runops.core import AsyncRunClient, RunClient
+
+    for place in ("flows", "submission"):
+        mocker.patch(f"runops.core.waiting.{place}.pause_after", return_value=0.02)
+    mocker.patch("runops.core.waiting.submission.SUBMIT_PATIENCE", 0.1)
+    for kind in (RunClient, AsyncRunClient):
+        mocker.patch.dict(kind.submit.__kwdefaults__ or {}, submit_grace=0.05)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import json
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,47 +13,20 @@ from runops.airflow import B3osHook, B3osRunOperator, B3osRunSensor
 from runops.airflow._compat import AirflowException
 from runops.airflow.exceptions import in_airflow_terms
 from runops.airflow.hook import client_settings
-from runops.core import AsyncRunClient, RunClient, RunopsError
+from runops.core import RunopsError
 from runops.core.model.secret import Secret
+from tests.canaries import frames, search
+from tests.canaries import troubled_service as service
+
+pytestmark = pytest.mark.usefixtures("without_pauses")
 
 
-def _canaries(name: str) -> Any:
-    path = Path(__file__).resolve().parents[1] / "canaries" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"canaries_{name}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-frames = _canaries("frames")
-search = _canaries("search")
-service = _canaries("troubled_service")
 KEY, PAYLOAD = service.KEY, service.PAYLOAD
-WAYS = (*service.STATUSES, *service.BROKEN, "slow", "closed", "tls")
 
 
-@pytest.fixture(scope="module")
-def root() -> Iterator[str]:
-    with service.serving() as address:
-        yield address
-
-
-@pytest.fixture(autouse=True)
-def without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    for place in ("flows", "submission"):
-        monkeypatch.setattr(f"runops.core.waiting.{place}.pause_after", lambda error, attempt: 0.02)
-    monkeypatch.setattr("runops.core.waiting.submission.SUBMIT_PATIENCE", 0.1)
-    for kind in (RunClient, AsyncRunClient):
-        defaults: Any = kind.submit.__kwdefaults__
-        monkeypatch.setitem(defaults, "submit_grace", 0.05)
-
-
-def connect(monkeypatch: pytest.MonkeyPatch, root: str, way: str, **fields: Any) -> None:
-    at = {"closed": service.closed_address, "tls": lambda: root.replace("http:", "https:")}.get(way, lambda: root)()
-    extra = {"request_timeout": service.SECONDS, "max_response_bytes": service.LIMIT}
-    connection = {"conn_type": "b3os", "password": KEY, "host": at, "extra": extra, **fields}
+def connect(monkeypatch: pytest.MonkeyPatch, troubled: str, way: str, **fields: Any) -> None:
+    extra = service.settings(troubled, way)
+    connection = {"conn_type": "b3os", "password": KEY, "host": extra.pop("base_url"), "extra": extra, **fields}
     monkeypatch.setenv("AIRFLOW_CONN_B3OS_DEFAULT", json.dumps(connection))
 
 
@@ -78,12 +49,12 @@ def get_async(way: str) -> None:
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", service.WAYS)
 @pytest.mark.parametrize("act", [get, get_async])
 def test_a_hook_that_fails_leaves_nothing_in_any_frame(
-    root: str, monkeypatch: pytest.MonkeyPatch, act: Callable[[str], None], way: str
+    troubled: str, monkeypatch: pytest.MonkeyPatch, act: Callable[[str], None], way: str
 ) -> None:
-    connect(monkeypatch, root, way)
+    connect(monkeypatch, troubled, way)
     with pytest.raises(AirflowException) as caught:
         act(way)
     check(caught.value)
@@ -91,9 +62,9 @@ def test_a_hook_that_fails_leaves_nothing_in_any_frame(
 
 @pytest.mark.parametrize("way", ["s401", "s404", "unknown_word", "closed", "html"])
 def test_a_task_that_fails_leaves_nothing_in_a_frame_of_ours(
-    host: Any, root: str, monkeypatch: pytest.MonkeyPatch, way: str
+    host: Any, troubled: str, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
-    connect(monkeypatch, root, way)
+    connect(monkeypatch, troubled, way)
     sensor = B3osRunSensor(task_id="a_task", run_id=way, timeout=0.6, error_budget=0.2, poke_interval=0.1)
     operator = B3osRunOperator(
         task_id="a_task", workflow_id=way, payload={"text": "the own words of who submits"}, durable=False
@@ -121,9 +92,9 @@ def test_a_task_that_fails_leaves_nothing_in_a_frame_of_ours(
     ],
 )
 def test_a_wrong_field_of_a_connection_leaves_nothing_in_a_frame_of_ours(
-    root: str, monkeypatch: pytest.MonkeyPatch, wrong: dict[str, Any]
+    troubled: str, monkeypatch: pytest.MonkeyPatch, wrong: dict[str, Any]
 ) -> None:
-    connect(monkeypatch, root, "fine", **wrong)
+    connect(monkeypatch, troubled, "fine", **wrong)
     for act in (get, get_async):
         with pytest.raises((AirflowException, RunopsError)) as caught:
             act("fine")
@@ -131,9 +102,9 @@ def test_a_wrong_field_of_a_connection_leaves_nothing_in_a_frame_of_ours(
 
 
 def test_the_settings_of_a_connection_hold_the_key_only_in_its_own_type(
-    root: str, monkeypatch: pytest.MonkeyPatch
+    troubled: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    connect(monkeypatch, root, "fine")
+    connect(monkeypatch, troubled, "fine")
     hook = B3osHook()
     settings = client_settings(hook.provider, hook.get_connection(hook.conn_id))
     assert settings["token"] == Secret(KEY)

@@ -16,7 +16,9 @@ PAYLOAD = "canary-payload"
 BODY: dict[str, Any] = {"id": PAYLOAD, "error": f"refused api_key={KEY}", "deep": {"deeper": [{"text": PAYLOAD}]}}
 STATUSES = ("s400", "s401", "s403", "s404", "s409", "s422", "s500", "s503")
 BROKEN = ("html", "no_status", "no_object", "no_items", "unknown_word", "too_large", "bad_gzip", "cut_off", "no_http")
-SECONDS = 0.3
+WAYS = (*STATUSES, *BROKEN, "slow", "closed", "tls")
+"""Every way to fail; the last two are addresses: see :func:`address`."""
+SECONDS = 0.1
 """The time of a request; ``slow`` takes longer."""
 LIMIT = 5_000
 """Bytes that a body may have; ``too_large`` has more."""
@@ -93,6 +95,18 @@ def serving() -> Iterator[str]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+def settings(root: str, way: str) -> dict[str, Any]:
+    """What a client is given to meet this way to fail."""
+    return {"base_url": address(root, way), "request_timeout": SECONDS, "max_response_bytes": LIMIT}
+
+
+def address(root: str, way: str) -> str:
+    """The service's address; for ``closed`` and ``tls`` one at which nobody answers rightly."""
+    if way == "closed":
+        return closed_address()
+    return root.replace("http:", "https:") if way == "tls" else root
 
 
 def closed_address() -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import ipaddress
 import json
 import os
@@ -24,6 +23,7 @@ from runops.core.declaration import registry
 from runops.core.transport import connections
 from runops.emulator.server import Server, running
 from runops.emulator.store import Emulator
+from tests.canaries.search import find_leaks
 from tests.clocked_client import ClockedClient
 
 settings.register_profile("core", deadline=None, derandomize=True, database=None, max_examples=60)
@@ -197,12 +197,7 @@ def payload() -> Callable[[str, str], Any]:
 @pytest.fixture(scope="session")
 def leaks() -> Callable[[Mapping[str, str], Any], list[str]]:
     """``leaks(canaries, texts)``: which canaries stand in which text, in any spelling."""
-    spec = importlib.util.spec_from_file_location("canary_search", TESTS / "canaries" / "search.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.find_leaks
+    return find_leaks
 
 
 @pytest.fixture

@@ -200,7 +200,7 @@ def test_the_latest_run_is_read_where_a_route_shows_it_alone(born: int, expected
     found, sent = driven(look_for(NYX, wanted), answer)
     assert (found and found.ref.run_id) == expected
     assert [send.request.path for send in sent] == ["/v1/nyx/runs/by-config/mine"]
-    assert sent[0].request.asked == "newest Nyx run of config_name mine"
+    assert sent[0].request.description == "newest Nyx run of config_name mine"
 
 
 def test_where_that_route_answers_404_there_is_no_run_yet() -> None:

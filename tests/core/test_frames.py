@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import importlib.util
 import json
 import pickle
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import httpx
 import pytest
+from pytest_mock import MockerFixture
 
 from runops.cli import commands
 from runops.cli import main as run_command
@@ -25,42 +24,18 @@ from runops.core.transport.http1_pool import Http1Pool
 from runops.core.transport.pool import HttpxPool
 from runops.core.transport.retry import Answer
 from runops.core.transport.session import Session
+from tests.canaries import frames
+from tests.canaries import troubled_service as service
 
-pytestmark = pytest.mark.http
-
-
-def _canaries(name: str) -> Any:
-    path = Path(__file__).resolve().parents[1] / "canaries" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"canaries_{name}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+pytestmark = [pytest.mark.http, pytest.mark.usefixtures("without_pauses")]
 
 
-frames = _canaries("frames")
-service = _canaries("troubled_service")
 KEY, PAYLOAD = service.KEY, service.PAYLOAD
 CANARIES = {"key": KEY, "payload": PAYLOAD}
-WAYS = (*service.STATUSES, *service.BROKEN, "slow", "closed", "tls")
 
 
-@pytest.fixture(scope="module")
-def root() -> Iterator[str]:
-    with service.serving() as address:
-        yield address
-
-
-def address(root: str, way: str) -> str:
-    if way == "closed":
-        return service.closed_address()
-    return root.replace("http:", "https:") if way == "tls" else root
-
-
-def settings(root: str, way: str) -> dict[str, Any]:
-    at = address(root, way)
-    return {"token": KEY, "base_url": at, "request_timeout": service.SECONDS, "max_response_bytes": service.LIMIT}
+def settings(troubled: str, way: str) -> dict[str, Any]:
+    return {"token": KEY, **service.settings(troubled, way)}
 
 
 CALLS: dict[str, Callable[[Any, str], Any]] = {
@@ -102,20 +77,10 @@ def check(error: BaseException, leaks: Any, **which: Any) -> None:
     assert leaks(CANARIES, frames.collected(error, without=__file__, **which)) == []
 
 
-@pytest.fixture(autouse=True)
-def without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    for place in ("flows", "submission"):
-        monkeypatch.setattr(f"runops.core.waiting.{place}.pause_after", lambda error, attempt: 0.02)
-    monkeypatch.setattr("runops.core.waiting.submission.SUBMIT_PATIENCE", 0.1)
-    for kind in (RunClient, AsyncRunClient):
-        defaults: Any = kind.submit.__kwdefaults__
-        monkeypatch.setitem(defaults, "submit_grace", 0.05)
-
-
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", service.WAYS)
 @pytest.mark.parametrize("name", CALLS)
-def test_a_client_that_fails_leaves_nothing_in_any_frame(root: str, leaks: Any, name: str, way: str) -> None:
-    with RunClient(find("b3os"), **settings(root, way)) as client:
+def test_a_client_that_fails_leaves_nothing_in_any_frame(troubled: str, leaks: Any, name: str, way: str) -> None:
+    with RunClient(find("b3os"), **settings(troubled, way)) as client:
         error = failure(lambda: CALLS[name](client, way))
     if way in ("closed", "tls", "s401", "s500"):
         assert error is not None or (way, name) in {(way, "probe")}
@@ -123,16 +88,16 @@ def test_a_client_that_fails_leaves_nothing_in_any_frame(root: str, leaks: Any, 
         check(error, leaks)
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", service.WAYS)
 @pytest.mark.parametrize(("name", "pool"), [*((name, "lean") for name in CALLS), ("wait", "httpx")])
 def test_an_asyncio_client_that_fails_leaves_nothing_in_any_frame(
-    root: str, leaks: Any, monkeypatch: pytest.MonkeyPatch, name: str, pool: str, way: str
+    troubled: str, leaks: Any, mocker: MockerFixture, name: str, pool: str, way: str
 ) -> None:
     if pool == "httpx":
-        monkeypatch.setattr(dispatch, "open_pool", HttpxPool)
+        mocker.patch.object(dispatch, "open_pool", HttpxPool)
 
     async def scenario() -> None:
-        async with AsyncRunClient(find("b3os"), **settings(root, way)) as client:
+        async with AsyncRunClient(find("b3os"), **settings(troubled, way)) as client:
             await CALLS[name](client, way)
 
     error = failure(lambda: asyncio.run(scenario()))
@@ -205,20 +170,17 @@ class Interrupted(BaseException):
 @pytest.mark.parametrize("name", ["get", "wait", "fetch_result", "recent"])
 @pytest.mark.parametrize("kind", ["sync", "async"])
 def test_an_interrupt_anywhere_shows_neither_key_nor_body_in_a_frame_of_ours(
-    root: str, leaks: Any, monkeypatch: pytest.MonkeyPatch, kind: str, name: str, place: str
+    troubled: str, leaks: Any, mocker: MockerFixture, kind: str, name: str, place: str
 ) -> None:
-    def interrupted(*_: Any, **__: Any) -> Any:
-        raise Interrupted
-
-    monkeypatch.setattr(f"runops.core.{place}", interrupted)
+    mocker.patch(f"runops.core.{place}", side_effect=Interrupted)
     way = "s500" if "said" in place or "from_answer" in place or "without" in place else "fine"
 
     async def scenario() -> None:
-        async with AsyncRunClient(find("b3os"), **settings(root, way)) as client:
+        async with AsyncRunClient(find("b3os"), **settings(troubled, way)) as client:
             await CALLS[name](client, way)
 
     def plainly() -> None:
-        with RunClient(find("b3os"), **settings(root, way)) as client:
+        with RunClient(find("b3os"), **settings(troubled, way)) as client:
             CALLS[name](client, way)
 
     try:
@@ -230,9 +192,9 @@ def test_an_interrupt_anywhere_shows_neither_key_nor_body_in_a_frame_of_ours(
 
 
 @pytest.mark.parametrize("name", ["get", "wait"])
-def test_a_cancelled_request_shows_no_key_in_a_frame_of_ours(root: str, leaks: Any, name: str) -> None:
+def test_a_cancelled_request_shows_no_key_in_a_frame_of_ours(troubled: str, leaks: Any, name: str) -> None:
     async def scenario() -> None:
-        async with AsyncRunClient(find("b3os"), **settings(root, "slow")) as client:
+        async with AsyncRunClient(find("b3os"), **settings(troubled, "slow")) as client:
             async with asyncio.timeout(service.SECONDS / 3):
                 await CALLS[name](client, "slow")
 
@@ -241,14 +203,14 @@ def test_a_cancelled_request_shows_no_key_in_a_frame_of_ours(root: str, leaks: A
     check(caught.value, leaks, only="runops/core")
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", service.WAYS)
 def test_the_command_line_that_fails_leaves_nothing_in_any_frame(
-    root: str, leaks: Any, monkeypatch: pytest.MonkeyPatch, way: str
+    troubled: str, leaks: Any, monkeypatch: pytest.MonkeyPatch, mocker: MockerFixture, way: str
 ) -> None:
     monkeypatch.setenv("B3OS_API_KEY", KEY)
-    monkeypatch.setenv("B3OS_BASE_URL", address(root, way))
+    monkeypatch.setenv("B3OS_BASE_URL", service.address(troubled, way))
     errors: list[BaseException] = []
-    monkeypatch.setattr(commands, "complain", errors.append)
+    mocker.patch.object(commands, "complain", errors.append)
     for arguments in (["get", "b3os", way], ["cancel", "b3os", way]):
         run_command(arguments)
     for bad in ("https://user:hunter2-canary-key@api.example.org", "http://192.0.2.1"):

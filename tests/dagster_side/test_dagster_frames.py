@@ -2,50 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import dagster as dg
 import pytest
 from pydantic import ValidationError
 
-from runops.core import AsyncRunClient, ConfigurationError, RunClient
+from runops.core import ConfigurationError
 from runops.dagster import B3osResource, RunResource, keys, wait_for_run
+from tests.canaries import frames, search
+from tests.canaries import troubled_service as service
+
+pytestmark = pytest.mark.usefixtures("without_pauses")
 
 
-def _canaries(name: str) -> Any:
-    path = Path(__file__).resolve().parents[1] / "canaries" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"canaries_{name}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-frames = _canaries("frames")
-search = _canaries("search")
-service = _canaries("troubled_service")
 KEY, PAYLOAD = service.KEY, service.PAYLOAD
-WAYS = (*service.STATUSES, *service.BROKEN, "slow", "closed", "tls")
-
-
-@pytest.fixture(scope="module")
-def root() -> Iterator[str]:
-    with service.serving() as address:
-        yield address
-
-
-@pytest.fixture(autouse=True)
-def without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    for place in ("flows", "submission"):
-        monkeypatch.setattr(f"runops.core.waiting.{place}.pause_after", lambda error, attempt: 0.02)
-    monkeypatch.setattr("runops.core.waiting.submission.SUBMIT_PATIENCE", 0.1)
-    for kind in (RunClient, AsyncRunClient):
-        defaults: Any = kind.submit.__kwdefaults__
-        monkeypatch.setitem(defaults, "submit_grace", 0.05)
 
 
 def check(error: BaseException, only: str = "") -> None:
@@ -53,10 +25,8 @@ def check(error: BaseException, only: str = "") -> None:
     assert search.find_leaks(canaries, frames.collected(error, without=__file__, only=only)) == []
 
 
-def resource(root: str, way: str, key: Any = KEY, **settings: Any) -> B3osResource:
-    at = {"closed": service.closed_address, "tls": lambda: root.replace("http:", "https:")}.get(way, lambda: root)()
-    given = {"base_url": at, "request_timeout": service.SECONDS, "max_response_bytes": service.LIMIT, **settings}
-    return B3osResource(api_key=key, **given)
+def resource(troubled: str, way: str, key: Any = KEY, **settings: Any) -> B3osResource:
+    return B3osResource(api_key=key, **{**service.settings(troubled, way), **settings})
 
 
 ACTS: dict[str, Callable[[B3osResource, str], Any]] = {
@@ -67,14 +37,14 @@ ACTS: dict[str, Callable[[B3osResource, str], Any]] = {
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", service.WAYS)
 @pytest.mark.parametrize("act", ACTS)
 @pytest.mark.parametrize("key", ["text", "variable"])
 def test_a_resource_that_fails_leaves_nothing_in_any_frame(
-    root: str, monkeypatch: pytest.MonkeyPatch, key: str, act: str, way: str
+    troubled: str, monkeypatch: pytest.MonkeyPatch, key: str, act: str, way: str
 ) -> None:
     monkeypatch.setenv("FRAMES_KEY", KEY)
-    runs = resource(root, way, dg.EnvVar("FRAMES_KEY") if key == "variable" else KEY)
+    runs = resource(troubled, way, dg.EnvVar("FRAMES_KEY") if key == "variable" else KEY)
     try:
         ACTS[act](runs, way)
     except Exception as error:
@@ -92,13 +62,13 @@ def test_a_resource_that_fails_leaves_nothing_in_any_frame(
         {"key": f"{KEY}é"},
     ],
 )
-def test_a_wrong_setting_leaves_the_key_in_no_frame_of_ours_or_of_dagster(root: str, wrong: dict[str, Any]) -> None:
+def test_a_wrong_setting_leaves_the_key_in_no_frame_of_ours_or_of_dagster(troubled: str, wrong: dict[str, Any]) -> None:
     with pytest.raises((ConfigurationError, ValidationError)) as caught:
-        resource(root, "fine", **wrong).get("fine")
+        resource(troubled, "fine", **wrong).get("fine")
     check(caught.value)
 
 
-def test_a_step_that_fails_leaves_nothing_in_a_frame_of_ours(root: str) -> None:
+def test_a_step_that_fails_leaves_nothing_in_a_frame_of_ours(troubled: str) -> None:
     caught: list[BaseException] = []
 
     @dg.op
@@ -108,7 +78,7 @@ def test_a_step_that_fails_leaves_nothing_in_a_frame_of_ours(root: str) -> None:
         except Exception as error:
             caught.append(error)
 
-    @dg.job(resource_defs={"runs": resource(root, "s401")})
+    @dg.job(resource_defs={"runs": resource(troubled, "s401")})
     def job() -> None:
         waiting()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import socket
 import subprocess
@@ -10,7 +9,6 @@ import sys
 import textwrap
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -30,6 +28,7 @@ from runops.dagster import (
     RunResource,
     build_run_asset,
 )
+from tests.canaries.search import find_leaks
 
 KEY = "canary-key-5f2b9c7e1d"
 NAMED = [NexioResource, NyxResource, OnepinResource, B3osResource, NektResource]
@@ -48,20 +47,9 @@ CALLS: dict[type[ProviderResource], dict[str, Any]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def leaks() -> Callable[[dict[str, str], dict[str, str]], list[str]]:
-    place = Path(__file__).resolve().parents[1] / "canaries" / "search.py"
-    spec = importlib.util.spec_from_file_location("canary_search", place)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.find_leaks
-
-
 @pytest.mark.parametrize("given", ["variable", "literal"])
 def test_a_key_is_neither_in_repr_nor_in_the_snapshot_nor_in_the_log(
-    service: Callable[[str], Any], leaks: Any, monkeypatch: pytest.MonkeyPatch, given: str
+    service: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch, given: str
 ) -> None:
     monkeypatch.setenv("ACME_NEXIO_KEY", KEY)
     runs = service("nexio")
@@ -84,7 +72,7 @@ def test_a_key_is_neither_in_repr_nor_in_the_snapshot_nor_in_the_log(
         "log": ended.log,
         "in the step": shown[0],
     }
-    assert leaks({"the key": KEY}, texts) == []
+    assert find_leaks({"the key": KEY}, texts) == []
     (accepted,) = {request["key"] for request in runs.emulator.requests(provider="nexio")}
     assert accepted == "accepted"
     if given == "variable":
@@ -267,7 +255,7 @@ def test_the_package_imports_no_host_and_says_what_to_install() -> None:
 
 
 def test_no_secret_or_personal_field_of_a_run_is_written_anywhere(
-    service: Callable[[str], Any], leaks: Any, caplog: pytest.LogCaptureFixture
+    service: Callable[[str], Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("DEBUG")
     canaries = {
@@ -304,7 +292,7 @@ def test_no_secret_or_personal_field_of_a_run_is_written_anywhere(
         assert runs.submits == 1
     written["logs"] = caplog.text
     assert all(written.values())
-    assert leaks(canaries, written) == []
+    assert find_leaks(canaries, written) == []
 
 
 def test_a_service_that_cannot_be_reached_is_named_with_its_resource_and_the_cause() -> None:

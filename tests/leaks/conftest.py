@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
@@ -18,6 +17,8 @@ from typing import Any
 import pytest
 
 from runops.emulator.server import Server, running
+from tests.leaks import private_fields as private
+from tests.leaks import written
 from tests.progress import until_it_ends
 
 HERE = Path(__file__).parent
@@ -31,22 +32,6 @@ KEY_VARIABLES = {
     "b3os": "B3OS_API_KEY",
     "nekt": "NEKT_API_KEY",
 }
-
-
-def _sibling(name: str) -> Any:
-    """A module of this folder: the tests are no package."""
-    found = sys.modules.get(f"leaks_{name}")
-    if found is None:
-        spec = importlib.util.spec_from_file_location(f"leaks_{name}", HERE / f"{name}.py")
-        assert spec is not None
-        assert spec.loader is not None
-        found = sys.modules[f"leaks_{name}"] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(found)
-    return found
-
-
-private = _sibling("private_fields")
-written = _sibling("written")
 
 
 # Where DAG.test() stands in for a supervisor, Airflow itself writes at DEBUG each secret that it is told to mask: the
