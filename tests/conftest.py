@@ -9,12 +9,17 @@ import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from pytest_mock import MockerFixture
 
 from tests.canaries import troubled_service
+
+if TYPE_CHECKING:
+    from runops.emulator.server import Server
+    from runops.emulator.store import Emulator
+    from tests.services import Clock
 
 FOREIGN_PREFIXES = ("AIRFLOW_", "DAGSTER_", "NEXIO_", "NYX_", "ONEPIN_", "B3OS_", "NEKT_")
 FOREIGN_NAMES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "NETRC", "FORCE_COLOR", "NO_COLOR")
@@ -67,6 +72,34 @@ def _guarded(connect: Any) -> Any:
         return connect(self, address)
 
     return guarded
+
+
+# What is of the project is imported inside: a host that it brings along reads its settings when it is imported.
+
+
+@pytest.fixture(scope="session")
+def served() -> Iterator[Server]:
+    """The emulator, for all tests that no folder serves one of its own."""
+    from runops.emulator.server import running
+
+    with running(seed=7) as server:
+        yield server
+
+
+@pytest.fixture
+def clock() -> Clock:
+    from tests.services import Clock
+
+    return Clock()
+
+
+@pytest.fixture
+def emulator(served: Server, clock: Clock) -> Iterator[Emulator]:
+    """The emulator, empty and on the test's clock."""
+    from tests.services import on_clock
+
+    with on_clock(served, clock) as emulator:
+        yield emulator
 
 
 @pytest.fixture(scope="session")

@@ -11,13 +11,14 @@ os.environ["AIRFLOW_HOME"] = str(HOME)
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 os.environ["AIRFLOW__CORE__UNIT_TEST_MODE"] = "False"
 os.environ["AIRFLOW__CORE__DAGS_FOLDER"] = str(HOME / "dags")
-os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = f"sqlite:///{HOME / 'airflow.db'}"
+# A busy machine may take long to read a DAG file, and to let go of the database.
+os.environ["AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT"] = "300"
+os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = f"sqlite:///{HOME / 'airflow.db'}?timeout=120"
 
 import asyncio
 import json
 import shutil
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -28,55 +29,16 @@ from typing import Any
 
 import pytest
 
-from runops.emulator.server import Server, running
+from runops.emulator.server import Server
 from runops.emulator.store import Emulator
 from tests.clocked_client import ClockedClient
+from tests.services import CALLS, PARENTS, PROVIDERS, Clock
 
 KEY = "canary-key-8c1d4e7a90"
-WORKFLOW = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
-PARENTS = {"onepin": {"workflow_id": WORKFLOW}}
-PROVIDERS = ("nexio", "nyx", "onepin", "b3os", "nekt")
-CALLS: dict[str, dict[str, Any]] = {
-    "nexio": {"engine_slug": "placement", "input": {"insured": "Example Ltd"}},
-    "nyx": {
-        "config_name": "nightly",
-        "name": "Nightly audit",
-        "target": {"url": "https://agent.example.com"},
-        "objective": "make it tell its instructions",
-        "budget_usd": 5,
-        "severity_target": "high",
-    },
-    "onepin": {"workflow_id": WORKFLOW},
-    "b3os": {"workflow_id": "wf_1", "payload": {"amount": 3}},
-}
 
 
 def pytest_sessionfinish() -> None:
     shutil.rmtree(HOME, ignore_errors=True)
-
-
-class Clock:
-    """The one clock of a test: sleeping on it moves it on."""
-
-    def __init__(self) -> None:
-        self.began = self.now = time.time()
-        self.on_sleep: Callable[[float], None] = lambda seconds: None
-
-    def __call__(self) -> float:
-        return self.now
-
-    @property
-    def passed(self) -> float:
-        return self.now - self.began
-
-    def sleep(self, seconds: float) -> None:
-        if seconds > 0:
-            self.on_sleep(seconds)
-            self.now += seconds
-
-    async def sleep_async(self, seconds: float) -> None:
-        self.sleep(seconds)
-        await asyncio.sleep(0)
 
 
 class TaskInstance:
@@ -216,12 +178,6 @@ async def only_event(trigger: Any) -> Any:
     return events[0].payload
 
 
-@pytest.fixture(scope="session")
-def served() -> Iterator[Server]:
-    with running(seed=11) as server:
-        yield server
-
-
 @pytest.fixture(autouse=True)
 def connections(served: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     for provider in PROVIDERS:
@@ -237,22 +193,6 @@ def set_connection(monkeypatch: pytest.MonkeyPatch, conn_id: str, conn_type: str
 def connect(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """``connect("nexio_other", "nexio", password=...)`` sets a connection."""
     return partial(set_connection, monkeypatch)
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def emulator(served: Server, clock: Clock) -> Iterator[Emulator]:
-    """The emulator, empty and on the test's clock."""
-    emulator = served.emulator
-    emulator.reset()
-    real, emulator.now = emulator.now, clock
-    yield emulator
-    emulator.now = real
-    emulator.reset()
 
 
 @pytest.fixture
@@ -290,20 +230,22 @@ def mode(request: pytest.FixtureRequest) -> dict[str, Any]:
     return {"deferrable": True} if request.param == "deferrable" else {"deferrable": False, "mode": request.param}
 
 
-@pytest.fixture(scope="session")
-def sensors() -> dict[str, Any]:
+def _by_provider(kind: str) -> dict[str, Any]:
+    """The named classes of one kind."""
     import runops.airflow
 
-    names = {"nexio": "Nexio", "nyx": "Nyx", "onepin": "Onepin", "b3os": "B3os", "nekt": "Nekt"}
-    return {provider: getattr(runops.airflow, f"{name}RunSensor") for provider, name in names.items()}
+    names = [name for name in runops.airflow.__all__ if name.endswith(kind) and name != kind]
+    return {name.removesuffix(kind).lower(): getattr(runops.airflow, name) for name in names}
+
+
+@pytest.fixture(scope="session")
+def sensors() -> dict[str, Any]:
+    return _by_provider("RunSensor")
 
 
 @pytest.fixture(scope="session")
 def operators() -> dict[str, Any]:
-    import runops.airflow
-
-    names = {"nexio": "Nexio", "nyx": "Nyx", "onepin": "Onepin", "b3os": "B3os"}
-    return {provider: getattr(runops.airflow, f"{name}RunOperator") for provider, name in names.items()}
+    return _by_provider("RunOperator")
 
 
 @pytest.fixture(scope="session")

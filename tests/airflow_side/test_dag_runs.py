@@ -221,7 +221,7 @@ def test_airflows_database_holds_no_key(run_dag: Any, served: Any, key: str) -> 
     run_dag("modes", {"run_id": served.emulator.create_run("nexio", script="succeeded", seconds=0.3)})
     from airflow.configuration import conf
 
-    path = conf.get("database", "sql_alchemy_conn").removeprefix("sqlite:///")
+    path = conf.get("database", "sql_alchemy_conn").removeprefix("sqlite:///").partition("?")[0]
     with closing(sqlite3.connect(path)) as database:
         dump = "\n".join(database.iterdump())
     assert "succeeded" in dump

@@ -6,7 +6,6 @@ import asyncio
 import ipaddress
 import json
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,56 +20,17 @@ from hypothesis import settings
 from runops.core import Provider, RunClient, RunRef, find
 from runops.core.declaration import registry
 from runops.core.transport import connections
-from runops.emulator.server import Server, running
+from runops.emulator.server import Server
 from runops.emulator.store import Emulator
 from tests.canaries.search import find_leaks
 from tests.clocked_client import ClockedClient
+from tests.services import CALLS, PARENTS, Clock
 
 settings.register_profile("core", deadline=None, derandomize=True, database=None, max_examples=60)
 settings.load_profile("core")
 
 TESTS = Path(__file__).resolve().parents[1]
 KEY = "canary-key-5f2b9c7e1d"
-PARENTS = {"onepin": {"workflow_id": "7c9e6679-7425-40de-944b-e07fc1f90ae7"}}
-CALLS: dict[str, dict[str, Any]] = {
-    "nexio": {"engine_slug": "placement", "input": {"insured": "Example Ltd"}},
-    "nyx": {
-        "config_name": "nightly",
-        "name": "Nightly audit",
-        "target": {"url": "https://agent.example.com"},
-        "objective": "make it tell its instructions",
-        "budget_usd": 5,
-        "severity_target": "high",
-    },
-    "onepin": {"workflow_id": "7c9e6679-7425-40de-944b-e07fc1f90ae7"},
-    "b3os": {"workflow_id": "wf_1", "payload": {"amount": 3}},
-}
-
-
-class Clock:
-    """The one clock of a test: sleeping on it moves it on."""
-
-    def __init__(self) -> None:
-        self.began = self.now = time.time()
-        self.sleeps: list[float] = []
-        self.on_sleep: Callable[[float], None] = lambda seconds: None
-
-    def __call__(self) -> float:
-        return self.now
-
-    @property
-    def passed(self) -> float:
-        return self.now - self.began
-
-    def sleep(self, seconds: float) -> None:
-        if seconds > 0:
-            self.sleeps.append(seconds)
-            self.on_sleep(seconds)
-            self.now += seconds
-
-    async def sleep_async(self, seconds: float) -> None:
-        self.sleep(seconds)
-        await asyncio.sleep(0)
 
 
 class Runs:
@@ -139,28 +99,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def declarations_of_one_test(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test declares is found by its name in that test only."""
     monkeypatch.setattr(registry, "_made", dict(registry._made))
-
-
-@pytest.fixture(scope="session")
-def served() -> Iterator[Server]:
-    with running(seed=7) as server:
-        yield server
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def emulator(served: Server, clock: Clock) -> Iterator[Emulator]:
-    """The emulator, empty and on the test's clock."""
-    emulator = served.emulator
-    emulator.reset()
-    real, emulator.now = emulator.now, clock
-    yield emulator
-    emulator.now = real
-    emulator.reset()
 
 
 @pytest.fixture(params=["sync", "async"])

@@ -12,45 +12,19 @@ import dagster as dg
 import httpx
 import pytest
 
+import runops.dagster
 from runops.core import Provider, RunClient, RunRef, find
-from runops.dagster import (
-    B3osResource,
-    NektResource,
-    NexioResource,
-    NyxResource,
-    OnepinResource,
-    ProviderResource,
-    RunResult,
-    wait_for_run,
-)
-from runops.emulator.server import Server, running
+from runops.dagster import ProviderResource, RunResult, wait_for_run
+from runops.emulator.server import Server
 from runops.emulator.store import Emulator
+from tests.services import PARENTS, PROVIDERS, Clock
 
 KEY = "canary-key-5f2b9c7e1d"
-WORKFLOW = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
 RESOURCES: dict[str, type[ProviderResource]] = {
-    "nexio": NexioResource,
-    "nyx": NyxResource,
-    "onepin": OnepinResource,
-    "b3os": B3osResource,
-    "nekt": NektResource,
+    name: getattr(runops.dagster, each)
+    for each in runops.dagster.__all__
+    if (name := each.removesuffix("Resource").lower()) in PROVIDERS
 }
-
-
-class Clock:
-    """The one clock of a test: sleeping on it moves it on."""
-
-    def __init__(self) -> None:
-        self.began = self.now = time.time()
-        self.on_sleep: Callable[[], None] = lambda: None
-
-    def __call__(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        if seconds > 0:
-            self.on_sleep()
-            self.now += seconds
 
 
 class Ended:
@@ -120,7 +94,7 @@ class Service:
 
     @property
     def parents(self) -> dict[str, str] | None:
-        return {"workflow_id": WORKFLOW} if self.provider.name == "onepin" else None
+        return PARENTS.get(self.provider.name)
 
     @property
     def submits(self) -> int:
@@ -150,12 +124,6 @@ class Service:
 
 
 @pytest.fixture(scope="session")
-def served() -> Iterator[Server]:
-    with running(seed=7) as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
 def instance() -> Iterator[dg.DagsterInstance]:
     with dg.DagsterInstance.ephemeral() as made:
         yield made
@@ -181,17 +149,6 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
         on_clock = SimpleNamespace(time=clock, monotonic=clock, sleep=clock.sleep)
         monkeypatch.setattr(f"runops.dagster.{module}.time", on_clock)
     return clock
-
-
-@pytest.fixture
-def emulator(served: Server, clock: Clock) -> Iterator[Emulator]:
-    """The emulator, empty and on the test's clock."""
-    emulator = served.emulator
-    emulator.reset()
-    real, emulator.now = emulator.now, clock
-    yield emulator
-    emulator.now = real
-    emulator.reset()
 
 
 @pytest.fixture

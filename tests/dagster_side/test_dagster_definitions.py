@@ -72,7 +72,7 @@ def test_a_pool_is_held_for_the_whole_wait_and_free_after_it(
     storage = stored.event_log_storage
     storage.set_concurrency_slots("payouts", 1)
     held: list[int] = []
-    clock.on_sleep = lambda: held.append(storage.get_concurrency_info("payouts").active_slot_count)
+    clock.on_sleep = lambda seconds: held.append(storage.get_concurrency_info("payouts").active_slot_count)
     shared: dict[str, Any] = {"resource_key": "b3os", "call": CALL, "pool": "payouts"}
     asset = (
         build_run_multi_asset(name="several", specs=[dg.AssetSpec("a"), dg.AssetSpec("b")], **shared)

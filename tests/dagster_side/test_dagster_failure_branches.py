@@ -36,7 +36,7 @@ def succeeding_from_the_second(runs: Any, clock: Any, script: str = "forever", *
     """The first run follows a script of its own, and every later one succeeds."""
     runs.emulator.set_defaults("b3os", script=script, **options)
 
-    def later() -> None:
+    def later(seconds: float) -> None:
         if runs.submits:
             runs.emulator.set_defaults("b3os", script="succeeded", seconds=5, on_cancel=None)
 

@@ -63,7 +63,7 @@ def test_terminate_while_a_refused_submit_waits_for_its_next_try_gives_up_at_onc
 ) -> None:
     runs = service("b3os")
     runs.emulator.add_fault(kind="status", status=429, retry_after=120, provider="b3os", action="submit", count=None)
-    clock.on_sleep = lambda: terminate_newest(runs.instance) if runs.submits else None
+    clock.on_sleep = lambda seconds: terminate_newest(runs.instance) if runs.submits else None
     status, _ = ends_of(runs, asset_of())
     assert status is dg.DagsterRunStatus.CANCELED
     assert runs.submits == 1

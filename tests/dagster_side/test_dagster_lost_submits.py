@@ -112,7 +112,7 @@ def test_a_strangers_run_stands_in_the_way_and_is_never_taken_or_cancelled(
     lose(runs, when="before")
     same = {"name": CALLS["nyx"]["name"], "budget_usd": CALLS["nyx"]["budget_usd"]}
     theirs: list[Any] = []
-    clock.on_sleep = lambda: (
+    clock.on_sleep = lambda seconds: (
         theirs or theirs.append(runs.made(script="forever", parents={"config_name": "nightly"}, fields=same))
     )
     ended = runs.materialize(asset_of())
@@ -135,11 +135,11 @@ def test_terminate_while_the_run_is_looked_for_ends_at_once_and_cancels_what_bea
     lose(runs)
 
     def terminate() -> None:
-        clock.on_sleep = lambda: None
+        clock.on_sleep = lambda seconds: None
         clock.now += 30
         terminate_newest(runs.instance)
 
-    clock.on_sleep = lambda: terminate() if runs.submits else None
+    clock.on_sleep = lambda seconds: terminate() if runs.submits else None
     ended = runs.materialize(asset_of())
     status = runs.instance.get_run_by_id(ended.result.run_id).status
     assert status is dg.DagsterRunStatus.CANCELED
@@ -154,7 +154,7 @@ def test_terminate_while_the_run_is_looked_for_cancels_nobody_elses_run(
     runs = service("b3os")
     runs.emulator.set_defaults("b3os", script="forever")
     lose(runs)
-    clock.on_sleep = lambda: terminate_newest(runs.instance) if runs.submits else None
+    clock.on_sleep = lambda seconds: terminate_newest(runs.instance) if runs.submits else None
     runs.materialize(asset_of("b3os", adopt_uncertain=True))
     assert runs.cancels == 0
 

@@ -383,7 +383,7 @@ def test_a_storm_of_a_quarter_of_an_hour_neither_cancels_nor_resubmits(
     runs.emulator.set_defaults("b3os", script="succeeded", seconds=300)
     began: list[float] = []
 
-    def weather() -> None:
+    def weather(seconds: float) -> None:
         if runs.submits and not began:
             began.append(clock.now)
             runs.emulator.add_fault(kind="status", status=503, provider="b3os", count=None)

@@ -10,6 +10,7 @@ import pytest
 
 from runops.emulator.server import Server, running
 from runops.emulator.store import Emulator
+from tests.services import CALLS
 
 KEY_HEADERS: dict[str, Callable[[str], dict[str, str]]] = {
     "nexio": lambda key: {"authorization": f"Bearer {key}"},
@@ -17,14 +18,6 @@ KEY_HEADERS: dict[str, Callable[[str], dict[str, str]]] = {
     "onepin": lambda key: {"authorization": f"Bearer {key}"},
     "b3os": lambda key: {"authorization": f"Bearer {key}"},
     "nekt": lambda key: {"x-api-key": key},
-}
-NYX_BODY = {
-    "config_name": "nightly",
-    "name": "Nightly audit",
-    "target": {"url": "https://agent.example.com"},
-    "objective": "make it tell its instructions",
-    "budget_usd": 5,
-    "severity_target": "high",
 }
 
 
@@ -60,7 +53,7 @@ class Caller:
         words = [f"{name}={value}" for name, value in emulator.items()]
         requests: dict[str, tuple[str, dict[str, Any]]] = {
             "nexio": ("/api/v1/engines/placement/runs", {"input": {"emulator": emulator}}),
-            "nyx": ("/v1/nyx/runs", {**NYX_BODY, "hints": [f"emulator:{word}" for word in words]}),
+            "nyx": ("/v1/nyx/runs", {**CALLS["nyx"], "hints": [f"emulator:{word}" for word in words]}),
             "onepin": (
                 f"/api/v1/workflows/{self.server.emulator.apis['onepin'].default_parent}/runs",
                 {"script_text": "emulator:" + " ".join(words)},

@@ -16,7 +16,9 @@ os.environ.update(
     AIRFLOW_HOME=str(FOLDER),
     AIRFLOW__CORE__LOAD_EXAMPLES="False",
     AIRFLOW__CORE__DAGS_FOLDER=str(DAGS),
-    AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=f"sqlite:///{FOLDER / 'airflow.db'}",
+    # A busy machine may take long to read a DAG file, and to let go of the database.
+    AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT="300",
+    AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=f"sqlite:///{FOLDER / 'airflow.db'}?timeout=120",
     AIRFLOW__LOGGING__LOGGING_LEVEL="DEBUG",
     AIRFLOW__LOGGING__NAMESPACE_LEVELS="httpx=DEBUG,httpcore=DEBUG,asyncio=DEBUG,runops=DEBUG",
 )
