@@ -16,6 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import settings
+from pytest_mock import MockerFixture
 
 from runops.core import Provider, RunClient, RunRef, find
 from runops.core.declaration import registry
@@ -96,9 +97,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def declarations_of_one_test(monkeypatch: pytest.MonkeyPatch) -> None:
+def declarations_of_one_test(mocker: MockerFixture) -> None:
     """What a test declares is found by its name in that test only."""
-    monkeypatch.setattr(registry, "_made", dict(registry._made))
+    mocker.patch.dict(registry._made)
 
 
 @pytest.fixture(params=["sync", "async"])

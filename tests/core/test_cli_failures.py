@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO
 
 import pytest
+from pytest_mock import MockerFixture
 
 from runops.cli import main, notes, settings, unexpected
 from runops.core import RunClient
@@ -149,14 +150,13 @@ class TestStandardOutput:
 
 class TestTheLastResort:
     @pytest.fixture
-    def broken(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self, monkeypatch: pytest.MonkeyPatch, mocker: MockerFixture) -> None:
         monkeypatch.setenv("NEXIO_API_KEY", KEY)
 
         def connect(*_: object, **__: object) -> RunClient:
             raise RuntimeError(f"no idea\nof {KEY} and sk_live_0123456789abcdefghijklmnopqrstu")
 
-        monkeypatch.setattr(settings, "connect", connect)
-        monkeypatch.setattr(settings, "connect_async", connect)
+        mocker.patch.multiple(settings, connect=connect, connect_async=connect)
 
     @pytest.mark.parametrize("argv", [GET, WATCH, START], ids=["get", "watch", "submit"])
     @pytest.mark.usefixtures("broken")
@@ -187,7 +187,11 @@ class TestTheLastResort:
         assert_one_line(run("get", "acme_runs:ACME", "r", env={"PYTHONPATH": str(tmp_path)}), 2, 4)
 
     def test_one_run_that_fails_unforeseen_leaves_the_others_their_ends(
-        self, server: Server, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+        self,
+        server: Server,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+        mocker: MockerFixture,
     ) -> None:
         from runops.core import AsyncRunClient
 
@@ -199,7 +203,7 @@ class TestTheLastResort:
                 raise LookupError("of all things")
             return await real(client, ref, **options)  # pyright: ignore[reportArgumentType]
 
-        monkeypatch.setattr(AsyncRunClient, "wait", wait)
+        mocker.patch.object(AsyncRunClient, "wait", wait)
         monkeypatch.setenv("NEXIO_API_KEY", KEY)
         monkeypatch.setenv("NEXIO_BASE_URL", server.base_url("nexio"))
         assert main(["watch", "nexio", *ended, *FAST]) == 4
@@ -229,13 +233,17 @@ class TestLongSilences:
         assert "Traceback" not in told
 
     def test_an_answer_that_does_not_come_is_said(
-        self, server: Server, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+        self,
+        server: Server,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+        mocker: MockerFixture,
     ) -> None:
-        monkeypatch.setattr(notes, "SLOW", 0.05)
+        mocker.patch.object(notes, "SLOW", 0.05)
         monkeypatch.setenv("NEXIO_API_KEY", KEY)
         monkeypatch.setenv("NEXIO_BASE_URL", server.base_url("nexio"))
         run_id = server.emulator.create_run("nexio", script="succeeded", age_seconds=60)
-        server.emulator.add_fault(kind="delay", provider="nexio", seconds=1.0)
+        server.emulator.add_fault(kind="delay", provider="nexio", seconds=0.4)
         assert main(["get", "nexio", run_id]) == 0
         assert "no answer from Nexio" in capsys.readouterr().err
 

@@ -19,6 +19,7 @@ from itertools import islice
 from typing import Any
 
 import pytest
+from pytest_mock import MockerFixture
 
 from runops.core import Call, ConflictError, RunopsError, RunRef, SubmitUncertainError, find
 from runops.core.model.errors import AnswerError, AnswerLost, AuthError, RunNotFound, ServerTrouble
@@ -339,8 +340,7 @@ def test_a_service_that_never_loses_an_answer_leaves_nothing_uncertain() -> None
     assert played.strangers == []
 
 
-def test_a_mark_is_what_tells_the_runs_of_the_campaign_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mark_is_what_tells_the_runs_of_the_campaign_apart(mocker: MockerFixture) -> None:
     """The campaign can fail: with one mark for all, clients take each other's runs."""
-    same = new_mark("everybody")
-    monkeypatch.setattr("runops.core.waiting.submission.new_mark", lambda identity=None: same)
+    mocker.patch("runops.core.waiting.submission.new_mark", return_value=new_mark("everybody"))
     assert campaign("nyx", 20261127).strangers != []
