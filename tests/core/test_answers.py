@@ -44,13 +44,14 @@ from runops.core.model.errors import (
 )
 from runops.core.model.redaction import LONGEST, clean, code, cut, shown
 from runops.core.model.run import RunRef
-from runops.core.transport.pool import Inflater, proxy_for
+from runops.core.transport.base import Answer
+from runops.core.transport.connections import proxy_for
+from runops.core.transport.failures import from_transport
+from runops.core.transport.inflate import Inflater
 from runops.core.transport.retry import (
     LARGEST_ERROR,
-    Answer,
     asked_pause,
     from_answer,
-    from_transport,
     may_pass,
     submit_is_uncertain,
     submit_may_repeat,

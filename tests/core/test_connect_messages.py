@@ -50,7 +50,8 @@ def async_wait(url: str, **more: Any) -> Any:
 
 def async_wait_without_httptools(url: str, **more: Any) -> Any:
     with pytest.MonkeyPatch.context() as patch:
-        patch.delitem(sys.modules, "runops.core.transport.http1_pool", raising=False)
+        for name in ("http1_pool", "http1_connection"):
+            patch.delitem(sys.modules, f"runops.core.transport.{name}", raising=False)
         patch.setitem(sys.modules, "httptools", None)
         return asyncio.run(_async(url, "wait", **more))
 

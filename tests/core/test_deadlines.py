@@ -17,8 +17,9 @@ from runops.core import AsyncRunClient, PollingError, RunClient, find
 from runops.core.model.errors import AnswerError, AnswerLost, ConnectionFailed, TransientError
 from runops.core.polling import poller
 from runops.core.transport import network, session
+from runops.core.transport.base import timeouts
 from runops.core.transport.connections import sync_transport
-from runops.core.transport.pool import send, timeouts
+from runops.core.transport.httpx_pool import send
 
 pytestmark = pytest.mark.http
 

@@ -19,8 +19,9 @@ from runops.core import AsyncRunClient, ConfigurationError, Outcome, RunClient, 
 from runops.core.model.cadence import Cadence
 from runops.core.polling import poller
 from runops.core.polling.poller import Poller
+from runops.core.transport.base import Pool, timeouts
 from runops.core.transport.http1_pool import Http1Pool
-from runops.core.transport.pool import HttpxPool, Pool, timeouts
+from runops.core.transport.httpx_pool import HttpxPool
 from runops.core.transport.session import Session
 from runops.core.waiting.options import WaitOptions
 

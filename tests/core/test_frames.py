@@ -20,9 +20,9 @@ from runops.core.declaration import BEARER
 from runops.core.declaration.routes import Request
 from runops.core.model.secret import Opaque, Secret
 from runops.core.polling import dispatch
+from runops.core.transport.base import Answer
 from runops.core.transport.http1_pool import Http1Pool
-from runops.core.transport.pool import HttpxPool
-from runops.core.transport.retry import Answer
+from runops.core.transport.httpx_pool import HttpxPool
 from runops.core.transport.session import Session
 from tests.canaries import frames
 from tests.canaries import troubled_service as service
@@ -161,8 +161,8 @@ class Interrupted(BaseException):
         "declaration.decode.decoded",
         "transport.session.Session.judge",
         "transport.session.from_answer",
-        "transport.retry._said",
-        "transport.pool._headers",
+        "transport.retry._code_and_message",
+        "transport.httpx_pool._headers",
         "model.states.StateTable.read",
         "client.without_frames",
     ],
@@ -173,7 +173,7 @@ def test_an_interrupt_anywhere_shows_neither_key_nor_body_in_a_frame_of_ours(
     troubled: str, leaks: Any, mocker: MockerFixture, kind: str, name: str, place: str
 ) -> None:
     mocker.patch(f"runops.core.{place}", side_effect=Interrupted)
-    way = "s500" if "said" in place or "from_answer" in place or "without" in place else "fine"
+    way = "s500" if "_code_and_message" in place or "from_answer" in place or "without" in place else "fine"
 
     async def scenario() -> None:
         async with AsyncRunClient(find("b3os"), **settings(troubled, way)) as client:

@@ -22,8 +22,8 @@ from runops.core.model.redaction import LONGEST
 from runops.core.polling import dispatch
 from runops.core.providers.b3os import failed_nodes
 from runops.core.transport.connections import ssl_context
+from runops.core.transport.httpx_pool import HttpxPool
 from runops.core.transport.offload import off_loop
-from runops.core.transport.pool import HttpxPool
 
 pytestmark = pytest.mark.http
 

@@ -27,7 +27,7 @@ import pytest
 from runops.core import AsyncRunClient, ConfigurationError, Provider, RunClient, RunSnapshot, find
 from runops.core.model.cadence import Cadence
 from runops.core.polling import dispatch
-from runops.core.transport import pool
+from runops.core.transport import open_pool
 from runops.core.waiting import state
 from runops.core.waiting.options import WaitOptions
 from tests.clocked_client import ClockedClient
@@ -252,7 +252,7 @@ def service() -> Iterator[MixedUp]:
 def test_no_wait_ends_by_an_answer_about_another_run(
     service: MixedUp, name: str, processes: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dispatch, "open_pool", partial(pool.open_pool, lean=name == "http1"))
+    monkeypatch.setattr(dispatch, "open_pool", partial(open_pool, lean=name == "http1"))
     # A wait that has met a wrong answer looks again soon, so that it meets many.
     monkeypatch.setattr(state, "backoff", lambda attempt, **_: 0.05)
     way = WAYS[name] if processes == "threads" else partial(forked, WAYS[name])

@@ -21,8 +21,8 @@ import pytest
 from runops.core import AsyncRunClient, Outcome, PollingError, RunClient, find
 from runops.core.model.errors import AnswerError, AnswerLost, MalformedAnswer
 from runops.core.model.run import RunSnapshot
+from runops.core.transport.base import timeouts
 from runops.core.transport.http1_pool import Http1Pool
-from runops.core.transport.pool import timeouts
 
 pytestmark = pytest.mark.http
 
@@ -123,7 +123,8 @@ def async_wait(url: str) -> RunSnapshot:
 
 def async_wait_without_httptools(url: str) -> RunSnapshot:
     with pytest.MonkeyPatch.context() as patch:
-        patch.delitem(sys.modules, "runops.core.transport.http1_pool", raising=False)
+        for name in ("http1_pool", "http1_connection"):
+            patch.delitem(sys.modules, f"runops.core.transport.{name}", raising=False)
         patch.setitem(sys.modules, "httptools", None)
         return asyncio.run(_wait(url))
 

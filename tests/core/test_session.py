@@ -8,7 +8,7 @@ import pytest
 
 from runops.core import find
 from runops.core.model.errors import TransientError
-from runops.core.transport.retry import Answer
+from runops.core.transport.base import Answer
 from runops.core.transport.session import Session
 
 NEXIO = find("nexio")

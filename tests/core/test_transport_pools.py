@@ -21,19 +21,12 @@ import httpx
 import pytest
 
 from runops.core.model.errors import AnotherRun, AnswerLost, ConnectionFailed, MalformedAnswer
-from runops.core.transport import http1_pool
+from runops.core.transport import http1_pool, open_pool
+from runops.core.transport.base import Answer, Pool, accept_any, timeouts
 from runops.core.transport.connections import async_transport, sync_transport
-from runops.core.transport.http1_pool import Http1Pool, _Connection
-from runops.core.transport.pool import (
-    HttpxPool,
-    Pool,
-    open_pool,
-    send,
-    send_async,
-    timeouts,
-)
-from runops.core.transport.retry import Answer
-from runops.core.transport.reuse import accept_any
+from runops.core.transport.http1_connection import Http1Connection
+from runops.core.transport.http1_pool import Http1Pool
+from runops.core.transport.httpx_pool import HttpxPool, send, send_async
 
 pytestmark = pytest.mark.http
 
@@ -874,9 +867,9 @@ def test_a_connection_that_is_reset_right_after_it_is_accepted_gives_its_place_b
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     resets = 2
-    made = _Connection.connection_made
+    made = Http1Connection.connection_made
 
-    def reset_at_once(self: _Connection, connected: asyncio.BaseTransport) -> None:
+    def reset_at_once(self: Http1Connection, connected: asyncio.BaseTransport) -> None:
         nonlocal resets
         made(self, connected)
         if resets:
@@ -885,7 +878,7 @@ def test_a_connection_that_is_reset_right_after_it_is_accepted_gives_its_place_b
             assert isinstance(connected, asyncio.Transport)
             connected.abort()
 
-    monkeypatch.setattr(_Connection, "connection_made", reset_at_once)
+    monkeypatch.setattr(Http1Connection, "connection_made", reset_at_once)
 
     async def story() -> None:
         async with serving(says(PLAIN)) as service:
@@ -1048,7 +1041,8 @@ def test_behind_a_proxy_httpx_does_the_work(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_without_httptools_httpx_does_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "runops.core.transport.http1_pool")
+    for name in ("http1_pool", "http1_connection"):
+        monkeypatch.delitem(sys.modules, f"runops.core.transport.{name}")
     monkeypatch.setitem(sys.modules, "httptools", None)
     assert isinstance(open_pool("https://api.example.com", max_connections=4), HttpxPool)
 

@@ -17,8 +17,9 @@ from runops.core.model.run import RunRef, RunSnapshot
 from runops.core.model.secret import Secret
 from runops.core.polling.poller import Poller
 from runops.core.transport.connections import async_transport
+from runops.core.transport.failures import took_too_long
+from runops.core.transport.httpx_pool import send_async
 from runops.core.transport.offload import off_loop
-from runops.core.transport.pool import send_async, took_too_long
 from runops.core.transport.session import ClientSettings
 from runops.core.waiting import flows
 from runops.core.waiting.options import DEFAULT_TIMEOUT, Seconds, SubmitSettings, WaitClocks

@@ -16,7 +16,7 @@ from runops.core.model.errors import RunopsError
 from runops.core.model.run import RunRef, RunSnapshot
 from runops.core.model.secret import Secret
 from runops.core.transport.connections import sync_transport
-from runops.core.transport.pool import send
+from runops.core.transport.httpx_pool import send
 from runops.core.transport.session import ClientSettings
 from runops.core.waiting import flows
 from runops.core.waiting.options import DEFAULT_TIMEOUT, Seconds, SubmitSettings, WaitClocks

@@ -26,9 +26,10 @@ from typing import Protocol
 
 from runops.core.model.errors import AnswerLost
 from runops.core.polling.pace import FEWEST_CONNECTIONS, MOST_CONNECTIONS, OVERDUE, Lateness, Pace, UnderWay
-from runops.core.transport.pool import AsyncTransport, Pool, Prepared, open_pool
-from runops.core.transport.retry import RATE_LIMITED, Answer
-from runops.core.transport.reuse import AcceptAsync, accept_any
+from runops.core.transport import open_pool
+from runops.core.transport.base import AcceptAsync, Answer, Pool, Prepared, accept_any
+from runops.core.transport.httpx_pool import AsyncTransport
+from runops.core.transport.retry import RATE_LIMITED
 from runops.core.transport.session import Session
 
 TICK = 0.05

@@ -30,7 +30,7 @@ from runops.core.model.errors import AnswerError, ConnectionFailed, TransientErr
 from runops.core.model.run import RunRef, RunSnapshot
 from runops.core.polling.dispatch import Dispatcher, at_tick
 from runops.core.polling.reads import Question, Reads, Run, Wait
-from runops.core.transport.pool import AsyncTransport
+from runops.core.transport.httpx_pool import AsyncTransport
 from runops.core.transport.session import LAST_LOOK_SECONDS, Session
 from runops.core.waiting import flows
 from runops.core.waiting.flows import WaitContext

@@ -24,9 +24,9 @@ from runops.core.model.errors import AnswerError, ConnectionFailed, MalformedAns
 from runops.core.model.run import RunRef, RunSnapshot
 from runops.core.polling.dispatch import Dispatcher
 from runops.core.polling.lists import ListBatch, Lists
+from runops.core.transport.base import Answer, Prepared
 from runops.core.transport.offload import off_loop
-from runops.core.transport.pool import Prepared
-from runops.core.transport.retry import RATE_LIMITED, Answer
+from runops.core.transport.retry import RATE_LIMITED
 from runops.core.transport.session import Session
 from runops.core.waiting.steps import Flow, Send
 

@@ -1,1 +1,49 @@
-"""How one request gets to a service and its answer back: connections, limits, authentication, what an answer means."""
+"""How one request gets to a service and its answer back: connections, limits, authentication, what an answer means.
+
+:func:`open_pool` chooses the pool. What reads an answer without sending anything imports no httpx, so nothing here does
+before a pool is wanted.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from runops.core.transport.base import Pool
+    from runops.core.transport.failures import Peer
+    from runops.core.transport.httpx_pool import AsyncTransport
+
+
+def open_pool(
+    root: str,
+    *,
+    max_connections: int,
+    transport: AsyncTransport | None = None,
+    lean: bool = True,
+    peer: Peer | None = None,
+) -> Pool:
+    """A pool for one root. It opens no connection before the first exchange.
+
+    Args:
+        root: The address of the service.
+        max_connections: The most connections.
+        transport: Takes the place of real connections; the pool does not close it.
+        lean: Use the HTTP/1.1 pool where it serves: httptools is installed, and there is no proxy.
+        peer: Whom requests go to, for messages.
+
+    Raises:
+        ConfigurationError: The proxy or the certificates that the environment names cannot be used.
+    """
+    from runops.core.transport.connections import peer_of, proxy_for
+    from runops.core.transport.httpx_pool import HttpxPool
+
+    peer = peer or peer_of(root)
+    if lean and transport is None and proxy_for(root) is None:
+        try:
+            from runops.core.transport.http1_pool import Http1Pool
+        except ModuleNotFoundError as error:
+            if error.name != "httptools":
+                raise
+        else:
+            return Http1Pool(root, max_connections=max_connections, peer=peer)
+    return HttpxPool(root, max_connections=max_connections, transport=transport, peer=peer)

@@ -1,4 +1,4 @@
-"""httpx transports over the streams of network.py, and what the environment says of proxies and certificates."""
+"""httpx transports over our own network streams, and what the environment says of proxies and certificates."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ import httpcore
 import httpx
 
 from runops.core.model.errors import ConfigurationError
-from runops.core.transport.network import AsyncBackend, Backend
-from runops.core.transport.retry import Peer
+from runops.core.transport.async_network import AsyncBackend
+from runops.core.transport.failures import Peer
+from runops.core.transport.network import Backend
 
 KEPT_CONNECTIONS = 100
 _PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")
@@ -97,7 +98,7 @@ def check_environment(root: str) -> None:
 
 
 def sync_transport(root: str, *, keep: bool = True) -> httpx.BaseTransport:
-    """A transport for one root, each of whose exchanges ``send`` of transport.py bounds as a whole.
+    """A transport for one root, each of whose exchanges ``send`` of httpx_pool.py bounds as a whole.
 
     Args:
         root: The address of the service.
@@ -134,17 +135,17 @@ def _proxy(root: str) -> httpx.Proxy | None:
     if address is None:
         return None
     scheme, where = address.partition("://")[0].lower(), _host_and_port(address)
-    told = (
+    refused = (
         f"The proxy {scheme}://{where} that the environment names (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY) cannot be used"
     )
     if scheme not in _PROXY_SCHEMES:
-        raise ConfigurationError(f"{told}: its scheme is none of {', '.join(_PROXY_SCHEMES)}. Correct or unset it.")
+        raise ConfigurationError(f"{refused}: its scheme is none of {', '.join(_PROXY_SCHEMES)}. Correct or unset it.")
     if scheme.startswith("socks") and find_spec("socksio") is None:
-        raise ConfigurationError(f"{told}: that takes the package socksio. Install httpx[socks].")
+        raise ConfigurationError(f"{refused}: that takes the package socksio. Install httpx[socks].")
     try:
         return httpx.Proxy(address)
     except (httpx.InvalidURL, ValueError):
-        raise ConfigurationError(f"{told}: it is no address. Correct or unset it.") from None
+        raise ConfigurationError(f"{refused}: it is no address. Correct or unset it.") from None
 
 
 def _by_socks(proxy: httpx.Proxy | None) -> bool:

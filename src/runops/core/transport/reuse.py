@@ -4,21 +4,13 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from runops.core.model.errors import ConfigurationError
-from runops.core.transport.retry import Answer
+from runops.core.transport.base import AcceptAsync, Answer
 
 if TYPE_CHECKING:
     import httpx
-
-Accept = Callable[[Answer], object]
-"""Looks at a whole answer before anything else is sent on its connection; if it raises, the connection is closed."""
-
-
-AcceptAsync = Callable[[Answer], "Awaitable[object] | None"]
-"""The same where there is an event loop: it may take its time."""
 
 
 async def look_at(accept: AcceptAsync, answer: Answer) -> None:
@@ -26,10 +18,6 @@ async def look_at(accept: AcceptAsync, answer: Answer) -> None:
     looking = accept(answer)
     if looking is not None:
         await looking
-
-
-def accept_any(answer: Answer) -> None:
-    """The :data:`Accept` of requests whose answers cannot be told from one another."""
 
 
 def check_process(pid: int, what: str) -> None:

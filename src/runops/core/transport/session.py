@@ -22,10 +22,10 @@ from runops.core.model.cadence import RateLimiter
 from runops.core.model.errors import ConfigurationError, MalformedAnswer, TransientError
 from runops.core.model.secret import Secret
 from runops.core.transport.auth import HeaderAuth
+from runops.core.transport.base import ACCEPT_ENCODING, REQUEST_TIMEOUT, Answer, timeouts
 from runops.core.transport.connections import peer_of
 from runops.core.transport.offload import off_loop
-from runops.core.transport.pool import ACCEPT_ENCODING, REQUEST_TIMEOUT, timeouts
-from runops.core.transport.retry import Answer, from_answer
+from runops.core.transport.retry import from_answer
 from runops.core.transport.reuse import check_process
 
 LAST_LOOK_SECONDS = 5.0

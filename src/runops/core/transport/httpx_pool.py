@@ -1,4 +1,4 @@
-"""One request and its whole answer, and pools for many. It knows no provider and decides nothing about an answer."""
+"""The way that works everywhere: plain httpx. One exchange, blocking or not, a pool of them, and the fallback."""
 
 from __future__ import annotations
 
@@ -6,53 +6,40 @@ import asyncio
 import logging
 import math
 import os
-import re
 import time
-import zlib
 from collections import deque
 from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
-from typing import Protocol
 
 import httpx
 
-from runops.core.model.errors import AnswerLost, ConnectionFailed, MalformedAnswer
-from runops.core.model.secret import Opaque
-from runops.core.transport.connections import async_transport, peer_of, proxy_for
-from runops.core.transport.network import LONGEST_HEAD, Exchange
-from runops.core.transport.retry import UNNAMED, Answer, Peer, from_transport, not_http, too_large
-from runops.core.transport.reuse import (
-    Accept,
-    AcceptAsync,
-    accept_any,
-    check_process,
-    hang_up,
-    hang_up_async,
-    look_at,
-    more_came,
+from runops.core.transport.base import REQUEST_TIMEOUT, Accept, AcceptAsync, Answer, Prepared, accept_any, timeouts
+from runops.core.transport.connections import async_transport, peer_of
+from runops.core.transport.exchange import Exchange
+from runops.core.transport.failures import (
+    UNNAMED,
+    Peer,
+    closed_on_the_way,
+    from_transport,
+    no_place,
+    not_http,
+    pool_closed,
+    took_too_long,
 )
+from runops.core.transport.inflate import Inflater
+from runops.core.transport.reuse import check_process, hang_up, hang_up_async, look_at, more_came
 
 AsyncTransport = httpx.AsyncBaseTransport
 """What a user may give in the place of real connections."""
 
-CONNECT_SECONDS = 10.0
-
-REQUEST_TIMEOUT = "request_timeout="
-"""What bounds an exchange where nothing else does, as it stands before the seconds in a message."""
-
 LARGE_CHUNK = 10_000
 """Bytes of a piece of a body after which others get their turn."""
-ACCEPT_ENCODING = "gzip"
-"""What :class:`Inflater` can undo within a limit."""
 
+_LEFT_TO_HTTPX: set[tuple[str, str, int | None]] = set()
+"""Services of this process whose answers only httpx reads, by scheme, host and port."""
 
-def timeouts(seconds: float) -> dict[str, dict[str, float | None]]:
-    """The request extension that bounds each step of one request."""
-    # Connecting and TLS fail well before the whole request does: then nothing was sent, and that is known.
-    limits = httpx.Timeout(seconds, connect=min(seconds * 0.45, CONNECT_SECONDS), pool=None)
-    return {"timeout": limits.as_dict()}
+logger = logging.getLogger("runops")
 
 
 def send(
@@ -83,7 +70,7 @@ def send(
     """
     exchange = Exchange(time.monotonic() + seconds)
     try:
-        with exchange.current(), _headers_unlogged():
+        with exchange.under_way(), _headers_unlogged():
             response = transport.handle_request(request)
             kept = False
             try:
@@ -124,7 +111,7 @@ async def send_async(
     time_of = asyncio.get_running_loop().time
     sent_at = time_of()
     try:
-        with exchange.current(), _headers_unlogged():
+        with exchange.under_way(), _headers_unlogged():
             response = await transport.handle_async_request(request)
             kept = False
             try:
@@ -188,99 +175,8 @@ def _headers_unlogged() -> Generator[None]:
         _ours.reset(mark)
 
 
-def took_too_long(seconds: float, peer: Peer = UNNAMED, bound: str = REQUEST_TIMEOUT) -> AnswerLost:
-    """The error for an answer that is not whole in time.
-
-    Args:
-        seconds: How long it had.
-        peer: Whose answer it is.
-        bound: What stands before the seconds.
-    """
-    return AnswerLost(f"No whole answer of {peer} came within {bound}{round(seconds, 2):g} s.")
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A request in the form in which a pool sends it, any number of times. Its ``repr`` shows no header."""
-
-    method: str
-    message: bytes | httpx.Request = field(repr=False)
-
-
-class Pool(Protocol):
-    """Connections to one root, for many exchanges in one event loop."""
-
-    @property
-    def max_connections(self) -> int:
-        """The most connections; exchanges over it wait their turn. It may be set at any time."""
-        ...
-
-    @max_connections.setter
-    def max_connections(self, most: int) -> None: ...
-
-    @property
-    def connections(self) -> int:
-        """Open connections, and those being opened; those at work, where no more is known."""
-        ...
-
-    def prepare(self, request: httpx.Request) -> Prepared:
-        """A request made ready once, to be sent any number of times."""
-        ...
-
-    async def exchange(
-        self, prepared: Prepared, *, limit: int, seconds: float, accept: AcceptAsync = accept_any
-    ) -> Answer:
-        """One request and its whole answer.
-
-        Args:
-            prepared: From :meth:`prepare`.
-            limit: The most bytes of body, decompressed.
-            seconds: For everything: a place in the pool, the connection, header and body.
-            accept: Looks at the answer; what it raises is raised.
-
-        Raises:
-            ConnectionFailed: Nothing was sent.
-            AnswerLost: The answer did not come whole, or not in time.
-            MalformedAnswer: The answer is too large, or cannot be decoded.
-            ConfigurationError: The pool was made before a fork, in the process that forked this one.
-        """
-        ...
-
-    async def close(self) -> None:
-        """Close every connection for good; what is on its way fails."""
-        ...
-
-
-def open_pool(
-    root: str,
-    *,
-    max_connections: int,
-    transport: httpx.AsyncBaseTransport | None = None,
-    lean: bool = True,
-    peer: Peer | None = None,
-) -> Pool:
-    """A pool for one root. It opens no connection before the first exchange.
-
-    Args:
-        root: The address of the service.
-        max_connections: The most connections.
-        transport: Takes the place of real connections; the pool does not close it.
-        lean: Use the HTTP/1.1 pool where it serves: httptools is installed, and there is no proxy.
-        peer: Whom requests go to, for messages.
-
-    Raises:
-        ConfigurationError: The proxy or the certificates that the environment names cannot be used.
-    """
-    peer = peer or peer_of(root)
-    if lean and transport is None and proxy_for(root) is None:
-        try:
-            from runops.core.transport.http1_pool import Http1Pool
-        except ModuleNotFoundError as error:
-            if error.name != "httptools":
-                raise
-        else:
-            return Http1Pool(root, max_connections=max_connections, peer=peer)
-    return HttpxPool(root, max_connections=max_connections, transport=transport, peer=peer)
+def _headers(response: httpx.Response) -> dict[str, str]:
+    return {name.lower(): value for name, value in response.headers.items()}
 
 
 class HttpxPool:
@@ -396,104 +292,60 @@ class HttpxPool:
                 waiter.set_result(None)
 
 
-def no_place(peer: Peer = UNNAMED) -> ConnectionFailed:
-    """The error for an exchange that got no connection in time."""
-    return ConnectionFailed(f"No connection to {peer} became free in time; all are in use.")
-
-
-def pool_closed() -> ConnectionFailed:
-    """The error for an exchange that a closed pool cannot begin."""
-    return ConnectionFailed("The connections to the service are closed.")
-
-
-def closed_on_the_way() -> AnswerLost:
-    """The error for an exchange whose pool was closed under it."""
-    return AnswerLost("The connections were closed before the answer came.")
-
-
-class Inflater:
-    """Collects a body and undoes its compression, never holding more than ``limit`` bytes.
+class HttpxFallback:
+    """httpx in the place of our own connections, for a service whose answers our parser refuses.
 
     Args:
-        encoding: The ``Content-Encoding`` of the answer.
-        limit: The most bytes that the body may have, decompressed.
-
-    Raises:
-        MalformedAnswer: The encoding is none that was asked for.
+        url: The address of the service.
+        peer: Whom requests go to, for messages.
     """
 
-    def __init__(self, encoding: str | None, limit: int) -> None:
-        self._limit = limit
-        self._parts: list[bytes] = []
-        self._size = self._received = 0
-        self._decoder: zlib._Decompress | None = None  # pyright: ignore[reportPrivateUsage] - a type of typeshed only
-        self._waiting = b""
-        """What has come and cannot be told apart yet."""
-        self._begun = self._ended = False
-        """Whether a first compressed member has begun, and whether all that follows is padding."""
-        names = [name for name in re.split(r"[\s,]+", (encoding or "").lower()) if name not in ("", "identity")]
-        if names and names not in (["gzip"], ["x-gzip"], ["deflate"]):
-            raise MalformedAnswer("The answer is compressed in a way that was not asked for.")
-        self._encoding = names[0] if names else None
+    def __init__(self, url: httpx.URL, peer: Peer) -> None:
+        self._url = url
+        self._place = (url.scheme, url.host, url.port)
+        self._peer = peer
+        self._pool: HttpxPool | None = None
 
-    def feed(self, chunk: bytes) -> None:
-        """Take the next piece off the wire.
+    @property
+    def in_use(self) -> bool:
+        """Whether all requests to this service go through httpx."""
+        return self._place in _LEFT_TO_HTTPX
 
-        Raises:
-            MalformedAnswer: The body is over the limit, or its compression is broken.
-        """
-        if self._encoding is None:
-            self._take(chunk)
-            return
-        self._received += len(chunk)
-        if self._received > self._limit + LONGEST_HEAD:
-            # Compression that grows: empty members without end, which would never reach the limit.
-            raise too_large(self._limit)
-        # A body may be several compressed members, one after the other.
-        chunk, self._waiting = self._waiting + chunk, b""
-        while chunk and not self._ended:
-            decoder = self._decoder = self._decoder or self._begin(chunk)
-            if decoder is None:
-                return
-            try:
-                self._take(decoder.decompress(chunk, self._limit - self._size + 1))
-            except zlib.error:
-                raise MalformedAnswer("The answer's compression is broken.") from None
-            chunk = decoder.unused_data
-            if decoder.eof:
-                self._decoder = None
+    def use_from_now_on(self) -> None:
+        """Let all requests of this process to this service go through httpx."""
+        if self._place not in _LEFT_TO_HTTPX:
+            _LEFT_TO_HTTPX.add(self._place)
+            logger.info("%s answers in a form that only httpx reads: it does the work there from now on.", self._peer)
 
-    def _begin(self, chunk: bytes) -> zlib._Decompress | None:  # pyright: ignore[reportPrivateUsage]
-        """The decoder of a member, by its first two bytes; None where there are fewer, or no further member."""
-        if len(chunk) < 2:
-            self._waiting = chunk
-            return None
-        gzipped = chunk[:2] == b"\x1f\x8b"
-        if self._begun and not gzipped:
-            self._ended = True
-            return None
-        self._begun = True
-        bare = self._encoding == "deflate" and (chunk[0] & 0x0F != zlib.DEFLATED or int.from_bytes(chunk[:2]) % 31 != 0)
-        # Some call deflate what has no zlib header.
-        return zlib.decompressobj(wbits=-zlib.MAX_WBITS if bare and not gzipped else zlib.MAX_WBITS | 32)
+    @property
+    def connections(self) -> int:
+        """Its connections at work."""
+        return 0 if self._pool is None else self._pool.connections
 
-    def _take(self, piece: bytes) -> None:
-        self._size += len(piece)
-        if self._size > self._limit:
-            raise too_large(self._limit)
-        if piece:
-            self._parts.append(piece)
+    def limit_to(self, most: int) -> None:
+        """Set the most connections."""
+        if self._pool is not None:
+            self._pool.max_connections = most
 
-    def finish(self) -> bytes:
-        """The whole body.
+    async def exchange(self, prepared: Prepared, limit: int, seconds: float, accept: AcceptAsync, most: int) -> Answer:
+        """See :meth:`Pool.exchange`; ``most`` is the most connections."""
+        if self._pool is None:
+            self._pool = HttpxPool(str(self._url), max_connections=most, peer=self._peer)
+        plain = Prepared(prepared.method, self._as_request(prepared, seconds))
+        return await self._pool.exchange(plain, limit=limit, seconds=seconds, accept=accept)
 
-        Raises:
-            AnswerLost: The compressed body is cut off.
-        """
-        if self._decoder is not None or (self._waiting and not self._begun):
-            raise AnswerLost("The answer's compressed body is cut off.")
-        return Opaque(b"".join(self._parts))
+    def _as_request(self, prepared: Prepared, seconds: float) -> httpx.Request:
+        """What ``prepare`` of http1_pool.py has made, undone. Its locals hold the key: nothing here waits."""
+        assert isinstance(prepared.message, bytes)
+        head, _, content = prepared.message.partition(b"\r\n\r\n")
+        first, *lines = head.split(b"\r\n")
+        _, target, _ = first.split(b" ")
+        headers = [(name, value) for name, _, value in (line.partition(b": ") for line in lines)]
+        url = self._url.copy_with(raw_path=target)
+        limits = timeouts(max(seconds, 0.001))
+        return httpx.Request(prepared.method, url, headers=headers, content=content, extensions=limits)
 
-
-def _headers(response: httpx.Response) -> dict[str, str]:
-    return {name.lower(): value for name, value in response.headers.items()}
+    async def close(self) -> None:
+        """Close its connections for good."""
+        if self._pool is not None:
+            await self._pool.close()
