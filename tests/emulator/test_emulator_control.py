@@ -12,9 +12,10 @@ import pytest
 
 from runops.emulator import create_app
 from runops.emulator.runs import ScriptError
-from runops.emulator.store import API_CLASSES, Emulator
+from runops.emulator.services import default_apis
+from runops.emulator.store import Emulator
 
-PROVIDERS = [cls.name for cls in API_CLASSES]
+PROVIDERS = [cls.name for cls in default_apis()]
 
 
 def seconds_of(text: str) -> float:
@@ -44,7 +45,7 @@ def test_a_custom_script_is_followed_to_the_step(call, emulator) -> None:
 
 def test_steps_take_place_when_they_were_due_and_not_when_somebody_looks() -> None:
     clock = [1_800_000_000.0]
-    emulator = Emulator(now=lambda: clock[0])
+    emulator = Emulator(default_apis(), now=lambda: clock[0])
     run_id = emulator.create_run("nexio", script="succeeded", seconds=10)
     clock[0] += 3600
     fields = emulator.runs(run_id=run_id)[0]["fields"]
@@ -52,7 +53,7 @@ def test_steps_take_place_when_they_were_due_and_not_when_somebody_looks() -> No
 
 
 def test_a_run_can_have_begun_before_now() -> None:
-    emulator = Emulator(now=lambda: 1_800_000_000.0)
+    emulator = Emulator(default_apis(), now=lambda: 1_800_000_000.0)
     run_id = emulator.create_run("nekt", script="succeeded", seconds=10, age_seconds=86_400)
     fields = emulator.runs(run_id=run_id)[0]["fields"]
     assert fields["status"] == "success"
@@ -62,7 +63,7 @@ def test_a_run_can_have_begun_before_now() -> None:
 
 def test_a_held_run_stands_still_and_goes_on_where_it_stopped() -> None:
     clock = [1_800_000_000.0]
-    emulator = Emulator(now=lambda: clock[0])
+    emulator = Emulator(default_apis(), now=lambda: clock[0])
     run_id = emulator.create_run("b3os", script="succeeded", seconds=10)
     clock[0] += 4
     emulator.hold(run_id=run_id)
@@ -196,7 +197,7 @@ def test_a_run_id_is_given_once_only(emulator) -> None:
 
 def test_the_scripts_are_listed(call) -> None:
     listed = call.control("GET", "/scripts").json()
-    assert listed == {cls.name: list(cls.scripts) for cls in API_CLASSES}
+    assert listed == {cls.name: list(cls.scripts) for cls in default_apis()}
     assert all({"succeeded", "failed", "forever", "bare", "unknown_word"} <= set(names) for names in listed.values())
 
 
@@ -206,7 +207,7 @@ def test_the_root_says_where_everything_is(call, served) -> None:
 
 
 def played(seed: int) -> dict[str, Any]:
-    emulator = Emulator(seed, now=lambda: 1_800_000_000.0)
+    emulator = Emulator(default_apis(), seed, now=lambda: 1_800_000_000.0)
     emulator.add_fault(kind="empty", probability=0.3)
     made = [emulator.create_run(provider, script="succeeded") for provider in PROVIDERS * 3]
     befallen = [

@@ -9,7 +9,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from runops.emulator.store import API_CLASSES
+from runops.emulator.services import default_apis
 
 SCHEMAS = Path(__file__).parents[1] / "payloads" / "emulator_schemas"
 #: Scripts that leave the documented page on purpose.
@@ -25,7 +25,7 @@ OFF_PAGE = {
 PENDING_EVENTS = {"pending_events", "pending_events_then_succeeded"}
 SCRIPTS = [
     pytest.param(cls.name, script, id=f"{cls.name}-{script}")
-    for cls in API_CLASSES
+    for cls in default_apis()
     for script in cls.scripts
     if script not in OFF_PAGE
 ]
@@ -52,7 +52,7 @@ def test_a_run_shows_the_documented_page_at_every_moment(call, emulator, provide
             emulator.advance(1, run_id=run_id)
 
 
-@pytest.mark.parametrize("script", [name for cls in API_CLASSES if cls.name == "b3os" for name in cls.scripts])
+@pytest.mark.parametrize("script", [name for cls in default_apis() if cls.name == "b3os" for name in cls.scripts])
 def test_the_summary_of_b3os_leaves_the_heavy_parts_out(call, emulator, script) -> None:
     run_id = emulator.create_run("b3os", script=script, seconds=10, held=True)
     emulator.advance(run_id=run_id)
@@ -73,7 +73,7 @@ def test_b3os_returns_only_the_nodes_asked_for(call, emulator) -> None:
 
 
 def test_lists_show_the_documented_pages(call, emulator) -> None:
-    for cls in API_CLASSES:
+    for cls in default_apis():
         for script in cls.scripts:
             if script not in OFF_PAGE | PENDING_EVENTS:
                 emulator.advance(run_id=emulator.create_run(cls.name, script=script))
@@ -126,7 +126,7 @@ def test_a_cancel_answers_as_documented(call, emulator) -> None:
         holds(call.read(provider, run_id).json(), PAGE.get(provider, "nekt_run_pipeline"))
 
 
-@pytest.mark.parametrize("provider", [cls.name for cls in API_CLASSES])
+@pytest.mark.parametrize("provider", [cls.name for cls in default_apis()])
 @pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 409, 422, 425, 426, 429, 500, 502, 503])
 def test_errors_have_the_providers_own_body(call, emulator, provider, status) -> None:
     run_id = emulator.create_run(provider)

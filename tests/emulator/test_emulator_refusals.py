@@ -12,11 +12,13 @@ import pytest
 
 from runops.emulator import create_app
 from runops.emulator.faults import FAULTS_KEPT
+from runops.emulator.journal import Journal
 from runops.emulator.runs import ScriptError
 from runops.emulator.server import running
-from runops.emulator.store import API_CLASSES, Emulator
+from runops.emulator.services import default_apis
+from runops.emulator.store import Emulator
 
-PROVIDERS = [cls.name for cls in API_CLASSES]
+PROVIDERS = [cls.name for cls in default_apis()]
 JSON = {"content-type": "application/json"}
 DEEP = json.loads("[" * 200 + "]" * 200)
 
@@ -268,12 +270,11 @@ def asked(app: Any, host: str) -> int:
 class TestGrowth:
     @pytest.fixture
     def small(self) -> Emulator:
-        return Emulator(seed=1, now=lambda: 1_800_000_000.0, requests_kept=100, runs_kept=50)
+        return Emulator(default_apis(), seed=1, now=lambda: 1_800_000_000.0, requests_kept=100, runs_kept=50)
 
     def test_of_the_requests_the_newest_are_kept_and_the_others_counted(self) -> None:
         with running() as server, httpx.Client(base_url=server.url) as client:
-            emulator = server.emulator
-            emulator._reads = type(emulator._reads)(maxlen=10)
+            server.emulator.journal = Journal(10)
             client.post("/nexio/health")
             for _ in range(25):
                 client.get("/nexio/health")
@@ -303,7 +304,8 @@ class TestGrowth:
     def test_parents_without_a_run_left_are_forgotten_too(self, small: Emulator) -> None:
         for number in range(500):
             small.create_run("nyx", script="succeeded", age_seconds=60, parents={"config_name": f"c{number}"})
-        assert len(small._children) + len(small._forgotten) <= 100
+        runs = small._stores["nyx"]
+        assert len(runs._children) + len(runs._forgotten) <= 100
 
     def test_a_run_that_is_made_when_all_others_are_alive_is_there(self, small: Emulator) -> None:
         made = [small.create_run("nexio", script="forever") for _ in range(60)]
@@ -324,11 +326,11 @@ class TestGrowth:
         def play(emulator: Emulator, times: int) -> int:
             for number in range(times):
                 emulator.create_run("nyx", script="succeeded", age_seconds=60, parents={"config_name": f"c{number}"})
-                emulator.record({"method": "GET", "path": f"/{number}", "status": 200})
-                emulator.record({"method": "POST", "path": f"/{number}", "status": 200})
+                emulator.journal.record({"method": "GET", "path": f"/{number}", "status": 200})
+                emulator.journal.record({"method": "POST", "path": f"/{number}", "status": 200})
             return tracemalloc.get_traced_memory()[0]
 
-        emulator = Emulator(seed=1, now=lambda: 1_800_000_000.0, requests_kept=100, runs_kept=100)
+        emulator = Emulator(default_apis(), seed=1, now=lambda: 1_800_000_000.0, requests_kept=100, runs_kept=100)
         tracemalloc.start()
         try:
             full = play(emulator, 500)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from runops.emulator.store import API_CLASSES
+from runops.emulator.services import default_apis
 
-PROVIDERS = [cls.name for cls in API_CLASSES]
+PROVIDERS = [cls.name for cls in default_apis()]
 SUBMITTING = [name for name in PROVIDERS if name != "nekt"]
 WRONG_HEADERS = {
     "nexio": {"x-api-key": "k"},

@@ -1,6 +1,9 @@
-"""What the five emulated APIs have in common: routes, keys, and where a run comes from.
+"""What all emulated APIs have in common: routes, keys, and where a run comes from.
 
-No provider's paths, words or bodies stand here; each has a module of its own.
+No provider's paths, words or bodies stand here; each has a file of its own in :mod:`runops.emulator.services`, or
+wherever the one stands that is handed to :func:`runops.emulator.create_app`. Such a file subclasses :class:`Api`: it
+declares its names and scripts, and its handlers answer a :class:`~runops.emulator.wire.Request` from the
+:class:`Store` of its runs.
 """
 
 from __future__ import annotations
@@ -10,13 +13,10 @@ import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from runops.emulator.runs import Moment, Run, ScriptError, Step
 from runops.emulator.wire import Answer, Request
-
-if TYPE_CHECKING:
-    from runops.emulator.store import Emulator
 
 #: Keys that start like this are answered 401.
 INVALID_KEY = "invalid-"
@@ -77,15 +77,66 @@ class Submission:
     fields: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Api(ABC):
-    """One provider's API; a subclass declares its routes, its scripts and its error bodies."""
+class Store(Protocol):
+    """The runs of one API, as its handlers use them."""
 
+    @property
+    def seconds(self) -> float:
+        """How long a named script lasts when nothing else is said."""
+        ...
+
+    def now(self) -> float:
+        """Return the time, in seconds since the epoch."""
+        ...
+
+    def submit(self, submission: Submission) -> Run:
+        """Make a run that a client submitted.
+
+        Raises:
+            ScriptError: If the submission asks for a script that does not exist.
+        """
+        ...
+
+    def lookup(self, run_id: str) -> Run | None:
+        """Return a run that can be seen by now, brought up to date."""
+        ...
+
+    def children(self, parent: str | None = None) -> list[Run]:
+        """Return the visible runs, those of one parent or all, newest first and up to date."""
+        ...
+
+    def active(self, parent: str) -> Run | None:
+        """Return a run of a parent that is not over, hidden ones included."""
+        ...
+
+    def number_of(self, parent: str) -> int:
+        """Return how many runs a parent has had."""
+        ...
+
+    def cancel(self, run: Run) -> None:
+        """Do to a run what a cancel does."""
+        ...
+
+
+class Api(ABC):
+    """One provider's API; a subclass declares its routes, its scripts and its error bodies.
+
+    Args:
+        store: The runs of this API.
+        seed: Where its ids start from.
+    """
+
+    #: The path below which it is served, and its name in the control API.
     name: ClassVar[str]
     title: ClassVar[str]
-    #: Status words of runs that are over.
+    #: Wire field that says how a run stands.
+    state_field: ClassVar[str]
+    #: What that field says of runs that are over.
     over: ClassVar[frozenset[str]]
     #: Named scripts: how runs of this provider can go.
     scripts: ClassVar[Mapping[str, tuple[Moment, ...]]]
+    #: The one that a run follows when nothing else is said.
+    default_script: ClassVar[str] = "succeeded"
     #: Which of ``parents`` groups the provider's runs; None if nothing does.
     parent_name: ClassVar[str | None] = None
     default_parent: ClassVar[str] = "emulated"
@@ -94,8 +145,8 @@ class Api(ABC):
     #: Digits of the fraction of a second in this provider's timestamps.
     digits: ClassVar[int] = 3
 
-    def __init__(self, emulator: Emulator, seed: int) -> None:
-        self.emulator = emulator
+    def __init__(self, store: Store, seed: int) -> None:
+        self.store = store
         self.seed = seed
         self.random = random.Random(f"{seed}:{self.name}")
         self.answered = 0
@@ -105,17 +156,21 @@ class Api(ABC):
     def declare_routes(self) -> Iterable[Route]:
         """Return the routes of this API."""
 
-    @abstractmethod
     def read_key(self, request: Request) -> str | None:
-        """Return the key of a request, or None if the documented header is missing or malformed."""
+        """Return the key of a request, or None if the documented header is missing or malformed.
+
+        Here it is that of ``Authorization: Bearer``.
+        """
+        scheme, _, key = request.headers.get("authorization", "").partition(" ")
+        return key.strip() or None if scheme.lower() == "bearer" else None
 
     @abstractmethod
     def error(self, status: int, message: str, code: str | None = None) -> Answer:
         """Write an error the way this provider does."""
 
-    @abstractmethod
     def new_id(self) -> str:
-        """Make a run id of this provider's form."""
+        """Make a run id of this provider's form; here it is a UUID."""
+        return self.uuid()
 
     @abstractmethod
     def first_fields(self, run_id: str, parents: Mapping[str, str], shape: str | None) -> dict[str, Any]:
@@ -144,11 +199,6 @@ class Api(ABC):
         """Number an answer; taken from a counter so that polling does not change run ids."""
         self.answered += 1
         return f"{prefix}{self.answered:016x}"
-
-    def bearer(self, request: Request) -> str | None:
-        """Return the key of an ``Authorization: Bearer`` header."""
-        scheme, _, key = request.headers.get("authorization", "").partition(" ")
-        return key.strip() or None if scheme.lower() == "bearer" else None
 
     def find_route(self, request: Request) -> Route | None:
         """Return the route of a request and fill in its parameters.
@@ -197,10 +247,35 @@ class Api(ABC):
         Raises:
             RefusedError: With 404 if there is none (yet).
         """
-        run = self.emulator.lookup(self.name, request.params["run_id"])
+        run = self.store.lookup(request.params["run_id"])
         if run is None:
             raise RefusedError(self.error(404, "Run not found"))
         return run
+
+    def read_run(self, request: Request) -> Run:
+        """Return the run named in the path, and count the read."""
+        run = self.find_run(request)
+        run.reads += 1
+        return run
+
+    def is_over(self, run: Run) -> bool:
+        """Tell whether a run has ended."""
+        return run.state in self.over
+
+    def start(self, submission: Submission, refusal: Callable[[str], Answer]) -> Run:
+        """Make the run that a client submits.
+
+        Args:
+            submission: What it is to become.
+            refusal: Writes the answer to a submission that asks for what the emulator cannot do.
+
+        Raises:
+            RefusedError: With that answer.
+        """
+        try:
+            return self.store.submit(submission)
+        except ScriptError as problem:
+            raise RefusedError(refusal(str(problem))) from problem
 
     def check_parent(self, parent: str, what: str) -> str:
         """Refuse parents that are said not to exist.
@@ -234,6 +309,11 @@ def _whole(request: Request, name: str, default: int) -> int:
     if not text.isdecimal() or len(text) > LONGEST_NUMBER:
         raise ValueError(f"{name} must be a whole number")
     return int(text)
+
+
+def invalid_field(place: str, name: str, message: str, kind: str = "value_error") -> Answer:
+    """Write the 422 of a service that is built with FastAPI."""
+    return Answer.json(422, {"detail": [{"loc": [place, name], "msg": message, "type": kind}]})
 
 
 def is_uuid(text: str) -> bool:

@@ -17,10 +17,12 @@ from starlette.types import Message, Receive, Scope, Send
 
 from runops import __version__
 from runops.emulator.api import FORBIDDEN_KEY, INVALID_KEY, Api, RefusedError, Route
+from runops.emulator.befall import befall
 from runops.emulator.control import control_routes
-from runops.emulator.faults import befall
 from runops.emulator.guard import Guard
-from runops.emulator.store import REQUESTS_KEPT, Emulator
+from runops.emulator.journal import REQUESTS_KEPT
+from runops.emulator.services import default_apis
+from runops.emulator.store import Emulator
 from runops.emulator.wire import Answer, Request, TooLargeError, read_request
 
 LONGEST_KEPT = 1_000
@@ -44,7 +46,7 @@ class ProviderApp:
             return
         route, refusal = self._route(request)
         entry = self._entry(request, route)
-        self.emulator.record(entry)
+        self.emulator.journal.record(entry)
 
         def carry_out() -> Answer:
             answer = refusal if refusal is not None else self._answer(request, route)
@@ -135,6 +137,7 @@ def _judged(key: str | None) -> str:
 def create_app(
     seed: int = 0,
     *,
+    apis: Iterable[type[Api]] | None = None,
     seconds: float = 2.0,
     now: Callable[[], float] = time.time,
     hosts: Iterable[str] = (),
@@ -144,12 +147,17 @@ def create_app(
 
     Args:
         seed: Where ids and random faults start from. The same seed gives the same behaviour.
+        apis: The services; the five of :func:`~runops.emulator.services.default_apis` if None.
         seconds: How long a named script lasts when a run does not say so.
         now: The clock, in seconds since the epoch.
         hosts: What the header ``Host`` may say beside the names of this machine; see :mod:`runops.emulator.guard`.
         requests_kept: How many GET requests are remembered, and how many others; the oldest are forgotten first.
+
+    Raises:
+        ValueError: Two APIs have one name.
     """
-    emulator = Emulator(seed, seconds=seconds, now=now, requests_kept=requests_kept)
+    served = default_apis() if apis is None else apis
+    emulator = Emulator(served, seed, seconds=seconds, now=now, requests_kept=requests_kept)
     mounts = [Mount(f"/{name}", app=ProviderApp(emulator, api)) for name, api in emulator.apis.items()]
 
     async def index(request: PlainRequest) -> JSONResponse:

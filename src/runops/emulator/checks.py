@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from runops.emulator.runs import ScriptError, Step
@@ -161,6 +161,17 @@ def json_value(name: str, value: Any) -> None:
             return
         level = inner
     raise ScriptError(f"{name} is nested more than {DEEPEST} levels deep")
+
+
+def names(what: str, given: Iterable[str], allowed: Collection[str]) -> None:
+    """Names of which each must be known.
+
+    Raises:
+        ScriptError: One is not.
+    """
+    unknown = sorted(set(given) - set(allowed))
+    if unknown:
+        raise ScriptError(f"unknown {what} {', '.join(map(shown, unknown[:5]))}; allowed: {sorted(allowed)}")
 
 
 def shown(value: Any) -> str:

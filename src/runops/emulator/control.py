@@ -112,13 +112,9 @@ async def _body(request: Request, allowed: frozenset[str] | None = None) -> dict
     body = parse_json(raw)
     if not isinstance(body, dict):
         raise ScriptError("the body is not a JSON object")
-    if allowed is not None and set(body) - allowed:
-        raise ScriptError(f"unknown key {_keys(set(body) - allowed)}; allowed: {sorted(allowed)}")
+    if allowed is not None:
+        checks.names("key", body, allowed)
     return body
-
-
-def _keys(names: set[str]) -> str:
-    return ", ".join(checks.shown(name) for name in sorted(names)[:5])
 
 
 class Control:
@@ -200,7 +196,7 @@ class Control:
         for name in {"status", "after"} & set(filters):
             filters[name] = _whole(name, filters[name])
         entries = self.emulator.requests(**filters)
-        answer = {"count": len(entries), **_dropped(self.emulator.dropped_requests)}
+        answer = {"count": len(entries), **_dropped(self.emulator.journal.dropped)}
         return ControlResponse(answer if count_only else {**answer, "requests": entries})
 
     async def _list_scripts(self, request: Request) -> Response:

@@ -68,6 +68,7 @@ class Run:
     pending: list[Step]
     created: float
     order: int
+    state_field: str
     digits: int = 3
     updated_field: str | None = None
     shape: str | None = None
@@ -93,9 +94,9 @@ class Run:
         return self._resumed is None
 
     @property
-    def status(self) -> str:
-        """The provider's own status word."""
-        return str(self.fields.get("status"))
+    def state(self) -> str:
+        """The provider's own word for how the run stands."""
+        return str(self.fields.get(self.state_field))
 
     @property
     def changed(self) -> float:

@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import uvicorn
     from starlette.applications import Starlette
 
+    from runops.emulator.api import Api
     from runops.emulator.store import Emulator
 
 HOST = "127.0.0.1"
@@ -70,7 +71,14 @@ class Server:
 
 
 @contextlib.contextmanager
-def running(seed: int = 0, port: int = 0, *, host: str = HOST, seconds: float = 2.0) -> Iterator[Server]:
+def running(
+    seed: int = 0,
+    port: int = 0,
+    *,
+    host: str = HOST,
+    seconds: float = 2.0,
+    apis: Iterable[type[Api]] | None = None,
+) -> Iterator[Server]:
     """Serve the emulator in a background thread for as long as the context lasts.
 
     Args:
@@ -78,15 +86,17 @@ def running(seed: int = 0, port: int = 0, *, host: str = HOST, seconds: float = 
         port: The port; 0 takes a free one.
         host: The address to bind.
         seconds: How long a named script lasts when a run does not say so.
+        apis: The services; the five that come with runops if None.
 
     Raises:
         ImportError: If the ``emulator`` extra is not installed.
         OSError: If the port is taken.
         RuntimeError: If the server did not start.
     """
-    from runops.emulator import create_app
+    require_extra()
+    from runops.emulator.app import create_app
 
-    app = create_app(seed, seconds=seconds, hosts=(host,))
+    app = create_app(seed, apis=apis, seconds=seconds, hosts=(host,))
     listener = _listen(host, port)
     started = threading.Event()
     uvicorn_server = _uvicorn_server(app, started.set)
@@ -105,7 +115,13 @@ def running(seed: int = 0, port: int = 0, *, host: str = HOST, seconds: float = 
 
 
 def serve(
-    seed: int = 0, port: int = 0, *, host: str = HOST, seconds: float = 2.0, allowed_hosts: Sequence[str] = ()
+    seed: int = 0,
+    port: int = 0,
+    *,
+    host: str = HOST,
+    seconds: float = 2.0,
+    allowed_hosts: Sequence[str] = (),
+    more: Sequence[str] = (),
 ) -> None:
     """Serve the emulator until SIGINT or SIGTERM; prints one JSON line when it listens.
 
@@ -115,14 +131,19 @@ def serve(
         host: The address to bind.
         seconds: How long a named script lasts when a run does not say so.
         allowed_hosts: Further names under which clients may call it; see :mod:`runops.emulator.guard`.
+        more: Services to serve beside the five that come with runops, as ``package.module:NAME``.
 
     Raises:
         ImportError: If the ``emulator`` extra is not installed.
         OSError: If the port is taken.
+        ValueError: If one of ``more`` is no emulated service, or has the name of another.
     """
-    from runops.emulator import create_app
+    require_extra()
+    from runops.emulator.app import create_app
+    from runops.emulator.services import default_apis, find_api
 
-    app = create_app(seed, seconds=seconds, hosts=(host, *allowed_hosts))
+    apis = [*default_apis(), *map(find_api, more)]
+    app = create_app(seed, apis=apis, seconds=seconds, hosts=(host, *allowed_hosts))
     with contextlib.closing(_listen(host, port)) as listener:
         server = Server(host, listener.getsockname()[1], app, app.state.emulator)
         line = {"event": "listening", "host": host, "port": server.port, "url": server.url}
@@ -138,7 +159,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0 after SIGINT or SIGTERM, 2 for arguments or an installation that cannot do, 4 where the port cannot be had.
     """
-    parser = argparse.ArgumentParser(prog="runops emulate", description="Serve the five run APIs on this machine.")
+    parser = argparse.ArgumentParser(prog="runops emulate", description="Serve the emulated run APIs on this machine.")
     parser.add_argument("--port", type=int, default=8642, help="port to listen on; 0 takes a free one (default 8642)")
     parser.add_argument("--host", default=HOST, help=f"address to bind (default {HOST})")
     parser.add_argument("--seed", type=int, default=0, help="same seed, same ids and random faults (default 0)")
@@ -149,6 +170,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         action="append",
         default=[],
         help="a name under which other machines or containers call it; others than this machine's are refused",
+    )
+    parser.add_argument(
+        "--api",
+        metavar="MODULE:NAME",
+        action="append",
+        default=[],
+        help="an emulated service of your own to serve beside the five, a subclass of runops.emulator.api.Api",
     )
     options = parser.parse_args(argv)
     if not 0 <= options.port <= HIGHEST_PORT:
@@ -162,12 +190,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             host=options.host,
             seconds=options.seconds,
             allowed_hosts=options.allow_host,
+            more=options.api,
         )
-    except ImportError as problem:
+    except UnicodeError as problem:
+        return _refused(f"cannot serve on {options.host} port {options.port}: {problem}", COULD_NOT_SERVE)
+    except (ImportError, ValueError) as problem:
         return _refused(str(problem))
-    except (OSError, UnicodeError) as problem:
-        told = getattr(problem, "strerror", None) or problem
-        return _refused(f"cannot serve on {options.host} port {options.port}: {told}", COULD_NOT_SERVE)
+    except OSError as problem:
+        reason = problem.strerror or problem
+        return _refused(f"cannot serve on {options.host} port {options.port}: {reason}", COULD_NOT_SERVE)
     return 0
 
 
@@ -237,7 +268,7 @@ def _protocol_class() -> type[asyncio.Protocol]:
     """Return uvicorn's HTTP protocol, made to hand its transport on to the faults."""
     from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-    from runops.emulator.faults import CONNECTION_KEY, Connection
+    from runops.emulator.befall import CONNECTION_KEY, Connection
 
     base: Any = AutoHTTPProtocol
 

@@ -98,6 +98,11 @@ class Answer:
         body = json.dumps(payload, separators=(",", ":")).encode()
         return cls(status, body, {"content-type": "application/json", **(headers or {})})
 
+    def creating(self, run_id: str) -> Answer:
+        """Return this answer, noted to be the one that gives out a new run's id."""
+        self.created_run_id = run_id
+        return self
+
     def head(self, length: int | None = None) -> dict[str, Any]:
         """Return the ASGI message that starts this answer; ``length`` overrides content-length."""
         headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in self.headers.items()]

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from runops.emulator.api import Api, RefusedError, Route, Submission
-from runops.emulator.runs import NOW, Moment, ScriptError, at
+from runops.emulator.runs import NOW, Moment, at
 from runops.emulator.wire import Answer, BadJsonError, Request
 
 CODES = {
@@ -89,6 +89,7 @@ class NexioApi(Api):
 
     name = "nexio"
     title = "Nexio"
+    state_field = "status"
     over = frozenset({"completed", "degraded", "failed"})
     scripts = SCRIPTS
     parent_name = "engine_slug"
@@ -99,26 +100,16 @@ class NexioApi(Api):
         yield Route("POST", "/api/v1/engines/{engine_slug}/runs", "submit", self._submit)
         yield Route("GET", "/health", "health", lambda request: Answer.json(200, {"status": "ok"}), public=True)
 
-    def read_key(self, request: Request) -> str | None:
-        """Return the key of ``Authorization: Bearer``."""
-        return self.bearer(request)
-
     def error(self, status: int, message: str, code: str | None = None) -> Answer:
         """Write an error in Nexio's body."""
         return Answer.json(status, {"code": code or CODES.get(status, "error"), "message": message})
-
-    def new_id(self) -> str:
-        """Make an id of Nexio's form."""
-        return self.uuid()
 
     def first_fields(self, run_id: str, parents: Mapping[str, str], shape: str | None) -> dict[str, Any]:
         """Return what Nexio shows of a run just made."""
         return {"run_id": run_id, "status": "queued", "environment": "test", "created_at": NOW}
 
     def _get(self, request: Request) -> Answer:
-        run = self.find_run(request)
-        run.reads += 1
-        return Answer.json(200, run.fields)
+        return Answer.json(200, self.read_run(request).fields)
 
     def _submit(self, request: Request) -> Answer:
         slug = self.check_parent(request.params["engine_slug"], "Engine")
@@ -136,13 +127,9 @@ class NexioApi(Api):
                 raise RefusedError(self.error(400, "engine_version must be major.minor or major.x"))
             fields["engine_version"] = version.replace("x", "3")
         options = given.get("emulator") or {}
-        try:
-            run = self.emulator.submit(self.name, Submission({"engine_slug": slug}, body, options, fields))
-        except (ScriptError, TypeError) as problem:
-            raise RefusedError(self.error(400, f"input.emulator: {problem}")) from problem
-        answer = Answer.json(202, {"run_id": run.run_id, "status": "queued"})
-        answer.created_run_id = run.run_id
-        return answer
+        submission = Submission({"engine_slug": slug}, body, options, fields)
+        run = self.start(submission, lambda problem: self.error(400, f"input.emulator: {problem}"))
+        return Answer.json(202, {"run_id": run.run_id, "status": "queued"}).creating(run.run_id)
 
 
 def _environment(key: str) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from runops.emulator.api import Api, RefusedError, Route, Submission
-from runops.emulator.runs import NOW, Moment, Run, ScriptError, Step, at
+from runops.emulator.runs import NOW, Moment, Run, Step, at
 from runops.emulator.wire import Answer, BadJsonError, Request
 
 ZERO_TIME = "0001-01-01T00:00:00Z"
@@ -115,6 +115,7 @@ class B3osApi(Api):
 
     name = "b3os"
     title = "B3OS"
+    state_field = "status"
     over = frozenset({"success", "failure", "cancelled"})
     scripts = SCRIPTS
     parent_name = "workflow_id"
@@ -128,10 +129,6 @@ class B3osApi(Api):
         yield Route("POST", "/v1/runs/{run_id}/retry", "retry", self._retry)
         yield Route("GET", "/v1/workflows/{workflow_id}/runs", "list", self._list_of_workflow)
         yield Route("POST", "/v1/workflows/{workflow_id}/run", "submit", self._submit)
-
-    def read_key(self, request: Request) -> str | None:
-        """Return the key of ``Authorization: Bearer``."""
-        return self.bearer(request)
 
     def error(self, status: int, message: str, code: str | None = None) -> Answer:
         """Write an error in B3OS's body."""
@@ -171,8 +168,7 @@ class B3osApi(Api):
         return [Step(0, {"status": "cancelled", "finishedAt": NOW})]
 
     def _get(self, request: Request) -> Answer:
-        run = self.find_run(request)
-        run.reads += 1
+        run = self.read_run(request)
         if request.query.get("summary") == "true":
             return self._data({name: value for name, value in run.fields.items() if name not in HEAVY})
         nodes = request.query.get("nodeIds")
@@ -183,13 +179,13 @@ class B3osApi(Api):
         return self._data(run.fields)
 
     def _list_all(self, request: Request) -> Answer:
-        return self._page(request, self.emulator.children(self.name, request.query.get("workflowId")))
+        return self._page(request, self.store.children(request.query.get("workflowId")))
 
     def _list_of_workflow(self, request: Request) -> Answer:
-        runs = self.emulator.children(self.name, self.check_parent(request.params["workflow_id"], "Workflow"))
+        runs = self.store.children(self.check_parent(request.params["workflow_id"], "Workflow"))
         wanted = request.query.get("status")
         if wanted:
-            runs = [run for run in runs if run.status == wanted]
+            runs = [run for run in runs if run.state == wanted]
         return self._page(request, runs)
 
     def _submit(self, request: Request) -> Answer:
@@ -205,25 +201,20 @@ class B3osApi(Api):
 
     def _retry(self, request: Request) -> Answer:
         run = self.find_run(request)
-        if run.status != "failure":
+        if run.state != "failure":
             raise RefusedError(self.error(409, "only a failed run can be retried"))
         return self._start(Submission(run.parents, {}, fields={"sourceRunId": run.run_id}))
 
     def _cancel(self, request: Request) -> Answer:
         run = self.find_run(request)
-        if run.refuses_cancel or run.status in self.over:
+        if run.refuses_cancel or self.is_over(run):
             raise RefusedError(self.error(409, "only a running or waiting run can be cancelled"))
-        self.emulator.cancel(run)
+        self.store.cancel(run)
         return Answer(200)
 
     def _start(self, submission: Submission) -> Answer:
-        try:
-            run = self.emulator.submit(self.name, submission)
-        except (ScriptError, TypeError) as problem:
-            raise RefusedError(self.error(400, f"payload.emulator: {problem}")) from problem
-        answer = self._data({"runId": run.run_id})
-        answer.created_run_id = run.run_id
-        return answer
+        run = self.start(submission, lambda problem: self.error(400, f"payload.emulator: {problem}"))
+        return self._data({"runId": run.run_id}).creating(run.run_id)
 
     def _page(self, request: Request, runs: list[Run]) -> Answer:
         try:

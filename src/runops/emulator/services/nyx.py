@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from runops.emulator.api import Api, RefusedError, Route, Submission, options_from_text
-from runops.emulator.runs import NOW, Moment, Run, ScriptError, Step, at
+from runops.emulator.api import Api, RefusedError, Route, Submission, invalid_field, options_from_text
+from runops.emulator.runs import NOW, Moment, Run, Step, at
 from runops.emulator.wire import Answer, BadJsonError, Request
 
 HINT = "emulator:"
@@ -89,6 +89,7 @@ class NyxApi(Api):
 
     name = "nyx"
     title = "Nyx"
+    state_field = "status"
     over = frozenset({"completed", "failed", "cancelled"})
     scripts = SCRIPTS
     parent_name = "config_name"
@@ -150,12 +151,10 @@ class NyxApi(Api):
         return Answer.json(200, {"valid": True})
 
     def _get(self, request: Request) -> Answer:
-        run = self.find_run(request)
-        run.reads += 1
-        return Answer.json(200, run.fields)
+        return Answer.json(200, self.read_run(request).fields)
 
     def _latest(self, request: Request) -> Answer:
-        runs = self.emulator.children(self.name, request.params["config_name"])
+        runs = self.store.children(request.params["config_name"])
         if not runs:
             raise RefusedError(self.error(404, "No run for this config"))
         runs[0].reads += 1
@@ -165,25 +164,25 @@ class NyxApi(Api):
         try:
             limit, offset = self.page_of(request, default=10, maximum=100)
         except ValueError as problem:
-            raise RefusedError(self._invalid("query", str(problem).split(" ", 1)[0], str(problem))) from problem
-        runs = self.emulator.children(self.name)
+            raise RefusedError(invalid_field("query", str(problem).split(" ", 1)[0], str(problem))) from problem
+        runs = self.store.children()
         wanted = request.query.get("status")
         if wanted:
-            runs = [run for run in runs if run.status == wanted]
+            runs = [run for run in runs if run.state == wanted]
         page = runs[offset : offset + limit]
         items = [run.fields for run in page]
         return Answer.json(200, {"runs": items, "total": len(runs), "limit": limit, "offset": offset})
 
     def _cancel(self, request: Request) -> Answer:
         run = self.find_run(request)
-        if run.refuses_cancel or run.status in self.over:
+        if run.refuses_cancel or self.is_over(run):
             raise RefusedError(self.error(409, "Run is not active"))
-        self.emulator.cancel(run)
+        self.store.cancel(run)
         return Answer.json(200, {"run_id": run.run_id, "status": run.fields.get("status")})
 
     def _report(self, request: Request) -> Answer:
         run = self.find_run(request)
-        if run.status not in self.over:
+        if not self.is_over(run):
             raise RefusedError(self.error(425, "Run is still in progress. Report not ready yet."))
         text = f"# {run.fields.get('name', run.run_id)}\n\nResult: {run.fields.get('result')}\n"
         return Answer(200, text.encode(), {"content-type": "text/markdown; charset=utf-8"})
@@ -192,42 +191,34 @@ class NyxApi(Api):
         try:
             body = request.json_object()
         except BadJsonError as problem:
-            raise RefusedError(self._invalid("body", "body", str(problem))) from problem
+            raise RefusedError(invalid_field("body", "body", str(problem))) from problem
         self._check_body(body)
         config_name = self.check_parent(body["config_name"], "Config")
-        if self.emulator.active(self.name, config_name) is not None:
+        if self.store.active(config_name) is not None:
             raise RefusedError(self.error(409, "A run for this config is already in progress"))
         hints = body.get("hints") or []
         words = [hint.removeprefix(HINT) for hint in hints if isinstance(hint, str) and hint.startswith(HINT)]
         fields = {"name": body["name"], "budget_usd": float(body["budget_usd"])}
         submission = Submission({"config_name": config_name}, body, options_from_text(words), fields)
-        try:
-            run = self.emulator.submit(self.name, submission)
-        except ScriptError as problem:
-            raise RefusedError(self._invalid("body", "hints", str(problem))) from problem
+        run = self.start(submission, lambda problem: invalid_field("body", "hints", problem))
         shown = {
             name: run.fields[name] for name in ("run_id", "config_name", "status", "created_at") if name in run.fields
         }
-        answer = Answer.json(201, shown)
-        answer.created_run_id = run.run_id
-        return answer
+        return Answer.json(201, shown).creating(run.run_id)
 
     def _check_body(self, body: Mapping[str, Any]) -> None:
         for name in ("config_name", "name", "objective"):
             if not isinstance(body.get(name), str) or not body[name]:
-                raise RefusedError(self._invalid("body", name, "Field required"))
+                raise RefusedError(invalid_field("body", name, "Field required"))
         target = body.get("target")
         if not isinstance(target, dict) or not (target.get("url") or target.get("endpoint")):
-            raise RefusedError(self._invalid("body", "target", "url or endpoint is required"))
+            raise RefusedError(invalid_field("body", "target", "url or endpoint is required"))
         budget = body.get("budget_usd")
         if isinstance(budget, bool) or not isinstance(budget, (int, float)) or not 0 < budget < HIGHEST_BUDGET:
-            raise RefusedError(self._invalid("body", "budget_usd", "Input should be greater than 0"))
+            raise RefusedError(invalid_field("body", "budget_usd", "Input should be greater than 0"))
         if body.get("severity_target") not in SEVERITIES:
             raise RefusedError(
-                self._invalid("body", "severity_target", f"Input should be one of {', '.join(SEVERITIES)}")
+                invalid_field("body", "severity_target", f"Input should be one of {', '.join(SEVERITIES)}")
             )
         if not isinstance(body.get("hints") or [], Sequence):
-            raise RefusedError(self._invalid("body", "hints", "Input should be a valid list"))
-
-    def _invalid(self, place: str, name: str, message: str) -> Answer:
-        return Answer.json(422, {"detail": [{"loc": [place, name], "msg": message, "type": "value_error"}]})
+            raise RefusedError(invalid_field("body", "hints", "Input should be a valid list"))

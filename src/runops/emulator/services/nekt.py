@@ -67,6 +67,7 @@ class NektApi(Api):
 
     name = "nekt"
     title = "Nekt"
+    state_field = "status"
     over = frozenset({"success", "failed", "canceled"})
     scripts = SCRIPTS
     parent_name = "pipeline"
@@ -96,10 +97,6 @@ class NektApi(Api):
             return Answer(301, b"", {"location": f"{request.root_path}{request.path}/{query}"})
         return super().not_found(request)
 
-    def new_id(self) -> str:
-        """Make an id of Nekt's form."""
-        return self.uuid()
-
     def shape_for(self, parents: Mapping[str, str], shape: str | None) -> str | None:
         """Take the shape asked for, or the one that goes with the parents."""
         if shape is None:
@@ -116,16 +113,15 @@ class NektApi(Api):
 
     def cancel_steps(self, run: Run) -> list[Step]:
         """Return what Nekt does with a run on cancel."""
-        ended = Step(self.emulator.seconds / 4, {"status": "canceled", "ended_at": NOW})
+        ended = Step(self.store.seconds / 4, {"status": "canceled", "ended_at": NOW})
         return [Step(0, {"status": "cancelling"}), ended]
 
     def _get(self, request: Request) -> Answer:
-        run = self.find_run(request)
-        run.reads += 1
+        run = self.read_run(request)
         return Answer.json(200, _page_of(run))
 
     def _list_runs(self, request: Request) -> Answer:
-        runs = self.emulator.children(self.name)
+        runs = self.store.children()
         text = request.query.get("page", "1")
         pages = max(1, -(-len(runs) // PAGE_SIZE))
         if not text.isdecimal() or len(text) > LONGEST_PAGE or not 1 <= int(text) <= pages:
@@ -146,13 +142,13 @@ class NektApi(Api):
         run = self.find_run(request)
         if run.refuses_cancel:
             raise RefusedError(self.error(400, "This run can not be canceled."))
-        if run.status not in self.over and run.status != "cancelling":
-            self.emulator.cancel(run)
+        if not self.is_over(run) and run.state != "cancelling":
+            self.store.cancel(run)
         return Answer.json(200, _page_of(run))
 
     def find_run(self, request: Request) -> Run:
         """Return the run named in the path."""
-        run = self.emulator.lookup(self.name, request.params["run_id"])
+        run = self.store.lookup(request.params["run_id"])
         if run is None:
             raise RefusedError(self.error(404, "Not found."))
         return run
@@ -225,5 +221,5 @@ def _page_of(run: Run) -> dict[str, Any]:
     pipeline = run.fields.get("pipeline")
     if not isinstance(pipeline, dict):
         return run.fields
-    current = {"latest_run_status": run.status, "current_status": run.status, **pipeline}
+    current = {"latest_run_status": run.state, "current_status": run.state, **pipeline}
     return {**run.fields, "pipeline": current}

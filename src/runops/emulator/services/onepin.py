@@ -11,11 +11,12 @@ Any key is bound to the workspace :data:`DEFAULT_WORKSPACE`, or to ``<id>`` if i
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
-from runops.emulator.api import Api, RefusedError, Route, Submission, is_uuid, options_from_text
-from runops.emulator.runs import NOW, Moment, Run, ScriptError, Step, at, timestamp
+from runops.emulator.api import Api, RefusedError, Route, Submission, invalid_field, is_uuid, options_from_text
+from runops.emulator.runs import NOW, Moment, Run, Step, at, timestamp
 from runops.emulator.wire import Answer, BadJsonError, Request
 
 DEFAULT_WORKSPACE = "5b1f0a52-7c1d-4a0e-9c39-0d1f6a7b8c9d"
@@ -118,6 +119,7 @@ class OnepinApi(Api):
 
     name = "onepin"
     title = "OnePin"
+    state_field = "status"
     over = frozenset({"completed", "failed", "cancelled"})
     scripts = SCRIPTS
     parent_name = "workflow_id"
@@ -135,16 +137,12 @@ class OnepinApi(Api):
         yield Route("GET", f"{runs}/summary", "summary", self._summary)
         yield Route("POST", f"{runs}/preview", "preview", self._preview)
         yield Route("POST", f"{runs}/estimate", "preview", self._preview)
-        yield Route("GET", f"{runs}/{{run_id}}", "detail", self._detail)
-        yield Route("GET", f"{runs}/{{run_id}}/status", "get", self._get)
+        yield Route("GET", f"{runs}/{{run_id}}", "detail", partial(self._get, hidden=frozenset()))
+        yield Route("GET", f"{runs}/{{run_id}}/status", "get", partial(self._get, hidden=NOT_IN_STATUS))
         yield Route("GET", f"{runs}/{{run_id}}/steps", "steps", self._steps)
         yield Route("POST", f"{runs}/{{run_id}}/cancel", "cancel", self._cancel)
         yield Route("POST", f"{runs}/{{run_id}}/pause", "pause", self._pause)
         yield Route("POST", f"{runs}/{{run_id}}/resume", "resume", self._resume)
-
-    def read_key(self, request: Request) -> str | None:
-        """Return the key of ``Authorization: Bearer``."""
-        return self.bearer(request)
 
     def check_key(self, request: Request) -> str:
         """Check the key, then the workspace it is bound to."""
@@ -159,17 +157,13 @@ class OnepinApi(Api):
         error = {"code": code or CODES.get(status, "INTERNAL_ERROR"), "message": message}
         return Answer.json(status, {"error": error, "meta": self._meta()})
 
-    def new_id(self) -> str:
-        """Make an id of OnePin's form."""
-        return self.uuid()
-
     def first_fields(self, run_id: str, parents: Mapping[str, str], shape: str | None) -> dict[str, Any]:
         """Return what OnePin shows of a run just made."""
         return {
             "id": run_id,
             "workflow_id": parents["workflow_id"],
             "status": "pending",
-            "run_number": self.emulator.number_of(self.name, parents["workflow_id"]) + 1,
+            "run_number": self.store.number_of(parents["workflow_id"]) + 1,
             "token_cost": 0,
             "created_at": NOW,
             "updated_at": NOW,
@@ -213,7 +207,7 @@ class OnepinApi(Api):
 
     def _workflow(self, request: Request) -> Answer:
         workflow_id = self._workflow_id(request)
-        runs = self.emulator.children(self.name, workflow_id)
+        runs = self.store.children(workflow_id)
         return self._data(
             {
                 "id": workflow_id,
@@ -226,7 +220,7 @@ class OnepinApi(Api):
                 "updated_at": "2024-04-20T14:00:00Z",
                 "runs_count": len(runs),
                 "last_run_at": runs[0].fields.get("created_at") if runs else None,
-                "last_run_status": runs[0].status if runs else None,
+                "last_run_status": runs[0].state if runs else None,
             }
         )
 
@@ -235,12 +229,12 @@ class OnepinApi(Api):
         try:
             limit, offset = self.page_of(request, default=20, maximum=100)
         except ValueError as problem:
-            raise RefusedError(self._invalid_query(str(problem).split(" ", 1)[0], str(problem))) from problem
-        runs = self._sorted(self._filtered(self.emulator.children(self.name, workflow_id), request), request)
+            raise RefusedError(invalid_field("query", str(problem).split(" ", 1)[0], str(problem))) from problem
+        runs = _sorted(_filtered(self, self.store.children(workflow_id), request), request)
         page = [_without(run.fields, NOT_IN_LIST) for run in runs[offset : offset + limit]]
         pagination = {
-            "next": self._page_url(request, offset + limit) if offset + limit < len(runs) else None,
-            "prev": self._page_url(request, max(0, offset - limit)) if offset > 0 else None,
+            "next": _page_url(request, offset + limit) if offset + limit < len(runs) else None,
+            "prev": _page_url(request, max(0, offset - limit)) if offset > 0 else None,
             "limit": limit,
             "total": len(runs),
         }
@@ -255,30 +249,18 @@ class OnepinApi(Api):
         text = body.get("script_text")
         if text is not None and not isinstance(text, str):
             raise RefusedError(self.error(422, "script_text must be a string"))
-        if self.emulator.active(self.name, workflow_id) is not None:
+        if self.store.active(workflow_id) is not None:
             raise RefusedError(self.error(409, "Another run of this workflow is already active"))
         submission = Submission({"workflow_id": workflow_id}, body, _options(text or ""))
-        try:
-            run = self.emulator.submit(self.name, submission)
-        except ScriptError as problem:
-            raise RefusedError(self.error(422, f"script_text: {problem}")) from problem
-        answer = self._data(_without(run.fields, DETAIL_ONLY), status=202)
-        answer.created_run_id = run.run_id
-        return answer
+        run = self.start(submission, lambda problem: self.error(422, f"script_text: {problem}"))
+        return self._data(_without(run.fields, DETAIL_ONLY), status=202).creating(run.run_id)
 
-    def _get(self, request: Request) -> Answer:
-        run = self.find_run(request)
-        run.reads += 1
-        return self._data(_without(run.fields, NOT_IN_STATUS))
-
-    def _detail(self, request: Request) -> Answer:
-        run = self.find_run(request)
-        run.reads += 1
-        return self._data(run.fields)
+    def _get(self, request: Request, hidden: frozenset[str]) -> Answer:
+        return self._data(_without(self.read_run(request).fields, hidden))
 
     def _steps(self, request: Request) -> Answer:
         run = self.find_run(request)
-        status = run.status if run.status in STATUSES else "running"
+        status = run.state if run.state in STATUSES else "running"
         step = {
             "id": f"{run.run_id}-1",
             "node_id": "node-6",
@@ -296,24 +278,24 @@ class OnepinApi(Api):
         run = self.find_run(request)
         if run.refuses_cancel:
             raise RefusedError(self.error(409, "The run changed while it was being cancelled"))
-        if run.status not in self.over:
-            self.emulator.cancel(run)
+        if not self.is_over(run):
+            self.store.cancel(run)
         return self._data(_without(run.fields, DETAIL_ONLY))
 
     def _pause(self, request: Request) -> Answer:
         run = self.find_run(request)
-        if run.status != "running":
+        if run.state != "running":
             raise RefusedError(self.error(409, "Only a running run can be paused"))
         paused = {**PAUSED, "pause_reason": "user", "pause_error": None}
-        run.follow([Step(0, paused)], self.emulator.now())
+        run.follow([Step(0, paused)], self.store.now())
         return self._data(_without(run.fields, DETAIL_ONLY))
 
     def _resume(self, request: Request) -> Answer:
         run = self.find_run(request)
-        if run.status != "paused":
+        if run.state != "paused":
             raise RefusedError(self.error(409, "Only a paused run can be resumed"))
-        ended = Step(self.emulator.seconds / 2, {"status": "completed", "completed_at": NOW, **DONE})
-        run.follow([Step(0, RESUMED), ended], self.emulator.now())
+        ended = Step(self.store.seconds / 2, {"status": "completed", "completed_at": NOW, **DONE})
+        run.follow([Step(0, RESUMED), ended], self.store.now())
         return self._data(_without(run.fields, DETAIL_ONLY))
 
     def _preview(self, request: Request) -> Answer:
@@ -330,8 +312,8 @@ class OnepinApi(Api):
         )
 
     def _summary(self, request: Request) -> Answer:
-        runs = self.emulator.children(self.name, self._workflow_id(request))
-        counts = {status: sum(run.status == status for run in runs) for status in STATUSES}
+        runs = self.store.children(self._workflow_id(request))
+        counts = {status: sum(run.state == status for run in runs) for status in STATUSES}
         judged = counts["completed"] + counts["failed"]
         return self._data(
             {
@@ -346,9 +328,9 @@ class OnepinApi(Api):
     def find_run(self, request: Request) -> Run:
         """Return the run of this workflow named in the path."""
         workflow_id = self._workflow_id(request)
-        run = self.emulator.lookup(self.name, request.params["run_id"])
+        run = self.store.lookup(request.params["run_id"])
         if run is None and not is_uuid(request.params["run_id"]):
-            raise RefusedError(self._invalid_path("run_id"))
+            raise RefusedError(invalid_field("path", "run_id", "Input should be a valid UUID", "uuid_parsing"))
         if run is None or run.parents.get("workflow_id") != workflow_id:
             raise RefusedError(self.error(404, "Run not found"))
         return run
@@ -356,49 +338,45 @@ class OnepinApi(Api):
     def _workflow_id(self, request: Request) -> str:
         return self.check_parent(request.params["workflow_id"], "Workflow")
 
-    def _filtered(self, runs: list[Run], request: Request) -> list[Run]:
-        wanted = request.query.get("status")
-        if wanted is not None:
-            words = wanted.split(",")
-            unknown = [word for word in words if word not in STATUSES]
-            if unknown:
-                raise RefusedError(self.error(422, f"Unknown run status {unknown[0]!r}"))
-            runs = [run for run in runs if run.status in words]
-        search = request.query.get("search", "").lower()
-        if search:
-            runs = [run for run in runs if search in str(run.fields.get("triggered_by")).lower()]
-        return runs
-
-    def _sorted(self, runs: list[Run], request: Request) -> list[Run]:
-        sort = request.query.get("sort", "created_at")
-        order = request.query.get("order", "desc")
-        if sort not in SORTS:
-            raise RefusedError(self._invalid_query("sort", f"Input should be one of {', '.join(SORTS)}"))
-        if order not in ("asc", "desc"):
-            raise RefusedError(self._invalid_query("order", "Input should be 'asc' or 'desc'"))
-        if sort == "created_at":
-            return runs if order == "desc" else runs[::-1]
-        return sorted(runs, key=lambda run: str(run.fields.get(sort) or ""), reverse=order == "desc")
-
-    def _page_url(self, request: Request, offset: int) -> str:
-        query = urlencode({**request.query, "offset": str(offset)})
-        return f"{request.root_url}{request.path}?{query}"
-
     def _meta(self) -> dict[str, str]:
         return {
             "request_id": self.request_id("req_"),
-            "timestamp": timestamp(self.emulator.now(), self.digits),
+            "timestamp": timestamp(self.store.now(), self.digits),
         }
 
     def _data(self, data: Any, status: int = 200) -> Answer:
         return Answer.json(status, {"data": data, "meta": self._meta()})
 
-    def _invalid_query(self, name: str, message: str) -> Answer:
-        return Answer.json(422, {"detail": [{"loc": ["query", name], "msg": message, "type": "value_error"}]})
 
-    def _invalid_path(self, name: str) -> Answer:
-        message = "Input should be a valid UUID"
-        return Answer.json(422, {"detail": [{"loc": ["path", name], "msg": message, "type": "uuid_parsing"}]})
+def _filtered(api: OnepinApi, runs: list[Run], request: Request) -> list[Run]:
+    wanted = request.query.get("status")
+    if wanted is not None:
+        words = wanted.split(",")
+        unknown = [word for word in words if word not in STATUSES]
+        if unknown:
+            raise RefusedError(api.error(422, f"Unknown run status {unknown[0]!r}"))
+        runs = [run for run in runs if run.state in words]
+    search = request.query.get("search", "").lower()
+    if search:
+        runs = [run for run in runs if search in str(run.fields.get("triggered_by")).lower()]
+    return runs
+
+
+def _sorted(runs: list[Run], request: Request) -> list[Run]:
+    sort = request.query.get("sort", "created_at")
+    order = request.query.get("order", "desc")
+    if sort not in SORTS:
+        raise RefusedError(invalid_field("query", "sort", f"Input should be one of {', '.join(SORTS)}"))
+    if order not in ("asc", "desc"):
+        raise RefusedError(invalid_field("query", "order", "Input should be 'asc' or 'desc'"))
+    if sort == "created_at":
+        return runs if order == "desc" else runs[::-1]
+    return sorted(runs, key=lambda run: str(run.fields.get(sort) or ""), reverse=order == "desc")
+
+
+def _page_url(request: Request, offset: int) -> str:
+    query = urlencode({**request.query, "offset": str(offset)})
+    return f"{request.root_url}{request.path}?{query}"
 
 
 def workspace_of(key: str) -> str:

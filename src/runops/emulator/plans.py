@@ -1,0 +1,83 @@
+"""What a run is to become: the plan that a submission or the control API gives for it, and how its parts are read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from runops.emulator import checks
+from runops.emulator.api import Api
+from runops.emulator.runs import ScriptError, Step, steps_of
+
+#: What a submission or the control API's defaults may say about a run that is to be made.
+RUN_OPTIONS = frozenset({"script", "seconds", "hidden_seconds", "fields", "on_cancel"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunPlan:
+    """A run to make, as it was asked for; the arguments of :meth:`runops.emulator.store.Emulator.create_run`."""
+
+    script: Any = None
+    seconds: Any = None
+    run_id: str | None = None
+    parents: dict[str, str] = field(default_factory=dict[str, str])
+    fields: dict[str, Any] = field(default_factory=dict[str, Any])
+    shape: str | None = None
+    hidden_seconds: Any = 0.0
+    held: bool | None = None
+    age_seconds: Any = 0.0
+    on_cancel: Any = None
+    submitted: Mapping[str, Any] | None = None
+
+
+def parents_of(value: Any) -> dict[str, str]:
+    """Read ``parents``.
+
+    Raises:
+        ScriptError: It is no object of texts.
+    """
+    found = checks.mapping("parents", {} if value is None else value)
+    return {
+        checks.text("a name in parents", name): checks.text(f"parents.{name}", each) for name, each in found.items()
+    }
+
+
+def script_of(api: Api, script: Any, seconds: Any, usual: float) -> tuple[list[Step], str]:
+    """Read ``script`` and ``seconds``: the steps, and the script's name.
+
+    Args:
+        api: Whose scripts they are.
+        script: The name of a script, a list of steps, or None for the usual script.
+        seconds: How long a named script lasts; None for ``usual``.
+        usual: Seconds.
+
+    Raises:
+        ScriptError: There is no such script, or a step makes no sense.
+    """
+    script = api.default_script if script is None else script
+    if isinstance(script, str):
+        moments = api.scripts.get(script)
+        if moments is None:
+            raise ScriptError(f"{api.name} has no script {checks.shown(script)}; allowed: {', '.join(api.scripts)}")
+        return steps_of(moments, usual if seconds is None else checks.seconds("seconds", seconds)), script
+    if isinstance(script, Sequence):
+        return checks.steps("script", script), "custom"
+    raise ScriptError(f"script is the name of a script or a list of steps; got {checks.shown(script)}")
+
+
+def cancel_of(on_cancel: Any) -> tuple[list[Step] | None, bool]:
+    """Read ``on_cancel``: the steps, None for the provider's own, and whether a cancel is refused.
+
+    Raises:
+        ScriptError: It is neither a known word nor a list of steps.
+    """
+    if on_cancel is None:
+        return None, False
+    if on_cancel == "ignored":
+        return [], False
+    if on_cancel == "refused":
+        return None, True
+    if isinstance(on_cancel, Sequence) and not isinstance(on_cancel, str):
+        return checks.steps("on_cancel", on_cancel), False
+    raise ScriptError(f'on_cancel is "ignored", "refused" or a list of steps; got {checks.shown(on_cancel)}')
