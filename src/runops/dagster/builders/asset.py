@@ -68,7 +68,7 @@ def build_run_asset(
     # Dagster reads the annotation of a context as it stands, and here it would stand as text.
     def run_asset(context) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
         # All waiting is done before the first yield: an interrupt at a yield would pass by the cancel.
-        yield _asset_result(context, plan.carry_out(context))
+        yield _asset_result(context, plan.end(context))
 
     return cast("dg.AssetsDefinition", run_asset)
 
@@ -127,7 +127,7 @@ def build_run_op(
         **plan.passed_on,
     )
     def run_op(context) -> Iterator[dg.Output[dict[str, Any]]]:
-        ended = plan.carry_out(context)
+        ended = plan.end(context)
         if ended.verdict is not Verdict.SKIP:
             result = dict(ended.snapshot.to_result(ended.verdict))
             yield dg.Output(result, metadata=verdicts.metadata(ended.snapshot, ended.verdict))

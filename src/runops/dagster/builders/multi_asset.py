@@ -79,7 +79,7 @@ def build_run_multi_asset(
     )
     # Dagster reads the annotation of a context as it stands, and here it would stand as text.
     def run_multi_asset(context) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
-        ended = plan.end(context)
+        ended = plan.end(context, fails=False)
         there = _made(context, plan, made, ended)
         # All reading is done before the first yield: an interrupt at a yield would pass by the cancel.
         yield from _results(context, ended, there)

@@ -104,31 +104,29 @@ class Plan:
             passed_on={name: value for name, value in more.items() if name not in ours},
         )
 
-    def carry_out(self, context: _compat.StepContext) -> RunResult:
-        """Wait in this step.
+    def end(self, context: _compat.StepContext, *, fails: bool = True) -> RunResult:
+        """Submit and wait in this step.
+
+        Args:
+            context: The step's context.
+            fails: Whether a fail verdict fails the step here; the caller does it otherwise.
 
         Raises:
-            dagster.Failure: The verdict is fail, or an argument turned out to be wrong.
-        """
-        ended = self.end(context)
-        if ended.verdict is Verdict.FAIL:
-            raise self.failure(ended)
-        return ended
-
-    def end(self, context: _compat.StepContext) -> RunResult:
-        """Wait in this step, and leave it to the caller to fail.
-
-        Raises:
-            dagster.Failure: How the run ended could not be found out, or an argument turned out to be wrong.
+            dagster.Failure: The verdict is fail, how the run ended could not be found out, or an argument turned out
+                to be wrong.
         """
         try:
             resource = resource_of(context.resources, self.resource_key)
-            if self.run_id is not None:
-                ref = resource.ref(self._given_by("run_id", self.run_id, context), self.parents)
-                return end_of_run(context, resource, ref=ref, **self.settings)
-            return end_of_run(context, resource, call=self.submission(context, resource), **self.settings)
+            if self.run_id is None:
+                ended = end_of_run(context, resource, call=self.submission(context, resource), **self.settings)
+            else:
+                run_id = called("run_id", self.run_id, context) if callable(self.run_id) else self.run_id
+                ended = end_of_run(context, resource, ref=resource.ref(run_id, self.parents), **self.settings)
         except (ConfigurationError, FunctionFailed) as error:
             raise verdicts.failure_of(error, self.name) from error
+        if fails and ended.verdict is Verdict.FAIL:
+            raise self.failure(ended)
+        return ended
 
     def failure(self, ended: RunResult) -> dg.Failure:
         """The end of the step where the verdict is fail."""
@@ -141,11 +139,12 @@ class Plan:
             ConfigurationError: An argument is wrong.
             FunctionFailed: The function that gives it raised.
         """
-        arguments = self._given_by("call", self.call, context)
-        return arguments if isinstance(arguments, Call) else _call(resource, arguments)
-
-    def _given_by(self, argument: str, source: Any, context: _compat.StepContext) -> Any:
-        return called(argument, source, context) if callable(source) else source
+        arguments = called("call", self.call, context) if callable(self.call) else self.call
+        if isinstance(arguments, Call):
+            return arguments
+        if not isinstance(arguments, Mapping):
+            raise ConfigurationError(f"call must give a mapping of arguments, not {type(arguments).__name__}.")
+        return resource.declaration.call(**_resolved(arguments))
 
 
 def caller_of(builder: Callable[..., Any], name: str) -> str:
@@ -162,12 +161,6 @@ def _check_source(call: CallSource | None, run_id: RunIdSource | None, parents: 
         raise ConfigurationError("parents belongs to run_id=; a call names its own.")
     for kind, value in (parents or {}).items():
         check_id(kind, value)
-
-
-def _call(resource: ProviderResource, arguments: object) -> Call:
-    if not isinstance(arguments, Mapping):
-        raise ConfigurationError(f"call must give a mapping of arguments, not {type(arguments).__name__}.")
-    return resource.declaration.call(**_resolved(cast("Mapping[str, Any]", arguments)))
 
 
 def _resolved(value: Any) -> Any:

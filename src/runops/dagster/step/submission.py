@@ -154,38 +154,36 @@ class StepSubmission:
             again: Whether an earlier POST of this submission is lost, and was looked for.
         """
         with self.held:
-            self.live.ref = ref = self._posted(intent, again=again)
+            self.held.may_break = True
+            self.held.let_through()
+            if not again:
+                self.records.submitting(self.provider.title, intent, at=time.time())
+            try:
+                # After the record: a re-execution starts when this run is over, and then it finds the record.
+                refuse_when_over(self.context)
+                flow = submission.submit(
+                    self.provider,
+                    self.call,
+                    intent,
+                    clock=self.client.clock,
+                    lost=again,
+                    adopt_uncertain=self.adopt_uncertain and again,
+                    grace=0.0,
+                    resubmit=again,
+                )
+                ref = self.client.drive(_noting_what_is_sure(flow, self.held, submission.turned_away(self.provider)))
+            except (AnswerError, dg.Failure, *INTERRUPTS) as error:
+                # A lost answer is another error: with these no run was started by this POST. Of an earlier one that
+                # is lost, only a refusal that comes after the search for it proves the same.
+                if not again or isinstance(error, AnswerError):
+                    self.records.refused(self.provider.title)
+                raise
+            self.live.ref = ref
             start = Start(ref, self.deadline, submitted_at=time.time())
             self.records.submitted(ref, self.provider.url(ref), deadline=start.deadline, at=start.submitted_at)
             self.live.tag(ref, "submitted")
         self.live.log(f"Submitted {ref}{self.live.place(ref)}.")
         return start
-
-    def _posted(self, intent: Intent, *, again: bool) -> RunRef:
-        self.held.may_break = True
-        self.held.let_through()
-        if not again:
-            self.records.submitting(self.provider.title, intent, at=time.time())
-        try:
-            # After the record: a re-execution starts when this run is over, and then it finds the record.
-            refuse_when_over(self.context)
-            flow = submission.submit(
-                self.provider,
-                self.call,
-                intent,
-                clock=self.client.clock,
-                lost=again,
-                adopt_uncertain=self.adopt_uncertain and again,
-                grace=0.0,
-                resubmit=again,
-            )
-            return self.client.drive(_noting_what_is_sure(flow, self.held, submission.turned_away(self.provider)))
-        except (AnswerError, dg.Failure, *INTERRUPTS) as error:
-            # A lost answer is another error: with these no run was started by this POST. Of an earlier one that is
-            # lost, only a refusal that comes after the search for it proves the same.
-            if not again or isinstance(error, AnswerError):
-                self.records.refused(self.provider.title)
-            raise
 
     def _take_up(self, earlier: Attempt) -> Start | None:
         """The earlier run, if it is to be waited for again."""
