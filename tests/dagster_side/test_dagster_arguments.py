@@ -85,7 +85,7 @@ def test_a_misspelled_argument_is_refused_first_with_the_builder_and_the_right_n
         with pytest.raises(ConfigurationError) as raised:
             # Everything else is wrong as well: the name comes first.
             builder(**{**given, "resource_key": "not a key"}, **{wrong: object()})
-        assert str(raised.value) == f"{caller} has no argument {wrong!r}. Did you mean {right!r}?"
+        assert str(raised.value).startswith(f"{caller} takes no argument {wrong!r}. Did you mean {right!r}? It takes ")
 
 
 def test_a_misspelled_argument_of_a_check_is_named_before_the_one_that_is_missing() -> None:
@@ -122,7 +122,7 @@ def test_what_dagster_takes_without_showing_it_is_passed_on() -> None:
 
 def test_wait_for_run_names_a_misspelled_setting() -> None:
     given: Any = {"on_outcom": {"degraded": "warn"}}
-    with pytest.raises(ConfigurationError, match=r"wait_for_run has .* 'on_outcom'. Did you mean 'on_outcome'"):
+    with pytest.raises(ConfigurationError, match=r"wait_for_run takes .* 'on_outcom'. Did you mean 'on_outcome'"):
         wait_for_run(dg.build_op_context(), NexioResource(api_key="k"), **given)
 
 
@@ -132,7 +132,8 @@ def test_a_misspelled_field_of_a_resource_is_named_with_the_right_one(name: str)
     given = {"api_key": "canary", "base_ulr": "https://api.example.com"}
     with pytest.raises(ConfigurationError) as raised:
         kind(**given)
-    assert str(raised.value) == f"{name} has no argument 'base_ulr'. Did you mean 'base_url'?"
+    assert str(raised.value).startswith(f"{name} takes no argument 'base_ulr'. Did you mean 'base_url'? It takes ")
+    assert "canary" not in str(raised.value)
 
 
 def test_a_misspelled_setting_of_a_resource_s_wait_is_refused_before_anything_is_sent() -> None:
@@ -143,7 +144,8 @@ def test_a_misspelled_setting_of_a_resource_s_wait_is_refused_before_anything_is
     ):
         with pytest.raises(ConfigurationError) as raised:
             resource.wait("r", **given)
-        assert str(raised.value) == f"{name}.wait has no argument 'error_budgt'. Did you mean 'error_budget'?"
+        expected = f"{name}.wait takes no argument 'error_budgt'. Did you mean 'error_budget'? It takes "
+        assert str(raised.value).startswith(expected)
 
 
 def test_a_file_may_say_every_setting_that_a_builder_takes() -> None:

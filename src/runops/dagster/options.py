@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping
 
 from runops.core import ConfigurationError, OutcomePolicy, Provider
 from runops.core.declaration import arguments
-from runops.core.declaration.registry import nearest
 from runops.core.waiting.options import SubmitSettings, WaitOptions, WaitSettings
 
 
@@ -43,22 +42,6 @@ _OPTIONAL_DURATIONS = frozenset({"max_paused", "poll_interval", "tick_seconds"})
 def names_of(settings: type) -> frozenset[str]:
     """The names of the settings of a TypedDict."""
     return frozenset(settings.__optional_keys__ | settings.__required_keys__)
-
-
-def check_names(caller: str, given: Iterable[str], known: Collection[str]) -> None:
-    """Refuse a misspelled argument before anything else.
-
-    Args:
-        caller: The public function, as the message begins.
-        given: The names that were given.
-        known: The names that there are.
-
-    Raises:
-        ConfigurationError: A name is unknown; the text has the nearest right one.
-    """
-    for name in given:
-        if name not in known:
-            raise ConfigurationError(f"{caller} has no argument {name!r}.{nearest(name, sorted(known))}")
 
 
 def check_values(caller: str, settings: Mapping[str, object]) -> None:

@@ -11,10 +11,10 @@ import dagster as dg
 from pydantic import ConfigDict, Field, field_validator
 
 from runops.core import Call, ConfigurationError, Provider, RunRef, RunSnapshot, find
-from runops.core.declaration.arguments import DEFAULT_MAX_RESPONSE_BYTES, DEFAULT_REQUEST_TIMEOUT
+from runops.core.declaration.arguments import DEFAULT_MAX_RESPONSE_BYTES, DEFAULT_REQUEST_TIMEOUT, check_names
 from runops.core.waiting.options import WaitSettings
 from runops.dagster import keys
-from runops.dagster.options import check_names, names_of
+from runops.dagster.options import names_of
 
 if TYPE_CHECKING:
     from runops.core import RunClient

@@ -13,8 +13,9 @@ from typing import Any, TypedDict
 import dagster as dg
 
 from runops.core import ConfigurationError
+from runops.core.declaration.arguments import check_names
 from runops.dagster import _compat
-from runops.dagster.options import JudgedWaitSettings, StepSettings, StepSubmitSettings, check_names
+from runops.dagster.options import JudgedWaitSettings, StepSettings, StepSubmitSettings
 
 
 class DescribedArguments(TypedDict, total=False):

@@ -25,11 +25,11 @@ from runops.core import (
     RunSnapshot,
     Verdict,
 )
-from runops.core.declaration.arguments import seconds
+from runops.core.declaration.arguments import check_names, seconds
 from runops.core.waiting.options import SUBMIT_GRACE
 from runops.core.waiting.state import LogThrottle
 from runops.dagster import _compat, verdicts
-from runops.dagster.options import StepSettings, StepSubmitSettings, check_names, names_of, wait_options
+from runops.dagster.options import StepSettings, StepSubmitSettings, names_of, wait_options
 from runops.dagster.resource import ProviderResource, named_resource
 from runops.dagster.step.interrupts import HeldInterrupts
 from runops.dagster.step.live_run import LiveRun, core_warnings_in

@@ -30,8 +30,7 @@ from runops.core import (
     UnknownStateError,
     Verdict,
 )
-from runops.core.waiting.options import WaitOptions
-from runops.core.waiting.state import WaitState
+from runops.core.waiting.state import timed_out
 from runops.core.waiting.window import digest
 from runops.dagster.resource import ProviderResource, resource_of
 from runops.dagster.tick.cursor import Cursor, TargetMemory
@@ -299,6 +298,4 @@ class SensorTick:
             except RunopsError as error:
                 # That it fails must not keep the end of the wait from being reported.
                 self.report.warn(f"{ref} could not be cancelled and may go on: {error}")
-        wait = WaitState(reader.provider, ref, WaitOptions.build(reader.provider, now=self.now), began=self.now)
-        wait.last = last
-        return wait.timed_out("timeout")
+        return timed_out(reader.provider, ref, last, "timeout")
