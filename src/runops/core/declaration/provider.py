@@ -39,6 +39,7 @@ class Provider:
     Args:
         name: Lower-case name: connection type, CLI argument, key in results.
         title: The name that people know.
+        position: Where it stands in lists of the providers that runops ships; equal ones stand by title.
         docs: Address of the API's documentation.
         base_url: Root of the public API, without a version.
         version_path: What stands before every route, which a user's base URL may repeat.
@@ -62,6 +63,7 @@ class Provider:
 
     name: str
     title: str
+    position: int = 100
     docs: str
     base_url: str
     version_path: str

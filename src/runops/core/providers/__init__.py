@@ -1,23 +1,33 @@
-"""The providers that runops ships, and how to find one by name or import path. Each is declared in its own file."""
+"""The providers that runops ships, and how to find one by name or import path. Each is declared in its own file.
+
+Every file of this folder that declares a provider ships it, so that a new one needs no edit here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import import_module
+from pkgutil import iter_modules
 from types import MappingProxyType
 
 from runops.core.declaration import Provider, registry
 from runops.core.model.errors import ConfigurationError
-from runops.core.providers.b3os import B3OS
-from runops.core.providers.nekt import NEKT
-from runops.core.providers.nexio import NEXIO
-from runops.core.providers.nyx import NYX
-from runops.core.providers.onepin import ONEPIN
+
+_TABLES = "tables"
+"""The file of this folder that declares nothing, and reads what this one says."""
+
+
+def _shipped() -> Iterator[Provider]:
+    for module in iter_modules(__path__):
+        if module.name != _TABLES:
+            found = vars(import_module(f"{__name__}.{module.name}")).values()
+            yield from (value for value in found if isinstance(value, Provider))
+
 
 PROVIDERS: Mapping[str, Provider] = MappingProxyType(
-    {provider.name: provider for provider in (NEXIO, NYX, ONEPIN, B3OS, NEKT)}
+    {each.name: each for each in sorted(_shipped(), key=lambda each: (each.position, each.title.lower()))}
 )
-"""The shipped providers by name."""
+"""The shipped providers by name, in the order of their positions, and by title where those are equal."""
 
 
 def find(name: str) -> Provider:

@@ -136,6 +136,7 @@ _RUN = Route("POST", "/v1/workflows/{workflow_id}/run")
 B3OS = Provider(
     name="b3os",
     title="B3OS",
+    position=4,
     docs="https://docs.b3os.org",
     base_url="https://api.b3os.org",
     version_path="/v1",

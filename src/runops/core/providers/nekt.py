@@ -80,6 +80,7 @@ NEKT_PARENTS = ("pipeline", "source", "destination", "transformation")
 NEKT = Provider(
     name="nekt",
     title="Nekt",
+    position=5,
     docs="https://docs.nekt.com",
     base_url="https://api.nekt.ai",
     version_path="/api/v1",

@@ -85,6 +85,7 @@ _SUBMIT = Route("POST", "/api/v1/engines/{engine_slug}/runs")
 NEXIO = Provider(
     name="nexio",
     title="Nexio",
+    position=1,
     docs="https://docs.usenexio.com",
     base_url="https://api.usenexio.com",
     version_path="/api/v1",

@@ -128,6 +128,7 @@ def submit(
 NYX = Provider(
     name="nyx",
     title="Nyx",
+    position=2,
     docs="https://docs.fabraix.com",
     base_url="https://api.fabraix.com",
     version_path="/v1",

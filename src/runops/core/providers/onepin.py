@@ -115,6 +115,7 @@ _RUNS = Route("POST", "/api/v1/workflows/{workflow_id}/runs")
 ONEPIN = Provider(
     name="onepin",
     title="OnePin",
+    position=3,
     docs="https://docs.onepin.ai",
     base_url="https://api.onepin.ai",
     version_path="/api/v1",
