@@ -5,19 +5,23 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
+from pkgutil import iter_modules
 from typing import IO, Any
 
 from runops import __version__
 from runops.cli.output import say
 
-PROVIDER = "nexio, nyx, onepin, b3os, nekt, or 'package.module:NAME' of one of your own"
+_DECLARATIONS = iter_modules([str(Path(__file__).parents[1] / "core" / "providers")])
+_NAMES = ", ".join(each.name for each in _DECLARATIONS if each.name != "tables")
+PROVIDER = f"{_NAMES}, or 'package.module:NAME' of one of your own"
 
 ENVIRONMENT = """\
 environment:
-  NEXIO_API_KEY NYX_TOKEN ONEPIN_API_KEY B3OS_API_KEY NEKT_API_KEY   keys
-  NEXIO_BASE_URL NYX_BASE_URL ...                                    another root than the public API's
-  ONEPIN_WORKSPACE_ID B3OS_ORG_ID                                    further settings
-  RUNOPS_DEBUG=1                                                     a traceback of what ends unexpectedly
+  <PROVIDER>_API_KEY or <PROVIDER>_TOKEN   its key: a command without it names the variable
+  <PROVIDER>_BASE_URL                      another root than the public API's
+  <PROVIDER>_<OPTION>                      a further setting, such as <PROVIDER>_WORKSPACE_ID
+  RUNOPS_DEBUG=1                           a traceback of what ends unexpectedly
 
 exit codes:
   0 succeed or warn, or not over yet   1 fail   2 usage   3 skip
@@ -53,7 +57,7 @@ def parser(parents: Sequence[str] = ()) -> argparse.ArgumentParser:
     """
     whole = Parser(
         prog="runops",
-        description="Runs at Nexio, Nyx, OnePin, B3OS and Nekt: how they stand, and how they end.",
+        description="Runs at external services: how they stand, and how they end.",
         epilog=ENVIRONMENT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -84,7 +88,7 @@ def parser(parents: Sequence[str] = ()) -> argparse.ArgumentParser:
     states.add_argument("provider", nargs="?", metavar="PROVIDER", help=f"{PROVIDER}; all shipped ones if left out")
     add_json(states)
 
-    commands.add_parser("emulate", help="serve the five APIs on this machine", add_help=False)
+    commands.add_parser("emulate", help="serve the APIs of all providers on this machine", add_help=False)
     return whole
 
 
@@ -100,7 +104,7 @@ def add_run(command: argparse.ArgumentParser, *, several: bool = False) -> None:
         metavar="NAME=ID",
         action="append",
         default=[],
-        help="an id that the address of a run needs beside its own: of a OnePin run --workflow-id ID, in short",
+        help="an id that the address of a run needs beside its own; workflow_id=ID is --workflow-id ID in short",
     )
 
 
