@@ -49,6 +49,40 @@ def _is_here(address: Any) -> bool:
         return host == "localhost"
 
 
+SHARED_WORK = tuple(
+    re.compile(pattern)
+    for pattern in (
+        # The package is built once, and installed once with each extra.
+        r"tests/core/test_packaging\.py::Test(?:TheWheel|TheSdist|InstalledAlone)",
+        # Each host runs once.
+        r"tests/leaks/test_full_run_leaks\.py::.*(?P<which>airflow|dagster|plain)\]",
+    )
+)
+"""Tests that go to one process, because they share something that takes long to make: those of a pattern, and of the
+words in it. The mark that pytest-xdist 3.8 has for this, ``xdist_group``, has no effect under pytest 9.2."""
+
+
+def together(nodeid: str) -> str:
+    """What stands for all tests that run in the same process as this one."""
+    for number, pattern in enumerate(SHARED_WORK):
+        found = pattern.search(nodeid)
+        if found:
+            return f"shared work {number} {found.groupdict()}"
+    return nodeid
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Hand out tests one by one in their order, but for those that belong together."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return together(nodeid)
+
+    return Scheduling(config, log)
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let what takes long begin first where several processes share the tests, so that none of them ends alone."""

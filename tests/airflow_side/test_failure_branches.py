@@ -17,9 +17,9 @@ from runops.airflow import B3osWorkflowSensor, NexioHook, OnepinWorkflowSensor, 
 from runops.airflow._compat import AirflowTaskTimeout, TaskDeferred
 from runops.airflow.exceptions import ConfigurationError, PollingError, RunFailed, RunTimedOut
 from runops.airflow.task_state import TaskState
+from tests.services import SUBMITTING
 
 WORKFLOW = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
-SUBMITTING = ("nexio", "nyx", "onepin", "b3os")
 FAILED_READS: dict[str, dict[str, Any]] = {
     "503": {"kind": "status", "status": 503},
     "429": {"kind": "status", "status": 429, "retry_after": 5},

@@ -26,8 +26,7 @@ from runops.airflow.task_state import TaskState
 from runops.core import NYX_GATE
 from runops.core.model.errors import ConfigurationError as RefusedInDag
 from runops.core.model.errors import NotSupported
-
-SUBMITTING = ("nexio", "nyx", "onepin", "b3os")
+from tests.services import SUBMITTING
 
 
 @pytest.fixture(params=[False, True], ids=["worker", "deferrable"])

@@ -18,8 +18,8 @@ from runops.core import (
     TransientError,
 )
 from runops.core.model.errors import ConnectionFailed, MalformedAnswer
+from tests.services import PROVIDERS
 
-PROVIDERS = ["nexio", "nyx", "onepin", "b3os", "nekt"]
 CANCELLERS = ["nyx", "onepin", "b3os", "nekt"]
 PARENT = {
     "nyx": {"config_name": "nightly"},

@@ -17,13 +17,13 @@ from typing import Any
 import pytest
 
 from runops.cli import main
+from runops.core import PROVIDERS
 from runops.emulator.server import Server, running
 
 pytestmark = pytest.mark.http
 
 KEY = "key-canary-5b1e77"
-VARIABLES = ("NEXIO_API_KEY", "NYX_TOKEN", "ONEPIN_API_KEY", "B3OS_API_KEY", "NEKT_API_KEY")
-PROVIDERS = ("nexio", "nyx", "onepin", "b3os", "nekt")
+VARIABLES = tuple(provider.key_variable for provider in PROVIDERS.values())
 WORKFLOW = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
 FAST = ("--poll-interval", "0.05")
 
@@ -341,12 +341,10 @@ class TestSubmit:
 
 class TestStates:
     def test_every_word_of_every_provider_is_listed(self, capsys: pytest.CaptureFixture[str]) -> None:
-        from runops.core import PROVIDERS as DECLARED
-
         assert main(["states", "--json"]) == 0
         rows = json.loads(capsys.readouterr().out)
         listed = {(row["provider"], row["word"]) for row in rows}
-        assert listed == {(each.title, word) for each in DECLARED.values() for word in each.states.known}
+        assert listed == {(each.title, word) for each in PROVIDERS.values() for word in each.states.known}
 
     def test_one_provider_is_shown_as_a_table(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["states", "nexio"]) == 0

@@ -19,8 +19,7 @@ from blockbuster import blockbuster_ctx
 
 from runops.core import AuthError, Outcome, PollingError, RequestRefused, RunClient, RunNotFound, TransientError, find
 from runops.core.model.errors import AnswerLost, MalformedAnswer
-
-PROVIDERS = ["nexio", "nyx", "onepin", "b3os", "nekt"]
+from tests.services import PROVIDERS
 
 TROUBLES: dict[str, dict[str, Any]] = {
     "500": {"kind": "status", "status": 500},
@@ -76,7 +75,7 @@ EVERYWHERE = (
     "404",
 )
 CASES = [(provider, trouble) for trouble in EVERYWHERE for provider in PROVIDERS] + [
-    (PROVIDERS[n % 5], trouble) for n, trouble in enumerate(sorted(set(TROUBLES) - set(EVERYWHERE)))
+    (PROVIDERS[n % len(PROVIDERS)], trouble) for n, trouble in enumerate(sorted(set(TROUBLES) - set(EVERYWHERE)))
 ]
 
 

@@ -71,7 +71,6 @@ def wheel(built: Path) -> Path:
 
 
 @pytest.mark.packaging
-@pytest.mark.xdist_group("packaging")
 class TestTheWheel:
     def names(self, wheel: Path) -> set[str]:
         with zipfile.ZipFile(wheel) as archive:
@@ -106,7 +105,6 @@ class TestTheWheel:
 
 
 @pytest.mark.packaging
-@pytest.mark.xdist_group("packaging")
 class TestTheSdist:
     def test_it_holds_what_is_needed_to_test_it(self, built: Path) -> None:
         (sdist,) = built.glob("*.tar.gz")
@@ -145,7 +143,6 @@ def install(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Install:
 
 
 @pytest.mark.packaging
-@pytest.mark.xdist_group("packaging")
 class TestInstalledAlone:
     @pytest.mark.parametrize("extra", ["", "emulator", "dagster", "airflow"])
     def test_the_core_the_command_line_and_the_types_are_there(

@@ -9,8 +9,7 @@ import httpx
 import pytest
 
 from runops.emulator.server import running
-
-SUBMITTING = ["nexio", "nyx", "onepin", "b3os"]
+from tests.services import SUBMITTING
 
 
 @pytest.fixture(params=["httptools_impl.HttpToolsProtocol", "h11_impl.H11Protocol"])

@@ -16,22 +16,16 @@ from typing import Any
 
 import pytest
 
+from runops.core import PROVIDERS
 from runops.emulator.server import Server, running
 from tests.leaks import private_fields as private
 from tests.leaks import written
 from tests.progress import until_it_ends
 
 HERE = Path(__file__).parent
-PROVIDERS = ("nexio", "nyx", "onepin", "b3os", "nekt")
 SCENARIOS = ("succeeded", "soft", "failed", "cancelled", "timed_out", "wrong_key", "trouble")
 WAITS = {"airflow": ("worker", "deferred"), "dagster": ("step",), "plain": ("sync", "async", "command")}
-KEY_VARIABLES = {
-    "nexio": "NEXIO_API_KEY",
-    "nyx": "NYX_TOKEN",
-    "onepin": "ONEPIN_API_KEY",
-    "b3os": "B3OS_API_KEY",
-    "nekt": "NEKT_API_KEY",
-}
+KEY_VARIABLES = {name: provider.key_variable for name, provider in PROVIDERS.items()}
 
 
 # Where DAG.test() stands in for a supervisor, Airflow itself writes at DEBUG each secret that it is told to mask: the

@@ -77,12 +77,7 @@ PLACES = {
 }
 
 
-def host(name: str) -> Any:
-    """The tests of one full run go to one process, which does it once."""
-    return pytest.param(name, marks=pytest.mark.xdist_group(f"leaks-{name}"))
-
-
-@pytest.fixture(scope="module", params=[host("airflow"), host("dagster"), host("plain")])
+@pytest.fixture(scope="module", params=["airflow", "dagster", "plain"])
 def run(request: pytest.FixtureRequest, full_run: Callable[[str], Any]) -> Any:
     return full_run(request.param)
 
