@@ -467,6 +467,16 @@ def test_failing_reads_back_off_and_keep_an_asked_for_pause() -> None:
     assert 5 <= waiting.pause(NOW) <= 5.5
 
 
+def test_no_pause_outlasts_the_error_budget_so_that_a_last_read_can_still_come() -> None:
+    waiting = watch(error_budget=100)
+    waiting.failed(trouble(retry_after=900), NOW + 10)
+    assert waiting.pause(NOW + 10) == 100
+    waiting.failed(trouble(retry_after=900), NOW + 70)
+    assert waiting.pause(NOW + 70) == 40
+    # Never none at all: where the budget is all but over, reads must not follow each other without a pause.
+    assert waiting.pause(NOW + 109.9) == 0.5
+
+
 def test_news_are_changes_at_once_and_a_sign_of_life_every_few_minutes() -> None:
     news = LogThrottle(every=300)
     running, done = look().snapshot, look(status="completed", result="success").snapshot

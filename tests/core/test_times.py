@@ -153,6 +153,20 @@ def test_whatever_comes_is_a_time_in_utc_or_none_and_never_an_error(value: Any) 
         assert found is None
 
 
+@pytest.mark.parametrize(
+    ("text", "counts"),
+    [
+        ("1970-12-31T23:59:59Z", False),
+        ("1971-01-01T00:00:00Z", True),
+        ("Fri, 01 Jan 1971 00:00:00 GMT", True),
+        ("8999-12-31T23:59:59Z", True),
+        ("9000-01-01T00:00:00Z", False),
+    ],
+)
+def test_a_time_is_one_from_1971_to_8999(text: str, counts: bool) -> None:
+    assert (moment(text) is not None) is counts
+
+
 def test_a_long_text_in_place_of_a_time_costs_nothing() -> None:
     began = time.process_time()
     for text in ("1" * 1_000_000, "2026-04-18T14:30:45." + "9" * 1_000_000, "-" * 1_000_000, "Sat, " * 200_000):
