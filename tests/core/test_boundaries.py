@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -87,6 +88,20 @@ def test_no_status_word_is_compared_outside_the_declarations(module: str) -> Non
 @pytest.mark.parametrize("module", modules("core/providers/", "emulator/"))
 def test_no_code_path_depends_on_a_provider_s_name(module: str) -> None:
     assert [(line, text) for line, text in compared(tree(module)) if text in PROVIDERS] == []
+
+
+def texts(module: ast.Module) -> Iterator[str]:
+    """Every text in a module but its docstrings."""
+    standing = {id(node.value) for node in ast.walk(module) if isinstance(node, ast.Expr)}
+    for node in ast.walk(module):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in standing:
+            yield node.value
+
+
+@pytest.mark.parametrize("module", [name for name in modules("core/providers/") if name.startswith(("core/", "cli/"))])
+def test_no_text_of_the_core_and_the_command_line_names_a_provider(module: str) -> None:
+    named = re.compile(rf"\b({'|'.join(PROVIDERS)})(\b|_$)", re.IGNORECASE)
+    assert [text for text in texts(tree(module)) if named.search(text)] == []
 
 
 @pytest.mark.parametrize("module", modules())

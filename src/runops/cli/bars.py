@@ -85,8 +85,8 @@ class Bars:
         lines = [self._line(ref, size.columns - 1) for ref in shown]
         left_out = Counter(_state(self._open[ref]) for ref in refs[len(shown) :])
         if left_out:
-            told = ", ".join(f"{count} {state}" for state, count in left_out.most_common())
-            lines.append(f"... and {left_out.total()} more: {told}")
+            states = ", ".join(f"{count} {state}" for state, count in left_out.most_common())
+            lines.append(f"... and {left_out.total()} more: {states}")
         return lines
 
     def _line(self, ref: RunRef, width: int) -> str:

@@ -58,7 +58,7 @@ def _submit(given: argparse.Namespace) -> int:
         ):
             ref = client.submit(call, adopt_uncertain=options.adopt_uncertain, submit_grace=grace)
     except KeyboardInterrupt:
-        complain(f"interrupted; a run may have been started. Observation at {provider.title} before you submit again.")
+        complain(f"interrupted; a run may have been started. Look at {provider.title} before you submit again.")
         return INTERRUPTED
     if not options.wait:
         announce(provider, ref, "submitted", as_json=options.json)
@@ -86,9 +86,9 @@ def _parser(provider: Provider, build: Callable[..., Call]) -> argparse.Argument
         prog=f"runops submit {provider.name}",
         description=f"Start a run at {provider.title}; see {provider.docs}.",
     )
-    told = _documented(build)
+    notes = _documented(build)
     for name, parameter in _parameters(build).items():
-        note = told.get(name, "")
+        note = notes.get(name, "")
         parser.add_argument(
             arguments.flag(name),
             dest=_destination(name),

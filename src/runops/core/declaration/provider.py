@@ -56,7 +56,7 @@ class Provider:
         probe: A harmless route that proves a credential. ``probe_absent`` tells that 404 is its good answer.
         cadence: When to look again.
         verdicts: Where this provider departs from the default verdicts.
-        id_key: What all spellings of one id share, so that an answer can be told from one about another run: the
+        id_key: What all spellings of one id share, so that an answer about another run is noticed: the
             default for ids whose case may differ, :func:`uuid` for UUIDs. A number and its text are one id always.
         link: Page of the provider's web interface, with holes for ids and details; the best one documented.
     """

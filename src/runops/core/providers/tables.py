@@ -52,7 +52,7 @@ def abilities(providers: Iterable[Provider] = PROVIDERS.values()) -> list[Row]:
 
 
 def keys(providers: Iterable[Provider] = PROVIDERS.values()) -> list[Row]:
-    """What is asked of each provider's credential: title, connection type, header, environment variable, options."""
+    """What each provider's credential needs: title, connection type, header, environment variable, options."""
     return [
         (
             provider.title,
