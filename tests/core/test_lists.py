@@ -13,6 +13,7 @@ import pytest
 from blockbuster import blockbuster_ctx
 
 from runops.core import AsyncRunClient, Outcome, PollingError, RunRef, RunSnapshot, UnknownStateError, find
+from runops.core.declaration import Observation
 from runops.core.model.cadence import Cadence
 from runops.core.model.errors import MalformedAnswer
 from runops.core.polling import poller
@@ -32,6 +33,10 @@ def batch(provider: str, parent: str | None = None) -> ListBatch[str]:
     assert declared.listing is not None
     key = () if parent is None else (declared.listing.parent_kinds[0], parent)
     return ListBatch(declared, declared.listing, key)
+
+
+def take_in(shared: ListBatch[str], content: bytes) -> list[tuple[str, Observation]]:
+    return shared.take(shared.read(content))
 
 
 def nyx(run_id: str, status: str = "running", result: str | None = None, **fields: Any) -> dict[str, Any]:
@@ -61,7 +66,7 @@ def test_a_page_tells_of_our_runs_and_of_no_other() -> None:
     shared = batch("nyx")
     shared.members.update(r1="one", r2="two", r9="not on the page")
     shared.wanting["r1"] = "one"
-    found = shared.take_in(page(nyx("r1"), nyx("r2", "completed", "success"), nyx("stranger")))
+    found = take_in(shared, page(nyx("r1"), nyx("r2", "completed", "success"), nyx("stranger")))
     assert [(run, look.snapshot.status) for run, look in found] == [
         ("one", status_of("running")),
         ("two", Outcome.SUCCEEDED),
@@ -76,14 +81,14 @@ def status_of(word: str) -> Any:
 def test_a_page_that_says_the_same_again_is_not_read_again_and_still_told() -> None:
     shared = batch("nyx")
     shared.members["r1"] = "one"
-    ((_, first),) = shared.take_in(page(nyx("r1"), nyx("stranger")))
+    ((_, first),) = take_in(shared, page(nyx("r1"), nyx("stranger")))
     shared.end()
-    ((_, second),) = shared.take_in(page(nyx("r1"), nyx("stranger")))
+    ((_, second),) = take_in(shared, page(nyx("r1"), nyx("stranger")))
     assert second is first
     shared.end()
     # The stranger has become ours meanwhile.
     shared.members["stranger"] = "two"
-    ((_, third), (run, _)) = shared.take_in(page(nyx("r1", spent_usd=3), nyx("stranger")))
+    ((_, third), (run, _)) = take_in(shared, page(nyx("r1", spent_usd=3), nyx("stranger")))
     assert third.snapshot.details["spent_usd"] == 3
     assert run == "two"
 
@@ -91,27 +96,27 @@ def test_a_page_that_says_the_same_again_is_not_read_again_and_still_told() -> N
 def test_an_item_that_cannot_be_read_is_passed_over() -> None:
     shared = batch("nyx")
     shared.members.update(r1="one", r2="two")
-    found = shared.take_in(page({"run_id": "r1"}, None, [1], nyx("r2")))
+    found = take_in(shared, page({"run_id": "r1"}, None, [1], nyx("r2")))
     assert [run for run, _ in found] == ["two"]
 
 
 @pytest.mark.parametrize("content", [b"<html>", b"[]", b"{}", b'{"runs": {}}', b"", b"null"])
 def test_what_is_no_page_is_an_error(content: bytes) -> None:
     with pytest.raises(MalformedAnswer):
-        batch("nyx").take_in(content)
+        take_in(batch("nyx"), content)
 
 
 def test_a_word_that_is_not_documented_is_left_to_the_runs_own_answer() -> None:
     shared = batch("nyx")
     shared.members.update(r1="one", r2="two")
-    assert shared.take_in(page(nyx("r1", "melted"), nyx("r2", "pondering", completed_at=None))) == []
+    assert take_in(shared, page(nyx("r1", "melted"), nyx("r2", "pondering", completed_at=None))) == []
 
 
 def test_an_end_told_in_short_is_left_to_the_runs_own_answer() -> None:
     shared = batch("onepin", "w1")
     shared.members.update(r1="one", r2="two")
     items = [{"id": "r1", "status": "completed"}, {"id": "r2", "status": "running"}]
-    found = shared.take_in(json.dumps({"data": items}).encode())
+    found = take_in(shared, json.dumps({"data": items}).encode())
     assert [run for run, _ in found] == ["two"]
 
 
@@ -119,10 +124,10 @@ def test_pages_are_turned_while_they_show_runs_of_ours_and_some_are_missing() ->
     shared = batch("nyx")
     shared.members.update({f"r{n}": "run" for n in range(150)})
     assert dict(shared.request().query) == {"limit": "100"}
-    shared.take_in(page(*full(0, 100)))
+    take_in(shared, page(*full(0, 100)))
     assert shared.goes_on
     assert dict(shared.request().query) == {"limit": "100", "offset": "100"}
-    shared.take_in(page(*full(100, 200)))
+    take_in(shared, page(*full(100, 200)))
     assert not shared.goes_on
 
 
@@ -133,29 +138,29 @@ def test_pages_are_turned_while_they_show_runs_of_ours_and_some_are_missing() ->
 def test_no_page_is_turned_without_need(first: list[dict[str, Any]], why: str) -> None:
     shared = batch("nyx")
     shared.members.update({f"r{n}": "run" for n in range(100 if why == "all shown" else 200)})
-    shared.take_in(page(*first))
+    take_in(shared, page(*first))
     assert not shared.goes_on
 
 
 def test_a_page_after_the_first_that_shows_none_of_ours_is_the_last() -> None:
     shared = batch("nyx")
     shared.members.update({f"r{n}": "run" for n in range(50)}, old="run")
-    shared.take_in(page(*full(0, 100)))
+    take_in(shared, page(*full(0, 100)))
     assert shared.goes_on
-    shared.take_in(page(*full(100, 200)))
+    take_in(shared, page(*full(100, 200)))
     assert not shared.goes_on
 
 
 def test_a_list_that_does_not_turn_is_asked_for_its_first_page_only() -> None:
     shared = batch("nyx")
     shared.members.update({f"r{n}": "run" for n in range(150)})
-    shared.take_in(page(*full(0, 100)))
+    take_in(shared, page(*full(0, 100)))
     assert shared.goes_on
-    assert shared.take_in(page(*full(0, 100))) == []
+    assert take_in(shared, page(*full(0, 100))) == []
     assert not shared.goes_on
     shared.judge(NOW)
     shared.end()
-    shared.take_in(page(*full(0, 100)))
+    take_in(shared, page(*full(0, 100)))
     assert not shared.goes_on
     assert shared.pays("r0", NOW)
 
@@ -164,7 +169,7 @@ def test_nekt_turns_pages_of_any_size_by_their_number() -> None:
     shared = batch("nekt")
     shared.members.update({f"r{n}": "run" for n in range(30)})
     items = [{"id": f"r{n}", "status": "running"} for n in range(25)]
-    shared.take_in(json.dumps({"results": items}).encode())
+    take_in(shared, json.dumps({"results": items}).encode())
     assert shared.goes_on
     assert dict(shared.request().query) == {"page": "2"}
 
@@ -172,7 +177,7 @@ def test_nekt_turns_pages_of_any_size_by_their_number() -> None:
 def test_a_list_that_answers_few_is_left_alone_for_a_while() -> None:
     shared = batch("nyx")
     shared.members.update({f"r{n}": "run" for n in range(100, 200)})
-    shared.take_in(page(*full(100, 100 + WORTH - 1)))
+    take_in(shared, page(*full(100, 100 + WORTH - 1)))
     shared.judge(NOW)
     shared.end()
     assert not shared.pays("r100", NOW + REST - 1)
@@ -185,7 +190,7 @@ def test_a_list_that_fails_at_once_is_left_alone_and_one_that_fails_later_is_jud
     shared.fail(NOW)
     assert not shared.pays("r0", NOW)
     shared.end()
-    shared.take_in(page(*full(0, 100)))
+    take_in(shared, page(*full(0, 100)))
     shared.fail(NOW + REST)
     shared.end()
     assert shared.pays("r0", NOW + REST)
@@ -196,7 +201,7 @@ def test_the_end_of_a_sweep_names_those_it_did_not_show_and_begins_anew() -> Non
     shared.members.update({f"r{n}": f"run {n}" for n in range(12)})
     shared.is_queued = True
     shared.wanting.update(r1="run 1", old="an old run")
-    shared.take_in(page(*full(0, 12)))
+    take_in(shared, page(*full(0, 12)))
     assert shared.end() == {"old": "an old run"}
     assert (shared.is_queued, shared.goes_on, shared.wanting) == (False, False, {})
     assert dict(shared.request().query) == {"limit": "100"}

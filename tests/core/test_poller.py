@@ -462,7 +462,7 @@ def test_a_worker_that_is_cancelled_from_outside_loses_no_wait() -> None:
         waits = [asyncio.create_task(client.wait(ref(n), patience=fast())) for n in range(12)]
         for _ in range(5):
             await asyncio.sleep(0.03)
-            for worker in tuple(the_poller()._dispatcher._connections._workers):
+            for worker in tuple(the_poller()._dispatcher.connections._workers):
                 worker.cancel()
         service.answer = lambda path, key: body(path.rpartition("/")[2], "completed")
         async with asyncio.timeout(5):
@@ -646,9 +646,9 @@ def test_without_a_limit_a_429_halves_the_pace_and_it_recovers(monkeypatch: pyte
         before = len(service.asked)
         await until(lambda: len(service.asked) > before)
         service.answer = lambda path, key: body(path.rpartition("/")[2], "processing")
-        await until(lambda: shared._pace.is_slowed)
+        await until(lambda: shared._pace.is_stretched)
         assert shared._pace.allowed <= planned * 0.6
-        await until(lambda: not shared._pace.is_slowed, 5)
+        await until(lambda: not shared._pace.is_stretched, 5)
         await cancelled(*waits)
 
     run(scenario)

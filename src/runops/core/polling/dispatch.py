@@ -8,7 +8,7 @@ How it works:
 - A *connection worker* is a task that carries out one job after the other, and so keeps about one connection busy.
   :class:`Connections` opens one more when a job finds none free and the pace asks for more, a few at a time; a worker
   that finds the line empty ends if there are more than the pace asks for.
-- Two things let the line go on: a worker becomes free, or the rate limiter's pause is over (one timer for all).
+- Three things let the line go on: a job comes, a worker is done with one, or the rate limiter's pause is over.
 - Each exchange is timed by the transport, where its last byte was written and where its answer was whole. A timer that
   beats meanwhile tells how late the loop was, see :class:`runops.core.polling.pace.Lateness`.
 - Where nothing at all is answered for a while, one more connection is tried: those that stand may be dead.
@@ -22,12 +22,13 @@ import math
 from asyncio import AbstractEventLoop
 from collections import deque
 from collections.abc import Callable
+from itertools import count
 from typing import Protocol
 
 from runops.core.model.errors import AnswerLost
 from runops.core.polling.pace import FEWEST_CONNECTIONS, MOST_CONNECTIONS, OVERDUE, Lateness, Pace, UnderWay
 from runops.core.transport import open_pool
-from runops.core.transport.base import AcceptAsync, Answer, Pool, Prepared, accept_any
+from runops.core.transport.base import AcceptAsync, Answer, Prepared, accept_any
 from runops.core.transport.httpx_pool import AsyncTransport
 from runops.core.transport.retry import RATE_LIMITED
 from runops.core.transport.session import Session
@@ -36,6 +37,10 @@ TICK = 0.05
 """Seconds between the moments at which the poller does what has fallen due: to wake up costs more than a read."""
 LATENESS = 2 * TICK
 """Seconds by which a request may leave late without moving the ones after it: a busy loop must not lower the pace."""
+IN_A_ROW = 16
+"""Jobs that a worker carries out before it lets others have their turn."""
+ENOUGH = TICK / 5
+"""Seconds for which connections that are enough stay so."""
 SETTLED = 10.0
 """Seconds after which the log says how late reads are: by then those that began together are all in line."""
 NOTICEABLE = 1.0
@@ -78,7 +83,7 @@ class Dispatcher:
         # What the poller does for all is no waiter's doing, and must not land in some waiter's log.
         self._context = contextvars.Context()
         self.pace = Pace(self._loop.time, session.requests_per_minute)
-        self._connections = Connections(session, transport, self)
+        self.connections = Connections(session, transport, self)
         self._jobs: deque[Job] = deque()
         self._resuming: asyncio.TimerHandle | None = None
         self._on_delay = on_delay
@@ -89,16 +94,6 @@ class Dispatcher:
     def __len__(self) -> int:
         return len(self._jobs)
 
-    @property
-    def connections(self) -> int:
-        """Open connections."""
-        return self._connections.pool.connections
-
-    @property
-    def pool(self) -> Pool:
-        """Where requests are prepared."""
-        return self._connections.pool
-
     def add(self, job: Job) -> None:
         """Put a job at the end of the line. :meth:`go_on` is due afterwards."""
         self._jobs.append(job)
@@ -108,35 +103,39 @@ class Dispatcher:
         self._jobs.appendleft(job)
 
     def go_on(self) -> None:
-        """Hand out what may leave, unless that waits for its time."""
-        if self._resuming is None and not self._closed:
-            self._hand_out()
-
-    def _hand_out(self) -> None:
-        """Give jobs to connection workers as fast as the rate limiter and the number of connections allow."""
-        self._resuming = None
-        limiter, jobs, connections = self._session.rate_limiter, self._jobs, self._connections
-        spacing = 0.0
-        while jobs:
-            now = self._session.clock()
-            held = limiter.delay(now)
-            if held > 0:
-                self._resuming = at_tick(self._loop, self._loop.time() + held, self._hand_out, self._context)
-                return
-            turn = connections.free_worker()
+        """Hand out what may leave to those connection workers that are free."""
+        while self._jobs and not self._is_held():
+            turn = self.connections.free_worker()
             if turn is None:
-                connections.open_if_needed()
+                self.connections.open_if_needed()
                 return
-            while jobs:
-                job = jobs.popleft()
-                if job.is_due():
-                    break
-            else:
-                connections.keep(turn)
+            job = self.take()
+            if job is None:
+                self.connections.keep(turn)
                 return
-            spacing = spacing or self._spacing()
-            limiter.reserve(now, spacing, lateness=LATENESS)
             turn.set_result(job)
+
+    def take(self) -> Job | None:
+        """The first job that is due, if a request may leave now; if not, the line goes on by itself when it may."""
+        while self._jobs and not self._is_held():
+            job = self._jobs.popleft()
+            if job.is_due():
+                self._session.rate_limiter.reserve(self._session.clock(), self._spacing(), lateness=LATENESS)
+                return job
+        return None
+
+    def _is_held(self) -> bool:
+        """Whether the next request has to wait for its time; it goes on then."""
+        if self._resuming is not None or self._closed:
+            return True
+        held = self._session.rate_limiter.delay(self._session.clock())
+        if held > 0:
+            self._resuming = at_tick(self._loop, self._loop.time() + held, self._resume, self._context)
+        return held > 0
+
+    def _resume(self) -> None:
+        self._resuming = None
+        self.go_on()
 
     def _spacing(self) -> float:
         """Seconds from one request to the next."""
@@ -153,21 +152,13 @@ class Dispatcher:
             self._reported = True
             self._on_delay(allowed, delay)
 
-    async def exchange(self, prepared: Prepared, accept: AcceptAsync = accept_any) -> Answer:
-        """One request and its whole answer, for the job that a connection worker carries out.
-
-        Raises:
-            AnswerError: There is no whole answer.
-        """
-        return await self._connections.exchange(prepared, accept)
-
     async def close(self) -> None:
         """Close every connection for good; what is under way fails."""
         self._closed = True
         for timer in (self._resuming, self._reporting):
             if timer is not None:
                 timer.cancel()
-        await self._connections.close()
+        await self.connections.close()
 
 
 class Connections:
@@ -192,6 +183,7 @@ class Connections:
         self._free: list[asyncio.Future[Job]] = []
         """What those without a job wait for. The last one is taken first, so that those beyond the need grow old."""
         self._growing: asyncio.TimerHandle | None = None
+        self._enough_until = -math.inf
         self._under_way = UnderWay()
         self._lateness = Lateness()
         self._beating: asyncio.TimerHandle | None = None
@@ -212,10 +204,16 @@ class Connections:
 
     def open_if_needed(self) -> None:
         """Open one more connection if the pace asks for it; otherwise see later whether some hang."""
+        now = self._loop.time()
+        if now < self._enough_until:
+            return
         overdue = self._under_way.overdue(self._pace.latency.seconds)
         if self._pace.may_open(len(self._workers), len(self._connecting), overdue):
             self._open()
-        elif self._growing is None:
+            return
+        # Asked for each job that finds no connection free, this would cost as much as the rest of dispatching it.
+        self._enough_until = now + ENOUGH
+        if self._growing is None:
             self._look_again_later()
 
     def _look_again_later(self) -> None:
@@ -249,8 +247,12 @@ class Connections:
 
     async def _work(self) -> None:
         """One connection's worth of work."""
-        while True:
-            job = await self._next_job()
+        for turn in count():
+            # A worker that finds a job in line takes it at once; now and then others get their turn first, since a
+            # transport of the user's own may answer without ever pausing.
+            job = self._line.take() if turn % IN_A_ROW else None
+            if job is None:
+                job = await self._next_job()
             try:
                 await job.carry_out()
             except asyncio.CancelledError:
@@ -273,8 +275,12 @@ class Connections:
 
     # --- exchanges ---
 
-    async def exchange(self, prepared: Prepared, accept: AcceptAsync) -> Answer:
-        """See :meth:`Dispatcher.exchange`."""
+    async def exchange(self, prepared: Prepared, accept: AcceptAsync = accept_any) -> Answer:
+        """One request and its whole answer, for the job that a connection worker carries out.
+
+        Raises:
+            AnswerError: There is no whole answer.
+        """
         worker = asyncio.current_task()
         connects = worker in self._connecting
         number = self._under_way.begin(self._loop.time())

@@ -79,22 +79,19 @@ class ListBatch(Generic[R]):
         """The request for the next page."""
         return self._next or self._provider.pages.request(self.parent)
 
-    def take_in(self, content: bytes) -> list[tuple[R, Observation]]:
-        """The observations on the next page that are of our runs and say all that there is to say.
+    def read(self, content: bytes) -> list[tuple[str, Observation | None]]:
+        """Whose items the next page shows, and what they say. It takes long where the page is large: have it done in a
+        thread.
 
         Raises:
             MalformedAnswer: It is not the documented page.
         """
-        return self.take(self.read(content))
-
-    def read(self, content: bytes) -> list[tuple[str, Observation | None]]:
-        """The first part of :meth:`take_in`, which takes long where the page is large: it may be done in a thread."""
         parent = self.parent
         self._next = self._provider.pages.next_request(parent, self._pages + 1, content)
         return [self._observe(item, parent) for item in self._provider.pages.items(content)[:MOST_ITEMS]]
 
     def take(self, items: list[tuple[str, Observation | None]]) -> list[tuple[R, Observation]]:
-        """The rest of :meth:`take_in`."""
+        """The observations among those that are of our runs and say all that there is to say."""
         found: list[tuple[R, Observation]] = []
         fresh = 0
         for run_id, observation in items:
@@ -236,6 +233,7 @@ class Lists(Generic[L]):
         # Where its parent is not known yet, the largest batch is the best guess.
         batch: ListBatch[L] | None = run.batch or self.largest
         if batch is None or run.alone:
+            run.alone = run.alone or self._provider.listing is None
             return None
         run_id = run.ref.run_id
         if not batch.is_queued and not batch.pays(run_id, self._clock()):

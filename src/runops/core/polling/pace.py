@@ -106,19 +106,13 @@ class Pace:
     @property
     def allowed(self) -> float:
         """Requests a second that may leave: the plan and a little more, or fewer."""
-        wished = max(self.planned * CATCH_UP, ALWAYS_ALLOWED)
-        pace = min(wished, self._limit)
+        pace = min(max(self.planned * CATCH_UP, ALWAYS_ALLOWED), self._limit)
         return pace if self._slowed_to is None else self._recovering(pace)
 
     @property
     def is_stretched(self) -> bool:
         """Whether a declared limit or refusals make reads later than planned."""
-        return self._slowed_to is not None or max(self.planned * CATCH_UP, ALWAYS_ALLOWED) > self._limit
-
-    @property
-    def is_slowed(self) -> bool:
-        """Whether a 429 still lowers the pace."""
-        return self._slowed_to is not None
+        return self._slowed_to is not None or self._limit < max(self._rate * CATCH_UP, ALWAYS_ALLOWED)
 
     def _recovering(self, pace: float) -> float:
         """The pace under refusals, which rises after some time without one."""
@@ -197,10 +191,11 @@ class Latency:
             late: For how many of them, at the most, the answer may have waited for the loop.
             now: When it came.
         """
-        self._quickest = min(self._quickest, took)
+        if took < self._quickest:
+            self._quickest = took
         self._count += 1
         # The quickest answer waited least. So this can be too little, by what the loop is late, and never too much.
-        self._sum += max(took - late, min(self._quickest, self._quickest_before))
+        self._sum += max(took - late, min(self._quickest, self._quickest_before)) if late else took
         if self._count >= WINDOW_ANSWERS and now - self._began >= WINDOW_SECONDS:
             mean = self._sum / self._count
             self.seconds = min(mean, self._mean_before)

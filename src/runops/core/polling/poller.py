@@ -187,11 +187,6 @@ class Poller:
                     wait.done.set_exception(ConnectionFailed("The poller was closed under the wait."))
         await self._dispatcher.close()
 
-    @property
-    def connections(self) -> int:
-        """Open connections."""
-        return self._dispatcher.connections
-
     # --- waiting ---
 
     async def wait(

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+from collections.abc import Awaitable
 from functools import partial
 from hashlib import blake2b
 from typing import Any, Protocol
@@ -102,7 +103,19 @@ class Waiters(Protocol):
 class Run:
     """One run, however many wait for it; as a job, a read by its own route."""
 
-    __slots__ = ("_reads", "alone", "batch", "digest", "is_queued", "observation", "prepared", "ref", "took", "waits")
+    __slots__ = (
+        "_reads",
+        "alone",
+        "batch",
+        "content",
+        "digest",
+        "is_queued",
+        "observation",
+        "prepared",
+        "ref",
+        "took",
+        "waits",
+    )
 
     def __init__(self, ref: RunRef, reads: Reads) -> None:
         self.ref = ref
@@ -112,6 +125,8 @@ class Run:
         self.batch: ListBatch[Run] | None = None
         self.digest: bytes | None = None
         """Of the last body, which need not be read again."""
+        self.content: bytes | None = None
+        """The last body itself, while its read goes on."""
         self.observation: Observation | None = None
         """What that body said."""
         self.prepared: Prepared | None = None
@@ -123,10 +138,11 @@ class Run:
 
     def is_due(self) -> bool:
         """Whether anyone still waits for it, and no list has become known meanwhile that shows it."""
-        if not any(wait.reading for wait in self.waits):
-            self.finish()
-            return False
-        return not self._reads.leave_to_list(self)
+        for wait in self.waits:
+            if wait.reading:
+                return self.alone or not self._reads.leave_to_list(self)
+        self.finish()
+        return False
 
     async def carry_out(self) -> None:
         """Read it."""
@@ -193,6 +209,7 @@ class Reads:
         self._session = session
         self._provider = session.provider
         self._dispatcher = dispatcher
+        self._connections = dispatcher.connections
         self._waiters = waiters
 
     # --- one run ---
@@ -222,9 +239,13 @@ class Reads:
             if prepared is None:
                 request = self._provider.request(self._provider.status, run.ref)
                 prepared = run.prepared = self._prepare(request)
-            answer = await self._dispatcher.exchange(prepared, partial(self._accept, run))
+            answer = await self._connections.exchange(prepared, partial(self._accept, run))
             run.took = answer.came_at - answer.sent_at
-            observation = await self._observe(run, answer)
+            if not answer.ok:
+                self._session.judge(f"read of {run.ref}", answer)
+            observation = run.observation if run.content is answer.content else None
+            if observation is None:
+                observation = await self._observe(run, answer.content)
         except Exception as error:  # noqa: BLE001 - handed to the waits of this run, and to no other
             run.finish()
             self._waiters.failed(run, error)
@@ -232,29 +253,35 @@ class Reads:
             run.finish()
             self.lists.place(run, observation)
             self._waiters.observed(run, observation)
+        finally:
+            run.content = None
 
     def _prepare(self, request: Request) -> Prepared:
-        return self._dispatcher.pool.prepare(self._session.prepare(request))
+        return self._connections.pool.prepare(self._session.prepare(request))
 
-    async def _accept(self, run: Run, answer: Answer) -> None:
-        """Refuse an answer that is none about the run; whatever else is wrong with it is told later."""
-        if answer.ok:
-            try:
-                await self._observe(run, answer)
-            except MalformedAnswer:
-                raise
-            except RunopsError:
-                return
+    def _accept(self, run: Run, answer: Answer) -> Awaitable[None] | None:
+        """Refuse an answer that is none about the run, before its connection is used again."""
+        if not answer.ok:
+            return None
+        if run.observation is None or blake2b(answer.content, digest_size=16).digest() != run.digest:
+            return self._check(run, answer.content)
+        run.content = answer.content
+        return None
 
-    async def _observe(self, run: Run, answer: Answer) -> Observation:
-        """What an answer says; most say what the one before has said."""
-        content = answer.content if answer.ok else self._session.judge(f"read of {run.ref}", answer)
-        digest = blake2b(content, digest_size=16).digest()
-        observation = run.observation
-        if observation is None or digest != run.digest:
-            observation = await off_loop(partial(self._provider.read, run.ref, content), len(content))
-            run.observation, run.digest = observation, digest
-        return observation
+    async def _check(self, run: Run, content: bytes) -> None:
+        """Whatever else is wrong with an answer is handed on later."""
+        try:
+            await self._observe(run, content)
+        except MalformedAnswer:
+            raise
+        except RunopsError:
+            return
+
+    async def _observe(self, run: Run, content: bytes) -> Observation:
+        """What a body says; most say what the one before has said, and do not come here."""
+        run.observation = await off_loop(partial(self._provider.read, run.ref, content), len(content))
+        run.digest, run.content = blake2b(content, digest_size=16).digest(), content
+        return run.observation
 
     # --- a question ---
 
@@ -264,7 +291,7 @@ class Reads:
         request, read = effect.request, effect.read
         try:
             accept = partial(self._session.check_async, request)
-            answer = await self._dispatcher.exchange(self._prepare(request), accept)
+            answer = await self._connections.exchange(self._prepare(request), accept)
             content = self._session.judge(request.description, answer, absent=request.absent)
             reply = content if read is None else await off_loop(partial(read, content), len(content))
         except Exception as failure:  # noqa: BLE001 - handed to the flow that wants it
@@ -277,7 +304,7 @@ class Reads:
         """Read the next page of a list; after the last one, put the runs in line that it has not shown."""
         try:
             request = batch.request()
-            answer = await self._dispatcher.exchange(self._prepare(request))
+            answer = await self._connections.exchange(self._prepare(request))
             content = self._session.judge(request.description, answer, absent=request.absent)
             found = batch.take(await off_loop(partial(batch.read, content), len(content)))
         except Exception as error:  # noqa: BLE001 - the runs are read one by one, and have their own errors
