@@ -1,4 +1,4 @@
-"""A provider that runops does not know, declared here alone, on every side: clients, command line, Airflow, Dagster.
+"""A provider that runops does not know, declared and emulated here alone, on every side: clients, command line, hosts.
 
 Acme spells its words in capitals, names the new run ``job_id`` and the word ``state``, cancels by DELETE, and turns its
 lists by a cursor.
@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from pydantic import Field
 
-from runops.airflow import RunHook, RunOperator
+from runops.airflow import RunHook, RunOperator, RunSensor
 from runops.airflow.exceptions import AuthError, RunFailed
 from runops.airflow.exceptions import ConfigurationError as Refused
 from runops.cli import main
@@ -26,6 +23,10 @@ from runops.core import AsyncRunClient, ConfigurationError, Outcome, Phase, Prov
 from runops.core.declaration import AuthScheme, Call, Listing, Route, RunBody, Submission, Text
 from runops.core.model.cadence import Cadence
 from runops.core.waiting.discovery import listed
+from runops.emulator import api as emulated
+from runops.emulator.runs import NOW, Run, Step, at
+from runops.emulator.server import Server, running
+from runops.emulator.wire import Answer, Request
 
 ME = f"{__name__}:ACME"
 KEY = "canary-acme-key"
@@ -108,87 +109,98 @@ QUEUED = variant("queued", with_queue)
 WAITED = variant("waited", with_wait)
 
 
-@dataclass
-class Service:
-    """What Acme has: the words that each job goes through, read by read."""
+class AcmeApi(emulated.Api):
+    """Acme as it answers on the wire; nothing in here knows the declaration above."""
 
-    root: str = ""
-    jobs: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
-    script: tuple[str, ...] = ("QUEUED", "ACTIVE", "DONE")
-    seen: list[str] = field(default_factory=list[str])
+    name = "acme_plants"
+    title = "Acme"
+    state_field = "state"
+    over = frozenset({"DONE", "BROKEN", "STOPPED"})
+    scripts = {  # noqa: RUF012 - a class variable by the base class
+        "succeeded": (at(0, state="QUEUED"), at(0.3, state="ACTIVE"), at(1, state="DONE", ended=NOW)),
+        "failed": (at(0, state="ACTIVE"), at(1, state="BROKEN", ended=NOW)),
+        "forever": (at(0, state="ACTIVE"),),
+    }
+    parent_name = "plant"
+    default_parent = "north"
 
-    def answer(self, method: str, target: str) -> tuple[int, Any]:
-        """The answer to a request."""
-        self.seen.append(f"{method} {target}")
-        url = urlsplit(target)
-        match method, url.path.split("/")[2:]:
-            case "GET", ["me"]:
-                return 200, {}
-            case "POST", ["plants", _, "jobs"]:
-                job_id = f"J-{len(self.jobs) + 1}"
-                self.jobs[job_id] = list(self.script)
-                return 201, {"job_id": job_id}
-            case "GET", ["plants", _, "jobs"]:
-                return 200, self.page(int(parse_qs(url.query).get("after", ["0"])[0]))
-            case "GET", ["jobs", job_id] if job_id in self.jobs:
-                words = self.jobs[job_id]
-                state = words.pop(0) if len(words) > 1 else words[0]
-                return 200, {"answer": {"job": self.shown(job_id, state)}}
-            case "DELETE", ["jobs", job_id] if job_id in self.jobs:
-                self.jobs[job_id] = ["STOPPED"]
-                return 202, {}
-            case _:
-                return 404, {"message": "nothing here"}
+    def declare_routes(self) -> Iterable[emulated.Route]:
+        yield emulated.Route("GET", "/v3/me", "probe", lambda request: Answer.json(200, {}))
+        yield emulated.Route("GET", "/v3/plants/{plant}/jobs", "list", self._list)
+        yield emulated.Route("POST", "/v3/plants/{plant}/jobs", "submit", self._submit)
+        yield emulated.Route("GET", "/v3/jobs/{run_id}", "get", self._get)
+        yield emulated.Route("DELETE", "/v3/jobs/{run_id}", "cancel", self._cancel)
 
-    def page(self, after: int) -> dict[str, Any]:
-        """Two jobs, the newest first."""
-        newest = list(reversed(self.jobs))
-        more = after + 2 < len(newest)
-        shown = [self.shown(job_id, self.jobs[job_id][0]) for job_id in newest[after : after + 2]]
-        return {"jobs": shown, "next_cursor": str(after + 2) if more else None}
+    def read_key(self, request: Request) -> str | None:
+        return request.headers.get("x-acme-key") or None
 
-    def shown(self, job_id: str, state: str) -> dict[str, Any]:
-        """A job."""
-        return {"job_id": job_id, "state": state, "plant": "north"}
+    def error(self, status: int, message: str, code: str | None = None) -> Answer:
+        return Answer.json(status, {"message": message})
+
+    def new_id(self) -> str:
+        self.answered += 1
+        return f"J-{self.answered}"
+
+    def first_fields(self, run_id: str, parents: Mapping[str, str], shape: str | None) -> dict[str, Any]:
+        return {"job_id": run_id, "state": "QUEUED", "plant": parents["plant"]}
+
+    def cancel_steps(self, run: Run) -> list[Step]:
+        return [Step(0, {"state": "STOPPED"})]
+
+    def _get(self, request: Request) -> Answer:
+        return Answer.json(200, {"answer": {"job": self.read_run(request).fields}})
+
+    def _list(self, request: Request) -> Answer:
+        runs = self.store.children(request.params["plant"])
+        after = int(request.query.get("after", "0"))
+        page = [run.fields for run in runs[after : after + 2]]
+        return Answer.json(200, {"jobs": page, "next_cursor": str(after + 2) if after + 2 < len(runs) else None})
+
+    def _submit(self, request: Request) -> Answer:
+        submission = emulated.Submission({"plant": request.params["plant"]}, request.json_object())
+        run = self.start(submission, lambda problem: self.error(400, problem))
+        return Answer.json(201, {"job_id": run.run_id}).creating(run.run_id)
+
+    def _cancel(self, request: Request) -> Answer:
+        run = self.find_run(request)
+        if self.is_over(run):
+            return self.error(409, "the job is over")
+        self.store.cancel(run)
+        return Answer.json(202, {})
+
+
+@pytest.fixture(scope="module")
+def acme_served() -> Iterator[Server]:
+    with running(seed=3, seconds=0.1, apis=[AcmeApi]) as server:
+        yield server
 
 
 @pytest.fixture
-def acme(monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
-    service = Service()
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def respond(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            status, body = service.answer(self.command, self.path)
-            if self.headers.get("X-Acme-Key") != KEY:
-                status, body = 401, {"message": "no key"}
-            content = json.dumps(body).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        do_GET = do_POST = do_DELETE = respond  # noqa: N815 - the names that http.server calls
-
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    service.root = f"http://127.0.0.1:{server.server_port}"
+def acme(acme_served: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    acme_served.emulator.reset()
     monkeypatch.setenv("ACME_KEY", KEY)
-    monkeypatch.setenv("ACME_PLANTS_BASE_URL", service.root)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield service
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    monkeypatch.setenv("ACME_PLANTS_BASE_URL", acme_served.base_url("acme_plants"))
+    real = acme_served.emulator.now
+    yield acme_served
+    acme_served.emulator.now = real
 
 
-def test_the_client_submits_waits_cancels_and_lists(acme: Service) -> None:
-    with RunClient(find(ME), token=KEY, base_url=acme.root) as client:
+@pytest.fixture
+def root(acme: Server) -> str:
+    """Acme's address."""
+    return acme.base_url("acme_plants")
+
+
+@pytest.fixture
+def connected(acme: Server, root: str, connect: Any, clock: Any) -> Server:
+    """Acme on the clock of the host, and a connection to it."""
+    connect("acme_plants_default", "runops", host=root, password=KEY, extra={"provider": ME})
+    acme.emulator.now = clock
+    return acme
+
+
+def test_the_client_submits_waits_cancels_and_lists(acme: Server, root: str) -> None:
+    with RunClient(find(ME), token=KEY, base_url=root) as client:
         ref = client.submit(ACME.call(plant="north"))
         last = client.wait(ref)
         assert (ref.run_id, last.state, last.outcome, last.url) == (
@@ -197,7 +209,7 @@ def test_the_client_submits_waits_cancels_and_lists(acme: Service) -> None:
             Outcome.SUCCEEDED,
             "https://acme.test/north/J-1",
         )
-        acme.script = ("ACTIVE",)
+        acme.emulator.set_defaults(script="forever")
         second = client.submit(ACME.call(plant="north"))
         assert client.get(second).phase is Phase.RUNNING
         client.cancel(second)
@@ -210,13 +222,13 @@ def test_the_client_submits_waits_cancels_and_lists(acme: Service) -> None:
     assert find(ref.provider) is ACME
 
 
-def test_the_asyncio_client_submits_waits_cancels_and_lists(acme: Service) -> None:
+def test_the_asyncio_client_submits_waits_cancels_and_lists(acme: Server, root: str) -> None:
     async def work() -> None:
-        async with AsyncRunClient(ACME, token=KEY, base_url=acme.root) as client:
+        async with AsyncRunClient(ACME, token=KEY, base_url=root) as client:
             refs = [await client.submit(ACME.call(plant="north")) for _ in range(15)]
             ends = await asyncio.gather(*(client.wait(ref) for ref in refs))
             assert {end.outcome for end in ends} == {Outcome.SUCCEEDED}
-            acme.script = ("ACTIVE",)
+            acme.emulator.set_defaults(script="forever")
             last = await client.submit(ACME.call(plant="north"))
             await client.cancel(last)
             assert (await client.wait(last)).outcome is Outcome.CANCELLED
@@ -225,45 +237,49 @@ def test_the_asyncio_client_submits_waits_cancels_and_lists(acme: Service) -> No
     asyncio.run(work())
 
 
-def test_the_command_line_finds_it_by_its_import_path(acme: Service, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_line_finds_it_by_its_import_path(acme: Server, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["submit", ME, "--plant", "north", "--amount", "3", "--wait", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["state"] == "DONE"
     assert main(["get", "acme_plants", "J-1", "--json"]) == 0
-    assert main(["cancel", ME, "J-1"]) == 0
-    assert main(["watch", ME, "J-1"]) == 1
+    acme.emulator.set_defaults(script="forever")
+    assert main(["submit", ME, "--plant", "north"]) == 0
+    assert main(["cancel", ME, "J-2"]) == 0
+    assert main(["watch", ME, "J-2"]) == 1
     assert main(["states", ME]) == 0
     assert "BROKEN" in capsys.readouterr().out
     assert main(["submit", f"{__name__}:WAITED", "--help"]) == 2
     assert "called like the option --wait" in capsys.readouterr().err
 
 
-def test_an_operator_of_airflow_runs_it_over_a_connection_of_type_runops(
-    host: Any, connect: Any, acme: Service
-) -> None:
-    connect("acme_plants_default", "runops", host=acme.root, password=KEY, extra={"provider": ME})
+def test_an_operator_of_airflow_runs_it_over_a_connection_of_type_runops(host: Any, connected: Server) -> None:
     task = RunOperator(task_id="job", provider=ME, arguments={"plant": "north"})
     result = host.run(task).result
     assert (result["provider"], result["state"], result["verdict"]) == ("acme_plants", "DONE", "succeed")
-    acme.script = ("ACTIVE", "BROKEN")
+    connected.emulator.set_defaults(script="failed")
     assert isinstance(
         host.run(RunOperator(task_id="job", provider="acme_plants", arguments={"plant": "n"})).error, RunFailed
     )
 
 
-def test_a_deferred_operator_waits_for_it_in_the_triggerer(host: Any, connect: Any, acme: Service) -> None:
-    connect("acme_plants_default", "runops", host=acme.root, password=KEY, extra={"provider": ME})
-    acme.script = (*["ACTIVE"] * 8, "DONE")
+def test_a_sensor_of_airflow_waits_for_a_run_that_somebody_else_started(host: Any, connected: Server) -> None:
+    run_id = connected.emulator.create_run("acme_plants", seconds=60)
+    result = host.run(RunSensor(task_id="job", provider=ME, run_id=run_id)).result
+    assert (result["run_id"], result["state"], result["verdict"]) == (run_id, "DONE", "succeed")
+
+
+def test_a_deferred_operator_waits_for_it_in_the_triggerer(host: Any, connected: Server) -> None:
+    connected.emulator.set_defaults(seconds=40)
     task = RunOperator(task_id="job", provider=ME, arguments={"plant": "north"}, poll_interval=5, deferrable=True)
     ended = host.run(task)
     assert ended.deferrals
     assert ended.result["state"] == "DONE"
 
 
-def test_the_connection_names_its_provider(connect: Any, acme: Service) -> None:
-    connect("acme_plants_default", "runops", host=acme.root, password=KEY, extra={"provider": ME})
+def test_the_connection_names_its_provider(connect: Any, root: str) -> None:
+    connect("acme_plants_default", "runops", host=root, password=KEY, extra={"provider": ME})
     assert RunHook("acme_plants_default").provider is ACME
     assert RunHook("acme_plants_default").test_connection() == (True, "Acme accepts the key.")
-    connect("nobody", "runops", host=acme.root, password=KEY)
+    connect("nobody", "runops", host=root, password=KEY)
     good, told = RunHook("nobody").test_connection()
     assert (good, "names no provider" in told) == (False, True)
     with pytest.raises(Refused, match=r"names the provider .*ACME.*, but the task is for Nexio"):
@@ -293,12 +309,12 @@ def test_an_argument_called_like_one_of_airflows_is_refused_when_the_dag_is_buil
             RunOperator(task_id="job", provider=f"{__name__}:QUEUED", **more)
 
 
-def test_an_asset_of_dagster_runs_it(acme: Service) -> None:
+def test_an_asset_of_dagster_runs_it(root: str) -> None:
     dg = pytest.importorskip("dagster")
     from runops.dagster import RunResource, build_run_asset
 
     made = build_run_asset(key="job", resource_key="acme", call={"plant": "north"})
-    resource = RunResource(provider=ME, api_key=KEY, base_url=acme.root)
+    resource = RunResource(provider=ME, api_key=KEY, base_url=root)
     with dg.DagsterInstance.ephemeral() as instance:
         done = dg.materialize([made], resources={"acme": resource}, instance=instance)
     assert done.success

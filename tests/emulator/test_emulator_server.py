@@ -20,7 +20,9 @@ import pytest
 
 import runops
 from runops.emulator import create_app
+from runops.emulator.runs import ScriptError
 from runops.emulator.server import MISSING_EXTRA, main, running
+from runops.emulator.services.nyx import NyxApi
 
 SOURCES = str(Path(runops.__file__).parents[1])
 
@@ -29,8 +31,8 @@ PROMPT = 30.0
 
 
 @contextmanager
-def process(*arguments: str) -> Iterator[subprocess.Popen[str]]:
-    environment = {**os.environ, "PYTHONPATH": SOURCES}
+def process(*arguments: str, path: str = "") -> Iterator[subprocess.Popen[str]]:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (SOURCES, path)))}
     command = [sys.executable, "-W", "error", "-m", "runops.emulator", "--port", "0", *arguments]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment) as child:
@@ -75,6 +77,57 @@ def test_the_same_seed_gives_two_processes_the_same_ids() -> None:
             child.terminate()
             child.communicate(timeout=60)
     assert made[0] == made[1]
+
+
+ACME = """
+from runops.emulator.services.nexio import NexioApi
+
+class AcmeApi(NexioApi):
+    name = "acme"
+    state_field = "stage"
+    over = frozenset({"DONE"})
+"""
+
+
+def test_a_service_from_elsewhere_is_served_beside_the_five(tmp_path) -> None:
+    (tmp_path / "acme_emulated.py").write_text(ACME)
+    with process("--api", "acme_emulated:AcmeApi", path=os.fspath(tmp_path)) as child:
+        assert child.stdout is not None
+        url = json.loads(child.stdout.readline())["url"]
+        assert [*httpx.get(url).json()["providers"]] == ["b3os", "nekt", "nexio", "nyx", "onepin", "acme"]
+        script = [{"set": {"stage": "DONE"}}]
+        made = httpx.post(f"{url}/_control/runs", json={"provider": "acme", "script": script}).json()
+        page = httpx.get(f"{url}/acme/api/v1/runs/{made['run_id']}", headers={"authorization": "Bearer k"})
+        assert page.json()["stage"] == "DONE"
+        (run,) = httpx.get(f"{url}/_control/runs").json()["runs"]
+        assert (run["status"], run["over"]) == ("DONE", True)
+        child.terminate()
+        assert child.communicate(timeout=10) == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("path", "problem"),
+    [
+        ("acme", "is no import path such as acme.emulated:AcmeApi"),
+        ("runops_no_such_module:AcmeApi", "cannot be imported: No module named"),
+        ("runops.emulator.runs:Run", "is no subclass of runops.emulator.api.Api"),
+        ("runops.emulator.services.nyx:Nothing", "is no subclass of runops.emulator.api.Api"),
+        ("runops.emulator.services.nyx:NyxApi", "two APIs are called 'nyx'"),
+    ],
+)
+def test_what_is_no_service_is_refused_with_one_line(path, problem, capsys) -> None:
+    assert main(["--port", "0", "--api", path]) == 2
+    captured = capsys.readouterr()
+    assert problem in captured.err
+    assert (captured.out, captured.err.count("\n")) == ("", 1)
+
+
+def test_only_the_services_that_are_handed_in_are_served() -> None:
+    with running(apis=[NyxApi]) as server:
+        assert [*httpx.get(server.url).json()["providers"]] == ["nyx"]
+        assert server.emulator.create_run("nyx")
+        with pytest.raises(ScriptError, match=r"unknown provider 'nexio'; allowed: \['nyx'\]"):
+            server.emulator.create_run("nexio")
 
 
 def test_a_taken_port_is_said_and_not_traced(capsys) -> None:
