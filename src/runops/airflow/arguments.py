@@ -18,7 +18,6 @@ from runops.core.waiting.options import Seconds, SubmitSettings, WaitSettings
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG, Context, TaskGroup
-    from airflow.sdk.types import WeightRuleParam
 
     Callbacks = Callable[[Context], None] | list[Callable[[Context], None]] | None
 
@@ -80,7 +79,7 @@ class TaskArguments(TypedDict, total=False):
     trigger_rule: str
     wait_for_downstream: bool
     wait_for_past_depends_before_skipping: bool
-    weight_rule: WeightRuleParam
+    weight_rule: Any
 
 
 class SensorArguments(TaskArguments, total=False):
