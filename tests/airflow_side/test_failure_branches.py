@@ -236,8 +236,9 @@ def test_a_run_that_a_search_finds_has_its_id_and_page_published_while_it_is_wai
     assert xcoms["run_id"] == run_id
     assert xcoms["run_url"].startswith("https://")
 
-    # No event came: whoever resumes the task finds the run by what is published.
+    # No event came: whoever resumes the task finds the run by what is published, not by another search.
     host.clock.sleep(600)
+    host.emulator.create_run(provider, script="forever", parents=parents)
     result = task.resume_execution("__fail__", {"error": "Trigger timeout"}, context)
     assert (result["run_id"], result["outcome"]) == (run_id, "succeeded")
 
