@@ -11,6 +11,7 @@ from typing import Any
 import dagster as dg
 import httpx
 import pytest
+from pytest_mock import MockerFixture
 
 import runops.dagster
 from runops.core import Provider, RunClient, RunRef, find
@@ -130,7 +131,7 @@ def instance() -> Iterator[dg.DagsterInstance]:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+def clock(mocker: MockerFixture) -> Clock:
     """The clock of every client that a resource makes."""
     clock = Clock()
     client = ProviderResource.client
@@ -144,10 +145,10 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
         return client(self, **{**settings, "clock": clock, "sleep": sleep})
 
-    monkeypatch.setattr(ProviderResource, "client", on_the_clock)
+    mocker.patch.object(ProviderResource, "client", on_the_clock)
     for module in ("step.wait", "step.submission", "step.live_run", "tick.tick", "tick.reader", "builders.deferred"):
         on_clock = SimpleNamespace(time=clock, monotonic=clock, sleep=clock.sleep)
-        monkeypatch.setattr(f"runops.dagster.{module}.time", on_clock)
+        mocker.patch(f"runops.dagster.{module}.time", on_clock)
     return clock
 
 
@@ -188,7 +189,7 @@ class Interrupting(httpx.BaseTransport):
 
 
 @pytest.fixture
-def terminated(monkeypatch: pytest.MonkeyPatch, instance: dg.DagsterInstance) -> Iterator[Callable[..., None]]:
+def terminated(mocker: MockerFixture, instance: dg.DagsterInstance) -> Iterator[Callable[..., None]]:
     """``terminated("GET", 2)``: Terminate comes during the second GET."""
     opened: list[Interrupting] = []
 
@@ -201,7 +202,7 @@ def terminated(monkeypatch: pytest.MonkeyPatch, instance: dg.DagsterInstance) ->
             # The cancel goes over connections of its own, as it does without a test.
             return client(self, **settings if "request_timeout" in settings else {**settings, "transport": transport})
 
-        monkeypatch.setattr(ProviderResource, "client", through)
+        mocker.patch.object(ProviderResource, "client", through)
 
     yield arrange
     for transport in opened:

@@ -20,7 +20,6 @@ from runops.core import AuthError, Call, ConfigurationError, NotSupported, Outco
 from runops.core.model.errors import ConnectionFailed
 from runops.dagster import (
     B3osResource,
-    NektResource,
     NexioResource,
     NyxResource,
     OnepinResource,
@@ -28,10 +27,11 @@ from runops.dagster import (
     RunResource,
     build_run_asset,
 )
+from runops.dagster.providers import RESOURCES
 from tests.canaries.search import find_leaks
 
 KEY = "canary-key-5f2b9c7e1d"
-NAMED = [NexioResource, NyxResource, OnepinResource, B3osResource, NektResource]
+NAMED: list[type[ProviderResource]] = [getattr(runops.dagster, name) for name in RESOURCES]
 CALLS: dict[type[ProviderResource], dict[str, Any]] = {
     NexioResource: {"engine_slug": "placement", "input": {}},
     NyxResource: {
