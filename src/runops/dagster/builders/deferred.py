@@ -24,7 +24,7 @@ from runops.dagster.step.wait import submit_run
 from runops.dagster.tick.cursor import Cursor
 from runops.dagster.tick.plan import SensorPlan
 from runops.dagster.tick.reader import default_tick_seconds
-from runops.dagster.tick.tick import run_tick
+from runops.dagster.tick.tick import SensorTick
 
 PENDING = "runops/pending"
 """A tag of the Dagster run: whether the end of the external run that it submitted is still to be reported."""
@@ -166,7 +166,7 @@ def build_completion_sensor(
             deadlines={ref: submitted + wait_seconds for ref, submitted, _ in pending},
             cancel_on_timeout=cancel_on_timeout,
         )
-        return run_tick(context, plan)
+        return SensorTick(context, plan).result()
 
     return completion_sensor
 

@@ -15,7 +15,7 @@ from runops.dagster.builders.plan import Seconds, asset_key_of, caller_of, check
 from runops.dagster.options import check_values
 from runops.dagster.tick.plan import SensorPlan, Watched
 from runops.dagster.tick.reader import default_tick_seconds
-from runops.dagster.tick.tick import run_tick
+from runops.dagster.tick.tick import SensorTick
 
 DEFAULT_LOOKBACK = 86_400.0
 """Seconds that the first tick looks back."""
@@ -100,7 +100,7 @@ def build_run_sensor(
         **sensor_arguments,
     )
     def run_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        return run_tick(context, plan)
+        return SensorTick(context, plan).result()
 
     return run_sensor
 

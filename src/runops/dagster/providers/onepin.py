@@ -41,21 +41,16 @@ class OnepinResource(NamedResource):
     def wait(
         self, run_id: str | RunRef, workflow_id: str | None = None, **settings: Unpack[WaitSettings]
     ) -> RunSnapshot:
-        """Wait until a run is over. In a step, prefer :func:`runops.dagster.wait_for_run`, which minds Terminate.
+        """Wait until a run is over, as the other resources do.
 
         Args:
             run_id: The run; a reference holds its workflow already.
             workflow_id: The run's workflow.
-            settings: As the other resources' ``wait`` takes them.
-
-        Returns:
-            The last snapshot; its outcome is ``timed_out`` when a clock ended the wait.
+            settings: ``timeout``, ``error_budget``, ``poll_interval`` and ``max_paused``, in seconds or as timedeltas.
 
         Raises:
-            PollingError: The error budget is used up.
-            FinalError: The run cannot be read: bad key, no such run.
-            UnknownStateError: The run is over in a state that is not documented.
             ConfigurationError: The workflow is missing, or a setting is wrong.
+            RunopsError: As there.
         """
         return self._wait(self.ref(run_id, _parents(workflow_id)), settings)
 

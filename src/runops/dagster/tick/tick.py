@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -21,7 +20,6 @@ import dagster as dg
 from runops.core import (
     ConfigurationError,
     Outcome,
-    OutcomePolicy,
     Phase,
     RunNotFound,
     RunopsError,
@@ -32,7 +30,7 @@ from runops.core import (
 )
 from runops.core.waiting.state import timed_out
 from runops.core.waiting.window import digest
-from runops.dagster.resource import ProviderResource, resource_of
+from runops.dagster.resource import resource_of
 from runops.dagster.tick.cursor import Cursor, TargetMemory
 from runops.dagster.tick.events import Report, ReportedRuns, submitted_by_dagster
 from runops.dagster.tick.plan import SensorPlan, Watched, fingerprint, given_runs
@@ -49,49 +47,33 @@ MISSING_GRACE = 900.0
 """Seconds for which an open run may be answered with 404 before it counts as deleted."""
 
 
-def run_tick(context: dg.SensorEvaluationContext, plan: SensorPlan) -> dg.SensorResult:
-    """Evaluate a sensor once.
+class SensorTick:
+    """One evaluation of a sensor. What it finds goes into its report, what it remembers into its cursor.
+
+    Args:
+        context: The sensor's context.
+        plan: What the sensor does.
 
     Raises:
-        dagster.Failure: Every target failed. The cursor stays as it was.
-        ConfigurationError: The cursor cannot be read, or the resource cannot be used.
+        ConfigurationError: The cursor cannot be read, or the resource is of another kind.
     """
-    resource = resource_of(context.resources, plan.resource_key)
-    now = time.time()
-    tick = SensorTick(
-        plan=plan,
-        resource=resource,
-        policy=resource.declaration.policy(plan.on_outcome),
-        instance=context.instance,
-        cursor=Cursor.parse(context.cursor),
-        now=now,
-        budget=Budget(plan.seconds),
-        report=Report(context, plan, now),
-    )
-    return tick.result()
 
-
-@dataclass(kw_only=True)
-class SensorTick:
-    """One evaluation of the sensor. What it finds goes into its report, what it remembers into its cursor."""
-
-    plan: SensorPlan
-    resource: ProviderResource
-    policy: OutcomePolicy
-    instance: dg.DagsterInstance
-    cursor: Cursor
-    now: float
-    budget: Budget
-    report: Report
-    visited: int = 0
-    """Targets that there was time for."""
-    failed: int = 0
+    def __init__(self, context: dg.SensorEvaluationContext, plan: SensorPlan) -> None:
+        self.plan = plan
+        self.resource = resource_of(context.resources, plan.resource_key)
+        self.policy = self.resource.declaration.policy(plan.on_outcome)
+        self.instance = context.instance
+        self.cursor = Cursor.parse(context.cursor)
+        self.now = time.time()
+        self.budget = Budget(plan.seconds)
+        self.report = Report(context, plan, self.now)
+        self.visited = self.failed = 0
 
     def result(self) -> dg.SensorResult:
-        """Visit the targets.
+        """Visit as many targets as there is time for.
 
         Raises:
-            dagster.Failure: Every target failed.
+            dagster.Failure: Every target failed. The cursor stays as it was.
             ConfigurationError: The resource cannot be used.
         """
         order = self._order()
