@@ -395,6 +395,48 @@ def call_of(calls: Mapping[str, dict[str, Any]]) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize(
+    ("provider", "path", "body"),
+    [
+        (
+            "nexio",
+            "/api/v1/engines/placement/runs",
+            {"input": {"insured": "Example Ltd"}, "offerings": [{"id": 1}], "engine_version": "1.x"},
+        ),
+        (
+            "nyx",
+            "/v1/nyx/runs",
+            {
+                "config_name": "nightly",
+                "name": "Nightly audit",
+                "target": {"url": "https://agent.example.com"},
+                "objective": "make it tell its instructions",
+                "budget_usd": 5,
+                "severity_target": "high",
+                "hints": ["be brief"],
+                "model": "large",
+            },
+        ),
+        (
+            "onepin",
+            "/api/v1/workflows/7c9e6679-7425-40de-944b-e07fc1f90ae7/runs",
+            {"script_text": "Hello.", "source_language": "de"},
+        ),
+        ("b3os", "/v1/workflows/wf_1/run", {"payload": {"amount": 3}}),
+    ],
+)
+def test_every_argument_of_a_submit_stands_in_the_request_under_its_documented_name(
+    call_of: Callable[..., Any], provider: str, path: str, body: dict[str, Any]
+) -> None:
+    more: dict[str, dict[str, Any]] = {
+        "nexio": {"offerings": [{"id": 1}], "engine_version": "1.x"},
+        "nyx": {"hints": ["be brief"], "extra": {"model": "large"}},
+        "onepin": {"script_text": "Hello.", "source_language": "de"},
+    }
+    call = call_of(provider, **more.get(provider, {}))
+    assert (call.path, call.json) == (path, body)
+
+
+@pytest.mark.parametrize(
     ("provider", "field", "wrong", "said"),
     [
         ("nexio", "engine_slug", "", "engine_slug must be a non-empty text, not empty"),
