@@ -175,6 +175,13 @@ def test_all_that_was_remembered_may_be_deleted_and_the_rest_is_past(watch: Wait
     assert watch.looks() == ["new"]
 
 
+def test_beside_nothing_that_is_remembered_a_run_is_new_that_may_have_been_entered_late(watch: WaitState) -> None:
+    watch.items = [item(f"deleted since {number}", -LATE_SECONDS - number) for number in range(2 * FEWEST)]
+    watch.look(seconds=30)
+    watch.items = [item("late", 30 - LATE_SECONDS), item("past", 29 - LATE_SECONDS)]
+    assert watch.look() == ["late"]
+
+
 def test_a_run_that_is_dealt_with_after_it_left_the_list_is_not_met_when_it_comes_back(watch: WaitState) -> None:
     watch.items = [item("long", 0, over=False), item("old", -60)]
     trail = watch.trail
