@@ -206,9 +206,7 @@ def _is_last(provider: Provider, items: int) -> bool:
     listing = provider.listing
     if listing is not None and listing.follows:
         return False
-    if items == 0 or listing is None or listing.page_size is None:
-        return True
-    return items < listing.page_size
+    return listing is None or listing.page_size is None or items < listing.page_size
 
 
 # --- one run -------------------------------------------------------------------------------------------------------
