@@ -39,3 +39,17 @@ def test_a_pause_is_forgotten_with_the_last_client_of_its_key() -> None:
     del asked
     gc.collect()
     assert session("key-1").turn() == 0.0
+
+
+def test_a_request_is_held_back_until_its_moment_and_no_longer() -> None:
+    one = session("held back")
+    with pytest.raises(TransientError):
+        one.judge("read", Answer(429, {"retry-after": "30"}, b"{}"))
+    with pytest.raises(TransientError, match="a pause that lasts longer than the wait"):
+        one.turn(clock() + 29.9)
+    assert one.turn(clock() + 30.1) == pytest.approx(30.0)
+
+
+@pytest.mark.parametrize("late", [0.0, 0.5, 10.0])
+def test_a_last_look_that_nothing_holds_back_may_leave_after_its_moment(late: float) -> None:
+    assert session("not held back").turn(clock() - late) == 0.0
