@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -240,6 +241,14 @@ def test_seeking_goes_on_until_the_run_is_there(clock: Any) -> None:
     assert found.ref.run_id == "a"
     assert 100 <= clock.passed <= 125
     assert len(sent) <= 11
+
+
+def test_seeking_says_every_five_minutes_that_the_run_is_not_there_yet(
+    clock: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "runops"):
+        driven(seek(B3OS, search(), patience(timeout=1000), clock=clock), b3os_list([]), clock)
+    assert [record.getMessage() for record in caplog.records] == [f"The {search()} is not there yet."] * 3
 
 
 def test_seeking_ends_at_the_deadline_with_no_run(clock: Any) -> None:
