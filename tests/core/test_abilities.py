@@ -9,6 +9,7 @@ import pytest
 
 from runops.core import (
     AuthError,
+    Call,
     ConfigurationError,
     NotSupported,
     Outcome,
@@ -110,6 +111,26 @@ def test_a_cancel_that_is_refused_because_the_run_has_ended_is_quiet(
     runs("cancel", ref)
     assert len(runs.requests(action="cancel")) == 1
     assert runs.clock.sleeps == []
+
+
+def test_nekt_starts_no_run_and_nothing_is_sent(runs_of: Callable[..., Any]) -> None:
+    runs = runs_of("nekt")
+    with pytest.raises(NotSupported, match="documents no way to start a run"):
+        runs("submit", Call("nekt", "/api/v1/runs/", {}))
+    assert runs.requests() == []
+
+
+@pytest.mark.parametrize("provider", ["nexio", "nyx", "onepin", "b3os", "nekt"])
+def test_a_probe_that_meets_no_page_fails_unless_its_run_is_meant_to_be_absent(
+    runs_of: Callable[..., Any], provider: str
+) -> None:
+    runs = runs_of(provider)
+    runs.emulator.add_fault(kind="status", status=404, provider=provider, count=None)
+    if runs.provider.probe_absent:
+        runs("probe")
+    else:
+        with pytest.raises(RunNotFound):
+            runs("probe")
 
 
 @pytest.mark.parametrize("provider", CANCELLERS)

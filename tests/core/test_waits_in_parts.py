@@ -126,3 +126,7 @@ def test_an_old_run_is_looked_at_as_seldom_after_a_restart_as_before() -> None:
     for each in (young, old):
         each.saw(look("nexio", status="processing"), NOW)
     assert old.pause(NOW) > 2 * young.pause(NOW)
+
+
+def test_where_nothing_is_written_down_a_wait_begins() -> None:
+    assert WaitProgress.from_dict(None, 0.0) == WaitProgress()
