@@ -103,7 +103,7 @@ def says(*pieces: bytes, close: bool = False) -> Reply:
     return reply
 
 
-def asks(pool: Pool, url: str, method: str = "GET", *, limit: int = LIMIT, seconds: float = 5.0) -> Awaitable[Answer]:
+def asks(pool: Pool, url: str, method: str = "GET", *, limit: int = LIMIT, seconds: float = 60.0) -> Awaitable[Answer]:
     request = httpx.Request(
         method, f"{url}/runs/1", headers={"Authorization": "Bearer k"}, extensions=timeouts(seconds)
     )
