@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pytest_mock import MockerFixture
 
 pytestmark = pytest.mark.slow
 
@@ -111,15 +112,13 @@ def dags() -> Mapping[str, Any]:
 
 
 @pytest.fixture
-def run_dag(
-    dags: Mapping[str, Any], served: Any, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[..., dict[str, Any]]]:
+def run_dag(dags: Mapping[str, Any], served: Any, mocker: MockerFixture) -> Iterator[Callable[..., dict[str, Any]]]:
     """``run_dag("modes", {...})`` runs a DAG; its task instances by task id (and map index)."""
     from runops.airflow import tasks
 
-    monkeypatch.setattr(tasks, "WORKER_SECONDS", 0.1)
-    monkeypatch.setattr(tasks, "EARLIEST_SECONDS", 0.0)
-    monkeypatch.setattr(tasks, "heartbeat_seconds", lambda: 0.0)
+    mocker.patch.object(tasks, "WORKER_SECONDS", 0.1)
+    mocker.patch.object(tasks, "EARLIEST_SECONDS", 0.0)
+    mocker.patch.object(tasks, "heartbeat_seconds", return_value=0.0)
     served.emulator.reset()
 
     def run(dag_id: str, params: dict[str, Any], **of_the_run: Any) -> dict[str, Any]:

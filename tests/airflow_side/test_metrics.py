@@ -7,6 +7,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+from pytest_mock import MockerFixture
 
 from runops.airflow import metrics
 
@@ -29,10 +30,10 @@ class Stats:
 
 
 @pytest.fixture
-def stats(host: Any, monkeypatch: pytest.MonkeyPatch) -> Stats:
+def stats(host: Any, mocker: MockerFixture) -> Stats:
     recorded = Stats()
-    monkeypatch.setattr(metrics, "stats", lambda: recorded)
-    monkeypatch.setattr(metrics, "time", SimpleNamespace(time=host.clock))
+    mocker.patch.object(metrics, "stats", return_value=recorded)
+    mocker.patch.object(metrics, "time", SimpleNamespace(time=host.clock))
     return recorded
 
 

@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import pytest
 from airflow.sdk import DAG, Param, XComArg
+from pytest_mock import MockerFixture
 
 from runops.airflow import NexioRunSensor, OnepinRunSensor, RunSensor, RunTrigger, trigger
 from runops.airflow._compat import AirflowSkipException, renders_in_triggerer
@@ -291,7 +292,7 @@ def test_a_name_that_is_not_there_is_an_error_in_the_triggerer_too_and_nothing_i
 
 
 def test_a_template_that_waits_for_an_answer_that_never_comes_ends_and_says_so(
-    host: Any, monkeypatch: pytest.MonkeyPatch
+    host: Any, mocker: MockerFixture
 ) -> None:
     class Silent:
         @property
@@ -299,7 +300,7 @@ def test_a_template_that_waits_for_an_answer_that_never_comes_ends_and_says_so(
             threading.Event().wait()
             return "never"
 
-    monkeypatch.setattr(trigger, "AIRFLOW_SECONDS", 0.2)
+    mocker.patch.object(trigger, "AIRFLOW_SECONDS", 0.2)
     task = NexioRunSensor(task_id="w", run_id="{{ params.run }}", deferrable=True, start_from_trigger=True)
     waits = begun(task, environment=False)
     waits.render_template_fields({"params": Silent()})

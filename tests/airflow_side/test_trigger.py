@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from airflow.triggers.base import TriggerEvent
+from pytest_mock import MockerFixture
 
 from runops.airflow._compat import TaskDeferred
 from runops.airflow.events import read_end
@@ -114,13 +115,11 @@ def test_an_unknown_end_is_an_event(host: Any) -> None:
         read_end(fired(row(ref={"provider": "nexio", "run_id": run_id})))
 
 
-def test_an_error_of_our_own_becomes_an_event_and_its_text_stays_in_the_log(
-    host: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_error_of_our_own_becomes_an_event_and_its_text_stays_in_the_log(host: Any, mocker: MockerFixture) -> None:
     async def broken(self: RunTrigger) -> RunSnapshot:
         raise ZeroDivisionError("a text that may hold anything")
 
-    monkeypatch.setattr(RunTrigger, "_wait", broken)
+    mocker.patch.object(RunTrigger, "_wait", broken)
     event = fired(row())
     assert event["error"] == "TriggerCrashed"
     assert "may hold anything" not in json.dumps(event)
@@ -168,9 +167,7 @@ class Triggerer:
         return SimpleNamespace(task_states=self.states)
 
 
-def test_a_trigger_opens_the_way_to_the_state_of_its_task_once_in_a_process(
-    host: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_trigger_opens_the_way_to_the_state_of_its_task_once_in_a_process(host: Any, mocker: MockerFixture) -> None:
     from airflow.sdk.execution_time import task_runner
 
     kinds: list[str] = []
@@ -180,8 +177,8 @@ def test_a_trigger_opens_the_way_to_the_state_of_its_task_once_in_a_process(
             kinds.append(type(asked).__name__)
             raise ConnectionError("not yet")
 
-    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", Slow({}), raising=False)
-    monkeypatch.setattr(RunTrigger, "_channel", None)
+    mocker.patch.object(task_runner, "SUPERVISOR_COMMS", Slow({}), create=True)
+    mocker.patch.object(RunTrigger, "_channel", None)
     run_id = host.emulator.create_run("b3os", script="succeeded")
     for _ in range(2):
         trigger = row(provider="b3os", conn_id="b3os_default", ref={"provider": "b3os", "run_id": run_id})
@@ -192,10 +189,10 @@ def test_a_trigger_opens_the_way_to_the_state_of_its_task_once_in_a_process(
     assert kinds.count("GetTaskStates") == 1
 
 
-def killed(host: Any, monkeypatch: pytest.MonkeyPatch, states: Any, *, map_index: int = -1, **changes: Any) -> int:
+def killed(host: Any, mocker: MockerFixture, states: Any, *, map_index: int = -1, **changes: Any) -> int:
     from airflow.sdk.execution_time import task_runner
 
-    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", Triggerer(states), raising=False)
+    mocker.patch.object(task_runner, "SUPERVISOR_COMMS", Triggerer(states), create=True)
     run_id = host.emulator.create_run("b3os", script="forever")
     trigger = row(provider="b3os", conn_id="b3os_default", ref={"provider": "b3os", "run_id": run_id}, **changes)
     trigger.task_instance = SimpleNamespace(  # pyright: ignore[reportAttributeAccessIssue]
@@ -223,25 +220,21 @@ def killed(host: Any, monkeypatch: pytest.MonkeyPatch, states: Any, *, map_index
     ],
 )
 def test_a_kill_by_a_person_cancels_and_a_move_to_another_triggerer_does_not(
-    host: Any, monkeypatch: pytest.MonkeyPatch, state: str | None, on_clear: str, cancelled: int
+    host: Any, mocker: MockerFixture, state: str | None, on_clear: str, cancelled: int
 ) -> None:
-    assert killed(host, monkeypatch, {"a_run": {"a_task": state}}, on_clear=on_clear) == cancelled
+    assert killed(host, mocker, {"a_run": {"a_task": state}}, on_clear=on_clear) == cancelled
 
 
-def test_a_mapped_task_is_told_from_its_siblings(host: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mapped_task_is_told_from_its_siblings(host: Any, mocker: MockerFixture) -> None:
     states = {"a_run": {"a_task_0": "deferred", "a_task_1": "failed"}}
-    assert killed(host, monkeypatch, states, map_index=0) == 0
-    assert killed(host, monkeypatch, states, map_index=1) == 1
+    assert killed(host, mocker, states, map_index=0) == 0
+    assert killed(host, mocker, states, map_index=1) == 1
 
 
 @pytest.mark.parametrize("states", [ConnectionError("gone"), {}, {"a_run": {}}])
-def test_a_state_that_cannot_be_read_leaves_the_run_alone(
-    host: Any, monkeypatch: pytest.MonkeyPatch, states: Any
-) -> None:
-    assert killed(host, monkeypatch, states) == 0
+def test_a_state_that_cannot_be_read_leaves_the_run_alone(host: Any, mocker: MockerFixture, states: Any) -> None:
+    assert killed(host, mocker, states) == 0
 
 
-def test_a_run_is_left_alone_where_nobody_asked_for_its_cancellation(
-    host: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert killed(host, monkeypatch, {"a_run": {"a_task": "failed"}}, cancel_on_kill=False) == 0
+def test_a_run_is_left_alone_where_nobody_asked_for_its_cancellation(host: Any, mocker: MockerFixture) -> None:
+    assert killed(host, mocker, {"a_run": {"a_task": "failed"}}, cancel_on_kill=False) == 0

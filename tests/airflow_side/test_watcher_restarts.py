@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import pytest
+from pytest_mock import MockerFixture
 
 from runops.airflow import RunFinishedTrigger, watcher
 
@@ -103,8 +104,8 @@ async def test_an_event_whose_triggerer_died_at_once_comes_again_and_says_the_sa
     assert (first["provider"], first["run_id"]) == ("b3os", "the_run")
 
 
-async def test_an_event_that_was_handed_over_never_comes_again(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watcher, "HANDED_OVER_SECONDS", 0.02)
+async def test_an_event_that_was_handed_over_never_comes_again(world: Any, mocker: MockerFixture) -> None:
+    mocker.patch.object(watcher, "HANDED_OVER_SECONDS", 0.02)
     store, noted = await begun(world), asyncio.Event()
     remember = store.aset
 
@@ -113,7 +114,7 @@ async def test_an_event_that_was_handed_over_never_comes_again(world: Any, monke
         if "the_run" in value["done"]:
             noted.set()
 
-    monkeypatch.setattr(store, "aset", aset)
+    mocker.patch.object(store, "aset", aset)
     await first_event(store, killed=noted)
     world.create_run("b3os", script="succeeded", seconds=0.05, parents=PARENT, run_id="another_run")
     assert (await first_event(store))["run_id"] == "another_run"

@@ -11,6 +11,7 @@ import httpx
 import pytest
 from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.execution.api import execute_run
+from pytest_mock import MockerFixture
 
 from runops.core import ConfigurationError
 from runops.dagster import ProviderResource, build_completion_sensor, build_submit_job
@@ -215,7 +216,7 @@ def test_many_pending_runs_all_get_their_turn(deferred: Any, clock: Any) -> None
     assert {run["reads"] > 0 for run in pair.runs.emulator.runs(provider="b3os")} == {True}
 
 
-def test_a_retry_of_the_submit_takes_the_run_up_again(deferred: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_retry_of_the_submit_takes_the_run_up_again(deferred: Any, mocker: MockerFixture) -> None:
     pair = deferred(job={"retry_policy": dg.RetryPolicy(max_retries=1)})
     write = dg.DagsterInstance.add_run_tags
     broken = iter([True])
@@ -225,12 +226,12 @@ def test_a_retry_of_the_submit_takes_the_run_up_again(deferred: Any, monkeypatch
             raise OSError("the storage is away")
         write(self, run_id, tags)
 
-    monkeypatch.setattr(dg.DagsterInstance, "add_run_tags", once_broken)
+    mocker.patch.object(dg.DagsterInstance, "add_run_tags", once_broken)
     assert pair.submit().success
     assert (pair.runs.submits, pair.pending) == (1, 1)
 
 
-def test_terminate_during_the_submit_cancels_the_run(deferred: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_terminate_during_the_submit_cancels_the_run(deferred: Any, mocker: MockerFixture) -> None:
     pair = deferred()
     client = ProviderResource.client
     real = httpx.HTTPTransport()
@@ -245,7 +246,7 @@ def test_terminate_during_the_submit_cancels_the_run(deferred: Any, monkeypatch:
     def through(self: ProviderResource, **settings: Any) -> Any:
         return client(self, **settings if "request_timeout" in settings else {**settings, "transport": Terminating()})
 
-    monkeypatch.setattr(ProviderResource, "client", through)
+    mocker.patch.object(ProviderResource, "client", through)
     result = pair.submit()
     real.close()
     run = pair.instance.get_run_by_id(result.run_id)

@@ -15,6 +15,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from pytest_mock import MockerFixture
 
 import runops.core.model.errors
 import runops.dagster
@@ -127,7 +128,7 @@ def test_everything_that_is_not_published_is_used_for_a_reason() -> None:
 
 
 def test_a_run_status_that_is_not_known_yet_keeps_nothing_from_running(
-    service: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+    service: Callable[[str], Any], mocker: MockerFixture
 ) -> None:
     if not hasattr(dg.DagsterRunStatus, "SUSPENDED"):
         pytest.skip("this Dagster has no such status")
@@ -139,7 +140,7 @@ def test_a_run_status_that_is_not_known_yet_keeps_nothing_from_running(
         ours = sys._getframe(1).f_globals["__name__"].startswith("runops.dagster.step.")
         return run.with_status(dg.DagsterRunStatus.SUSPENDED) if ours and run else run
 
-    monkeypatch.setattr(dg.DagsterInstance, "get_run_by_id", suspended)
+    mocker.patch.object(dg.DagsterInstance, "get_run_by_id", suspended)
     assert runs.materialize(build_run_asset(key="a", resource_key="b3os", call=CALL)).success
 
 

@@ -73,7 +73,7 @@ def test_a_run_that_ends_well_although_its_cancel_was_asked_for_is_the_result(
 
 
 def test_a_submit_job_that_cancelled_its_run_submits_anew_once_that_is_over(
-    service: Callable[[str], Any], clock: Any, terminated: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    service: Callable[[str], Any], clock: Any, terminated: Callable[..., None]
 ) -> None:
     runs = service("b3os")
     runs.emulator.set_defaults("b3os", script="forever", on_cancel=SLOW_CANCEL)
@@ -178,7 +178,7 @@ def test_a_cancel_of_a_sensor_that_fails_leaves_the_end_as_it_is_with_one_warnin
 # --- records ---------------------------------------------------------------------------------------------------
 
 
-def failing_to_write(monkeypatch: pytest.MonkeyPatch, *kinds: str) -> None:
+def failing_to_write(mocker: MockerFixture, *kinds: str) -> None:
     """The storage takes every event but the records of these kinds."""
     real = _compat.write_engine_event
 
@@ -187,13 +187,13 @@ def failing_to_write(monkeypatch: pytest.MonkeyPatch, *kinds: str) -> None:
             raise OSError("the storage is away")
         real(context, run, message, metadata)
 
-    monkeypatch.setattr(_compat, "write_engine_event", write)
+    mocker.patch.object(_compat, "write_engine_event", write)
 
 
 def test_a_run_whose_record_cannot_be_written_is_waited_for_all_the_same_and_that_is_said(
-    service: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+    service: Callable[[str], Any], mocker: MockerFixture
 ) -> None:
-    failing_to_write(monkeypatch, "submitted", "ended")
+    failing_to_write(mocker, "submitted", "ended")
     runs = service("b3os")
     ended = runs.materialize(asset_of())
     assert ended.materialized == ["external"]
@@ -203,9 +203,9 @@ def test_a_run_whose_record_cannot_be_written_is_waited_for_all_the_same_and_tha
 
 
 def test_nothing_is_submitted_where_it_cannot_be_written_down_before(
-    service: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+    service: Callable[[str], Any], mocker: MockerFixture
 ) -> None:
-    failing_to_write(monkeypatch, "submitting")
+    failing_to_write(mocker, "submitting")
     runs = service("b3os")
     assert not runs.materialize(asset_of()).success
     assert runs.submits == 0

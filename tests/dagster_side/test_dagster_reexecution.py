@@ -19,6 +19,7 @@ from dagster._core.test_utils import create_test_daemon_workspace_context
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster._core.workspace.load_target import InProcessWorkspaceLoadTarget
 from dagster._daemon.backfill import execute_backfill_iteration
+from pytest_mock import MockerFixture
 
 from runops.core import RunClient
 from runops.dagster.step.records import Records
@@ -158,7 +159,7 @@ def again(service: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch) -> Ite
 
 
 @pytest.fixture
-def dies(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+def dies(mocker: MockerFixture) -> Callable[[], None]:
     """``dies()``: the next wait ends as if its process had been killed after the submit."""
 
     def arrange() -> None:
@@ -169,7 +170,7 @@ def dies(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
                 raise RuntimeError("killed")
             return real(self, *args, **options)
 
-        monkeypatch.setattr(RunClient, "wait", wait)
+        mocker.patch.object(RunClient, "wait", wait)
 
     return arrange
 
@@ -224,7 +225,7 @@ def test_a_step_that_had_succeeded_and_is_executed_again_submits_anew(
 
 @pytest.mark.parametrize("way", WHOLE)
 def test_a_step_that_outlived_its_dagster_run_leaves_its_end_to_the_re_execution(
-    again: Again, monkeypatch: pytest.MonkeyPatch, way: str
+    again: Again, mocker: MockerFixture, way: str
 ) -> None:
     real, left = Records.submitted, iter([True])
 
@@ -235,7 +236,7 @@ def test_a_step_that_outlived_its_dagster_run_leaves_its_end_to_the_re_execution
             assert self._run is not None
             self._context.instance.report_run_failed(self._run)
 
-    monkeypatch.setattr(Records, "submitted", submitted)
+    mocker.patch.object(Records, "submitted", submitted)
     first = again.launch()
     assert again.by(way, first).status is dg.DagsterRunStatus.SUCCESS
     assert (again.runs.submits, again.runs.cancels) == (1, 0)

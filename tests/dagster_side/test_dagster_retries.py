@@ -9,6 +9,7 @@ import dagster as dg
 import pytest
 from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.execution.api import execute_run
+from pytest_mock import MockerFixture
 
 from runops.core import NYX_GATE, Outcome, RunClient, Verdict
 from runops.dagster import build_run_asset, wait_for_run
@@ -36,7 +37,7 @@ def asset_of(provider: str, **options: Any) -> dg.AssetsDefinition:
 
 
 @pytest.fixture
-def dying(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+def dying(mocker: MockerFixture) -> Callable[..., None]:
     """``dying("wait")``: the next call of this method of a client ends as if the process had broken down in it."""
 
     def arrange(method: str, *, after: bool = False) -> None:
@@ -50,7 +51,7 @@ def dying(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
                 raise RuntimeError("out of memory")
             return real(self, *args, **options)
 
-        monkeypatch.setattr(RunClient, method, broken)
+        mocker.patch.object(RunClient, method, broken)
 
     return arrange
 
@@ -104,7 +105,7 @@ def test_reattach_off_submits_on_every_try(service: Callable[[str], Any], dying:
 
 
 @pytest.fixture
-def lost_record(monkeypatch: pytest.MonkeyPatch) -> None:
+def lost_record(mocker: MockerFixture) -> None:
     """The process breaks down between the answer to the first submit and its record."""
     from runops.dagster.step.records import Records
 
@@ -115,7 +116,7 @@ def lost_record(monkeypatch: pytest.MonkeyPatch) -> None:
             raise RuntimeError("out of memory")
         real(self, *args, **options)
 
-    monkeypatch.setattr(Records, "submitted", broken)
+    mocker.patch.object(Records, "submitted", broken)
 
 
 @pytest.mark.usefixtures("lost_record")
@@ -272,7 +273,7 @@ def test_nothing_is_submitted_while_the_dagster_run_is_being_terminated(service:
     assert runs.submits == 0
 
 
-def failing_before(monkeypatch: pytest.MonkeyPatch, method: str, *, after: bool = False) -> None:
+def failing_before(mocker: MockerFixture, method: str, *, after: bool = False) -> None:
     """The Dagster run is marked as failed before a record is written, or right after it."""
     from runops.dagster.step.records import Records
 
@@ -286,14 +287,14 @@ def failing_before(monkeypatch: pytest.MonkeyPatch, method: str, *, after: bool 
         if not after:
             real(self, *args, **options)
 
-    monkeypatch.setattr(Records, method, marked)
+    mocker.patch.object(Records, method, marked)
 
 
 @pytest.mark.parametrize("after", [False, True])
 def test_a_step_that_outlives_its_dagster_run_submits_nothing_beside_a_re_execution(
-    service: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch, after: bool
+    service: Callable[[str], Any], mocker: MockerFixture, after: bool
 ) -> None:
-    failing_before(monkeypatch, "submitting", after=after)
+    failing_before(mocker, "submitting", after=after)
     runs = service("b3os")
     ended = runs.materialize(asset_of("b3os"))
     assert "The Dagster run is over already" in ended.log
@@ -303,9 +304,9 @@ def test_a_step_that_outlives_its_dagster_run_submits_nothing_beside_a_re_execut
 
 
 def test_a_step_that_outlives_its_dagster_run_cancels_nothing_when_its_own_time_is_up(
-    service: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+    service: Callable[[str], Any], mocker: MockerFixture
 ) -> None:
-    failing_before(monkeypatch, "submitted", after=True)
+    failing_before(mocker, "submitted", after=True)
     runs = service("b3os")
     runs.emulator.set_defaults("b3os", script="forever")
     ended = runs.materialize(asset_of("b3os", timeout=60, retry_policy=None))
