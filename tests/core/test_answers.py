@@ -66,7 +66,9 @@ def answer(status: int, body: Any = None, **headers: str) -> Answer:
 
 
 def judged(status: int, body: Any = None, secret: str = "k3y", **headers: str) -> AnswerError:
-    return from_answer(answer(status, body, **headers), origin="connection 'c'", asked="The read", secrets=(secret,))
+    return from_answer(
+        answer(status, body, **headers), origin="connection 'c'", description="The read", secrets=(secret,)
+    )
 
 
 # --- statuses --------------------------------------------------------------------------------------------------
@@ -197,7 +199,7 @@ def test_no_error_body_breaks_the_judgement(body: Any) -> None:
 
 @given(st.binary(max_size=200))
 def test_no_bytes_break_the_judgement(content: bytes) -> None:
-    error = from_answer(Answer(500, {}, content), origin="o", asked="The read")
+    error = from_answer(Answer(500, {}, content), origin="o", description="The read")
     assert isinstance(error, ServerTrouble)
 
 
@@ -239,8 +241,10 @@ def test_the_place_of_a_validation_error_is_shown_by_what_can_name_a_field(place
 
 def test_the_body_of_a_large_error_is_not_read() -> None:
     content = json.dumps({"error": "so it is", "x": "y" * LARGEST_ERROR}).encode()
-    assert str(from_answer(Answer(500, {}, content), origin="o", asked="The read")) == "The read was answered 500."
-    assert "so it is" in str(from_answer(Answer(500, {}, b'{"error":"so it is"}'), origin="o", asked="The read"))
+    assert (
+        str(from_answer(Answer(500, {}, content), origin="o", description="The read")) == "The read was answered 500."
+    )
+    assert "so it is" in str(from_answer(Answer(500, {}, b'{"error":"so it is"}'), origin="o", description="The read"))
 
 
 class Shelf(Part):

@@ -221,7 +221,7 @@ class HttpxPool:
 
     @property
     def connections(self) -> int:
-        """The connections at work; httpx tells of no others."""
+        """The connections at work; httpx shows no others."""
         return self._working
 
     def prepare(self, request: httpx.Request) -> Prepared:

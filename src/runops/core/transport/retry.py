@@ -35,20 +35,20 @@ RATE_LIMITED = 429
 
 
 def from_answer(
-    answer: Answer, *, origin: str, asked: str, absent: str = NO_SUCH_RUN, secrets: tuple[str | Secret, ...] = ()
+    answer: Answer, *, origin: str, description: str, absent: str = NO_SUCH_RUN, secrets: tuple[str | Secret, ...] = ()
 ) -> AnswerError:
     """The error that a non-2xx answer means.
 
     Args:
         answer: The answer.
         origin: Where the credential was set, for 401 and 403.
-        asked: The request in words, such as ``GET nexio run 1f...``; no query, no header.
+        description: The request in words, such as ``GET nexio run 1f...``; no query, no header.
         absent: What a 404 means, in words.
         secrets: Texts that must not appear in the error.
     """
     provider_code, message = _code_and_message(answer.content, secrets)
     status = answer.status
-    parts = [f"{asked} was answered {status}"]
+    parts = [f"{description} was answered {status}"]
     if provider_code:
         parts.append(f"({provider_code})")
     if message:
@@ -80,12 +80,12 @@ _ADVICE: Mapping[int, str] = {
 def asked_pause(answer: Answer, *, now: float | None = None) -> float | None:
     """Seconds that ``Retry-After`` (seconds or a date) or ``X-RateLimit-Reset`` (unix seconds) asks for, capped."""
     moment = time.time() if now is None else now
-    asked = _retry_after(answer.headers.get("retry-after"), moment)
-    if asked is None and answer.status == RATE_LIMITED:
+    seconds = _retry_after(answer.headers.get("retry-after"), moment)
+    if seconds is None and answer.status == RATE_LIMITED:
         # Some services send the reset time with every answer; only here does it ask for a pause.
         reset = number(answer.headers.get("x-ratelimit-reset"))
-        asked = None if reset is None else reset - moment if reset > 1e9 else reset
-    return None if asked is None else min(max(asked, 0.0), LONGEST_HELD)
+        seconds = None if reset is None else reset - moment if reset > 1e9 else reset
+    return None if seconds is None else min(max(seconds, 0.0), LONGEST_HELD)
 
 
 def submit_may_repeat(error: AnswerError, turned_away: Collection[tuple[int, str]] = ()) -> bool:

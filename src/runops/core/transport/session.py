@@ -231,11 +231,11 @@ class Session:
         """As :meth:`check`, without holding the loop where the answer is large."""
         await off_loop(partial(self.check, request, answer), len(answer.content))
 
-    def judge(self, asked: str, answer: Answer, *, absent: str = NO_SUCH_RUN) -> bytes:
+    def judge(self, description: str, answer: Answer, *, absent: str = NO_SUCH_RUN) -> bytes:
         """The body of a good answer. The wish of any other one for a pause is kept for all requests.
 
         Args:
-            asked: The request in words.
+            description: The request in words.
             absent: What a 404 means, in words.
             answer: What came back.
 
@@ -245,7 +245,11 @@ class Session:
         if answer.ok:
             return answer.content
         error = from_answer(
-            answer, origin=self._auth.origin, asked=f"The {asked}", absent=absent, secrets=self._auth.secrets
+            answer,
+            origin=self._auth.origin,
+            description=f"The {description}",
+            absent=absent,
+            secrets=self._auth.secrets,
         )
         if error.retry_after:
             self.rate_limiter.hold(self.clock() + error.retry_after)

@@ -1,4 +1,4 @@
-"""The services that the emulator serves unless it is told otherwise, one file each.
+"""The services that the emulator serves where no others are handed in, one file each.
 
 A new file here is found by itself: every :class:`~runops.emulator.api.Api` that it defines is served.
 """
