@@ -164,7 +164,7 @@ class Interrupted(BaseException):
         "transport.retry._code_and_message",
         "transport.httpx_pool._headers",
         "model.states.StateTable.read",
-        "client.without_frames",
+        "waiting.steps.without_frames",
     ],
 )
 @pytest.mark.parametrize("name", ["get", "wait", "fetch_result", "recent"])
