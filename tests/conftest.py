@@ -156,10 +156,7 @@ def troubled() -> Iterator[str]:
 @pytest.fixture
 def without_pauses(mocker: MockerFixture) -> None:
     """No pause between two tries takes long, and no look for a lost submit."""
-    from runops.core import AsyncRunClient, RunClient
-
     for place in ("flows", "submission"):
         mocker.patch(f"runops.core.waiting.{place}.pause_after", return_value=0.02)
     mocker.patch("runops.core.waiting.submission.SUBMIT_PATIENCE", 0.1)
-    for kind in (RunClient, AsyncRunClient):
-        mocker.patch.dict(kind.submit.__kwdefaults__ or {}, submit_grace=0.05)
+    mocker.patch("runops.core.client.base.SUBMIT_GRACE", 0.05)

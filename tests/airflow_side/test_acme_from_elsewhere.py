@@ -22,7 +22,7 @@ from runops.cli import main
 from runops.core import AsyncRunClient, ConfigurationError, Outcome, Phase, Provider, RunClient, StateTable, find
 from runops.core.declaration import AuthScheme, Call, Listing, Route, RunBody, Submission, Text
 from runops.core.model.cadence import Cadence
-from runops.core.waiting.discovery import listed
+from runops.core.waiting.listing import listed
 from runops.emulator import api as emulated
 from runops.emulator.runs import NOW, Run, Step, at
 from runops.emulator.server import Server, running

@@ -291,7 +291,7 @@ def test_the_chosen_moment_is_logged_once_and_stays_over_a_retry(host: Any, caps
 def test_in_reschedule_mode_a_list_that_is_too_short_is_told_once_and_not_at_each_look(
     host: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("runops.core.waiting.discovery.MOST_PAGES", 1)
+    monkeypatch.setattr("runops.core.waiting.listing.MOST_PAGES", 1)
     for _ in range(120):
         host.emulator.create_run("nyx", script="running", parents={"config_name": "theirs"})
     task = NyxConfigSensor(task_id="find", config_name="nightly", which="next", timeout=600, mode="reschedule")

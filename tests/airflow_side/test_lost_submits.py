@@ -15,7 +15,7 @@ from runops.airflow._compat import AirflowFailException, AirflowTaskTimeout, Tas
 from runops.airflow.exceptions import ConflictError, SubmitUncertainError, SubmitUnconfirmed
 from runops.airflow.submission import identity_of
 from runops.airflow.trigger import RunTrigger
-from runops.core.waiting.submission import new_mark
+from runops.core.waiting.intent import new_mark
 
 
 @pytest.fixture(params=[False, True], ids=["worker", "deferrable"])

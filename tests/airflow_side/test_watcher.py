@@ -227,9 +227,9 @@ async def test_a_missing_connection_is_told_and_waited_for(
 async def test_more_runs_than_the_list_can_show_are_a_gap(
     start: Any, kind: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from runops.core.waiting import discovery
+    from runops.core.waiting import listing
 
-    monkeypatch.setattr(discovery, "MOST_PAGES", 1)
+    monkeypatch.setattr(listing, "MOST_PAGES", 1)
     store = AssetStore()
     start(age_seconds=10000)
     async with Triggerer(watch(kind), store) as triggerer:

@@ -183,7 +183,7 @@ def test_a_thousand_runs_with_wrong_times_are_one_event_each_over_restarts_delet
 def test_runs_that_a_short_list_cannot_show_are_followed_by_an_event_that_says_gap(
     watched: Any, loop: VirtualLoop, kind: str, order: Order, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runops.core.waiting.discovery.MOST_PAGES", 2)
+    monkeypatch.setattr("runops.core.waiting.listing.MOST_PAGES", 2)
     watch: Watched = watched(kind, order)
     service, chance = watch.service, random.Random(f"{kind}:{order}")
     made: dict[str, float] = {}

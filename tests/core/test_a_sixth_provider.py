@@ -113,7 +113,7 @@ def test_a_client_submits_waits_cancels_and_lists_at_its_emulator(package: Path)
         package,
         """
 from runops.core import RunClient, find
-from runops.core.waiting.discovery import listed
+from runops.core.waiting.listing import listed
 acme = find("acme")
 with RunClient(acme, token="acme_key", base_url=os.environ["ACME_BASE_URL"]) as client:
     ref = client.submit(acme.call(plant="north"))

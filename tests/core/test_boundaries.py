@@ -23,8 +23,6 @@ LARGEST = {"file": 400, "function": 45, "class": 20, "attributes": 15}
 STILL_TOO_LARGE = {
     ("attributes", "airflow/operator.py:RunOperator"): 19,
     ("attributes", "airflow/trigger.py:RunTrigger"): 16,
-    ("file", "core/waiting/discovery.py"): 575,
-    ("file", "core/waiting/submission.py"): 470,
 }
 """What is not taken apart yet, and how large it is today: no entry may grow, and one that is not needed must go."""
 WORDS = frozenset(word for provider in PROVIDERS.values() for word, _, _ in provider.states)

@@ -18,8 +18,8 @@ from runops.core.model.cadence import Cadence
 from runops.core.model.errors import MalformedAnswer, SubmitUncertainError
 from runops.core.model.redaction import clean
 from runops.core.transport.session import Session
-from runops.core.waiting.discovery import Listed, listed
 from runops.core.waiting.flows import Send
+from runops.core.waiting.listing import Listed, listed
 
 
 def start(*, recipe: str) -> Call:

@@ -15,20 +15,11 @@ from hypothesis import strategies as st
 from runops.core import NotSupported, RunRef, RunSnapshot, find
 from runops.core.model.errors import AnswerError, ConfigurationError, PollingError, RunNotFound, TransientError
 from runops.core.model.run import Outcome, Phase
-from runops.core.waiting.discovery import (
-    DONE_KEPT,
-    MOST_PAGES,
-    OVERLAP,
-    Listed,
-    Search,
-    WatchState,
-    listed,
-    look_for,
-    nothing_found,
-    seek,
-)
+from runops.core.waiting.discovery import Search, look_for, nothing_found, seek
+from runops.core.waiting.listing import MOST_PAGES, Listed, listed
 from runops.core.waiting.options import WaitOptions
 from runops.core.waiting.steps import Send, Sleep
+from runops.core.waiting.watch import DONE_KEPT, OVERLAP, WatchState
 
 B3OS, NYX, NEKT = find("b3os"), find("nyx"), find("nekt")
 WORKFLOW = {"workflow_id": "wf_1"}

@@ -23,9 +23,10 @@ from pytest_mock import MockerFixture
 
 from runops.core import Call, ConflictError, RunopsError, RunRef, SubmitUncertainError, find
 from runops.core.model.errors import AnswerError, AnswerLost, AuthError, RunNotFound, ServerTrouble
+from runops.core.waiting.intent import Intent, list_before_submit, new_mark
 from runops.core.waiting.options import SUBMIT_GRACE
 from runops.core.waiting.steps import Reply, Send, Sleep
-from runops.core.waiting.submission import Intent, list_before_submit, new_mark, submit
+from runops.core.waiting.submission import submit
 
 SUBMITS, CLIENTS, PARENTS = 500, 8, 3
 PROVIDERS = ("nexio", "nyx", "onepin", "b3os")
@@ -342,5 +343,5 @@ def test_a_service_that_never_loses_an_answer_leaves_nothing_uncertain() -> None
 
 def test_a_mark_is_what_tells_the_runs_of_the_campaign_apart(mocker: MockerFixture) -> None:
     """The campaign can fail: with one mark for all, clients take each other's runs."""
-    mocker.patch("runops.core.waiting.submission.new_mark", return_value=new_mark("everybody"))
+    mocker.patch("runops.core.waiting.intent.new_mark", return_value=new_mark("everybody"))
     assert campaign("nyx", 20261127).strangers != []

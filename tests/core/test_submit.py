@@ -28,7 +28,7 @@ from runops.core import (
 )
 from runops.core.model.errors import ConnectionFailed
 from runops.core.model.redaction import clean, shown
-from runops.core.waiting.submission import Intent, new_mark
+from runops.core.waiting.intent import Intent, new_mark
 
 SUBMITTERS = ["nexio", "nyx", "onepin", "b3os"]
 SINGLE = ["nyx", "onepin"]

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from runops.core import Provider, UnknownStateError, find
 from runops.core.model.times import UNREADABLE, moment
-from runops.core.waiting.discovery import listed
 from runops.core.waiting.flows import Send
+from runops.core.waiting.listing import listed
 
 END = datetime(2026, 4, 18, 14, 30, 45, tzinfo=UTC)
 SECONDS = 1776522645

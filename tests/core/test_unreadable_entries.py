@@ -12,11 +12,14 @@ import pytest
 
 from runops.core import RunRef, SubmitUncertainError, find
 from runops.core.model.errors import AnswerError, AnswerLost, ConflictError, MalformedAnswer
-from runops.core.waiting.discovery import Listed, Search, WatchState, listed, look_for, seek
+from runops.core.waiting.discovery import Search, look_for, seek
 from runops.core.waiting.flows import recent
+from runops.core.waiting.intent import Intent, list_before_submit
+from runops.core.waiting.listing import Listed, listed
 from runops.core.waiting.options import WaitOptions
 from runops.core.waiting.steps import Reply, Send, Sleep
-from runops.core.waiting.submission import Intent, find_submitted, list_before_submit, submit
+from runops.core.waiting.submission import find_submitted, submit
+from runops.core.waiting.watch import WatchState
 
 B3OS, NYX, NEKT, ONEPIN = find("b3os"), find("nyx"), find("nekt"), find("onepin")
 WORKFLOW = {"workflow_id": "7c9e6679-7425-40de-944b-e07fc1f90ae7"}

@@ -12,9 +12,11 @@ import pytest
 
 from runops.core import find
 from runops.core.model.errors import AnswerError, PollingError, RunNotFound
-from runops.core.waiting.discovery import MOST_PAGES, PAGE, Listed, Search, WatchState, listed, look_for, seek
+from runops.core.waiting.discovery import Search, look_for, seek
+from runops.core.waiting.listing import MOST_PAGES, PAGE, Listed, listed
 from runops.core.waiting.options import WaitOptions
 from runops.core.waiting.steps import Send, Sleep
+from runops.core.waiting.watch import WatchState
 from runops.core.waiting.window import DEEP_EVERY, FEWEST, GONE_SECONDS, LATE_SECONDS, MOST, MOST_GONE, Window, digest
 
 B3OS, NYX, NEKT = find("b3os"), find("nyx"), find("nekt")

@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from runops.core.waiting.submission import new_mark
+from runops.core.waiting.intent import new_mark
 from runops.dagster import NyxResource, build_run_asset
 
 CALLS: dict[str, dict[str, Any]] = {

@@ -119,7 +119,7 @@ def test_a_thousand_runs_with_wrong_times_are_reported_once_each_over_restarts_d
 def test_runs_that_a_short_list_cannot_show_are_said_to_be_a_gap(
     daemon: Any, clock: Any, kind: str, order: Order, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runops.core.waiting.discovery.MOST_PAGES", 2)
+    monkeypatch.setattr("runops.core.waiting.listing.MOST_PAGES", 2)
     watch: Daemon = daemon(kind, order)
     service, chance = watch.service, random.Random(f"{kind}:{order}")
     made: dict[str, float] = {}

@@ -276,7 +276,7 @@ def test_runs_that_dagster_submitted_are_left_out(daemon: Any, clock: Any) -> No
 def test_more_runs_than_a_list_shows_are_said_to_be_a_gap(
     daemon: Any, clock: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runops.core.waiting.discovery.MOST_PAGES", 1)
+    monkeypatch.setattr("runops.core.waiting.listing.MOST_PAGES", 1)
     watch = daemon("b3os", targets={"report": {"workflow_id": "wf_1"}})
     watch.tick()
     for _ in range(101):

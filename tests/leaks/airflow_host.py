@@ -101,13 +101,13 @@ def hooks() -> list[tuple[bool, str]]:
 
 def hurry() -> None:
     """Let no pause between two looks take long."""
-    from runops.core.waiting import submission
+    from runops.core.waiting import ownership
     from runops.core.waiting.state import WaitState
 
     pause = WaitState.pause
     WaitState.pause = lambda self, now: min(pause(self, now), 0.1)
-    look = submission._Search.look_until_found
-    submission._Search.look_until_found = lambda self, grace: look(self, min(grace, 0.4))
+    look = ownership.RunSearch.look_until_found
+    ownership.RunSearch.look_until_found = lambda self, grace: look(self, min(grace, 0.4))
 
 
 def show(name: str, *things: Any) -> None:

@@ -31,7 +31,7 @@ import dagster as dg
 from dagster._core.remote_representation.external_data import RepositorySnap
 
 import runops.dagster
-from runops.core.waiting import submission
+from runops.core.waiting import ownership
 from runops.core.waiting.state import WaitState
 from runops.dagster import B3osResource, NektResource, NexioResource, NyxResource, OnepinResource, build_run_asset
 from runops.dagster.resource import ProviderResource
@@ -165,8 +165,8 @@ def hurry() -> None:
     """Let no pause between two looks take long."""
     pause = WaitState.pause
     WaitState.pause = lambda self, now: min(pause(self, now), 0.1)
-    look = submission._Search.look_until_found
-    submission._Search.look_until_found = lambda self, grace: look(self, min(grace, 0.4))
+    look = ownership.RunSearch.look_until_found
+    ownership.RunSearch.look_until_found = lambda self, grace: look(self, min(grace, 0.4))
 
 
 def show(name: str, *things: Any) -> None:

@@ -22,7 +22,7 @@ import runops.core
 from runops.cli import main as command
 from runops.cli import settings
 from runops.core import Call, Provider, RunopsError, RunRef, RunSnapshot, find
-from runops.core.waiting import submission
+from runops.core.waiting import ownership
 from runops.core.waiting.state import WaitState
 
 FOLDER = Path(os.environ["LEAKS_FOLDER"])
@@ -155,8 +155,8 @@ def hurry() -> None:
     """Let no pause between two looks take long."""
     pause = WaitState.pause
     WaitState.pause = lambda self, now: min(pause(self, now), 0.1)
-    look = submission._Search.look_until_found
-    submission._Search.look_until_found = lambda self, grace: look(self, min(grace, 0.4))
+    look = ownership.RunSearch.look_until_found
+    ownership.RunSearch.look_until_found = lambda self, grace: look(self, min(grace, 0.4))
 
 
 def show(name: str, *things: Any) -> None:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from runops.airflow.exceptions import TriggerCrashed, name_of, named
 from runops.core import Outcome, RunRef, RunSnapshot
-from runops.core.waiting.submission import Intent
+from runops.core.waiting.intent import Intent
 
 VERSION = 1
 """Of the arguments of a trigger and of what it fires."""

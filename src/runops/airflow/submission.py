@@ -22,7 +22,7 @@ from typing import Any, Self
 from runops.airflow.task_state import TaskState
 from runops.core import AnswerError, Outcome, RunClient, RunopsError, RunRef, SubmitUncertainError
 from runops.core.declaration.routes import Call
-from runops.core.waiting.submission import Intent
+from runops.core.waiting.intent import Intent
 
 SUBMITTING, SUBMITTED = "submitting", "submitted"
 

@@ -31,9 +31,10 @@ from runops.core import (
 )
 from runops.core.declaration.arguments import optional_seconds
 from runops.core.model.cadence import backoff, spread
-from runops.core.waiting.discovery import SEEK_SECONDS, WatchState, named
+from runops.core.waiting.discovery import SEEK_SECONDS, named
 from runops.core.waiting.options import DEFAULT_ERROR_BUDGET, WaitOptions
 from runops.core.waiting.state import LogThrottle
+from runops.core.waiting.watch import WatchState
 
 VERSION = 1
 REST_SECONDS = 60.0

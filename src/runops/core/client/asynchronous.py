@@ -22,10 +22,10 @@ from runops.core.transport.httpx_pool import send_async
 from runops.core.transport.offload import off_loop
 from runops.core.transport.session import ClientSettings
 from runops.core.waiting import flows
+from runops.core.waiting.intent import Intent
 from runops.core.waiting.options import DEFAULT_TIMEOUT, Seconds, SubmitSettings, WaitClocks
 from runops.core.waiting.state import WaitState
 from runops.core.waiting.steps import Ended, Flow, Read, Reply, Send, Sleep, step
-from runops.core.waiting.submission import Intent
 
 R = TypeVar("R")
 

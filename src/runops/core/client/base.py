@@ -14,10 +14,10 @@ from runops.core.transport.connections import check_environment
 from runops.core.transport.session import ClientSettings, Session
 from runops.core.waiting import submission
 from runops.core.waiting.flows import WaitContext
+from runops.core.waiting.intent import Intent, list_before_submit
 from runops.core.waiting.options import SUBMIT_GRACE, Seconds, SubmitSettings, WaitClocks, WaitOptions
 from runops.core.waiting.state import WaitState
 from runops.core.waiting.steps import Flow
-from runops.core.waiting.submission import Intent
 
 
 class WaitArguments(WaitClocks, WaitContext, total=False):
@@ -107,7 +107,7 @@ class Client:
         return WaitState(self.provider, ref, self._options(timeout, clocks), began=self.clock())
 
     def _intent(self, call: Call, identity: str | None) -> Flow[Intent]:
-        return submission.list_before_submit(self.provider, call, identity=identity, mark_runs=self._mark_runs)
+        return list_before_submit(self.provider, call, identity=identity, mark_runs=self._mark_runs)
 
     def _run_of(self, call: Call, intent: Intent, settings: RepeatArguments, *, lost: bool) -> Flow[RunRef]:
         return submission.submit(

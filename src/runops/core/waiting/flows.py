@@ -23,6 +23,7 @@ from runops.core.model.errors import (
     UnknownStateError,
 )
 from runops.core.model.run import Outcome, Phase, RunRef, RunSnapshot
+from runops.core.waiting.listing import born
 from runops.core.waiting.options import WaitOptions
 from runops.core.waiting.state import WaitProgress, WaitState
 from runops.core.waiting.steps import Clock, Flow, Read, Reply, Send, Sleep
@@ -244,8 +245,7 @@ def unreadable(entries: int) -> str:
 
 
 def _age(look: Observation) -> float:
-    born = look.snapshot.created_at or look.snapshot.started_at
-    return born.timestamp() if born else 0.0
+    return born(look.snapshot) or 0.0
 
 
 def patient_read(request: Request, *, by: float | None = None, clock: Clock = time.time) -> Flow[Reply]:

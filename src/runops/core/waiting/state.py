@@ -213,16 +213,19 @@ class WaitState:
             pause = self._patience.cadence.delay(now - self._born, jitter=spread())
             if self._past.provisional_since is not None:
                 pause = min(pause, self.provider.cadence.first)
-        ends = [end for end in (self._patience.deadline, self._parked_until) if end is not None]
-        return max(min([now + pause, *ends]) - now, 0.0)
+        return max(min(pause, self._end - now), 0.0)
 
     @property
     def latest_look(self) -> float:
         """The moment after which no look may begin, in unix seconds: nothing may hold it back for longer."""
-        ends = [self._patience.deadline, self._parked_until]
-        if self._past.failing_since is not None:
-            ends.append(self._past.failing_since + self._patience.error_budget)
-        return min(end for end in ends if end is not None)
+        failing_since = self._past.failing_since
+        return self._end if failing_since is None else min(self._end, failing_since + self._patience.error_budget)
+
+    @property
+    def _end(self) -> float:
+        """The first moment at which a clock ends the wait, whatever is read until then."""
+        parked_until = self._parked_until
+        return self._patience.deadline if parked_until is None else min(self._patience.deadline, parked_until)
 
     @property
     def _parked_until(self) -> float | None:
@@ -232,15 +235,12 @@ class WaitState:
 
     def _settled(self, look: Observation, now: float) -> RunSnapshot:
         """A word that needs time to settle is believed once it has stood for that long in this wait."""
-        reading = look.reading
-        if reading.grace_seconds is None:
+        if look.reading.grace_seconds is None:
             self._past.provisional_since = None
             return look.snapshot
         if self._past.provisional_since is None:
             self._past.provisional_since = now
-        if now - self._past.provisional_since < reading.grace_seconds:
-            return look.snapshot
-        return look.snapshot.model_copy(update={"phase": None, "outcome": reading.meaning, "reason": reading.reason})
+        return settled(look, now - self._past.provisional_since)
 
 
 class LogThrottle:
@@ -261,6 +261,19 @@ class LogThrottle:
             self._last, self._said_at = snapshot, now
             return True
         return False
+
+
+def settled(observation: Observation, stood_for: float) -> RunSnapshot:
+    """The snapshot of an observation; if its state is provisional and has stood for its grace, what that means.
+
+    Args:
+        observation: What was read.
+        stood_for: Seconds since the state was first read.
+    """
+    reading = observation.reading
+    if reading.grace_seconds is None or stood_for < reading.grace_seconds or not isinstance(reading.meaning, Outcome):
+        return observation.snapshot
+    return observation.snapshot.model_copy(update={"phase": None, "outcome": reading.meaning, "reason": reading.reason})
 
 
 def timed_out(

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from runops.core import Call, RunopsError, RunRef, TransientError
-from runops.core.waiting.submission import Intent
+from runops.core.waiting.intent import Intent
 from runops.dagster import _compat
 from runops.dagster.resource import ProviderResource
 from runops.dagster.step.interrupts import INTERRUPTS, HeldInterrupts

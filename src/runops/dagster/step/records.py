@@ -21,7 +21,7 @@ import dagster as dg
 
 from runops.core import Call, Outcome, RunRef, RunSnapshot, Verdict
 from runops.core.model.policy import retry_may_submit
-from runops.core.waiting.submission import Intent
+from runops.core.waiting.intent import Intent
 from runops.dagster import _compat
 
 RECORD = "runops/record"

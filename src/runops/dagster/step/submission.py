@@ -32,8 +32,8 @@ from runops.core import (
 )
 from runops.core.transport.retry import submit_may_repeat
 from runops.core.waiting import submission
+from runops.core.waiting.intent import Intent
 from runops.core.waiting.steps import Effect, Flow, Send, intercept
-from runops.core.waiting.submission import Intent
 from runops.dagster import _compat
 from runops.dagster.step.interrupts import INTERRUPTS, HeldInterrupts
 from runops.dagster.step.live_run import LiveRun

@@ -10,7 +10,8 @@ from typing import Any, Self, cast
 import dagster as dg
 
 from runops.core import ConfigurationError, RunSnapshot
-from runops.core.waiting.discovery import Listed, WatchState, born
+from runops.core.waiting.listing import Listed, born
+from runops.core.waiting.watch import WatchState
 
 VERSION = 2
 READ = (1, VERSION)

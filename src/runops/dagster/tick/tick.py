@@ -20,7 +20,6 @@ import dagster as dg
 from runops.core import (
     ConfigurationError,
     Outcome,
-    Phase,
     RunNotFound,
     RunopsError,
     RunRef,
@@ -28,7 +27,7 @@ from runops.core import (
     UnknownStateError,
     Verdict,
 )
-from runops.core.waiting.state import timed_out
+from runops.core.waiting.state import settled, timed_out
 from runops.core.waiting.window import digest
 from runops.dagster.resource import resource_of
 from runops.dagster.tick.cursor import Cursor, TargetMemory
@@ -254,17 +253,13 @@ class SensorTick:
     def _read(self, reader: Reader, memory: TargetMemory, ref: RunRef) -> RunSnapshot | None:
         """A single read; a state that is provisional is believed once it has stood for its grace."""
         observed = reader.observe(ref)
-        reading, grace = observed.reading, observed.reading.grace_seconds
-        if grace is None:
+        stood_for = 0.0
+        if observed.reading.grace_seconds is None:
             memory.doubtful.pop(ref.run_id, None)
-            return observed.snapshot if observed.snapshot.outcome is not None else None
-        if memory.doubted_for(ref.run_id, self.now) < grace:
-            return None
-        if reading.meaning is None or isinstance(reading.meaning, Phase):
-            return None
-        return observed.snapshot.model_copy(
-            update={"phase": None, "outcome": reading.meaning, "reason": reading.reason}
-        )
+        else:
+            stood_for = memory.doubted_for(ref.run_id, self.now)
+        snapshot = settled(observed, stood_for)
+        return None if snapshot.outcome is None else snapshot
 
     def _timed_out(self, reader: Reader, ref: RunRef) -> RunSnapshot | None:
         """The end of a wait that has a deadline, once that is over: with one last read, which wins."""
