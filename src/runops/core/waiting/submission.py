@@ -109,7 +109,7 @@ def find_submitted(
 
     Args:
         provider: The provider.
-        parent: The call's ``family``.
+        parent: The call's ``parent``.
         intent: What was recorded before the submit.
         clock: Where the flow reads the time.
         adopt_uncertain: As :func:`submit` takes it.
