@@ -233,8 +233,8 @@ class Poller:
         while not wait.done.done():
             try:
                 effect = wait.context.run(step, wait.flow, reply, error)
-            except (Exception, asyncio.CancelledError) as failure:  # noqa: BLE001
-                # Whatever ends a flow ends its wait, and no other.
+            except BaseException as failure:  # noqa: BLE001
+                # Whatever ends a flow ends its wait, and no other; a callback of the loop would drop it unseen.
                 wait.done.set_exception(failure)
                 return
             reply, error = None, None
