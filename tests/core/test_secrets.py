@@ -113,7 +113,7 @@ class Written:
             return None
         self.add(result)
         if hasattr(result, "to_result"):
-            self.add(json.dumps(result.to_result()), result.summary(), result.model_dump_json())
+            self.add(json.dumps(result.to_result()), result.summary(), json.dumps(result.to_dict()))
         return result
 
 

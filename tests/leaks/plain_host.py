@@ -136,7 +136,7 @@ def outcome(act: Callable[[], Any]) -> str:
         show("errors.txt", error, vars(error), "".join(traceback.format_exception(error)), pickle.dumps(error))
         logging.getLogger("runops").error("it ended with an error", exc_info=error)
         return type(error).__name__
-    show("values.txt", snapshot, snapshot.summary(), snapshot.to_result(), snapshot.model_dump_json())
+    show("values.txt", snapshot, snapshot.summary(), snapshot.to_result(), snapshot.to_dict())
     return str(snapshot.outcome)
 
 

@@ -33,7 +33,7 @@ class End(BaseModel):
 
 def ended(snapshot: RunSnapshot) -> dict[str, Any]:
     """The wait is over: how the run ended, or which clock did."""
-    return {"version": VERSION, "kind": "ended", "snapshot": snapshot.model_dump(mode="json")}
+    return {"version": VERSION, "kind": "ended", "snapshot": snapshot.to_dict()}
 
 
 def found(ref: RunRef) -> dict[str, Any]:

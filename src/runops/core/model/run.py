@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Literal, Self, TypedDict
+from functools import cache
+from typing import Any, ClassVar, Literal, Self, TypedDict
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from runops.core.model.refusal import ConfigurationError
 
@@ -117,8 +119,11 @@ class RunResult(TypedDict):
     ended_by: str | None
 
 
-class RunSnapshot(BaseModel):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSnapshot:
     """What one read of a run showed. Exactly one of ``phase`` and ``outcome`` is set.
+
+    No model: waits make and keep thousands of them, from what has been read already.
 
     Args:
         ref: The run's address.
@@ -133,7 +138,8 @@ class RunSnapshot(BaseModel):
         ended_by: Which clock ended the wait, when the outcome is ``timed_out``.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+    # An error about what came from elsewhere quotes nothing of it.
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="ignore", hide_input_in_errors=True)
 
     ref: RunRef
     state: str | None
@@ -145,19 +151,28 @@ class RunSnapshot(BaseModel):
     started_at: datetime | None = None
     finished_at: datetime | None = None
     url: str | None = None
-    details: dict[str, Any] = Field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict[str, Any])
     ended_by: EndedBy | None = None
 
-    def model_post_init(self, context: Any) -> None:
-        """Share one set of field names: one of its own would be a third of a snapshot, and waits keep thousands."""
-        object.__setattr__(self, "__pydantic_fields_set__", _SNAPSHOT_FIELDS)
+    def __post_init__(self) -> None:
+        for name in ("created_at", "started_at", "finished_at"):
+            moment: datetime | None = getattr(self, name)
+            if moment is not None and moment.tzinfo is not UTC:
+                in_utc = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+                object.__setattr__(self, name, in_utc)
 
-    @field_validator("created_at", "started_at", "finished_at")
     @classmethod
-    def _in_utc(cls, moment: datetime | None) -> datetime | None:
-        if moment is None:
-            return None
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    def parse(cls, value: Any) -> RunSnapshot:
+        """Read what :meth:`to_dict` wrote, in this version or another one.
+
+        Raises:
+            pydantic.ValidationError: It is something else.
+        """
+        return _snapshots().validate_python(value)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as JSON primitives: what crosses a process. :meth:`to_result` is what people and tasks get."""
+        return _snapshots().dump_python(self, mode="json")
 
     @property
     def run_ended(self) -> bool:
@@ -212,7 +227,9 @@ class RunSnapshot(BaseModel):
         return ", ".join(parts)
 
 
-_SNAPSHOT_FIELDS = set(RunSnapshot.model_fields)
+@cache
+def _snapshots() -> TypeAdapter[RunSnapshot]:
+    return TypeAdapter(RunSnapshot)
 
 
 def _iso(moment: datetime | None) -> str | None:

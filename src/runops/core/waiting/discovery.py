@@ -200,4 +200,4 @@ def nothing_found(
     nobody = RunRef(provider=provider.name, run_id="")
     ended = timed_out(provider, nobody, None, ended_by)
     reason = f"The wait ended ({ended_by}); the {search} never came."
-    return ended.model_copy(update={"reason": reason, "url": None})
+    return replace(ended, reason=reason, url=None)

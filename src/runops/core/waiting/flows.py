@@ -127,7 +127,7 @@ def _look(provider: Provider, ref: RunRef, *, by: float | None = None) -> Flow[O
     except AnswerError:
         # Only the reason is missing; how the run ended is known.
         return observation
-    return replace(observation, snapshot=snapshot.model_copy(update={"reason": reason}))
+    return replace(observation, snapshot=replace(snapshot, reason=reason))
 
 
 def payload(provider: Provider, ref: RunRef) -> Flow[dict[str, Any]]:

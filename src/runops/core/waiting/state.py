@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 from runops.core.declaration import Observation, Provider
@@ -273,7 +273,7 @@ def settled(observation: Observation, stood_for: float) -> RunSnapshot:
     reading = observation.reading
     if reading.grace_seconds is None or stood_for < reading.grace_seconds or not isinstance(reading.meaning, Outcome):
         return observation.snapshot
-    return observation.snapshot.model_copy(update={"phase": None, "outcome": reading.meaning, "reason": reading.reason})
+    return replace(observation.snapshot, phase=None, outcome=reading.meaning, reason=reading.reason)
 
 
 def timed_out(
@@ -293,4 +293,4 @@ def timed_out(
     if read_failed:
         reason += "; the last read failed"
     reason = cut(f"{reason}: {last.reason}" if last.reason else f"{reason}.")
-    return last.model_copy(update={"phase": None, "outcome": Outcome.TIMED_OUT, "ended_by": ended_by, "reason": reason})
+    return replace(last, phase=None, outcome=Outcome.TIMED_OUT, ended_by=ended_by, reason=reason)
