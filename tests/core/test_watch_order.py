@@ -388,7 +388,7 @@ def test_what_a_search_has_said_before_a_restart_is_not_said_again(
         for _ in range(3):
             clock.now = NOW
             options = WaitOptions.build(NYX, now=NOW, timeout=0.001)
-            driven(seek(NYX, search, options, clock=clock, told=told), lambda request: content, clock)
+            driven(seek(NYX, search, options, clock=clock, warned=told), lambda request: content, clock)
     assert caplog.text.count("does not go back as far as") == 1
 
 

@@ -150,7 +150,7 @@ class RunDiscoverySensor(WaitingSensor):
         try:
             with self._hook().client() as client:
                 once = replace(options, deadline=began)
-                found = client.drive(seek(self.service, search, once, clock=client.clock, told=warned))
+                found = client.drive(seek(self.service, search, once, clock=client.clock, warned=warned))
         except (PollingError, FinalError) as error:
             if not may_go_on(error):
                 raise as_airflow(error) from None

@@ -105,13 +105,13 @@ def _birth_order(run: RunSnapshot) -> float:
     return float("inf") if moment is None else moment
 
 
-def look_for(provider: Provider, search: Search, *, told: set[str] | None = None) -> Flow[RunSnapshot | None]:
+def look_for(provider: Provider, search: Search, *, warned: set[str] | None = None) -> Flow[RunSnapshot | None]:
     """One look for the wanted run.
 
     Args:
         provider: Whose run it is.
         search: Which run.
-        told: What earlier looks have warned of already; this one adds to it.
+        warned: What earlier looks have warned of already; this one adds to it.
 
     Raises:
         AnswerError: The list could not be had.
@@ -133,15 +133,15 @@ def look_for(provider: Provider, search: Search, *, told: set[str] | None = None
         since=search.since,
         enough=lambda runs: latest and search.choose(runs) is not None,
     )
-    told = set() if told is None else told
-    if not found.whole and "reach" not in told:
-        told.add("reach")
+    warned = set() if warned is None else warned
+    if not found.whole and "reach" not in warned:
+        warned.add("reach")
         logger.warning(
             "The list of %s runs does not go back as far as the %s: it may be missed.", provider.name, search
         )
-    unread = found.unread - told
+    unread = found.unread - warned
     if unread:
-        told |= unread
+        warned |= unread
         logger.warning(
             "The list of %s runs has %s: if one is the %s, it is missed.",
             provider.name,
@@ -152,7 +152,7 @@ def look_for(provider: Provider, search: Search, *, told: set[str] | None = None
 
 
 def seek(
-    provider: Provider, search: Search, patience: WaitOptions, *, clock: Clock, told: set[str] | None = None
+    provider: Provider, search: Search, patience: WaitOptions, *, clock: Clock, warned: set[str] | None = None
 ) -> Flow[RunSnapshot]:
     """Look until the wanted run is there; it as the list shows it, or ``timed_out`` when the deadline came first.
 
@@ -161,7 +161,7 @@ def seek(
         search: Which run.
         patience: The clocks of the whole wait; its cadence, at least ``search.interval``, is that of the looks.
         clock: Where the flow reads the time.
-        told: As in :func:`look_for`.
+        warned: As in :func:`look_for`.
 
     Raises:
         PollingError: The error budget is used up.
@@ -173,10 +173,10 @@ def seek(
     nothing = Observation(RunSnapshot(ref=nobody, state=None, phase=Phase.QUEUED), StateReading("", "", Phase.QUEUED))
     patience = replace(patience, cadence=patience.cadence.at_least(search.interval))
     watch = WaitState(provider, nobody, patience, began=began)
-    logged_at, told = began, set[str]() if told is None else told
+    logged_at, warned = began, set[str]() if warned is None else warned
     while True:
         try:
-            found = yield from within(look_for(provider, search, told=told), watch.latest_look)
+            found = yield from within(look_for(provider, search, warned=warned), watch.latest_look)
         except AnswerError as error:
             now = clock()
             watch.failed(error, now)

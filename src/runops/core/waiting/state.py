@@ -142,8 +142,8 @@ class WaitState:
         if snapshot.phase not in PARKED:
             past.parked_since = None
         elif past.parked_since is None:
-            told = now if look.paused_since is None else look.paused_since.timestamp()
-            past.parked_since = min(max(told, past.began or now), now)
+            since = now if look.paused_since is None else look.paused_since.timestamp()
+            past.parked_since = min(max(since, past.began or now), now)
         return None
 
     def failed(self, error: AnswerError, now: float, *, began: float | None = None) -> None:
