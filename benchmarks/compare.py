@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -49,7 +50,9 @@ def run(name: str, tree: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "figures.json"
         command = [sys.executable, "-m", "benchmarks", name, "--json", file, "--python", sys.executable]
-        subprocess.run(command, cwd=tree, check=True, stdout=subprocess.DEVNULL)
+        # Before the installed package, which is this tree's.
+        environment = {**os.environ, "PYTHONPATH": str(tree / "src")}
+        subprocess.run(command, cwd=tree, env=environment, check=True, stdout=subprocess.DEVNULL)
         return json.loads(file.read_text())["results"][0]
 
 
