@@ -142,7 +142,7 @@ def test_an_unknown_word_with_an_end_time_is_over_on_a_list_too(provider: Provid
     with pytest.raises(StopIteration) as stopped:
         flow.send(json.dumps(page).encode())
     (run,) = stopped.value.value.runs
-    assert (run.phase, run.outcome, run.state) == (None, None, "archived")
+    assert (run.phase, run.outcome, run.state, run.finished_at) == (None, None, "archived", None)
 
 
 @given(st.one_of(st.text(max_size=120), st.integers(), st.floats(), st.binary(), st.lists(st.integers()), st.none()))

@@ -237,7 +237,7 @@ class Reader:
             progress=body.progress(),
             created_at=body.created_at,
             started_at=body.started_at,
-            finished_at=None if body.finished_at == times.UNREADABLE else body.finished_at,
+            finished_at=_readable(body.finished_at),
             url=self.url(ref, details),
             details=details,
         )
@@ -253,7 +253,7 @@ class Reader:
                 state=error.state,
                 created_at=body.created_at,
                 started_at=body.started_at,
-                finished_at=body.finished_at,
+                finished_at=_readable(body.finished_at),
             )
             reading = StateReading(error.state, error.state, None, known=False)
             return Observation(snapshot, reading, None, self._label(body), body.started_by())
@@ -319,3 +319,8 @@ class Reader:
     def _label(self, body: RunBody) -> str | None:
         text = getattr(body, self.mark, None) if self.mark else None
         return text if isinstance(text, str) else None
+
+
+def _readable(end: datetime | None) -> datetime | None:
+    """When a run has ended, for people; None also where that cannot be read."""
+    return None if end == times.UNREADABLE else end
