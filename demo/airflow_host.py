@@ -24,6 +24,9 @@ BUSY_SECONDS = 120.0
 
 LOCK_SECONDS = 120
 """How long a component waits for another one that writes to sqlite; by default it fails after 5 s."""
+LOCK_SECONDS_OF_THE_API = 5
+"""The API server can wait for itself: a request that holds the lock, for one that holds the event loop. Then one of
+them has to fail soon; whoever asked tries again."""
 
 RUN_OVER = frozenset({"success", "failed"})
 """The states in which a DAG run has ended."""
@@ -129,7 +132,13 @@ class Airflow:
             "airflow-dag-processor": ("dag-processor",),
         }
         for name, arguments in components.items():
-            self._supervisor.start(name, self._command(*arguments), environment=self._environment, folder=self._home)
+            environment = dict(self._environment)
+            if "api-server" in arguments:
+                key = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
+                environment[key] = environment[key].replace(
+                    f"?timeout={LOCK_SECONDS}", f"?timeout={LOCK_SECONDS_OF_THE_API}"
+                )
+            self._supervisor.start(name, self._command(*arguments), environment=environment, folder=self._home)
 
     def wait_until_healthy(self) -> None:
         """Wait for the API server, the scheduler, the triggerer and the dag-processor.
