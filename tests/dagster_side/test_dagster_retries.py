@@ -13,21 +13,8 @@ from pytest_mock import MockerFixture
 
 from runops.core import NYX_GATE, Outcome, RunClient, Verdict
 from runops.dagster import build_run_asset, wait_for_run
+from tests.services import CALLS
 
-WORKFLOW = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
-CALLS: dict[str, dict[str, Any]] = {
-    "nexio": {"engine_slug": "placement", "input": {"insured": "Example Ltd"}},
-    "nyx": {
-        "config_name": "nightly",
-        "name": "Nightly audit",
-        "target": {"url": "https://agent.example.com"},
-        "objective": "make it tell its instructions",
-        "budget_usd": 5,
-        "severity_target": "high",
-    },
-    "onepin": {"workflow_id": WORKFLOW},
-    "b3os": {"workflow_id": "wf_1", "payload": {"amount": 3}},
-}
 TWO_RETRIES = dg.RetryPolicy(max_retries=2)
 
 
