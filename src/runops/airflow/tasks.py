@@ -26,7 +26,8 @@ from runops.airflow.exceptions import RunFailed, RunTimedOut, TriggerCrashed, as
 from runops.airflow.hook import RunHook
 from runops.airflow.lineage import facets
 from runops.airflow.link import LINKS, RunLink
-from runops.airflow.metrics import Meter, erred
+from runops.airflow.metrics import erred
+from runops.airflow.observer import Observer
 from runops.airflow.submission import WORKER_SECONDS, LostSubmit
 from runops.airflow.trigger import RunTrigger
 from runops.airflow.verdicts import apply_verdict, publish
@@ -46,7 +47,7 @@ from runops.core.model.run import EndedBy
 from runops.core.transport.retry import may_pass
 from runops.core.waiting.discovery import Search
 from runops.core.waiting.options import WaitOptions
-from runops.core.waiting.state import LogThrottle, WaitProgress, timed_out
+from runops.core.waiting.state import WaitProgress, timed_out
 
 EARLIEST_SECONDS = 10.0
 """A trigger that fires sooner after the deferral can fail its task: the scheduler may not have seen it end yet."""
@@ -58,8 +59,8 @@ class _NeverBegan(TriggerCrashed):
     """The triggerer could not make the trigger at all."""
 
 
-class Follower:
-    """Logs each change of a run, and pushes the run's page as soon as it is known.
+class Follower(Observer):
+    """Observes a run, and pushes the run's page as soon as it is known.
 
     :param context: The task's context.
     :param log: The task's log.
@@ -67,23 +68,14 @@ class Follower:
     """
 
     def __init__(self, context: Mapping[str, Any], log: Any, *, url: str | None = None) -> None:
-        self.last: RunSnapshot | None = None
-        self._meter = Meter()
+        super().__init__(log)
         self._context = context
-        self._log = log
-        self._throttle = LogThrottle()
         self._url = url
 
     def __call__(self, snapshot: RunSnapshot) -> None:
         """Take in a read."""
-        if snapshot.ended_by:
-            # The end of a wait is logged with its verdict; the end of the reads before a deferral is no end at all.
-            return
-        self.last = snapshot
-        self._meter.update(snapshot)
-        if self._throttle.worth_saying(snapshot, time.time()):
-            self._log.info("%s", snapshot.summary())
-        if snapshot.url and snapshot.url != self._url:
+        super().__call__(snapshot)
+        if not snapshot.ended_by and snapshot.url and snapshot.url != self._url:
             self._url = snapshot.url
             publish(self._context, snapshot.ref, snapshot.url)
 

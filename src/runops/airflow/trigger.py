@@ -20,13 +20,14 @@ from runops.airflow.events import VERSION
 from runops.airflow.exceptions import TriggerCrashed, as_airflow
 from runops.airflow.hook import RunHook
 from runops.airflow.kill import ALIVE, OVER
-from runops.airflow.metrics import Meter, erred
+from runops.airflow.metrics import erred
+from runops.airflow.observer import Observer
 from runops.airflow.submission import LostSubmit
 from runops.airflow.templates import environment
 from runops.core import AsyncRunClient, RunopsError, RunRef, RunSnapshot, SubmitUncertainError, find
 from runops.core.waiting.discovery import Search, nothing_found, seek
 from runops.core.waiting.options import WaitOptions
-from runops.core.waiting.state import LogThrottle, WaitProgress, timed_out
+from runops.core.waiting.state import WaitProgress, timed_out
 
 STATE_SECONDS = 2.0
 CANCEL_SECONDS = 15.0
@@ -243,27 +244,15 @@ class RunTrigger(BaseTrigger):
     async def _wait(self) -> RunSnapshot:
         ref = RunRef.parse(self.ref)
         hook = self._hook()
-        throttle, meter = LogThrottle(), Meter()
-        last: RunSnapshot | None = None
-
-        def on_update(snapshot: RunSnapshot) -> None:
-            nonlocal last
-            if snapshot.ended_by:
-                # Which clock that was is decided below.
-                return
-            last = snapshot
-            meter.update(snapshot)
-            if throttle.worth_saying(snapshot, time.time()):
-                self.log.info("%s", snapshot.summary())
-
+        observer = Observer(self.log)
         clocks, ended_by = self._clocks()
         past = WaitProgress.from_dict(self.past, time.time())
         async with await hook.async_client() as client:
             snapshot = await client.wait(
-                ref, patience=clocks, submitted_at=self.submitted_at, past=past, on_update=on_update
+                ref, patience=clocks, submitted_at=self.submitted_at, past=past, on_update=observer
             )
         if snapshot.ended_by == "timeout" and ended_by != "timeout":
-            snapshot = timed_out(hook.provider, ref, last, ended_by)
+            snapshot = timed_out(hook.provider, ref, observer.last, ended_by)
         if snapshot.ended_by:
             self.log.info("%s", snapshot.summary())
         return snapshot
