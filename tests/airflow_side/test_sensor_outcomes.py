@@ -19,7 +19,7 @@ from runops.core import NYX_GATE, Verdict
 
 KEYS = {
     "schema", "provider", "run_id", "parents", "state", "outcome", "verdict", "reason", "progress", "created_at",
-    "started_at", "finished_at", "url", "details", "run_ended", "ended_by",
+    "started_at", "finished_at", "url", "details", "run_ended", "ended_by", "unmet",
 }  # fmt: skip
 
 # provider, script of the emulator, the provider's last word, outcome

@@ -492,7 +492,7 @@ def test_news_are_changes_at_once_and_a_sign_of_life_every_few_minutes() -> None
 
 KEYS = {
     "schema", "provider", "run_id", "parents", "state", "outcome", "verdict", "reason", "progress", "created_at",
-    "started_at", "finished_at", "url", "details", "run_ended", "ended_by",
+    "started_at", "finished_at", "url", "details", "run_ended", "ended_by", "unmet",
 }  # fmt: skip
 
 

@@ -317,4 +317,5 @@ def test_what_stands_in_an_answer_stands_in_the_snapshot(
         },
         "run_ended": True,
         "ended_by": None,
+        "unmet": None,
     }

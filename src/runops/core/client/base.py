@@ -55,7 +55,8 @@ class Client:
             check_names(type(self).__name__, settings, [*others, *ClientSettings.__annotations__])
             given = cast("dict[str, Any]", settings)
             self._mark_runs: bool = given.pop("mark_runs", True)
-            self._session = Session(provider, token=token, **given)
+            states = given.pop("states", None)
+            self._session = Session(provider.with_states(states), token=token, **given)
         except ConfigurationError as error:
             refused = without_frames(error)
         else:
@@ -93,7 +94,7 @@ class Client:
             now=self.clock(),
             timeout=timeout,
             interval=clocks.get("poll_interval"),
-            **{name: clocks[name] for name in ("error_budget", "max_paused") if name in clocks},
+            **{name: clocks[name] for name in WaitClocks.__annotations__ if name in clocks and name != "poll_interval"},
         )
 
     def _wait_options(self, timeout: Seconds, settings: WaitArguments) -> tuple[WaitOptions, WaitContext]:

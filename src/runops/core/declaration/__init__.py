@@ -22,6 +22,7 @@ from runops.core.declaration.routes import (
     Listing,
     Request,
     Route,
+    Spend,
     Submission,
     bearer,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "Request",
     "Route",
     "RunBody",
+    "Spend",
     "Submission",
     "Text",
     "bearer",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar, get_args
 
 from pydantic import (
     BaseModel,
@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from runops.core.model import times
+from runops.core.model.expectation import DetailKind
 from runops.core.model.redaction import shown
 from runops.core.model.run import Progress
 
@@ -75,6 +76,20 @@ class RunBody(Part):
     created_at: Moment = None
     started_at: Moment = None
     finished_at: Moment = None
+    updated_at: Moment = None
+    """When the provider last changed anything of it."""
+
+    @classmethod
+    def detail_kinds(cls) -> Mapping[str, DetailKind] | None:
+        """What people may see, by name, and of what kind each is; None where :meth:`details` has names of its own."""
+        if cls.details is not RunBody.details:
+            return None
+        return cls.declared_details()
+
+    @classmethod
+    def declared_details(cls) -> dict[str, DetailKind]:
+        """The kinds of what stands in ``DETAILS``; for a body whose :meth:`details` adds to that."""
+        return {name: _kind(cls, name) for name in cls.DETAILS}
 
     def qualifier(self) -> str | None:
         """A second field that decides beside the status, where the provider has one."""
@@ -105,6 +120,17 @@ class RunBody(Part):
         """The fields that people may see, those without a value left out."""
         values = {name: getattr(self, name) for name in self.DETAILS}
         return {name: detail(value) for name, value in values.items() if value is not None}
+
+
+def _kind(body: type[RunBody], name: str) -> DetailKind:
+    """By its annotation: ``Number | None`` and the like; a property may be anything."""
+    field = body.model_fields.get(name)
+    types = set(get_args(field.annotation) or (field.annotation,)) - {type(None)} if field else set[Any]()
+    if types == {bool}:
+        return "flag"
+    if types and types <= {int, float, FiniteFloat, get_args(FiniteFloat)[0]}:
+        return "number"
+    return "text" if types == {str} else "any"
 
 
 class Ids(Part):

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 
 from runops.core.declaration import checks
 from runops.core.declaration.body import RunBody
-from runops.core.declaration.routes import AuthScheme, Listing, Route, Submission
+from runops.core.declaration.routes import AuthScheme, Listing, Route, Spend, Submission
 
 
 def check_options(owner: str, options: Mapping[str, str], auth: AuthScheme) -> None:
@@ -38,6 +38,21 @@ def check_body(owner: str, body: type[RunBody], submission: Submission | None) -
             f"is no field of {body.__name__}, so no run shows it again",
             "name a field of the body, or leave it out",
         )
+
+
+def check_spend(owner: str, spend: Spend, body: type[RunBody]) -> None:
+    """What a run spends.
+
+    Raises:
+        ConfigurationError: It is read from no detail, or from one that the body lacks.
+    """
+    checks.spelled(owner, "spend.unit", spend.unit, r"\S(.*\S)?", "what is spent, such as USD")
+    checks.keys(owner, "spend.details", spend.details)
+    kinds = body.detail_kinds()
+    for name in spend.details:
+        if kinds is not None and kinds.get(name) not in ("number", "any"):
+            problem, advice = f"is no number among the details of {body.__name__}", "name a field of its DETAILS"
+            raise checks.wrong(owner, "spend.details", name, problem, advice)
 
 
 def check_routes(owner: str, routes: Mapping[str, Route | None], ids: Collection[str], probe: Route) -> None:

@@ -174,6 +174,7 @@ class Observation:
         snapshot: What people and other processes may see.
         reading: How the run's word was read.
         paused_since: Since when the run is paused or waiting, where the provider says it.
+        updated_at: When the provider last changed anything of the run, where it says it.
         label: The text in which a submit's mark stands, whole and as it came. It is for comparison, not for people.
         started_by: The account that started the run, where the provider shows it.
     """
@@ -183,6 +184,7 @@ class Observation:
     paused_since: datetime | None = None
     label: str | None = field(default=None, repr=False)
     started_by: str | None = field(default=None, repr=False)
+    updated_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,7 +225,7 @@ class Reader:
         """
         reading = self.states.read(body.status, body.qualifier(), ended=body.finished_at is not None)
         if reading.meaning is None:
-            raise UnknownStateError(ref, reading.full_state, self.states.known)
+            raise UnknownStateError(ref, reading.full_state, self.states.known, taught=reading.taught)
         # A provisional word is not believed yet, and neither is what it gives as its reason.
         provisional = reading.grace_seconds is not None
         meaning = Phase.RUNNING if provisional else reading.meaning
@@ -241,7 +243,9 @@ class Reader:
             url=self.url(ref, details),
             details=details,
         )
-        return Observation(snapshot, reading, body.paused_since(), self._label(body), body.started_by())
+        return Observation(
+            snapshot, reading, body.paused_since(), self._label(body), body.started_by(), body.updated_at
+        )
 
     def observe_listed(self, ref: RunRef, body: RunBody) -> Observation:
         """The same of an entry of a list, which only finds runs: that a word is unknown is judged by who waits."""
@@ -256,7 +260,7 @@ class Reader:
                 finished_at=_readable(body.finished_at),
             )
             reading = StateReading(error.state, error.state, None, known=False)
-            return Observation(snapshot, reading, None, self._label(body), body.started_by())
+            return Observation(snapshot, reading, None, self._label(body), body.started_by(), body.updated_at)
 
     def url(self, ref: RunRef, details: Mapping[str, Any] = _EMPTY) -> str | None:
         """The page of a run; see :meth:`Provider.url`."""

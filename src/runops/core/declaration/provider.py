@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from copy import copy
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, cast
@@ -20,6 +21,7 @@ from runops.core.declaration.routes import (
     Listing,
     Request,
     Route,
+    Spend,
     Submission,
 )
 from runops.core.model.cadence import Cadence
@@ -56,6 +58,7 @@ class Provider:
         probe: A harmless route that proves a credential. ``probe_absent`` tells that 404 is its good answer.
         cadence: When to look again.
         verdicts: Where this provider departs from the default verdicts.
+        spend: What its runs spend, and in which unit; None where they do not say it.
         id_key: What all spellings of one id share, so that an answer about another run is noticed: the
             default for ids whose case may differ, :func:`uuid` for UUIDs. A number and its text are one id always.
         link: Page of the provider's web interface, with holes for ids and details; the best one documented.
@@ -83,28 +86,45 @@ class Provider:
     probe_absent: bool = False
     cadence: Cadence
     verdicts: Mapping[Outcome, Verdict] = field(default_factory=dict[Outcome, Verdict])
+    spend: Spend | None = None
     id_key: Callable[[str], str] = caseless
     link: str
     reader: Reader = field(init=False)
     """Reads the answers about its runs."""
+    taught: Mapping[str, str] = field(init=False, default_factory=dict[str, str])
+    """Words of :attr:`states` that no documentation has; see :meth:`with_states`."""
     _pages: Pages | None = field(init=False)
+    _documented: StateTable = field(init=False)
 
     def __post_init__(self) -> None:
         self._check()
-        reader = Reader(
-            body=self.body,
-            states=self.states,
-            link=self.link,
-            id_key=self.id_key,
-            envelope=self.envelope_path,
-            parents=self.parents,
-            mark=self.submit.mark if self.submit else None,
-        )
-        # A frozen value sets what it derives from its own fields in this way only.
-        object.__setattr__(self, "reader", reader)
-        object.__setattr__(self, "_pages", Pages(self.name, self.title, self.listing, reader) if self.listing else None)
+        _set(self, _documented=self.states, **_derived(self))
         register_key_prefixes(self.auth.key_prefixes)
         registry.enter(self.name, self)
+
+    def with_states(self, states: Mapping[str, str] | None) -> Provider:
+        """The same service with words that stand in no documentation; it is still found by its name as it was.
+
+        Args:
+            states: Word to the phase or outcome that it means; see :meth:`StateTable.with_words`. Words that were
+                taught before stay, but where one is named again.
+
+        Raises:
+            ConfigurationError: A word is documented and means something else, or a meaning is wrong.
+        """
+        if not states:
+            return self
+        known = self._documented.with_words(states)
+        if self.taught:
+            again = {word.strip().lower() for word in states}
+            states = {word: name for word, name in self.taught.items() if word.strip().lower() not in again} | {
+                **states
+            }
+            known = self._documented.with_words(states)
+        made = copy(self)
+        _set(made, states=known, taught=dict(states))
+        _set(made, **_derived(made))
+        return made
 
     def _check(self) -> None:
         """Refuse what can never work."""
@@ -121,6 +141,8 @@ class Provider:
         routes = {"status": self.status, "result": self.result, "cancel": self.cancel, "explain": explain}
         consistency.check_routes(owner, routes, {"run_id", *self.parents}, self.probe)
         consistency.check_link(owner, self.link, {"run_id", *self.parents}, self.body)
+        if self.spend is not None:
+            consistency.check_spend(owner, self.spend, self.body)
         if self.listing is not None:
             consistency.check_listing(owner, self.listing, self.parents, self.body)
 
@@ -192,9 +214,24 @@ class Provider:
             base_url or self.base_url, example=self.base_url, version_path=self.version_path, allow_http=allow_http
         )
 
-    def policy(self, on_outcome: Mapping[str, str] | None = None, *, soft_fail: bool = False) -> OutcomePolicy:
+    def policy(
+        self,
+        on_outcome: Mapping[str, str] | None = None,
+        *,
+        soft_fail: bool = False,
+        expect: object = None,
+        on_unmet: str = Verdict.FAIL,
+    ) -> OutcomePolicy:
         """The verdicts for this provider's runs; see :meth:`OutcomePolicy.build`."""
-        return OutcomePolicy.build(on_outcome, provider_verdicts=self.verdicts, soft_fail=soft_fail)
+        return OutcomePolicy.build(
+            on_outcome,
+            provider_verdicts=self.verdicts,
+            soft_fail=soft_fail,
+            expect=expect,
+            on_unmet=on_unmet,
+            kinds=self.body.detail_kinds(),
+            title=f"{self.title} runs",
+        )
 
     # --- requests ---
 
@@ -232,29 +269,14 @@ class Provider:
             NotSupported: The provider has no documented submit.
         """
         try:
-            return self._call(arguments)
+            if self.submit is None:
+                raise NotSupported(f"{self.title} documents no way to start a run: wait for its runs instead.")
+            return self.submit.call(self.title, arguments)
         except ConfigurationError as error:
             refused = without_frames(error)
         # No frame keeps what is to be submitted.
         arguments.clear()
         raise refused
-
-    def _call(self, arguments: Mapping[str, Any]) -> Call:
-        if self.submit is None:
-            raise NotSupported(f"{self.title} documents no way to start a run: wait for its runs instead.")
-        parameters = self.submit.arguments
-        needed = [name for name, parameter in parameters.items() if parameter.default is parameter.empty]
-        for problem, names in (
-            ("unknown", [name for name in arguments if name not in parameters]),
-            ("missing", [name for name in needed if name not in arguments]),
-        ):
-            if names:
-                near = registry.nearest(names[0], parameters) if problem == "unknown" else ""
-                raise ConfigurationError(
-                    f"A submit to {self.title} has {problem} arguments: {', '.join(names)}; "
-                    f"it takes {', '.join(parameters)}.{near}"
-                )
-        return self.submit.build(**arguments)
 
     # --- answers ---
 
@@ -319,3 +341,24 @@ class Provider:
             except ConfigurationError:
                 pass
         raise MalformedAnswer(f"The answer to a submit to {self.title} holds no usable run id at {'.'.join(path)}.")
+
+
+def _set(provider: Provider, **derived: Any) -> None:
+    # A frozen value sets what it derives from its own fields in this way only.
+    for name, value in derived.items():
+        object.__setattr__(provider, name, value)
+
+
+def _derived(provider: Provider) -> dict[str, Any]:
+    """What reads a provider's answers, by the words that it knows."""
+    reader = Reader(
+        body=provider.body,
+        states=provider.states,
+        link=provider.link,
+        id_key=provider.id_key,
+        envelope=provider.envelope_path,
+        parents=provider.parents,
+        mark=provider.submit.mark if provider.submit else None,
+    )
+    listing = provider.listing
+    return {"reader": reader, "_pages": Pages(provider.name, provider.title, listing, reader) if listing else None}

@@ -9,10 +9,11 @@ import inspect
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
-from difflib import get_close_matches
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, cast
+
+from runops.core.model.refusal import nearest as nearest
 
 GROUP = "runops.providers"
 """The entry point group in which a package declares ``name = "package.module:NAME"``."""
@@ -103,10 +104,3 @@ def _installed(path: tuple[str, ...]) -> dict[str, tuple[EntryPoint, ...]]:
     for entry in entry_points(group=GROUP):
         found[entry.name] = (*found.get(entry.name, ()), entry)
     return found
-
-
-def nearest(name: object, known: Iterable[str]) -> str:
-    """The end of a message about a wrong name: the right one that it is nearest to, if any is near."""
-    by_case = {each.lower(): each for each in known}
-    close = get_close_matches(str(name).lower(), by_case, n=1)
-    return f" Did you mean {by_case[close[0]]!r}?" if close else ""

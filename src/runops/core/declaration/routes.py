@@ -95,6 +95,25 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True)
+class Spend:
+    """What runs of a provider spend, which ``max_spend`` bounds.
+
+    Args:
+        unit: In what it is counted, such as ``"USD"``.
+        details: The details of a run that say how much, in that unit; their sum counts.
+    """
+
+    unit: str
+    details: tuple[str, ...]
+
+    def of(self, details: Mapping[str, Any]) -> float | None:
+        """What a run has spent so far; None where it does not say so (yet)."""
+        found = [details[name] for name in self.details if details.get(name) is not None]
+        numbers = [each for each in found if isinstance(each, (int, float))]
+        return float(sum(numbers)) if numbers else None
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """One request as data: what the clients send. It holds no credential."""
 
@@ -185,6 +204,30 @@ class Submission:
     def arguments(self) -> Mapping[str, inspect.Parameter]:
         """What a submit takes, by name."""
         return inspect.signature(self.build).parameters
+
+    def call(self, title: str, arguments: Mapping[str, Any]) -> Call:
+        """A checked submission.
+
+        Args:
+            title: The provider's.
+            arguments: What :attr:`build` takes, by name.
+
+        Raises:
+            ConfigurationError: An argument is wrong, missing or unknown.
+        """
+        parameters = self.arguments
+        needed = [name for name, parameter in parameters.items() if parameter.default is parameter.empty]
+        for problem, names in (
+            ("unknown", [name for name in arguments if name not in parameters]),
+            ("missing", [name for name in needed if name not in arguments]),
+        ):
+            if names:
+                near = nearest(names[0], parameters) if problem == "unknown" else ""
+                raise ConfigurationError(
+                    f"A submit to {title} has {problem} arguments: {', '.join(names)}; "
+                    f"it takes {', '.join(parameters)}.{near}"
+                )
+        return self.build(**arguments)
 
 
 PAGINGS = ("offset", "page", "cursor", "next")

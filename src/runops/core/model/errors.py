@@ -129,12 +129,15 @@ class UnknownStateError(RunopsError):
         ref: The run.
         state: The provider's own word.
         known: The documented states.
+        taught: Whether a user has taught the word to mean a phase, which a run that is over cannot be in.
     """
 
-    def __init__(self, ref: RunRef, state: str, known: Collection[str]) -> None:
+    def __init__(self, ref: RunRef, state: str, known: Collection[str], *, taught: bool = False) -> None:
+        problem = "that states= takes for one that goes on" if taught else "that is not documented"
         super().__init__(
-            f"{ref} is over in a state that is not documented: {state!r}. Known: {', '.join(sorted(known))}. "
-            "Look at the run in the provider's own interface, and check for a newer runops."
+            f"{ref} is over in a state {problem}: {state!r}. Known: {', '.join(sorted(known))}. "
+            "Look at the run in the provider's own interface, and check for a newer runops; until there is one, "
+            f"states={{{state!r}: 'failed'}} or another outcome says what it means."
         )
         self.ref = ref
         self.state = state

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 from typing import TypeVar
 
 from runops.core.model.errors import ConfigurationError
-from runops.core.model.run import Outcome
+from runops.core.model.expectation import NOTHING, DetailKind, Expectations, in_words
+from runops.core.model.refusal import nearest
+from runops.core.model.run import Outcome, RunResult, RunSnapshot, Unmet
 
 Member = TypeVar("Member", bound=StrEnum)
 
@@ -23,6 +25,20 @@ class Verdict(StrEnum):
     SKIP = "skip"
     """The soft-fail."""
     FAIL = "fail"
+
+
+class Rule(StrEnum):
+    """What has given a verdict."""
+
+    DEFAULT = "default"
+    PROVIDER = "provider"
+    """The declaration of the provider departs from the default."""
+    SOFT_FAIL = "soft_fail"
+    ON_OUTCOME = "on_outcome"
+    EXPECT = "expect"
+    """The run did not meet what was expected of its details; the verdict is that of ``on_unmet``."""
+    EXECUTION_TIMEOUT = "execution_timeout"
+    """The host's own clock for a try, which always fails it."""
 
 
 DEFAULT_VERDICTS: Mapping[Outcome, Verdict] = MappingProxyType(
@@ -39,16 +55,59 @@ DEFAULT_VERDICTS: Mapping[Outcome, Verdict] = MappingProxyType(
 SOFTENED = frozenset({Outcome.FAILED, Outcome.CANCELLED, Outcome.TIMED_OUT})
 """The outcomes that ``soft_fail=True`` turns into a skip."""
 
+EXPECTED_OF = frozenset({Outcome.SUCCEEDED, Outcome.DEGRADED})
+"""The outcomes of runs whose details ``expect`` looks at: those that have something to show."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A verdict, and why it is that one.
+
+    Args:
+        outcome: How the run, or the wait for it, ended.
+        verdict: What to do about it.
+        rule: What has given the verdict.
+        unmet: Which expectations were not met, by the name of the detail.
+    """
+
+    outcome: Outcome
+    verdict: Verdict
+    rule: Rule
+    unmet: Mapping[str, Unmet] = field(default_factory=dict[str, Unmet])
+
+    @property
+    def because(self) -> str:
+        """The rule in words, as what comes behind "because"."""
+        said = f"says {self.verdict} for {self.outcome}"
+        return {
+            Rule.DEFAULT: f"the verdict on {self.outcome} is {self.verdict}",
+            Rule.PROVIDER: f"the provider's declaration {said}",
+            Rule.SOFT_FAIL: f"soft_fail is set, which softens {self.outcome}",
+            Rule.ON_OUTCOME: f"on_outcome {said}",
+            Rule.EXPECT: f"expect is not met ({in_words(self.unmet)}) and on_unmet says {self.verdict}",
+            Rule.EXECUTION_TIMEOUT: "execution_timeout is over, which always fails a try",
+        }[self.rule]
+
+    def result(self, snapshot: RunSnapshot) -> RunResult:
+        """The last snapshot with the verdict on it, as plain data."""
+        return snapshot.to_result(self.verdict, self.unmet)
+
 
 @dataclass(frozen=True)
 class OutcomePolicy:
-    """A total mapping of outcomes to verdicts.
+    """A total mapping of outcomes to verdicts, and what is expected of the details of a run that ended well.
 
     Args:
         verdicts: One verdict for each outcome.
+        rules: What has given it, where that is not the default.
+        expect: What a succeeded or degraded run must show.
+        on_unmet: The verdict on one that does not.
     """
 
     verdicts: Mapping[Outcome, Verdict]
+    rules: Mapping[Outcome, Rule] = field(default_factory=dict[Outcome, Rule])
+    expect: Expectations = NOTHING
+    on_unmet: Verdict = Verdict.FAIL
 
     @classmethod
     def build(
@@ -57,6 +116,10 @@ class OutcomePolicy:
         *,
         provider_verdicts: Mapping[Outcome, Verdict] | None = None,
         soft_fail: bool = False,
+        expect: object = None,
+        on_unmet: str = Verdict.FAIL,
+        kinds: Mapping[str, DetailKind] | None = None,
+        title: str = "a run",
     ) -> OutcomePolicy:
         """Defaults, then the provider's, then ``soft_fail``, then the user's own words, which win.
 
@@ -64,29 +127,57 @@ class OutcomePolicy:
             on_outcome: Outcome name to verdict name, for example ``{"degraded": "warn"}``.
             provider_verdicts: What the provider's declaration says.
             soft_fail: Turn failed, cancelled and timed_out into a skip.
+            expect: Detail to what it is to be; see :meth:`Expectations.build`.
+            on_unmet: The verdict on a succeeded or degraded run that does not meet it, whatever ``on_outcome`` says.
+            kinds: The details of the provider's runs; None where it is not known yet whose they are.
+            title: The provider's title.
 
         Raises:
             ConfigurationError: A name is unknown, or ``timed_out`` should succeed. Names the allowed ones.
         """
         verdicts = {**DEFAULT_VERDICTS, **(provider_verdicts or {})}
+        rules = dict.fromkeys(provider_verdicts or {}, Rule.PROVIDER)
         if soft_fail:
             verdicts |= dict.fromkeys(SOFTENED, Verdict.SKIP)
+            rules |= dict.fromkeys(SOFTENED, Rule.SOFT_FAIL)
         if on_outcome is not None:
             if not isinstance(on_outcome, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise ConfigurationError(
                     f"on_outcome must be a mapping such as {{'degraded': 'warn'}}, not {type(on_outcome).__name__}."
                 )
             for name, verdict in on_outcome.items():
-                verdicts[_member(Outcome, "outcome", name)] = _member(Verdict, "verdict", verdict)
+                outcome = _member(Outcome, "on_outcome names the outcome", name)
+                verdicts[outcome] = _member(Verdict, "on_outcome names the verdict", verdict)
+                rules[outcome] = Rule.ON_OUTCOME
         if verdicts[Outcome.TIMED_OUT] is Verdict.SUCCEED:
             raise ConfigurationError(
                 "on_outcome maps timed_out to succeed, but the run has not ended: choose warn, skip or fail."
             )
-        return cls(MappingProxyType(verdicts))
+        return cls(
+            MappingProxyType(verdicts),
+            MappingProxyType(rules),
+            Expectations.build(expect, kinds, title=title),
+            _member(Verdict, "on_unmet names the verdict", on_unmet),
+        )
 
     def decide(self, outcome: Outcome) -> Verdict:
-        """The verdict for an outcome."""
+        """The verdict for an outcome, as far as the outcome alone says it; :meth:`judge` is the whole."""
         return self.verdicts[outcome]
+
+    def judge(self, snapshot: RunSnapshot) -> Judgement:
+        """The verdict on the last snapshot of a wait, and what has given it. All hosts and the command line ask this.
+
+        Args:
+            snapshot: It has an outcome; one without stands for a wait that a clock has ended.
+        """
+        outcome = snapshot.outcome or Outcome.TIMED_OUT
+        if snapshot.ended_by == "execution_timeout":
+            # Whoever set it wants the try to end, and another one to follow: that is no soft matter.
+            return Judgement(outcome, Verdict.FAIL, Rule.EXECUTION_TIMEOUT)
+        unmet = self.expect.unmet(snapshot.details) if outcome in EXPECTED_OF else {}
+        if unmet:
+            return Judgement(outcome, self.on_unmet, Rule.EXPECT, unmet)
+        return Judgement(outcome, self.verdicts[outcome], self.rules.get(outcome, Rule.DEFAULT))
 
 
 def retry_may_submit(outcome: Outcome) -> bool:
@@ -104,5 +195,5 @@ def _member(kind: type[Member], what: str, name: object) -> Member:
     except ValueError:
         allowed = ", ".join(kind)
         raise ConfigurationError(
-            f"on_outcome names the {what} {name!r}, which does not exist; use {allowed}."
+            f"{what} {name!r}, which does not exist; use {allowed}.{nearest(name, list(kind))}"
         ) from None

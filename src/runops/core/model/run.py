@@ -42,8 +42,8 @@ class Outcome(StrEnum):
     """The wait ended, not the run. No provider ever says it."""
 
 
-EndedBy = Literal["timeout", "execution_timeout", "max_paused"]
-"""Which clock ended a wait whose outcome is ``timed_out``."""
+EndedBy = Literal["timeout", "execution_timeout", "max_paused", "max_stalled", "max_spend"]
+"""Which clock or limit ended a wait whose outcome is ``timed_out``."""
 
 
 class RunRef(BaseModel):
@@ -98,6 +98,15 @@ class Progress(BaseModel):
         return f"{self.done:g}/{total} {self.unit}"
 
 
+class Unmet(TypedDict):
+    """One expectation that a run has not met."""
+
+    expected: str
+    """Such as ``>= 1``."""
+    found: Any
+    """What the run's detail is; None where it is missing."""
+
+
 class RunResult(TypedDict):
     """A snapshot as plain data: what XCom, events and ``--json`` carry. Keys are only ever added."""
 
@@ -117,6 +126,8 @@ class RunResult(TypedDict):
     details: dict[str, Any]
     run_ended: bool
     ended_by: str | None
+    unmet: dict[str, Unmet] | None
+    """Which of the expectations were not met, by the name of the detail; None where all were, or none were asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,11 +201,12 @@ class RunSnapshot:
             return True
         return (self.state, self.status, self.reason) != (earlier.state, earlier.status, earlier.reason)
 
-    def to_result(self, verdict: str | None = None) -> RunResult:
+    def to_result(self, verdict: str | None = None, unmet: Mapping[str, Unmet] | None = None) -> RunResult:
         """The snapshot as JSON primitives: times as ISO-8601 UTC strings, no enums.
 
         Args:
             verdict: What was decided about the outcome, or None where nothing was.
+            unmet: Which expectations were not met.
         """
         progress = self.progress.model_dump() if self.progress else None
         return RunResult(
@@ -214,6 +226,7 @@ class RunSnapshot:
             details=dict(self.details),
             run_ended=self.run_ended,
             ended_by=self.ended_by,
+            unmet=dict(unmet) if unmet else None,
         )
 
     def summary(self) -> str:

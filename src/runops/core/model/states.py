@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from runops.core.model.errors import ConfigurationError
 from runops.core.model.redaction import clean
+from runops.core.model.refusal import nearest
 from runops.core.model.run import Outcome, Phase
 
 Meaning = Phase | Outcome
@@ -23,11 +24,13 @@ class StateRow:
         reason: Why, for states that need an explanation.
         grace_seconds: Seconds for which the state is provisional: it is read again, as running, before it is believed.
             For a status that is written before the result that belongs to it.
+        taught: Whether a user has taught it, and no documentation.
     """
 
     meaning: Meaning
     reason: str | None = None
     grace_seconds: float | None = None
+    taught: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,7 @@ class StateReading:
         reason: The table's own reason, if any.
         grace_seconds: As in :class:`StateRow`.
         known: Whether the table holds the state. An unknown one with an end time has no meaning at all.
+        taught: Whether a user has taught it. That a run goes on is not believed of one that has ended.
     """
 
     state: str
@@ -49,6 +53,7 @@ class StateReading:
     reason: str | None = None
     grace_seconds: float | None = None
     known: bool = True
+    taught: bool = False
 
 
 Cell = Meaning | StateRow
@@ -110,11 +115,68 @@ class StateTable:
         second = _key(qualifier or "") or None if key in self._qualified else None
         row = self._cells.get((key, second))
         if row is not None:
-            spelled = self._spelled[key, second]
-            return StateReading(state.strip(), _shown(*spelled), row.meaning, row.reason, row.grace_seconds)
+            spelled = _shown(*self._spelled[key, second])
+            if row.taught and ended and isinstance(row.meaning, Phase):
+                return StateReading(state.strip(), spelled, None, known=False, taught=True)
+            return StateReading(state.strip(), spelled, row.meaning, row.reason, row.grace_seconds, taught=row.taught)
         over = ended or self._over(key)
         cleaned = clean(state) or "?"
         return StateReading(cleaned, _shown(cleaned, clean(second)), None if over else Phase.RUNNING, known=False)
+
+    def with_words(self, states: Mapping[str, str]) -> StateTable:
+        """The same table with words that stand in no documentation.
+
+        Args:
+            states: Word to the phase or outcome that it means. Where a second field decides too, a word is spelled as
+                :attr:`known` shows it: ``completed+partial`` is the result ``partial`` beside the status ``completed``.
+
+        Raises:
+            ConfigurationError: A word is documented and means something else, or a meaning is no phase or outcome;
+                names both.
+        """
+        if not isinstance(states, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+            kind = type(cast("object", states)).__name__
+            raise ConfigurationError(f"states must be a mapping such as {{'partial': 'degraded'}}, not {kind}.")
+        table = object.__new__(StateTable)
+        table._cells, table._spelled = dict(self._cells), dict(self._spelled)
+        table._qualified = set(self._qualified)
+        for word in states:
+            if not isinstance(word, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise ConfigurationError(f"states[{word!r}] is no word of a provider: write it as a text.")
+        for word in _distinct(states):
+            meaning = _meaning(word, states[word])
+            state, qualifier = self._split(word)
+            if self._is_documented(word, state, qualifier, meaning):
+                continue
+            if qualifier is not None:
+                table._qualified.add(_key(state))
+            table._add(state, qualifier, StateRow(meaning, taught=True))
+        return table
+
+    def _split(self, word: str) -> tuple[str, str | None]:
+        """The status and the second field of a word, which a table without second fields does not look for."""
+        state, plus, qualifier = (part.strip() for part in word.partition("+"))
+        return (state, qualifier or None) if plus and self._qualified else (word.strip(), None)
+
+    def _is_documented(self, word: str, state: str, qualifier: str | None, meaning: Meaning) -> bool:
+        """Whether a word means that already.
+
+        Raises:
+            ConfigurationError: It means something else already.
+        """
+        key, second = _key(state), None if qualifier is None else _key(qualifier)
+        row = self._cells.get((key, second))
+        if row is None and key not in self._qualified:
+            row = self._cells.get((key, None))
+        if row is None or row.meaning is meaning:
+            return row is not None
+        advice = "to change what becomes of the task, use on_outcome"
+        if second is None and key in self._qualified:
+            advice = f"teach what came beside it, as in '{state}+WORD'"
+        raise ConfigurationError(
+            f"states[{word[:80]!r}]={meaning.value!r} changes a documented word: {word.strip()[:80]!r} means "
+            f"{row.meaning.value}; {advice}."
+        )
 
     def _over(self, key: str) -> bool:
         """Whether a known state means the end whatever stands beside it."""
@@ -137,6 +199,24 @@ def _distinct(words: Iterable[W]) -> list[W]:
             raise ConfigurationError(f"A state table cannot hold the word {word!r}{other}; take it out.")
         spelled[key] = word
     return list(spelled.values())
+
+
+def _meaning(word: object, name: object) -> Meaning:
+    """The phase or outcome that a word is taught to mean.
+
+    Raises:
+        ConfigurationError: It is none, or ``timed_out``, which is no end of a run.
+    """
+    allowed: dict[str, Meaning] = {each.value: each for kind in (Outcome, Phase) for each in kind}
+    del allowed[Outcome.TIMED_OUT]
+    meaning = allowed.get(str(name))
+    if meaning is None:
+        near = "" if name == Outcome.TIMED_OUT else nearest(name, allowed)
+        why = "is what our own wait may end as, and no run" if name == Outcome.TIMED_OUT else "is no phase or outcome"
+        raise ConfigurationError(
+            f"states[{str(word)[:80]!r}]={str(name)[:80]!r} {why}; use {', '.join(allowed)}.{near}"
+        )
+    return meaning
 
 
 def _row(cell: Cell) -> StateRow:

@@ -90,8 +90,15 @@ class ListBatch(Generic[R]):
         self._next = self._provider.pages.next_request(parent, self._pages + 1, content)
         return [self._observe(item, parent) for item in self._provider.pages.items(content)[:MOST_ITEMS]]
 
-    def take(self, items: list[tuple[str, Observation | None]]) -> list[tuple[R, Observation]]:
-        """The observations among those that are of our runs and say all that there is to say."""
+    def take(
+        self, items: list[tuple[str, Observation | None]], wants_spend: Callable[[R], bool] = lambda _: False
+    ) -> list[tuple[R, Observation]]:
+        """The observations among those that are of our runs and say all that there is to say.
+
+        Args:
+            items: From :meth:`read`.
+            wants_spend: Whether what a run spends bounds a wait for it.
+        """
         found: list[tuple[R, Observation]] = []
         fresh = 0
         for run_id, observation in items:
@@ -100,7 +107,7 @@ class ListBatch(Generic[R]):
             fresh += 1
             self._shown.add(run_id)
             run = self._ours(run_id)
-            if run is not None and observation is not None and self._is_enough(observation):
+            if run is not None and observation is not None and self._is_enough(observation, wants_spend(run)):
                 self.wanting.pop(run_id, None)
                 found.append((run, observation))
         self._pages += 1
@@ -130,7 +137,10 @@ class ListBatch(Generic[R]):
     def _ours(self, run_id: str) -> R | None:
         return self.members.get(run_id) or self.wanting.get(run_id)
 
-    def _is_enough(self, observation: Observation) -> bool:
+    def _is_enough(self, observation: Observation, wants_spend: bool) -> bool:
+        spend = self._provider.spend
+        if wants_spend and spend is not None and spend.of(observation.snapshot.details) is None:
+            return False
         # A word that is not documented is judged by the run's own answer, and so is an end without its details.
         return observation.reading.known and (self._listing.complete or observation.snapshot.outcome is None)
 

@@ -204,7 +204,13 @@ class Poller:
             run = self._runs[ref] = Run(ref, self._reads)
             self._reads.lists.place(run, None)
         flow = flows.wait(self._provider, ref, patience, clock=self._session.clock, **context)
-        wait = Wait(flow, run, self._loop.create_future(), min(patience.cadence.first, FIRST_ROUND))
+        wait = Wait(
+            flow,
+            run,
+            self._loop.create_future(),
+            min(patience.cadence.first, FIRST_ROUND),
+            wants_spend=patience.max_spend is not None,
+        )
         run.waits.append(wait)
         self._waits += 1
         try:

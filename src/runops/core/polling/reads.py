@@ -18,6 +18,7 @@ import logging
 from collections.abc import Awaitable
 from functools import partial
 from hashlib import blake2b
+from operator import attrgetter
 from typing import Any, Protocol
 
 from runops.core.declaration import Observation, Request
@@ -50,6 +51,7 @@ class Wait:
         "run",
         "shortest",
         "turn",
+        "wants_spend",
     )
 
     def __init__(
@@ -58,6 +60,8 @@ class Wait:
         run: Run,
         done: asyncio.Future[RunSnapshot],
         shortest: float,
+        *,
+        wants_spend: bool = False,
     ) -> None:
         self.flow = flow
         self.run = run
@@ -68,6 +72,8 @@ class Wait:
         """Which of its entries in the timer heap counts: each step of the flow makes the older ones stale."""
         self.shortest = shortest
         """Seconds: a sleep that a clock cuts short is no plan to read more often."""
+        self.wants_spend = wants_spend
+        """Whether what the run spends bounds the wait, so that a list which does not show it will not do."""
         self.rate = 0.0
         """Reads a second that it plans."""
         self.failing = False
@@ -143,6 +149,11 @@ class Run:
                 return self.alone or not self._reads.leave_to_list(self)
         self.finish()
         return False
+
+    @property
+    def wants_spend(self) -> bool:
+        """Whether what it spends bounds a wait for it."""
+        return any(wait.wants_spend for wait in self.waits)
 
     async def carry_out(self) -> None:
         """Read it."""
@@ -306,7 +317,8 @@ class Reads:
             request = batch.request()
             answer = await self._connections.exchange(self._prepare(request))
             content = self._session.judge(request.description, answer, absent=request.absent)
-            found = batch.take(await off_loop(partial(batch.read, content), len(content)))
+            items = await off_loop(partial(batch.read, content), len(content))
+            found = batch.take(items, attrgetter("wants_spend"))
         except Exception as error:  # noqa: BLE001 - the runs are read one by one, and have their own errors
             self._give_up(batch, error)
             return

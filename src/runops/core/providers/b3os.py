@@ -21,6 +21,7 @@ from runops.core.declaration import (
     Provider,
     Route,
     RunBody,
+    Spend,
     Submission,
     Text,
     bearer,
@@ -173,5 +174,6 @@ B3OS = Provider(
     probe=Route("GET", "/v1/runs", query={"limit": "1"}),
     # Nothing is said of polling; the rate limit is per organisation.
     cadence=Cadence(first=2.0, factor=1.25, ceiling=20.0),
+    spend=Spend("CU", ("totalCu",)),
     link="https://b3os.org/workflows/edit?id={workflowId}",
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, cast
 
 from pydantic import BeforeValidator, Field
@@ -17,11 +17,13 @@ from runops.core.declaration import (
     Provider,
     Route,
     RunBody,
+    Spend,
     Text,
     detail,
     uuid,
 )
 from runops.core.model.cadence import Cadence
+from runops.core.model.expectation import DetailKind
 from runops.core.model.run import Outcome, Phase
 from runops.core.model.states import StateTable
 
@@ -70,6 +72,11 @@ class NektRun(RunBody):
     def belongs_to(self, parent_kind: str) -> Sequence[str] | None:
         return getattr(self, parent_kind)
 
+    @classmethod
+    def detail_kinds(cls) -> Mapping[str, DetailKind]:
+        parents: dict[str, DetailKind] = dict.fromkeys(NEKT_PARENTS, "text")
+        return parents | cls.declared_details()
+
     def details(self) -> dict[str, Any]:
         named = {kind: getattr(self, kind) for kind in NEKT_PARENTS}
         return {kind: detail(names[-1]) for kind, names in named.items() if names} | super().details()
@@ -115,6 +122,7 @@ NEKT = Provider(
     probe=Route("GET", "/api/v1/runs/"),
     # Nothing is said of polling; pipelines run for minutes.
     cadence=Cadence(first=5.0, factor=1.25, ceiling=30.0),
+    spend=Spend("USD", ("el_cost_usd", "transformation_cost_usd")),
     id_key=uuid,
     # No page of a single run is documented.
     link="https://app.nekt.ai",

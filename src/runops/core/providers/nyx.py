@@ -18,6 +18,7 @@ from runops.core.declaration import (
     Provider,
     Route,
     RunBody,
+    Spend,
     Submission,
     Text,
     json_object,
@@ -176,5 +177,6 @@ NYX = Provider(
     probe=Route("GET", "/v1/verify/token-validation"),
     # "The CLI polls every 5 seconds; client code should respect a similar cadence" (docs.fabraix.com, "Get Run").
     cadence=Cadence(first=5.0, factor=1.0, ceiling=5.0),
+    spend=Spend("USD", ("spent_usd",)),
     link="https://app.fabraix.com/nyx/runs/{run_id}",
 )

@@ -18,6 +18,7 @@ from runops.core.declaration import (
     Provider,
     Route,
     RunBody,
+    Spend,
     Submission,
     Text,
     bearer,
@@ -154,6 +155,8 @@ ONEPIN = Provider(
     probe=Route("GET", "/api/v1/auth/whoami"),
     # The official command line polls every 2 s; nothing says that a long run must be polled as often.
     cadence=Cadence(first=2.0, factor=1.25, ceiling=15.0),
+    # token_cost counts billing units, not money (PyPI onepin 0.16.1).
+    spend=Spend("characters", ("token_cost",)),
     id_key=uuid,
     # No page of a single run is documented.
     link="https://app.onepin.ai",

@@ -57,6 +57,8 @@ class ClientSettings(TypedDict, total=False):
     mark_runs: bool
     """Whether a submit adds its mark to a text that the provider shows again, so that its run can be told from others.
     Default: True."""
+    states: Mapping[str, str] | None
+    """Words that are in no documentation, and the phase or outcome that each means: ``{"partial": "degraded"}``."""
     clock: Callable[[], float]
     """Unix seconds; for tests."""
     address_origin: str
@@ -137,7 +139,9 @@ class Session:
     @property
     def key(self) -> tuple[object, ...]:
         """What two sessions must share for their waits to share connections; the credential only as a hash."""
-        settings = (self.timeout, self.limit, self.requests_per_minute)
+        # Waits that read a word differently cannot share what was read.
+        words = sorted(self.provider.taught.items())
+        settings = (self.timeout, self.limit, self.requests_per_minute, *words)
         return (self.provider.name, self.root, self._auth.fingerprint, *sorted(self._headers.items()), *settings)
 
     @property

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypedDict, Unpack
 
 from runops.core.declaration import Observation, Page, Provider, Request
@@ -16,12 +17,14 @@ from runops.core.model.errors import (
     AuthError,
     ConflictError,
     FinalError,
+    MalformedAnswer,
     NotSupported,
     RunNotFound,
     RunopsError,
     TransientError,
     UnknownStateError,
 )
+from runops.core.model.policy import EXPECTED_OF
 from runops.core.model.run import Outcome, Phase, RunRef, RunSnapshot
 from runops.core.waiting.listing import born
 from runops.core.waiting.options import WaitOptions
@@ -46,9 +49,15 @@ class WaitContext(TypedDict, total=False):
     """Given the snapshot of every good read, and the last one. What it raises ends the wait."""
 
 
-def get(provider: Provider, ref: RunRef) -> Flow[RunSnapshot]:
-    """One look."""
-    return (yield from _look(provider, ref)).snapshot
+def get(provider: Provider, ref: RunRef, wanted: Collection[str] = ()) -> Flow[RunSnapshot]:
+    """One look.
+
+    Args:
+        provider: The run's provider.
+        ref: The run.
+        wanted: Details that its end is judged by; see :class:`WaitOptions`.
+    """
+    return (yield from look(provider, ref, wanted=wanted)).snapshot
 
 
 def wait(
@@ -97,7 +106,7 @@ def next_update(state: WaitState, clock: Clock) -> Flow[RunSnapshot]:
             yield Sleep(state.pause(now))
             now = clock()
         try:
-            observation = yield from _look(state.provider, state.ref, by=state.latest_look)
+            observation = yield from look(state.provider, state.ref, by=state.latest_look, wanted=state.options.wanted)
         except AnswerError as error:
             state.failed(error, clock(), began=now)
         else:
@@ -115,9 +124,19 @@ def next_change(state: WaitState, clock: Clock) -> Flow[RunSnapshot]:
             return snapshot
 
 
-def _look(provider: Provider, ref: RunRef, *, by: float | None = None) -> Flow[Observation]:
-    """The status, and where a run failed and the provider can say why, the reason."""
+def look(
+    provider: Provider, ref: RunRef, *, by: float | None = None, wanted: Collection[str] = ()
+) -> Flow[Observation]:
+    """The status; where a run failed and the provider can say why, the reason; and where it ended well, what is wanted.
+
+    Args:
+        provider: The run's provider.
+        ref: The run.
+        by: As in :class:`Send`.
+        wanted: Details that the end is judged by.
+    """
     observation: Observation = yield Read(ref, by)
+    observation = yield from with_details(provider, observation, by=by, wanted=wanted)
     explain = provider.explain
     snapshot = observation.snapshot
     if explain is None or snapshot.outcome is not Outcome.FAILED or snapshot.reason:
@@ -128,6 +147,34 @@ def _look(provider: Provider, ref: RunRef, *, by: float | None = None) -> Flow[O
         # Only the reason is missing; how the run ended is known.
         return observation
     return replace(observation, snapshot=replace(snapshot, reason=reason))
+
+
+def with_details(
+    provider: Provider, observation: Observation, *, by: float | None = None, wanted: Collection[str] = ()
+) -> Flow[Observation]:
+    """An observation with the details that its end is judged by: the whole run is read where one is missing.
+
+    An entry of a list, and an answer that leaves parts out, may lack what the whole run shows. A read that fails as
+    reads of the wait may fail is one of those; a refusal, or an answer that is none, leaves the detail missing.
+
+    Args:
+        provider: The run's provider.
+        observation: What was read.
+        by: As in :class:`Send`.
+        wanted: The details.
+
+    Raises:
+        TransientError: The read failed.
+    """
+    snapshot = observation.snapshot
+    if snapshot.outcome not in EXPECTED_OF or all(snapshot.details.get(name) is not None for name in wanted):
+        return observation
+    request = provider.request(provider.result or provider.status, snapshot.ref)
+    try:
+        whole: Observation = yield Send(request, read=partial(provider.read, snapshot.ref), by=by)
+    except (FinalError, MalformedAnswer, UnknownStateError):
+        return observation
+    return replace(observation, snapshot=replace(snapshot, details={**whole.snapshot.details, **snapshot.details}))
 
 
 def payload(provider: Provider, ref: RunRef) -> Flow[dict[str, Any]]:
@@ -175,12 +222,12 @@ def cancel(provider: Provider, ref: RunRef) -> Flow[None]:
 
 def _is_over(provider: Provider, ref: RunRef) -> Flow[bool]:
     try:
-        look = yield from _look(provider, ref)
+        now = yield from look(provider, ref)
     except UnknownStateError:
         return True
     except RunopsError:
         return False
-    return look.snapshot.run_ended or look.snapshot.phase is Phase.STOPPING
+    return now.snapshot.run_ended or now.snapshot.phase is Phase.STOPPING
 
 
 def probe(provider: Provider) -> Flow[None]:

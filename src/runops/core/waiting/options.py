@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any, Self, TypedDict
 
 from runops.core.declaration import Provider, arguments
 from runops.core.model.cadence import Cadence
+from runops.core.model.errors import ConfigurationError
 
 DEFAULT_TIMEOUT = 604_800.0
 """Seconds: a week."""
@@ -28,6 +29,11 @@ class WaitClocks(TypedDict, total=False):
     """Failed reads in a row before the wait gives up. Default: 15 minutes."""
     max_paused: Seconds | None
     """How long the run may stay paused or waiting. Default: no such bound."""
+    max_stalled: Seconds | None
+    """How long a run that is neither paused nor waiting may show no change: of its state, its progress or the time at
+    which its provider last updated it. Default: no such bound."""
+    max_spend: float | None
+    """What the run may spend, in the unit of its provider (``runops states`` shows it). Default: no such bound."""
     poll_interval: Seconds | None
     """The shortest time between two looks. Default: what the provider's declaration says."""
 
@@ -56,6 +62,9 @@ class WaitOptions:
         deadline: When the wait ends at the latest, in unix seconds: a wall clock survives restarts.
         error_budget: Seconds of failures in a row before the wait gives up.
         max_paused: Seconds that the run may stay paused or waiting, or None for no such bound.
+        max_stalled: Seconds for which nothing of the run may change, or None for no such bound.
+        max_spend: What the run may spend, in the provider's unit, or None for no such bound.
+        wanted: Details that the end is judged by: where one is missing in the last answer, the whole run is read.
         cadence: When to look again.
     """
 
@@ -63,6 +72,9 @@ class WaitOptions:
     error_budget: float
     max_paused: float | None
     cadence: Cadence
+    max_stalled: float | None = None
+    max_spend: float | None = None
+    wanted: tuple[str, ...] = ()
 
     @classmethod
     def build(
@@ -74,6 +86,9 @@ class WaitOptions:
         deadline: float | None = None,
         error_budget: float | timedelta = DEFAULT_ERROR_BUDGET,
         max_paused: float | timedelta | None = None,
+        max_stalled: float | timedelta | None = None,
+        max_spend: float | None = None,
+        wanted: Iterable[str] = (),
         interval: float | timedelta | None = None,
         factor: float | None = None,
         ceiling: float | timedelta | None = None,
@@ -87,12 +102,15 @@ class WaitOptions:
             deadline: Takes the place of ``now + timeout``.
             error_budget: Seconds of failures in a row, or a timedelta.
             max_paused: Seconds in paused or waiting, or a timedelta, or None.
+            max_stalled: Seconds without any change, or a timedelta, or None.
+            max_spend: What the run may spend, in the provider's unit, or None.
+            wanted: Details that the end is judged by.
             interval: The shortest time between two looks, in seconds or as a timedelta.
             factor: How much longer each interval is than the one before.
             ceiling: The longest time between two looks.
 
         Raises:
-            ConfigurationError: A duration is not positive; names it.
+            ConfigurationError: A duration or limit is not positive, or the provider does not say what a run spends.
         """
         whole = arguments.seconds("timeout", timeout)
         cadence = provider.cadence
@@ -106,6 +124,9 @@ class WaitOptions:
             deadline=now + whole if deadline is None else deadline,
             error_budget=arguments.seconds("error_budget", error_budget),
             max_paused=arguments.optional_seconds("max_paused", max_paused),
+            max_stalled=arguments.optional_seconds("max_stalled", max_stalled),
+            max_spend=_checked_spend(provider, max_spend),
+            wanted=tuple(wanted),
             cadence=cadence,
         )
 
@@ -120,5 +141,19 @@ class WaitOptions:
             deadline=value["deadline"],
             error_budget=value["error_budget"],
             max_paused=value["max_paused"],
+            max_stalled=value.get("max_stalled"),
+            max_spend=value.get("max_spend"),
+            wanted=tuple(value.get("wanted") or ()),
             cadence=Cadence(**value["cadence"]),
         )
+
+
+def _checked_spend(provider: Provider, limit: object) -> float | None:
+    if limit is None:
+        return None
+    if provider.spend is None:
+        raise ConfigurationError(
+            f"max_spend={limit!r} cannot bound anything: {provider.title} does not show what its runs spend; leave it "
+            "out."
+        )
+    return arguments.positive("max_spend", limit)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Self
+from dataclasses import replace
 
 from runops.core.declaration import Observation, Provider
 from runops.core.model.cadence import backoff, spread
 from runops.core.model.errors import AnswerError, FinalError, PollingError
 from runops.core.model.redaction import cut
-from runops.core.model.run import PARKED, EndedBy, Outcome, RunRef, RunSnapshot
+from runops.core.model.run import EndedBy, Outcome, RunRef, RunSnapshot
 from runops.core.transport.retry import may_pass
+from runops.core.waiting.limits import FRESH as FRESH
+from runops.core.waiting.limits import WaitProgress as WaitProgress
+from runops.core.waiting.limits import parked_until, reached, stalled_until
 from runops.core.waiting.options import WaitOptions
 
 logger = logging.getLogger("runops")
@@ -20,50 +21,7 @@ logger = logging.getLogger("runops")
 NOT_FOUND_GRACE = 30.0
 """Seconds for which a run may be missing before it was ever seen."""
 LONGEST_BACKOFF = 60.0
-FRESH = 60.0
-"""Seconds for which a clock that runs since a look may be taken over: later, other looks may have stopped it."""
-
 _NO_WORDS: frozenset[str] = frozenset()
-
-
-@dataclass(kw_only=True, slots=True)
-class WaitProgress:
-    """What a wait has learnt so far, so that it can go on from there in another process.
-
-    Args:
-        began: When the wait began, in unix seconds; None until it does.
-        seen: Whether the run was seen.
-        failing_since: Since when reads fail; None while they succeed. All these moments are unix seconds.
-        parked_since: Since when the run is paused or waiting, but not before the wait began.
-        provisional_since: Since when the run stands in a word that needs time to settle.
-    """
-
-    began: float | None = None
-    seen: bool = False
-    failing_since: float | None = None
-    parked_since: float | None = None
-    provisional_since: float | None = None
-
-    def to_dict(self, now: float) -> dict[str, Any]:
-        """JSON primitives that :meth:`from_dict` reads."""
-        return {**asdict(self), "as_of": now}
-
-    @classmethod
-    def from_dict(cls, value: Mapping[str, Any] | None, now: float) -> Self:
-        """Read what :meth:`to_dict` wrote; nothing is a wait that begins.
-
-        What is written down once may be read again and again, at each restart of a process. That a run was seen
-        stays true for ever; a clock that ran then is let go when it is no longer :data:`FRESH`, because the run may
-        have moved since. So a clock may begin anew with a restart, and never ends a wait too early.
-        """
-        if value is None:
-            return cls()
-        past = cls(began=value.get("began"), seen=bool(value.get("seen")))
-        if 0 <= now - value.get("as_of", 0.0) <= FRESH:
-            past.failing_since = value.get("failing_since")
-            past.parked_since = value.get("parked_since")
-            past.provisional_since = value.get("provisional_since")
-        return past
 
 
 class WaitState:
@@ -85,11 +43,11 @@ class WaitState:
         "_error",
         "_failures",
         "_past",
-        "_patience",
         "_submitted_at",
         "_unread_since",
         "_warned",
         "last",
+        "options",
         "provider",
         "ref",
     )
@@ -110,7 +68,7 @@ class WaitState:
         self._past = WaitProgress(seen=seen) if past is None else past
         self._past.began = began if self._past.began is None else self._past.began
         self.provider = provider
-        self._patience = patience
+        self.options = patience
         self._submitted_at = submitted_at
         self._born = self._past.began if submitted_at is None else submitted_at
         self._failures = 0
@@ -132,18 +90,16 @@ class WaitState:
         if not look.reading.known and look.reading.full_state not in self._warned:
             self._warned |= {look.reading.full_state}
             logger.warning(
-                "%s reports %r, which is not documented (known: %s); it counts as running until the deadline.",
+                "%s reports %r, which is not documented (known: %s); it counts as running until the deadline. "
+                "states={%r: ...} says what it means.",
                 self.ref,
                 look.reading.full_state,
                 ", ".join(self.provider.states.known),
+                look.reading.full_state,
             )
         if snapshot.outcome is not None:
             return snapshot
-        if snapshot.phase not in PARKED:
-            past.parked_since = None
-        elif past.parked_since is None:
-            since = now if look.paused_since is None else look.paused_since.timestamp()
-            past.parked_since = min(max(since, past.began or now), now)
+        past.take_in(look, snapshot, now)
         return None
 
     def failed(self, error: AnswerError, now: float, *, began: float | None = None) -> None:
@@ -164,7 +120,7 @@ class WaitState:
         self._failures += 1
         # Kept for long, and by many waits at once: not with the frames and bodies that its traceback holds.
         self._error = error.with_traceback(None)
-        left = failing_since + self._patience.error_budget - now
+        left = failing_since + self.options.error_budget - now
         if isinstance(error, FinalError):
             if not may_pass(error):
                 raise error
@@ -185,20 +141,20 @@ class WaitState:
         Raises:
             PollingError: The deadline is over and the run was never seen: nothing is known of it.
         """
-        if now >= self._patience.deadline:
+        if now >= self.options.deadline:
             if not self._past.seen and self._error is not None:
                 if isinstance(self._error, FinalError):
                     raise self._error
                 raise PollingError(self.ref, now - self._unread_since, self._error) from None
             return self.timed_out("timeout")
-        parked_until = self._parked_until
-        if parked_until is not None and now >= parked_until:
-            return self.timed_out("max_paused")
-        return None
+        limit = reached(self.provider, self.options, self._past, self.last, now)
+        return None if limit is None else self.timed_out(limit.ended_by, limit.figure)
 
-    def timed_out(self, ended_by: EndedBy) -> RunSnapshot:
-        """What was last seen of the run, as the end of a wait that a clock has ended."""
-        return timed_out(self.provider, self.ref, self.last, ended_by, read_failed=self._error is not None)
+    def timed_out(self, ended_by: EndedBy, figure: str = "") -> RunSnapshot:
+        """What was last seen of the run, as the end of a wait that a clock or a limit has ended."""
+        return timed_out(
+            self.provider, self.ref, self.last, ended_by, read_failed=self._error is not None, figure=figure
+        )
 
     def pause(self, now: float) -> float:
         """Seconds until the next look, never past a clock of the wait."""
@@ -208,30 +164,26 @@ class WaitState:
             if isinstance(self._error, FinalError) and not self._past.seen:
                 waited = min(waited, NOT_FOUND_GRACE / 6)
             pause = max(waited, self._error.retry_after or 0.0)
-            pause = min(pause, max((self._past.failing_since or now) + self._patience.error_budget - now, 0.5))
+            pause = min(pause, max((self._past.failing_since or now) + self.options.error_budget - now, 0.5))
         else:
-            pause = self._patience.cadence.delay(now - self._born, jitter=spread())
+            pause = self.options.cadence.delay(now - self._born, jitter=spread())
             if self._past.provisional_since is not None:
                 pause = min(pause, self.provider.cadence.first)
-        return max(min(pause, self._end - now), 0.0)
+        stalled = stalled_until(self.options, self._past)
+        ends = self._end if stalled is None else min(self._end, stalled)
+        return max(min(pause, ends - now), 0.0)
 
     @property
     def latest_look(self) -> float:
         """The moment after which no look may begin, in unix seconds: nothing may hold it back for longer."""
         failing_since = self._past.failing_since
-        return self._end if failing_since is None else min(self._end, failing_since + self._patience.error_budget)
+        return self._end if failing_since is None else min(self._end, failing_since + self.options.error_budget)
 
     @property
     def _end(self) -> float:
         """The first moment at which a clock ends the wait, whatever is read until then."""
-        parked_until = self._parked_until
-        return self._patience.deadline if parked_until is None else min(self._patience.deadline, parked_until)
-
-    @property
-    def _parked_until(self) -> float | None:
-        if self._past.parked_since is None or self._patience.max_paused is None:
-            return None
-        return self._past.parked_since + self._patience.max_paused
+        parked = parked_until(self.options, self._past)
+        return self.options.deadline if parked is None else min(self.options.deadline, parked)
 
     def _settled(self, look: Observation, now: float) -> RunSnapshot:
         """A word that needs time to settle is believed once it has stood for that long in this wait."""
@@ -277,7 +229,13 @@ def settled(observation: Observation, stood_for: float) -> RunSnapshot:
 
 
 def timed_out(
-    provider: Provider, ref: RunRef, last: RunSnapshot | None, ended_by: EndedBy, *, read_failed: bool = False
+    provider: Provider,
+    ref: RunRef,
+    last: RunSnapshot | None,
+    ended_by: EndedBy,
+    *,
+    read_failed: bool = False,
+    figure: str = "",
 ) -> RunSnapshot:
     """What was last seen of a run, as the end of a wait that a clock has ended.
 
@@ -287,9 +245,12 @@ def timed_out(
         last: What was last seen of it, or None.
         ended_by: Which clock ended the wait.
         read_failed: Whether the last read failed.
+        figure: The limit that was reached and what was found, in words.
     """
     last = last or RunSnapshot(ref=ref, state=None, url=provider.url(ref))
-    reason = f"The wait ended ({ended_by}); the run was last seen {last.state!r} ({last.status})"
+    reason = (
+        f"The wait ended ({ended_by}{figure and f': {figure}'}); the run was last seen {last.state!r} ({last.status})"
+    )
     if read_failed:
         reason += "; the last read failed"
     reason = cut(f"{reason}: {last.reason}" if last.reason else f"{reason}.")
