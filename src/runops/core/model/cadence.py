@@ -62,7 +62,7 @@ class Cadence:
 
 def spread() -> float:
     """A jitter for :meth:`Cadence.delay`, so that waits that began together do not stay together."""
-    return random.uniform(0.0, 1.0)
+    return random.random()
 
 
 def backoff(attempt: int, *, first: float = 1.0, ceiling: float = 60.0) -> float:
@@ -99,7 +99,8 @@ class RateLimiter:
             # The clock was set back: a pause must not grow by that.
             self._free_at -= self._seen - now
         self._seen = now
-        return max(self._free_at - now, 0.0)
+        left = self._free_at - now
+        return left if left > 0.0 else 0.0
 
     def reserve(self, now: float, spacing: float = 0.0, *, lateness: float = 0.0) -> float:
         """Take the next place, and say in how many seconds it comes.

@@ -21,7 +21,7 @@ import contextvars
 import math
 from asyncio import AbstractEventLoop
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from itertools import count
 from typing import Protocol
 
@@ -54,7 +54,7 @@ class Job(Protocol):
         """Whether it is still to be done by itself. Asked once, when its turn has come."""
         ...
 
-    async def carry_out(self) -> None:
+    def carry_out(self) -> Awaitable[None]:
         """Do it. It raises nothing but what cancels the worker; how it ended is the affair of whoever waits for it."""
         ...
 
@@ -78,7 +78,8 @@ class Dispatcher:
     def __init__(
         self, session: Session, *, transport: AsyncTransport | None, on_delay: Callable[[float, float], None]
     ) -> None:
-        self._session = session
+        self._rate_limiter = session.rate_limiter
+        self._clock = session.clock
         self._loop = asyncio.get_running_loop()
         # What the poller does for all is no waiter's doing, and must not land in some waiter's log.
         self._context = contextvars.Context()
@@ -104,10 +105,11 @@ class Dispatcher:
 
     def go_on(self) -> None:
         """Hand out what may leave to those connection workers that are free."""
-        while self._jobs and not self._is_held():
+        while self._jobs:
             turn = self.connections.free_worker()
             if turn is None:
-                self.connections.open_if_needed()
+                if not self._is_held():
+                    self.connections.open_if_needed()
                 return
             job = self.take()
             if job is None:
@@ -120,7 +122,7 @@ class Dispatcher:
         while self._jobs and not self._is_held():
             job = self._jobs.popleft()
             if job.is_due():
-                self._session.rate_limiter.reserve(self._session.clock(), self._spacing(), lateness=LATENESS)
+                self._rate_limiter.reserve(self._clock(), self._spacing(), lateness=LATENESS)
                 return job
         return None
 
@@ -128,7 +130,7 @@ class Dispatcher:
         """Whether the next request has to wait for its time; it goes on then."""
         if self._resuming is not None or self._closed:
             return True
-        held = self._session.rate_limiter.delay(self._session.clock())
+        held = self._rate_limiter.delay(self._clock())
         if held > 0:
             self._resuming = at_tick(self._loop, self._loop.time() + held, self._resume, self._context)
         return held > 0
@@ -281,8 +283,8 @@ class Connections:
         Raises:
             AnswerError: There is no whole answer.
         """
-        worker = asyncio.current_task()
-        connects = worker in self._connecting
+        connecting = asyncio.current_task() if self._connecting else None
+        connects = connecting in self._connecting
         number = self._under_way.begin(self._loop.time())
         if self._beating is None:
             self._set_beat()
@@ -291,14 +293,15 @@ class Connections:
                 prepared, limit=self._session.limit, seconds=self._session.timeout, accept=accept
             )
         except asyncio.CancelledError:
+            worker = asyncio.current_task()
             if worker is not None and worker.cancelling():
                 raise
             # By the user's own transport: that ends no worker.
             raise AnswerLost("The exchange was cancelled before its answer came.") from None
         finally:
             self._under_way.end(number)
-            if connects:
-                self._connecting.discard(worker)
+            if connecting is not None:
+                self._connecting.discard(connecting)
         self._note(answer, timed=not connects)
         return answer
 

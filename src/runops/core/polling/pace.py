@@ -112,7 +112,9 @@ class Pace:
     @property
     def is_stretched(self) -> bool:
         """Whether a declared limit or refusals make reads later than planned."""
-        return self._slowed_to is not None or self._limit < max(self._rate * CATCH_UP, ALWAYS_ALLOWED)
+        if self._slowed_to is not None:
+            return True
+        return self._limit != math.inf and self._limit < max(self._rate * CATCH_UP, ALWAYS_ALLOWED)
 
     def _recovering(self, pace: float) -> float:
         """The pace under refusals, which rises after some time without one."""

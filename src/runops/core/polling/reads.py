@@ -155,9 +155,9 @@ class Run:
         """Whether what it spends bounds a wait for it."""
         return any(wait.wants_spend for wait in self.waits)
 
-    async def carry_out(self) -> None:
+    def carry_out(self) -> Awaitable[None]:
         """Read it."""
-        await self._reads.read(self)
+        return self._reads.read(self)
 
     def finish(self) -> None:
         """Note that the read in line is over, however it ended."""
@@ -178,9 +178,9 @@ class Question:
         """Whether the flow still waits for it."""
         return self.wait.question is self and not self.wait.done.done()
 
-    async def carry_out(self) -> None:
+    def carry_out(self) -> Awaitable[None]:
         """Send it."""
-        await self._reads.reply_to(self)
+        return self._reads.reply_to(self)
 
 
 class PageRead:
@@ -201,9 +201,9 @@ class PageRead:
         self._reads.lists.release(batch)
         return False
 
-    async def carry_out(self) -> None:
+    def carry_out(self) -> Awaitable[None]:
         """Read it; after the last page, the runs that no page has shown are put in line."""
-        await self._reads.read_page(self, self._batch)
+        return self._reads.read_page(self, self._batch)
 
 
 class Reads:

@@ -39,7 +39,7 @@ def number(value: str | None) -> float | None:
     return number if number is not None and number == number and abs(number) != float("inf") else None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer:
     """A whole answer: status, headers with lower-case names, decoded body."""
 

@@ -105,14 +105,29 @@ def raising(late: type[Exception], broken: type[Exception]) -> Generator[None]:
         raise broken(str(error)) from error
 
 
-def is_readable(connection: socket.socket) -> bool:
-    """Whether bytes or the end wait there: on a kept connection, either makes it useless."""
-    number = connection.fileno()
-    if number < 0:
-        return True
-    if hasattr(select, "poll"):
-        # Select fails with descriptors over 1023.
-        poll = select.poll()
-        poll.register(number, select.POLLIN)
-        return bool(poll.poll(0))
-    return bool(select.select([number], [], [], 0)[0])
+class Readable:
+    """Whether bytes or the end wait in a socket: on a kept connection, either makes it useless.
+
+    Args:
+        connection: The socket. It is asked before each request: what that takes is made ready here, once.
+    """
+
+    __slots__ = ("_connection", "_number", "_poll")
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._number = connection.fileno()
+        self._poll: select.poll | None = None
+        if hasattr(select, "poll") and self._number >= 0:
+            # Select fails with descriptors over 1023.
+            self._poll = select.poll()
+            self._poll.register(self._number, select.POLLIN)
+
+    def __bool__(self) -> bool:
+        number = self._connection.fileno()
+        if number < 0 or number != self._number:
+            # Closed; its number may be another one's by now.
+            return True
+        if self._poll is not None:
+            return bool(self._poll.poll(0))
+        return bool(select.select([number], [], [], 0)[0])

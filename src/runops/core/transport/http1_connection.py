@@ -10,21 +10,20 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import socket
 from collections.abc import Collection
+from functools import lru_cache
 from typing import Protocol, cast
 
 import httptools
 
 from runops.core.model.errors import AnswerError, AnswerLost, MalformedAnswer
 from runops.core.transport.base import LONGEST_HEAD, Answer, Prepared
-from runops.core.transport.exchange import begins_like_http, is_readable
+from runops.core.transport.exchange import Readable, begins_like_http
 from runops.core.transport.failures import Peer, closed_on_the_way, head_too_large, not_http, too_large, took_too_long
-from runops.core.transport.inflate import Inflater
+from runops.core.transport.inflate import whole_body
 
 PART = 16_384
 """Bytes that the parser is given at once."""
-_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 
 
 class Unreadable(MalformedAnswer):
@@ -113,10 +112,11 @@ class AnswerReader:
         """
         self._limit = limit
         self._bodiless = bodiless
-        self._headers: list[tuple[bytes, bytes]] = []
+        self._raw_headers: list[tuple[bytes, bytes]] = []
+        self._headers: dict[str, str] = {}
         self._body: list[bytes] = []
         self._size = self._unread = 0
-        self.begun = self._headed = self._framed = self._unframed = self.complete = False
+        self.begun = self._headed = self._unframed = self.complete = False
         self.keeps = False
         """Whether the connection can carry another request after this answer."""
 
@@ -126,8 +126,9 @@ class AnswerReader:
             return not_http(self._peer)
         self.begun = True
         # In parts: within one, nobody can tell how much stood before or behind the body.
-        for start in range(0, len(data), PART):
-            error = self._feed(data[start : start + PART])
+        parts = (data,) if len(data) <= PART else [data[start : start + PART] for start in range(0, len(data), PART)]
+        for part in parts:
+            error = self._feed(part)
             if error is not None:
                 return error
         if self._unframed:
@@ -152,7 +153,7 @@ class AnswerReader:
     @property
     def lasts_until_the_end(self) -> bool:
         """Whether the answer has no length, and is whole when the connection ends."""
-        return self._headed and not self._framed
+        return self._headed and not ("content-length" in self._headers or "transfer-encoding" in self._headers)
 
     def answer(self, sent_at: float, came_at: float) -> Answer:
         """What was collected; for the two times see :class:`~runops.core.transport.base.Answer`.
@@ -160,14 +161,9 @@ class AnswerReader:
         Raises:
             AnswerError: It cannot be decompressed within the limit.
         """
-        headers: dict[str, str] = {}
-        for name, value in self._headers:
-            key, text = name.decode("latin-1"), value.decode("latin-1")
-            headers[key] = f"{headers[key]}, {text}" if key in headers else text
-        body = Inflater(headers.get("content-encoding"), self._limit)
-        for piece in self._body:
-            body.feed(piece)
-        return Answer(self._status, headers, body.finish(), sent_at, came_at)
+        headers = self._headers
+        body = whole_body(self._body, headers.get("content-encoding"), self._limit)
+        return Answer(self._status, headers, body, sent_at, came_at)
 
     # --- what the parser calls ---
 
@@ -179,19 +175,21 @@ class AnswerReader:
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header, or a trailer behind the body."""
         if not self._headed:
-            name = name.lower()
-            self._framed = self._framed or name in _FRAMING
-            self._headers.append((name, value))
+            self._raw_headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """The header is whole."""
-        if self._headed or self._parser.get_status_code() < 200:
+        status = self._parser.get_status_code()
+        if self._headed or status < 200:
             return
         self._headed = True
-        self._status = self._parser.get_status_code()
+        self._status = status
         self.keeps = self._parser.should_keep_alive()
-        codings = [value for name, value in self._headers if name == b"transfer-encoding"]
-        self._unframed = bool(codings) and [coding.lower() for coding in codings] != [b"chunked"]
+        headers = self._headers
+        for raw, value in self._raw_headers:
+            name, text = _name(raw), value.decode("latin-1")
+            headers[name] = f"{headers[name]}, {text}" if name in headers else text
+        self._unframed = headers.get("transfer-encoding", "chunked").lower() != "chunked"
         if self._bodiless:
             # The parser would wait for the body that the header announces: this connection is not used again.
             self.complete, self.keeps = True, False
@@ -209,8 +207,13 @@ class AnswerReader:
             self.complete = True
         else:
             # An interim answer (1xx): the one that counts is still to come.
-            self._headers.clear()
-            self._framed = False
+            self._raw_headers.clear()
+
+
+@lru_cache(maxsize=128)
+def _name(raw: bytes) -> str:
+    """The name of a header. A service sends the same few with every answer."""
+    return raw.lower().decode("latin-1")
 
 
 class Http1Connection(asyncio.Protocol):
@@ -222,8 +225,11 @@ class Http1Connection(asyncio.Protocol):
 
     def __init__(self, pool: Owner) -> None:
         self._pool = pool
+        self._loop = asyncio.get_running_loop()
         self._reader = AnswerReader(pool.peer)
         self._transport: asyncio.Transport | None = None
+        self._unread: Readable | None = None
+        """Whether bytes wait in the socket that the loop has not come to."""
         self._answer: asyncio.Future[Answer] | None = None
         self._requests = 0
         self._ends = self._seconds = self._sent_at = 0.0
@@ -233,8 +239,7 @@ class Http1Connection(asyncio.Protocol):
 
     async def ask(self, prepared: Prepared, limit: int, ends: float, seconds: float) -> Answer:
         """Send a request and wait for its answer. Afterwards :meth:`give_back` is due, or the connection is closed."""
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Answer] = loop.create_future()
+        answer: asyncio.Future[Answer] = self._loop.create_future()
         self._answer = answer
         self._requests += 1
         self._reader.expect(limit, bodiless=prepared.method == "HEAD")
@@ -242,11 +247,11 @@ class Http1Connection(asyncio.Protocol):
         self._pool.deadlines.end_by(ends)
         assert isinstance(prepared.message, bytes)
         try:
-            if self._transport is None or self._transport.is_closing() or (self._requests > 1 and self._has_unread()):
+            if self._transport is None or self._transport.is_closing() or (self._requests > 1 and self._unread):
                 # What came before this request was sent is no answer to it.
                 self._lost(None)
             else:
-                self._sent_at = loop.time()
+                self._sent_at = self._loop.time()
                 self._transport.write(prepared.message)
             return await answer
         except BaseException:
@@ -260,11 +265,6 @@ class Http1Connection(asyncio.Protocol):
             self._pool.freed(self)
         else:
             self.abort()
-
-    def _has_unread(self) -> bool:
-        """Whether bytes wait in the socket that the loop has not come to."""
-        waiting: socket.socket | None = self._transport and self._transport.get_extra_info("socket")
-        return waiting is not None and is_readable(waiting)
 
     def abort(self) -> None:
         """Close at once."""
@@ -297,6 +297,8 @@ class Http1Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
         self._transport = cast("asyncio.Transport", transport)
+        socket = transport.get_extra_info("socket")
+        self._unread = None if socket is None else Readable(socket)
         self._pool.made(self)
 
     def data_received(self, data: bytes) -> None:
@@ -326,7 +328,7 @@ class Http1Connection(asyncio.Protocol):
 
     def _succeed(self) -> None:
         try:
-            result = self._reader.answer(self._sent_at, asyncio.get_running_loop().time())
+            result = self._reader.answer(self._sent_at, self._loop.time())
         except AnswerError as error:
             self._fail(error)
             return

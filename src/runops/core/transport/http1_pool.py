@@ -27,7 +27,7 @@ from runops.core.transport.connections import peer_of, ssl_context
 from runops.core.transport.failures import Peer, connection_failed, no_place, pool_closed
 from runops.core.transport.http1_connection import Deadlines, Http1Connection, Unreadable
 from runops.core.transport.httpx_pool import HttpxFallback
-from runops.core.transport.reuse import check_process, look_at
+from runops.core.transport.reuse import check_process
 
 IDLE_SECONDS = 30.0
 """A kept connection is closed after so long without use."""
@@ -130,7 +130,9 @@ class Http1Pool:
             connection = await self._turn(ends)
             answer = await connection.ask(prepared, limit, ends, seconds)
         try:
-            await look_at(accept, answer)
+            looking = accept(answer)
+            if looking is not None:
+                await looking
         except BaseException:
             connection.abort()
             raise

@@ -4,11 +4,30 @@ from __future__ import annotations
 
 import re
 import zlib
+from collections.abc import Sequence
 
 from runops.core.model.errors import AnswerLost, MalformedAnswer
 from runops.core.model.secret import Opaque
 from runops.core.transport.base import LONGEST_HEAD
 from runops.core.transport.failures import too_large
+
+
+def whole_body(pieces: Sequence[bytes], encoding: str | None, limit: int) -> bytes:
+    """The body of an answer that has come in pieces; see :class:`Inflater`.
+
+    Raises:
+        AnswerError: It is over the limit, its compression is broken or cut off, or it was not asked for.
+    """
+    if encoding is None:
+        # Most are not compressed.
+        body = Opaque(b"".join(pieces))
+        if len(body) > limit:
+            raise too_large(limit)
+        return body
+    inflater = Inflater(encoding, limit)
+    for piece in pieces:
+        inflater.feed(piece)
+    return inflater.finish()
 
 
 class Inflater:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 
 import httpcore
 
-from runops.core.transport.exchange import current, is_readable, raising, seconds_left
+from runops.core.transport.exchange import Readable, current, raising, seconds_left
 
 R = TypeVar("R")
 
@@ -162,7 +162,7 @@ class Stream(httpcore.NetworkStream):
         if info == "ssl_object":
             return self._socket if isinstance(self._socket, ssl.SSLSocket) else None
         if info == "is_readable":
-            return is_readable(self._socket)
+            return bool(Readable(self._socket))
         return self._socket if info == "socket" else None
 
 

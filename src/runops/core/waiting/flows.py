@@ -106,7 +106,10 @@ def next_update(state: WaitState, clock: Clock) -> Flow[RunSnapshot]:
             yield Sleep(state.pause(now))
             now = clock()
         try:
-            observation = yield from look(state.provider, state.ref, by=state.latest_look, wanted=state.options.wanted)
+            # As look does. Most looks of all are these, and a generator more would cost as much as the rest here.
+            observation: Observation = yield Read(state.ref, by := state.latest_look)
+            if observation.snapshot.outcome is not None:
+                observation = yield from _completed(state.provider, observation, by, state.options.wanted)
         except AnswerError as error:
             state.failed(error, clock(), began=now)
         else:
@@ -136,13 +139,22 @@ def look(
         wanted: Details that the end is judged by.
     """
     observation: Observation = yield Read(ref, by)
+    if observation.snapshot.outcome is None:
+        return observation
+    return (yield from _completed(provider, observation, by, wanted))
+
+
+def _completed(
+    provider: Provider, observation: Observation, by: float | None, wanted: Collection[str]
+) -> Flow[Observation]:
+    """The observation of a run that is over, with what it lacks and the provider can be asked for."""
     observation = yield from with_details(provider, observation, by=by, wanted=wanted)
     explain = provider.explain
     snapshot = observation.snapshot
     if explain is None or snapshot.outcome is not Outcome.FAILED or snapshot.reason:
         return observation
     try:
-        reason: str | None = yield Send(provider.request(explain.route, ref), read=explain.read, by=by)
+        reason: str | None = yield Send(provider.request(explain.route, snapshot.ref), read=explain.read, by=by)
     except AnswerError:
         # Only the reason is missing; how the run ended is known.
         return observation

@@ -50,7 +50,7 @@ class Reply:
     """Unix seconds, or None where the answer bears no date."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Read:
     """Ask how a run stands, as an :class:`Observation`. Where from is the driver's choice: its own route, or a list."""
 
@@ -59,7 +59,7 @@ class Read:
     """As in :class:`Send`."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Sleep:
     """Ask for a pause."""
 
