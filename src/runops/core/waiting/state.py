@@ -42,8 +42,10 @@ class WaitState:
         "_born",
         "_error",
         "_failures",
+        "_is_limited",
         "_past",
         "_submitted_at",
+        "_taken_in",
         "_unread_since",
         "_warned",
         "last",
@@ -75,6 +77,10 @@ class WaitState:
         self._error: AnswerError | None = None
         self._unread_since = began
         self._warned = _NO_WORDS
+        self._taken_in: Observation | None = None
+        """The last observation: what says the same as before is the same object, and moves no clock."""
+        limits = (patience.max_paused, patience.max_stalled, patience.max_spend)
+        self._is_limited = any(limit is not None for limit in limits)
 
     @property
     def looked(self) -> bool:
@@ -99,7 +105,9 @@ class WaitState:
             )
         if snapshot.outcome is not None:
             return snapshot
-        past.take_in(look, snapshot, now)
+        if look is not self._taken_in:
+            past.take_in(look, snapshot, now)
+            self._taken_in = look
         return None
 
     def failed(self, error: AnswerError, now: float, *, began: float | None = None) -> None:
@@ -147,7 +155,7 @@ class WaitState:
                     raise self._error
                 raise PollingError(self.ref, now - self._unread_since, self._error) from None
             return self.timed_out("timeout")
-        limit = reached(self.provider, self.options, self._past, self.last, now)
+        limit = reached(self.provider, self.options, self._past, self.last, now) if self._is_limited else None
         return None if limit is None else self.timed_out(limit.ended_by, limit.figure)
 
     def timed_out(self, ended_by: EndedBy, figure: str = "") -> RunSnapshot:
@@ -169,7 +177,7 @@ class WaitState:
             pause = self.options.cadence.delay(now - self._born, jitter=spread())
             if self._past.provisional_since is not None:
                 pause = min(pause, self.provider.cadence.first)
-        stalled = stalled_until(self.options, self._past)
+        stalled = stalled_until(self.options, self._past) if self._is_limited else None
         ends = self._end if stalled is None else min(self._end, stalled)
         return max(min(pause, ends - now), 0.0)
 
@@ -182,7 +190,7 @@ class WaitState:
     @property
     def _end(self) -> float:
         """The first moment at which a clock ends the wait, whatever is read until then."""
-        parked = parked_until(self.options, self._past)
+        parked = parked_until(self.options, self._past) if self._is_limited else None
         return self.options.deadline if parked is None else min(self.options.deadline, parked)
 
     def _settled(self, look: Observation, now: float) -> RunSnapshot:
