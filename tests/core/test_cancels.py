@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from runops.core import AuthError, ConflictError, RequestRefused, RunNotFound, TransientError, UnknownStateError, find
+from runops.core.transport.keys import KeyRead
 from runops.core.waiting import flows
-from runops.core.waiting.steps import Read, Send, Sleep
+from runops.core.waiting.steps import Read, ReadKey, Send, Sleep
 
 NYX = find("nyx")
 REF = NYX.ref("r-1")
@@ -34,6 +35,9 @@ def cancelled(*answers: Any) -> list[str]:
             reply = None
             if isinstance(effect, Sleep):
                 asked.append("sleep")
+                continue
+            if isinstance(effect, ReadKey):
+                reply = KeyRead(changed=False)
                 continue
             assert isinstance(effect, (Send, Read))
             asked.append("cancel" if isinstance(effect, Send) else "read")

@@ -23,6 +23,7 @@ from runops.core.transport.base import Pool, timeouts
 from runops.core.transport.http1_pool import Http1Pool
 from runops.core.transport.httpx_pool import HttpxPool
 from runops.core.transport.session import Session
+from runops.core.waiting import flows
 from runops.core.waiting.options import WaitOptions
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
@@ -222,7 +223,7 @@ def test_a_fork_beside_waits_disturbs_neither_them_nor_the_new_process(service: 
         assert asyncio.run(its_own()) is Outcome.TIMED_OUT
         (theirs,) = leased
         asyncio.run(awaited(theirs.release()))
-        return asyncio.run(awaited(theirs.wait(REF, patience())))
+        return asyncio.run(awaited(theirs.carry(flows.wait(NEXIO, REF, patience(), clock=time.time), REF, patience())))
 
     loop = threading.Thread(target=lambda: asyncio.run(story()))
     loop.start()

@@ -23,9 +23,10 @@ from pytest_mock import MockerFixture
 
 from runops.core import Call, ConflictError, RunopsError, RunRef, SubmitUncertainError, find
 from runops.core.model.errors import AnswerError, AnswerLost, AuthError, RunNotFound, ServerTrouble
+from runops.core.transport.keys import KeyRead
 from runops.core.waiting.intent import Intent, list_before_submit, new_mark
 from runops.core.waiting.options import SUBMIT_GRACE
-from runops.core.waiting.steps import Reply, Send, Sleep
+from runops.core.waiting.steps import ReadKey, Reply, Send, Sleep
 from runops.core.waiting.submission import submit
 
 SUBMITS, CLIENTS, PARENTS = 500, 8, 3
@@ -280,6 +281,8 @@ class Campaign:
             if isinstance(effect, Sleep):
                 yield effect.seconds
                 step = lambda: flow.send(None)  # noqa: E731
+            elif isinstance(effect, ReadKey):
+                step = lambda: flow.send(KeyRead(changed=False))  # noqa: E731
             else:
                 yield self.seed.uniform(0.01, 3.0)
                 step = self._answered(flow, effect, call, number)

@@ -36,6 +36,7 @@ from runops.core.model.errors import AnswerError, RequestRefused
 from runops.core.polling import dispatch, pace, poller
 from runops.core.polling.poller import Poller
 from runops.core.transport.session import Session
+from runops.core.waiting import flows
 from runops.core.waiting.options import WaitOptions
 from runops.core.waiting.state import WaitState
 from runops.emulator.server import Server
@@ -140,6 +141,15 @@ def run(scenario: Callable[[Service], Awaitable[T]]) -> T:
 
     with blockbuster_ctx():
         return simulated_time.run(main())
+
+
+async def carried(shared: Poller, run: RunRef, options: WaitOptions) -> Any:
+    """A wait in a given poller, as a client has it there."""
+    flow = flows.wait(NEXIO, run, options, clock=wall_clock)
+    try:
+        return await shared.carry(flow, run, options)
+    finally:
+        flow.close()
 
 
 def now() -> float:
@@ -446,7 +456,7 @@ def test_closing_the_poller_ends_the_waits_that_are_still_under_way() -> None:
     async def scenario(service: Service) -> None:
         shared = Poller.lease(Session(NEXIO, token="k", base_url=service.url))
         service.delay = 0.05
-        waits = [asyncio.create_task(shared.wait(ref(n), fast())) for n in range(30)]
+        waits = [asyncio.create_task(carried(shared, ref(n), fast())) for n in range(30)]
         await until(lambda: len(service.asked) > 3)
         await shared.release()
         ends = await asyncio.gather(*waits, return_exceptions=True)

@@ -16,16 +16,18 @@ from runops.core.model.errors import RunopsError
 from runops.core.model.run import RunRef, RunSnapshot
 from runops.core.model.secret import Secret
 from runops.core.polling.poller import Poller
+from runops.core.polling.shared_key import KeyedSession
 from runops.core.transport.connections import async_transport
 from runops.core.transport.failures import took_too_long
 from runops.core.transport.httpx_pool import send_async
+from runops.core.transport.keys import KeyRead
 from runops.core.transport.offload import off_loop
 from runops.core.transport.session import ClientSettings
 from runops.core.waiting import flows
 from runops.core.waiting.intent import Intent
-from runops.core.waiting.options import DEFAULT_TIMEOUT, Seconds, SubmitSettings, WaitClocks
+from runops.core.waiting.options import DEFAULT_TIMEOUT, Seconds, SubmitSettings, WaitClocks, WaitOptions
 from runops.core.waiting.state import WaitState
-from runops.core.waiting.steps import Ended, Flow, Read, Reply, Send, Sleep, step
+from runops.core.waiting.steps import Effect, Ended, Flow, Read, ReadKey, Reply, Send, Sleep, step
 
 R = TypeVar("R")
 
@@ -61,6 +63,7 @@ class AsyncRunClient(Client):
         self._given = transport
         self._kept: httpx.AsyncBaseTransport | None = transport
         self._sleep = sleep
+        self._keyed = KeyedSession(self._session)
 
     async def __aenter__(self) -> Self:
         return self
@@ -111,11 +114,32 @@ class AsyncRunClient(Client):
     ) -> RunSnapshot:
         """As :meth:`RunClient.wait`. All waits of one loop on one credential share a poller: see :class:`Poller`."""
         options, context = self._wait_options(timeout, settings)
-        poller = Poller.lease(self._session, self._given)
+        flow = flows.wait(self.provider, ref, options, clock=self.clock, **context)
         try:
-            return await poller.wait(ref, options, **context)
+            return await self._carried(flow, ref, options)
         finally:
-            await poller.release()
+            flow.close()
+
+    async def _carried(self, flow: Flow[RunSnapshot], ref: RunRef, options: WaitOptions) -> RunSnapshot:
+        """The end of a wait, in the poller of the key that stands now: it moves on where another one comes."""
+        reply: KeyRead | None = None
+        effect: Effect | None = None
+        while True:
+            session = self._keyed.current()
+            poller = Poller.lease(session, self._given)
+            try:
+                while session is self._keyed.current():
+                    left = await poller.carry(flow, ref, options, reply=reply, effect=effect, key=self._keyed.key)
+                    reply = effect = None
+                    match left:
+                        case Ended(result):
+                            return result
+                        case ReadKey(refused):
+                            reply = await self._keyed.read_key(refused)
+                        case moved:
+                            effect = moved
+            finally:
+                await poller.release()
 
     def watch(
         self, ref: RunRef, timeout: Seconds = DEFAULT_TIMEOUT, **clocks: Unpack[WaitClocks]
@@ -161,6 +185,8 @@ class AsyncRunClient(Client):
                 case Sleep(seconds):
                     reply, error = None, None
                     await self._sleep(seconds)
+                case ReadKey(refused):
+                    reply, error = await self._keyed.read_key(refused), None
                 case Send() | Read() as effect:
                     try:
                         reply, error = await self._answer(effect), None
@@ -180,8 +206,8 @@ class AsyncRunClient(Client):
         return await off_loop(partial(self.provider.read, effect.ref, reply.content), len(reply.content))
 
     async def _send(self, effect: Send) -> Reply:
-        await self._sleep(self._session.turn(effect.by))
-        session = self._session
+        await self._sleep(self._keyed.current().turn(effect.by))
+        session = self._keyed.current()
         prepared = session.prepare(effect.request)
         seconds, bound = session.time_for(effect.by)
         accept = partial(session.check_async, effect.request)

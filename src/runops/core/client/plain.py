@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,17 +13,18 @@ import httpx
 
 from runops.core.client.base import Client, RepeatArguments, SubmitArguments, WaitArguments
 from runops.core.declaration import Call, Provider
-from runops.core.model.errors import RunopsError
+from runops.core.model.errors import ConfigurationError, RunopsError
 from runops.core.model.run import RunRef, RunSnapshot
 from runops.core.model.secret import Secret
 from runops.core.transport.connections import sync_transport
 from runops.core.transport.httpx_pool import send
-from runops.core.transport.session import ClientSettings
+from runops.core.transport.keys import KeyInUse, KeyRead
+from runops.core.transport.session import ClientSettings, Session
 from runops.core.waiting import flows
 from runops.core.waiting.intent import Intent
 from runops.core.waiting.options import DEFAULT_TIMEOUT, Seconds, SubmitSettings, WaitClocks
 from runops.core.waiting.state import WaitState
-from runops.core.waiting.steps import Ended, Flow, Read, Reply, Send, Sleep, step
+from runops.core.waiting.steps import Ended, Flow, Read, ReadKey, Reply, Send, Sleep, step
 
 R = TypeVar("R")
 
@@ -55,16 +57,20 @@ class RunClient(Client):
             transport: Takes the place of real connections, for tests.
             sleep: For tests.
             settings: See :class:`ClientSettings`: base_url, options, origin, request_timeout (s or a timedelta),
-                max_response_bytes, requests_per_minute, allow_http, user_agent, mark_runs, clock, address_origin.
+                max_response_bytes, requests_per_minute, allow_http, user_agent, mark_runs, clock, address_origin,
+                reread.
 
         Raises:
             ConfigurationError: A setting, or a proxy or certificate file of the environment, is wrong; names it.
         """
         token = Secret(token)
         super().__init__(provider, token, settings, others=("token", "transport", "sleep"), real=transport is None)
+        if inspect.iscoroutinefunction(self._session.reread):
+            raise ConfigurationError("reread of a RunClient must be a plain function; AsyncRunClient takes this one.")
         self._given = transport
         self._kept: httpx.BaseTransport | None = transport
         self._sleep = sleep
+        self._key = KeyInUse(self._session.token, self._session.origin)
 
     def __enter__(self) -> Self:
         return self
@@ -153,8 +159,8 @@ class RunClient(Client):
         Args:
             ref: The run.
             timeout: Seconds (or a timedelta) for the whole wait.
-            settings: See :class:`WaitArguments`: error_budget, max_paused, poll_interval (s or timedeltas), patience,
-                submitted_at, seen, past, on_update.
+            settings: See :class:`WaitArguments`: error_budget, auth_grace, max_paused, poll_interval (s or timedeltas),
+                patience, submitted_at, seen, past, on_update.
 
         Raises:
             PollingError: The error budget is used up.
@@ -229,6 +235,9 @@ class RunClient(Client):
                 case Sleep(seconds):
                     reply, error = None, None
                     self._sleep(seconds)
+                case ReadKey(refused):
+                    error = None
+                    self._session, reply = _read_again(self._session, self._key, refused)
                 case Send() | Read() as effect:
                     try:
                         reply, error = self._answer(effect), None
@@ -274,3 +283,18 @@ class RunClient(Client):
         if self._kept is None:
             self._kept = sync_transport(self.root)
         yield self._kept
+
+
+def _read_again(session: Session, key: KeyInUse, refused: str) -> tuple[Session, KeyRead]:
+    """Read a key again where it was set; the session of the one that stands there, and what is known of it."""
+    if session.reread is None:
+        return session, KeyRead(changed=False, readable=False)
+    now, refused = session.clock(), refused or key.token.mark
+    if key.token.mark == refused and key.due_in(now) <= 0:
+        try:
+            changed = key.was_read(session.reread(), now)
+        except Exception as error:  # noqa: BLE001 - as many kinds as there are places for keys
+            key.was_not_read(error, now)
+        else:
+            session = session.with_token(key.token) if changed else session
+    return session, key.reply(refused, now)

@@ -109,6 +109,11 @@ class FinalError(AnswerError):
 class AuthError(FinalError):
     """401 or 403: the credential is missing, wrong, expired or lacks a right."""
 
+    origin: str = ""
+    """Where the credential was set, such as ``connection 'nexio_default'``."""
+    key_mark: str = ""
+    """Tells the refused credential from others; see ``Secret.mark``."""
+
 
 class RunNotFound(FinalError):
     """404: no such run, or no such parent of runs, or not visible with this credential; the text says which."""

@@ -65,6 +65,11 @@ class Secret:
         """A hash that tells credentials apart without holding one."""
         return hashlib.sha256(self.reveal().encode(errors="surrogatepass")).hexdigest()
 
+    @property
+    def mark(self) -> str:
+        """A short form of :attr:`fingerprint`, to tell a few credentials apart."""
+        return self.fingerprint[:16]
+
     @cached_property
     def longest_spelling(self) -> int:
         """Characters of the longest way in which :meth:`removed_from` finds it."""

@@ -4,13 +4,13 @@ How it works:
 
 - :meth:`Poller.lease` gives the running loop's poller for a credential; the last :meth:`Poller.release` closes it.
 - A wait is a flow (waiting/flows.py): a generator that asks for a read, a request or a sleep, and decides everything
-  else itself. :meth:`Poller._advance` lets it go on until it asks for something that takes time.
+  else itself. :meth:`Poller._advance` lets it go on until it asks for something that takes time. What concerns its key
+  is the client's business, to whom :meth:`Poller.carry` gives the wait back.
 - A sleep is an entry in the :class:`TimerHeap`, which has one timer of the loop for all waits. So has what is in line
   or under way: an entry for the moment at which the wait is over, whether or not an answer has come.
 - A read puts the wait's run in line (reads.py); the connection workers of dispatch.py come to it at the pace of
   pace.py. The observation is handed to all waits of that run: those who sleep are woken, since theirs is answered too.
-- Whatever happens in one wait ends that wait and no other: each flow runs in its waiter's context, and an error of one
-  run goes to the waits of that run.
+- Whatever happens in one wait ends no other: each flow runs in its waiter's context, and errors of a run go to its own.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ import math
 import os
 from asyncio import AbstractEventLoop
 from collections.abc import Callable
-from typing import Any, Unpack
+from typing import Any
 
 from runops.core.declaration import Observation
-from runops.core.model.errors import AnswerError, ConnectionFailed, TransientError
+from runops.core.model.errors import AnswerError, ConnectionFailed, RunopsError, TransientError
 from runops.core.model.run import RunRef, RunSnapshot
+from runops.core.model.secret import Secret
 from runops.core.polling.dispatch import Dispatcher, at_tick
 from runops.core.polling.reads import Question, Reads, Run, Wait
+from runops.core.polling.shared_key import SharedKey
 from runops.core.transport.httpx_pool import AsyncTransport
 from runops.core.transport.session import LAST_LOOK_SECONDS, Session
-from runops.core.waiting import flows
-from runops.core.waiting.flows import WaitContext
 from runops.core.waiting.options import WaitOptions
-from runops.core.waiting.steps import Ended, Read, Send, Sleep, step
+from runops.core.waiting.steps import Effect, Ended, Flow, Read, ReadKey, Send, Sleep, step
 
 logger = logging.getLogger("runops")
 
@@ -189,13 +189,26 @@ class Poller:
 
     # --- waiting ---
 
-    async def wait(
+    async def carry(
         self,
+        flow: Flow[RunSnapshot],
         ref: RunRef,
-        patience: WaitOptions,
-        **context: Unpack[WaitContext],
-    ) -> RunSnapshot:
-        """Wait until a run is over; see :meth:`runops.core.AsyncRunClient.wait`."""
+        options: WaitOptions,
+        *,
+        reply: Any = None,
+        effect: Effect | None = None,
+        key: SharedKey | None = None,
+    ) -> Ended[RunSnapshot] | Effect:
+        """Do what a wait asks for, until it ends, asks for its key, or has to go on in another poller.
+
+        Args:
+            flow: The wait.
+            ref: The run that it waits for.
+            options: Its clocks.
+            reply: What it is given first.
+            effect: What it has asked for already, where it comes from another poller.
+            key: Gives the wait back once there is another key.
+        """
         self._session.check_process()
         run = self._runs.get(ref)
         if run is None:
@@ -203,22 +216,39 @@ class Poller:
             self._provider.request(self._provider.status, ref)
             run = self._runs[ref] = Run(ref, self._reads)
             self._reads.lists.place(run, None)
-        flow = flows.wait(self._provider, ref, patience, clock=self._session.clock, **context)
         wait = Wait(
             flow,
             run,
             self._loop.create_future(),
-            min(patience.cadence.first, FIRST_ROUND),
-            wants_spend=patience.max_spend is not None,
+            min(options.cadence.first, FIRST_ROUND),
+            wants_spend=options.max_spend is not None,
         )
         run.waits.append(wait)
         self._waits += 1
+        if key is not None:
+            key.waits[wait] = self
         try:
             self._plan(wait, wait.shortest)
-            self._advance(wait)
+            self._advance(wait, reply, effect=effect)
             return await wait.done
         finally:
             self._drop(wait)
+            if key is not None:
+                del key.waits[wait]
+
+    def uses(self, token: Secret) -> bool:
+        """Whether its requests bear this credential."""
+        return self._session.token == token
+
+    def give_back(self, wait: Wait) -> None:
+        """Let a wait go on elsewhere, with what it asks for now; what comes of that here is dropped."""
+        effect = wait.effect
+        if wait.done.done() or effect is None:
+            return
+        if isinstance(effect, Sleep):
+            effect = Sleep(0.0 if effect.for_key else max(wait.due - self._loop.time(), 0.0))
+        wait.wake()
+        wait.done.set_result(effect)
 
     def _drop(self, wait: Wait) -> None:
         wait.wake()
@@ -227,39 +257,43 @@ class Poller:
             self._pace.leave(wait.rate)
         else:
             self._pace.clear()
-        wait.flow.close()
         run = wait.run
         run.waits.remove(wait)
         if not run.waits:
             del self._runs[run.ref]
             self._reads.lists.forget(run)
 
-    def _advance(self, wait: Wait, reply: Any = None, error: BaseException | None = None) -> None:
+    def _advance(
+        self, wait: Wait, reply: Any = None, error: BaseException | None = None, effect: Effect | None = None
+    ) -> None:
         """Let a flow go on until it asks for something that takes time."""
         while not wait.done.done():
-            try:
-                effect = wait.context.run(step, wait.flow, reply, error)
-            except BaseException as failure:  # noqa: BLE001
-                # Whatever ends a flow ends its wait, and no other; a callback of the loop would drop it unseen.
-                wait.done.set_exception(failure)
-                return
-            reply, error = None, None
-            match effect:
+            asked: Effect | Ended[RunSnapshot] | RunopsError | None = effect
+            if asked is None:
+                try:
+                    asked = wait.context.run(step, wait.flow, reply, error)
+                except BaseException as failure:  # noqa: BLE001
+                    # It ends this wait, and no other; a callback of the loop would drop it unseen.
+                    wait.done.set_exception(failure)
+                    return
+            reply, error, effect = None, None, None
+            wait.effect = None if isinstance(asked, (Ended, RunopsError)) else asked
+            match asked:
                 case Sleep(seconds):
                     self._sleep(wait, seconds)
                     return
                 case Read() if wait.observation is not None:
                     reply, wait.observation = wait.observation, None
                 case Read() | Send():
-                    error = self._held_back(effect.by)
+                    error = self._held_back(asked.by)
                     if error is None:
-                        if isinstance(effect, Read):
-                            self._read(wait, effect.by)
+                        if isinstance(asked, Read):
+                            self._read(wait, asked.by)
                         else:
-                            self._send(wait, effect)
+                            self._send(wait, asked)
                         return
-                case Ended(result):
-                    wait.done.set_result(result)
+                case Ended() | ReadKey():
+                    wait.done.set_result(asked)
                 case failure:
                     wait.done.set_exception(failure)
 
@@ -280,6 +314,7 @@ class Poller:
         if seconds >= wait.shortest and not wait.failing:
             # From read to read: a slow service must not stretch the interval.
             seconds -= min(wait.run.took, seconds / 10)
+        wait.due = self._loop.time() + seconds
         self._timers.add(wait, seconds, self._waits)
 
     def _held_back(self, by: float | None) -> AnswerError | None:

@@ -30,7 +30,7 @@ from runops.core.transport.base import Answer, Prepared
 from runops.core.transport.offload import off_loop
 from runops.core.transport.retry import RATE_LIMITED
 from runops.core.transport.session import Session
-from runops.core.waiting.steps import Flow, Send
+from runops.core.waiting.steps import Effect, Ended, Flow, Send
 
 logger = logging.getLogger("runops")
 
@@ -42,6 +42,8 @@ class Wait:
         "asleep",
         "context",
         "done",
+        "due",
+        "effect",
         "failing",
         "flow",
         "observation",
@@ -58,7 +60,7 @@ class Wait:
         self,
         flow: Flow[RunSnapshot],
         run: Run,
-        done: asyncio.Future[RunSnapshot],
+        done: asyncio.Future[Ended[RunSnapshot] | Effect],
         shortest: float,
         *,
         wants_spend: bool = False,
@@ -66,6 +68,11 @@ class Wait:
         self.flow = flow
         self.run = run
         self.done = done
+        """How the flow ended, or what it asks for that others have to do."""
+        self.effect: Effect | None = None
+        """What it asks for now."""
+        self.due = 0.0
+        """When its sleep is over, by the loop's clock."""
         self.context = contextvars.copy_context()
         """The waiter's own: what the flow and ``on_update`` log belongs to the waiter."""
         self.turn = 0

@@ -39,6 +39,11 @@ class HeaderAuth(httpx.Auth):
         yield request
 
     @property
+    def secret(self) -> Secret:
+        """The secret itself, which shows itself to nobody."""
+        return self._secret
+
+    @property
     def secrets(self) -> tuple[Secret, ...]:
         """What must be cut out of any text before a person sees it."""
         return (self._secret,)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import time
@@ -19,11 +20,12 @@ from runops.core.declaration import Provider, Request, arguments
 from runops.core.declaration.arguments import DEFAULT_MAX_RESPONSE_BYTES, DEFAULT_REQUEST_TIMEOUT
 from runops.core.declaration.routes import NO_SUCH_RUN
 from runops.core.model.cadence import RateLimiter
-from runops.core.model.errors import ConfigurationError, MalformedAnswer, TransientError
+from runops.core.model.errors import AuthError, ConfigurationError, MalformedAnswer, TransientError
 from runops.core.model.secret import Secret
 from runops.core.transport.auth import HeaderAuth
 from runops.core.transport.base import ACCEPT_ENCODING, REQUEST_TIMEOUT, Answer, timeouts
 from runops.core.transport.connections import peer_of
+from runops.core.transport.keys import Reread
 from runops.core.transport.offload import off_loop
 from runops.core.transport.retry import from_answer
 from runops.core.transport.reuse import check_process
@@ -44,6 +46,10 @@ class ClientSettings(TypedDict, total=False):
     """The provider's further settings, such as ``{"workspace_id": ...}``; None values are left out."""
     origin: str | None
     """Where the token was set, such as ``connection 'nexio_default'``; for error messages."""
+    reread: Reread | None
+    """Gives the token as it stands now, where it was set; called when the service refuses the one in use. For an
+    :class:`AsyncRunClient` it may be a coroutine function; a plain one is called in a thread. Clients of one event loop
+    whose ``reread`` is equal share what it gives. Default: the token stays what it is."""
     request_timeout: float | timedelta
     """Seconds (or a timedelta) for one whole request. Default: 30."""
     max_response_bytes: int
@@ -74,6 +80,7 @@ class Session:
         base_url: Another root than the public API's.
         options: The provider's further settings, such as ``{"workspace_id": ...}``; None values are left out.
         origin: Where the token was set, such as ``connection 'nexio_default'``; for error messages.
+        reread: Gives the token as it stands now; see :class:`ClientSettings`.
         request_timeout: Seconds (or a timedelta) for one whole request.
         max_response_bytes: The largest body, decompressed, that is read.
         requests_per_minute: A limit of ours, spread evenly; None for none.
@@ -94,6 +101,7 @@ class Session:
         base_url: str | None = None,
         options: Mapping[str, str | None] | None = None,
         origin: str | None = None,
+        reread: Reread | None = None,
         request_timeout: float | timedelta = DEFAULT_REQUEST_TIMEOUT,
         max_response_bytes: int = DEFAULT_MAX_RESPONSE_BYTES,
         requests_per_minute: float | None = None,
@@ -115,6 +123,7 @@ class Session:
         self.timeout = arguments.seconds("request_timeout", request_timeout)
         self.limit = int(arguments.positive("max_response_bytes", max_response_bytes))
         self.requests_per_minute = requests_per_minute
+        self.reread = reread
         self.clock = clock
         self._pid = os.getpid()
         self._auth = HeaderAuth(provider.auth, token, origin=origin or f"the token of {provider.title}")
@@ -128,6 +137,27 @@ class Session:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.provider.name!r}, root={self.root!r})"
+
+    def with_token(self, token: Secret) -> Session:
+        """The same way to the service with another credential: its own key, rate limiter and pauses.
+
+        Raises:
+            ConfigurationError: It is no usable token.
+        """
+        other = copy.copy(self)
+        other._auth = HeaderAuth(self.provider.auth, token, origin=self._auth.origin)
+        other.rate_limiter = other._shared_rate_limiter()
+        return other
+
+    @property
+    def token(self) -> Secret:
+        """The credential."""
+        return self._auth.secret
+
+    @property
+    def origin(self) -> str:
+        """Where the credential was set, for messages."""
+        return self._auth.origin
 
     def _shared_rate_limiter(self) -> RateLimiter:
         key = (self.provider.name, self.root, self._auth.fingerprint, self.requests_per_minute, self.clock)
@@ -255,6 +285,8 @@ class Session:
             absent=absent,
             secrets=self._auth.secrets,
         )
+        if isinstance(error, AuthError):
+            error.origin, error.key_mark = self._auth.origin, self._auth.secret.mark
         if error.retry_after:
             self.rate_limiter.hold(self.clock() + error.retry_after)
         raise error

@@ -13,7 +13,7 @@ from runops.core.declaration.arguments import one_of
 from runops.core.model.errors import AnswerError, RunNotFound
 from runops.core.model.run import Phase, RunRef, RunSnapshot
 from runops.core.model.states import StateReading
-from runops.core.waiting.flows import unreadable
+from runops.core.waiting.flows import may_send, unreadable
 from runops.core.waiting.listing import born, listed
 from runops.core.waiting.options import WaitOptions
 from runops.core.waiting.state import WaitState, timed_out
@@ -175,22 +175,24 @@ def seek(
     watch = WaitState(provider, nobody, patience, began=began)
     logged_at, warned = began, set[str]() if warned is None else warned
     while True:
-        try:
-            found = yield from within(look_for(provider, search, warned=warned), watch.latest_look)
-        except AnswerError as error:
-            now = clock()
-            watch.failed(error, now)
-        else:
-            if found is not None:
-                return found
-            now = clock()
-            watch.saw(nothing, now)
+        now = clock()
+        if (yield from may_send(watch, clock)):
+            try:
+                found = yield from within(look_for(provider, search, warned=warned), watch.latest_look)
+            except AnswerError as error:
+                now = clock()
+                watch.failed(error, now)
+            else:
+                if found is not None:
+                    return found
+                now = clock()
+                watch.saw(nothing, now)
         if watch.expired(now) is not None:
             return nothing_found(provider, search)
         if now - logged_at >= LOG_SECONDS:
             logged_at = now
             logger.info("The %s is not there yet.", search)
-        yield Sleep(watch.pause(now))
+        yield Sleep(watch.pause(now), for_key=watch.holds)
 
 
 def nothing_found(

@@ -26,14 +26,16 @@ from runops.core.model.errors import (
 )
 from runops.core.model.policy import EXPECTED_OF
 from runops.core.model.run import Outcome, Phase, RunRef, RunSnapshot
+from runops.core.transport.keys import KeyRead
 from runops.core.waiting.listing import born
 from runops.core.waiting.options import WaitOptions
 from runops.core.waiting.state import WaitProgress, WaitState
-from runops.core.waiting.steps import Clock, Flow, Read, Reply, Send, Sleep
+from runops.core.waiting.steps import Clock, Flow, Read, ReadKey, Reply, Send, Sleep, renewed
 
 logger = logging.getLogger("runops")
 
 READ_TRIES = 4
+UNAUTHORIZED = 401
 
 
 class WaitContext(TypedDict, total=False):
@@ -57,7 +59,7 @@ def get(provider: Provider, ref: RunRef, wanted: Collection[str] = ()) -> Flow[R
         ref: The run.
         wanted: Details that its end is judged by; see :class:`WaitOptions`.
     """
-    return (yield from look(provider, ref, wanted=wanted)).snapshot
+    return (yield from renewed(look(provider, ref, wanted=wanted))).snapshot
 
 
 def wait(
@@ -103,8 +105,10 @@ def next_update(state: WaitState, clock: Clock) -> Flow[RunSnapshot]:
             ended = state.expired(now)
             if ended is not None:
                 return ended
-            yield Sleep(state.pause(now))
+            yield Sleep(state.pause(now), for_key=state.holds)
             now = clock()
+        if state.holds and not (yield from may_send(state, clock)):
+            continue
         try:
             # As look does. Most looks of all are these, and a generator more would cost as much as the rest here.
             observation: Observation = yield Read(state.ref, by := state.latest_look)
@@ -116,6 +120,18 @@ def next_update(state: WaitState, clock: Clock) -> Flow[RunSnapshot]:
             state.saw(observation, clock())
             assert state.last is not None
             return state.last
+
+
+def may_send(state: WaitState, clock: Clock) -> Flow[bool]:
+    """Whether a wait may send its next request: where its key was refused, it has the key read again first.
+
+    Raises:
+        AuthError: The wait is over.
+    """
+    if state.key is None or not state.key.holds:
+        return True
+    reply: KeyRead = yield ReadKey(state.key.mark)
+    return state.key.was_read(reply, clock())
 
 
 def next_change(state: WaitState, clock: Clock) -> Flow[RunSnapshot]:
@@ -154,7 +170,8 @@ def _completed(
     if explain is None or snapshot.outcome is not Outcome.FAILED or snapshot.reason:
         return observation
     try:
-        reason: str | None = yield Send(provider.request(explain.route, snapshot.ref), read=explain.read, by=by)
+        why = Send(provider.request(explain.route, snapshot.ref), read=explain.read, by=by)
+        reason: str | None = yield from renewed(_send(why))
     except AnswerError:
         # Only the reason is missing; how the run ended is known.
         return observation
@@ -177,21 +194,30 @@ def with_details(
 
     Raises:
         TransientError: The read failed.
+        AuthError: The key is not accepted any more.
     """
     snapshot = observation.snapshot
     if snapshot.outcome not in EXPECTED_OF or all(snapshot.details.get(name) is not None for name in wanted):
         return observation
     request = provider.request(provider.result or provider.status, snapshot.ref)
     try:
-        whole: Observation = yield Send(request, read=partial(provider.read, snapshot.ref), by=by)
-    except (FinalError, MalformedAnswer, UnknownStateError):
+        read = Send(request, read=partial(provider.read, snapshot.ref), by=by)
+        whole: Observation = yield from renewed(_send(read))
+    except (FinalError, MalformedAnswer, UnknownStateError) as error:
+        if isinstance(error, AuthError) and error.status == UNAUTHORIZED:
+            # Not of this read alone: the wait holds until the key is accepted again.
+            raise
         return observation
     return replace(observation, snapshot=replace(snapshot, details={**whole.snapshot.details, **snapshot.details}))
 
 
+def _send(effect: Send) -> Flow[Any]:
+    return (yield effect)
+
+
 def payload(provider: Provider, ref: RunRef) -> Flow[dict[str, Any]]:
     """The whole payload of a run, as the provider sends it."""
-    reply = yield from patient_read(provider.request(provider.result or provider.status, ref))
+    reply = yield from renewed(patient_read(provider.request(provider.result or provider.status, ref)))
     return provider.payload(reply.content)
 
 
@@ -211,7 +237,10 @@ def cancel(provider: Provider, ref: RunRef) -> Flow[None]:
     """Ask the provider to stop a run. A run that is over already is left as it is."""
     if provider.cancel is None:
         raise NotSupported(f"{provider.title} documents no way to cancel a run.")
-    request = provider.request(provider.cancel, ref, "cancel")
+    return (yield from renewed(_cancel(provider, ref, provider.request(provider.cancel, ref, "cancel"))))
+
+
+def _cancel(provider: Provider, ref: RunRef, request: Request) -> Flow[None]:
     for attempt in range(1, READ_TRIES + 1):
         try:
             yield Send(request)
@@ -250,7 +279,7 @@ def probe(provider: Provider) -> Flow[None]:
         AnswerError: The service cannot be reached or answers something else.
     """
     try:
-        content: bytes = yield Send(provider.probe_request())
+        content: bytes = yield from renewed(_send(Send(provider.probe_request())))
     except RunNotFound:
         if not provider.probe_absent:
             raise
@@ -277,7 +306,7 @@ def latest_page(
     if request is None:
         return None
     try:
-        reply = yield from patient_read(request, by=by, clock=clock)
+        reply = yield from renewed(patient_read(request, by=by, clock=clock))
     except RunNotFound as error:
         # The page of a gateway that does not know the address says nothing about the parent.
         if not error.is_json:
@@ -291,7 +320,7 @@ def list_page(
 ) -> Flow[Page]:
     """The first page of a parent's list, newest first."""
     request = provider.pages.request(parent)
-    reply = yield from patient_read(request, by=by, clock=clock)
+    reply = yield from renewed(patient_read(request, by=by, clock=clock))
     page = provider.pages.read(reply.content, parent)
     if page.unread:
         logger.warning("The %s has %s; the others are used.", request.description, unreadable(len(page.unread)))

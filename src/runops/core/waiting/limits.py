@@ -42,6 +42,7 @@ class WaitProgress:
         changed_at: When the run was last seen to change, but not before the wait began.
         signature: What it showed then; see :func:`signature`.
         resumed: Whether changes may have been missed since, between two processes.
+        refused_since: Since when the key is refused; None while it is accepted.
     """
 
     began: float | None = None
@@ -52,6 +53,7 @@ class WaitProgress:
     changed_at: float | None = None
     signature: str | None = None
     resumed: bool = False
+    refused_since: float | None = None
 
     def to_dict(self, now: float) -> dict[str, Any]:
         """JSON primitives that :meth:`from_dict` reads."""
@@ -74,6 +76,7 @@ class WaitProgress:
             past.failing_since = value.get("failing_since")
             past.parked_since = value.get("parked_since")
             past.provisional_since = value.get("provisional_since")
+            past.refused_since = value.get("refused_since")
         else:
             past.resumed = past.signature is not None
         return past

@@ -15,6 +15,8 @@ DEFAULT_TIMEOUT = 604_800.0
 """Seconds: a week."""
 DEFAULT_ERROR_BUDGET = 900.0
 """Seconds."""
+DEFAULT_AUTH_GRACE = 300.0
+"""Seconds for which a wait holds when its key is refused after a good read."""
 SUBMIT_GRACE = 300.0
 """Seconds for which the run of a lost answer is looked for."""
 
@@ -27,6 +29,9 @@ class WaitClocks(TypedDict, total=False):
 
     error_budget: Seconds
     """Failed reads in a row before the wait gives up. Default: 15 minutes."""
+    auth_grace: Seconds
+    """How long a key may be refused after a good read, while it is read again where it was set; 0 ends the wait at
+    once. Default: 5 minutes."""
     max_paused: Seconds | None
     """How long the run may stay paused or waiting. Default: no such bound."""
     max_stalled: Seconds | None
@@ -66,6 +71,7 @@ class WaitOptions:
         max_spend: What the run may spend, in the provider's unit, or None for no such bound.
         wanted: Details that the end is judged by: where one is missing in the last answer, the whole run is read.
         cadence: When to look again.
+        auth_grace: Seconds for which the key may be refused after a good read; 0 for none.
     """
 
     deadline: float
@@ -75,6 +81,7 @@ class WaitOptions:
     max_stalled: float | None = None
     max_spend: float | None = None
     wanted: tuple[str, ...] = ()
+    auth_grace: float = DEFAULT_AUTH_GRACE
 
     @classmethod
     def build(
@@ -85,6 +92,7 @@ class WaitOptions:
         timeout: float | timedelta = DEFAULT_TIMEOUT,
         deadline: float | None = None,
         error_budget: float | timedelta = DEFAULT_ERROR_BUDGET,
+        auth_grace: float | timedelta = DEFAULT_AUTH_GRACE,
         max_paused: float | timedelta | None = None,
         max_stalled: float | timedelta | None = None,
         max_spend: float | None = None,
@@ -101,6 +109,7 @@ class WaitOptions:
             timeout: The whole wait, in seconds or as a timedelta.
             deadline: Takes the place of ``now + timeout``.
             error_budget: Seconds of failures in a row, or a timedelta.
+            auth_grace: Seconds for which the key may be refused after a good read, or a timedelta; 0 for none.
             max_paused: Seconds in paused or waiting, or a timedelta, or None.
             max_stalled: Seconds without any change, or a timedelta, or None.
             max_spend: What the run may spend, in the provider's unit, or None.
@@ -110,7 +119,8 @@ class WaitOptions:
             ceiling: The longest time between two looks.
 
         Raises:
-            ConfigurationError: A duration or limit is not positive, or the provider does not say what a run spends.
+            ConfigurationError: A duration or limit is not positive, a grace is negative, or the provider does not say
+                what a run spends.
         """
         whole = arguments.seconds("timeout", timeout)
         cadence = provider.cadence
@@ -128,6 +138,7 @@ class WaitOptions:
             max_spend=_checked_spend(provider, max_spend),
             wanted=tuple(wanted),
             cadence=cadence,
+            auth_grace=arguments.grace("auth_grace", auth_grace),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -145,6 +156,7 @@ class WaitOptions:
             max_spend=value.get("max_spend"),
             wanted=tuple(value.get("wanted") or ()),
             cadence=Cadence(**value["cadence"]),
+            auth_grace=value.get("auth_grace", DEFAULT_AUTH_GRACE),
         )
 
 

@@ -21,7 +21,7 @@ from runops.core.model.run import RunRef, RunSnapshot
 from runops.core.waiting.flows import latest_page, list_page, patient_read
 from runops.core.waiting.intent import Intent
 from runops.core.waiting.listing import born
-from runops.core.waiting.steps import Clock, Flow, Sleep
+from runops.core.waiting.steps import Clock, Flow, Sleep, renewed
 
 logger = logging.getLogger("runops")
 
@@ -161,7 +161,7 @@ class RunSearch:
         if look.started_by is None or declared is None or not declared.account:
             return False
         try:
-            reply = yield from patient_read(self.provider.probe_request())
+            reply = yield from renewed(patient_read(self.provider.probe_request()))
             return self.provider.account(reply.content) != look.started_by
         except RunopsError as error:
             logger.info("Whose key this is could not be asked: %s", error)

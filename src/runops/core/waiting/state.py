@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from runops.core.declaration import Observation, Provider
 from runops.core.model.cadence import backoff, spread
-from runops.core.model.errors import AnswerError, FinalError, PollingError
+from runops.core.model.errors import AnswerError, AuthError, FinalError, PollingError
 from runops.core.model.redaction import cut
 from runops.core.model.run import EndedBy, Outcome, RunRef, RunSnapshot
 from runops.core.transport.retry import may_pass
@@ -15,6 +15,7 @@ from runops.core.waiting.limits import FRESH as FRESH
 from runops.core.waiting.limits import WaitProgress as WaitProgress
 from runops.core.waiting.limits import parked_until, reached, stalled_until
 from runops.core.waiting.options import WaitOptions
+from runops.core.waiting.refused_key import RefusedKey
 
 logger = logging.getLogger("runops")
 
@@ -48,6 +49,7 @@ class WaitState:
         "_taken_in",
         "_unread_since",
         "_warned",
+        "key",
         "last",
         "options",
         "provider",
@@ -67,6 +69,8 @@ class WaitState:
     ) -> None:
         self.ref = ref
         self.last: RunSnapshot | None = None
+        self.key: RefusedKey | None = None
+        """What is to be done about the key, from its refusal to the next good read."""
         self._past = WaitProgress(seen=seen) if past is None else past
         self._past.began = began if self._past.began is None else self._past.began
         self.provider = provider
@@ -91,6 +95,9 @@ class WaitState:
         """Take in a good read; the last snapshot of the wait if this one ends it."""
         past = self._past
         past.failing_since, self._failures, self._error = None, 0, None
+        if self.key is not None:
+            self.key.works()
+            self.key = past.refused_since = None
         snapshot = self._settled(look, now)
         self.last, past.seen = snapshot, True
         if not look.reading.known and look.reading.full_state not in self._warned:
@@ -119,9 +126,12 @@ class WaitState:
             began: When that read began, where it is known: it may have taken long.
 
         Raises:
-            FinalError: Another read would end the same way.
+            FinalError: Another read would end the same way. A refused key is none before :attr:`key` says so.
             PollingError: Reads have failed for longer than the error budget.
         """
+        if isinstance(error, AuthError):
+            self._refused(error, now)
+            return
         failing_since = self._past.failing_since = now if self._past.failing_since is None else self._past.failing_since
         if self._error is None:
             self._unread_since = failing_since if began is None else min(began, failing_since)
@@ -142,6 +152,23 @@ class WaitState:
             raise PollingError(self.ref, now - self._unread_since, error) from None
         # For whoever looks on: in a host it would be a line for each of thousands of waits.
         logger.debug("%s could not be read: %s It is tried for %.0f s more.", self.ref, error, left)
+
+    def _refused(self, error: AuthError, now: float) -> None:
+        past, grace = self._past, self.options.auth_grace
+        if not grace:
+            raise error
+        if self.key is None:
+            since = now if past.refused_since is None else past.refused_since
+            subject = str(self.ref) if self.ref.run_id else f"The search at {self.provider.title}"
+            self.key = RefusedKey(subject, since=since, grace=grace if past.seen else None)
+            past.refused_since = since
+        self._error = error.with_traceback(None)
+        self.key.refused(error, now)
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing is sent until the key was read again."""
+        return self.key is not None and self.key.holds
 
     def expired(self, now: float) -> RunSnapshot | None:
         """The last snapshot, as ``timed_out``, if a clock has ended the wait.
@@ -166,7 +193,9 @@ class WaitState:
 
     def pause(self, now: float) -> float:
         """Seconds until the next look, never past a clock of the wait."""
-        if self._error is not None:
+        if self.key is not None and self.key.holds:
+            pause = self.key.pause(now)
+        elif self._error is not None:
             # Down to half of it: waits that failed together must not come back together.
             waited = backoff(self._failures, ceiling=LONGEST_BACKOFF) * (1 - 0.5 * spread())
             if isinstance(self._error, FinalError) and not self._past.seen:

@@ -1,13 +1,15 @@
 """What a flow may ask for, and how it is driven: one step at a time, by whoever can send and sleep.
 
-A flow is a generator. It yields what takes time (:class:`Send`, :class:`Read`, :class:`Sleep`) and gets the reply, or
-the :class:`RunopsError` that stands in its place. Everything else it is given when it is made: a clock, and whom to
-tell of an update. So a flow runs in no thread and on no loop of its own, and a test plays the service by answering.
+A flow is a generator. It yields what takes time (:class:`Send`, :class:`Read`, :class:`Sleep`, :class:`ReadKey`) and
+gets the reply, or the :class:`RunopsError` that stands in its place. Everything else it is given when it is made: a
+clock, and whom to tell of an update. So a flow runs in no thread and on no loop of its own, and a test plays the
+service by answering.
 
 - :func:`step` lets a flow go on until it asks for something, ends or fails. The clients and the poller all drive by
   it, and differ only in how they wait for the reply.
 - :func:`intercept` puts a handler between a flow and its driver: it may change what is asked for, answer it itself, or
   note what came back.
+- :func:`renewed` sends a request again with another credential, where one stands by now.
 """
 
 from __future__ import annotations
@@ -17,8 +19,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar, cast
 
 from runops.core.declaration.provider import Request
-from runops.core.model.errors import RunopsError, without_frames
+from runops.core.model.errors import AuthError, RunopsError, without_frames
 from runops.core.model.run import RunRef
+from runops.core.transport.keys import KeyRead
 
 R = TypeVar("R")
 Clock = Callable[[], float]
@@ -64,9 +67,21 @@ class Sleep:
     """Ask for a pause."""
 
     seconds: float
+    for_key: bool = False
+    """Whether the pause is over as soon as another credential is known."""
 
 
-Effect = Send | Read | Sleep
+@dataclass(frozen=True, slots=True)
+class ReadKey:
+    """Ask for the credential to be read again where it was set, as a :class:`runops.core.transport.keys.KeyRead`.
+
+    The driver reads it no more often than ``REREAD_SECONDS`` allows, for all who ask; with another one it goes on."""
+
+    refused: str
+    """The mark of the credential that was refused; empty for the one in use."""
+
+
+Effect = Send | Read | Sleep | ReadKey
 Flow = Generator[Effect, Any, R]
 
 
@@ -113,6 +128,26 @@ def intercept(flow: Flow[R], handle: Callable[[Effect], Flow[Any]]) -> Flow[R]:
             reply = yield from handle(effect)
         except RunopsError as failure:
             error = failure
+
+
+def renewed(flow: Flow[R]) -> Flow[R]:
+    """A flow whose requests are sent once more if their credential is refused and another one stands there by now.
+
+    Not what starts a run: there a refusal is the end.
+    """
+
+    def handle(effect: Effect) -> Flow[Any]:
+        try:
+            return (yield effect)
+        except AuthError as error:
+            if isinstance(effect, Send) and effect.fresh:
+                raise
+            reply: KeyRead = yield ReadKey(error.key_mark)
+            if not reply.changed:
+                raise
+        return (yield effect)
+
+    return intercept(flow, handle)
 
 
 def within(flow: Flow[R], by: float) -> Flow[R]:
