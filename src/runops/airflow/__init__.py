@@ -10,6 +10,7 @@ from runops.airflow.providers import RECORDS
 if TYPE_CHECKING:
     from runops.airflow.discovery import RunDiscoverySensor as RunDiscoverySensor
     from runops.airflow.hook import RunHook as RunHook
+    from runops.airflow.maintenance import cancel_orphans as cancel_orphans
     from runops.airflow.operator import RunOperator as RunOperator
     from runops.airflow.providers import *  # noqa: F403 - the named classes, for type checkers
     from runops.airflow.retry import runops_retry_policy as runops_retry_policy
@@ -24,6 +25,7 @@ _HOMES = {
     "RunOperator": "operator",
     "RunSensor": "sensor",
     "RunTrigger": "trigger",
+    "cancel_orphans": "maintenance",
     "runops_retry_policy": "retry",
     **{f"{name.capitalize()}{kind}": f"providers.{name}" for name, each in RECORDS.items() for kind in each.classes},
 }

@@ -16,6 +16,7 @@ from runops.airflow.events import read_found, says_lost
 from runops.airflow.exceptions import in_airflow_terms
 from runops.airflow.kill import killed_by_person, within
 from runops.airflow.link import RunLink
+from runops.airflow.records import SUBMITTED_RUN
 from runops.airflow.submission import LostSubmit, Submission, SubmitRules, Submitted, identity_of
 from runops.airflow.task_state import TaskState
 from runops.airflow.tasks import RunWaiting
@@ -185,6 +186,8 @@ class RunOperator(RunWaiting):
         self._task_state(context).update(crashes=0)
         url = self.service.url(started.ref)
         publish(context, started.ref, url)
+        value = {**_about(self), "ref": started.ref.model_dump(mode="json")}
+        context["ti"].xcom_push(key=SUBMITTED_RUN, value=value)
         if not self.wait:
             return RunSnapshot(ref=started.ref, state=None, phase=Phase.QUEUED, url=url).to_result()
         options = self._clocks(deadline=self._deadline(context))
@@ -233,6 +236,8 @@ class RunOperator(RunWaiting):
                 self.log.warning("%s could not be cancelled and may go on: %s", snapshot.ref, error)
             else:
                 self._task_state(context).update(given_up=True)
+        if snapshot.run_ended:
+            self._task_state(context).update(ended=str(snapshot.outcome))
         return super()._apply_verdict(context, snapshot)
 
     def _after_deferral_timeout(self, context: Any) -> RunResult:
@@ -276,6 +281,7 @@ class RunOperator(RunWaiting):
                 deferrable=self.deferrable,
                 cancels=self._can_cancel(self.cancel_on_kill),
                 may_follow=self._may_follow if self.wait else None,
+                about=_about(self),
             ),
             log=self.log,
         )
@@ -316,6 +322,11 @@ class RunOperator(RunWaiting):
             client.cancel(ref)
         self.log.info("Cancelled %s.", ref)
         return True
+
+
+def _about(task: RunOperator) -> dict[str, Any]:
+    """What is recorded with a run, so that others can read it."""
+    return {"provider": task.provider, "conn_id": task._hook().conn_id, "waits": bool(task.wait)}
 
 
 def _check_arguments(service: Provider, takes: Collection[str], given: Iterable[str]) -> None:

@@ -16,15 +16,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
+from runops.airflow import records
+from runops.airflow.records import SUBMITTED, SUBMITTING
 from runops.airflow.task_state import TaskState
 from runops.core import AnswerError, Outcome, RunClient, RunopsError, RunRef, SubmitUncertainError
 from runops.core.declaration.routes import Call
 from runops.core.waiting.intent import Intent
-
-SUBMITTING, SUBMITTED = "submitting", "submitted"
 
 WORKER_SECONDS = 10.0
 """For so long a deferrable task does itself what the triggerer goes on with, so that short waits never defer."""
@@ -82,6 +82,8 @@ class SubmitRules:
     :param deferrable: Whether the triggerer may look for it.
     :param cancels: Whether the run of before a person's clear is cancelled.
     :param may_follow: Whether a new run may be submitted after an earlier one that ended so; None for never.
+    :param about: What is recorded with each submit, so that whoever finds the record can read the run: how the task
+        names its provider, and its connection; and whether the task waits for the run.
     """
 
     adopt_uncertain: bool
@@ -89,6 +91,7 @@ class SubmitRules:
     deferrable: bool
     cancels: bool
     may_follow: Callable[[Outcome], bool] | None
+    about: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 class Submission:
@@ -109,19 +112,23 @@ class Submission:
         self._task_state = task_state
         self._rules = rules
         self._log = log
+        self._left: list[dict[str, Any]] = []
 
     def start(self, client: RunClient) -> Submitted | LostSubmit:
         """The run to wait for: a new one, or that of an earlier try."""
         record = self._task_state.load()
+        earlier = record or self._task_state.load_any()
+        self._left = records.left_of(earlier)
         if record is None:
-            self._leave(client, self._task_state.load_any())
+            self._leave(client, earlier)
         elif record.get("state") == SUBMITTING:
             self._log.info("An earlier try may have submitted; looking for its run.")
             found = self._submit(client, record)
             return found if isinstance(found, LostSubmit) else self._unless_given_up(client, found, record)
         elif record.get("state") == SUBMITTED:
             ref = RunRef.parse(record["ref"])
-            if not self._may_submit_after(client, ref, given_up=bool(record.get("given_up"))):
+            given_up = bool(record.get("given_up")) or self._task_state.was_stopped(ref.run_id)
+            if not self._may_submit_after(client, ref, given_up=given_up):
                 self._log.info("Re-attached to %s, which an earlier try submitted.", ref)
                 return Submitted(ref, record.get("submitted_at"))
         return self._submit(client, None)
@@ -134,6 +141,7 @@ class Submission:
         :param event: What the trigger fired; without a record it says what was known before the submit.
         """
         record = self._task_state.load() or event
+        self._left = records.left_of(record)
         if found is None:
             intent = Intent.from_dict(record.get("intent"))
             adopt = self._rules.adopt_uncertain
@@ -163,7 +171,7 @@ class Submission:
         }
 
         def before(intent: Intent) -> None:
-            self._task_state.save(state=SUBMITTING, intent=intent.to_dict(), submitted_at=submitted_at)
+            self._save(state=SUBMITTING, intent=intent.to_dict(), submitted_at=submitted_at)
             self.intent = intent
 
         try:
@@ -186,8 +194,12 @@ class Submission:
     def _remember(self, ref: RunRef) -> Submitted:
         # From here on a 404 is forgiven for a while: the run may have been found by a list that is ahead of its page.
         known_at = time.time()
-        self._task_state.save(state=SUBMITTED, ref=ref.model_dump(mode="json"), submitted_at=known_at)
+        self._save(state=SUBMITTED, ref=ref.model_dump(mode="json"), submitted_at=known_at)
         return Submitted(ref, known_at)
+
+    def _save(self, **record: Any) -> None:
+        left = {"left": self._left[-records.MOST_LEFT :]} if self._left else {}
+        self._task_state.save(**record, parent=dict(self._call.parent), **self._rules.about, **left)
 
     def _unless_given_up(
         self, client: RunClient, found: Submitted, record: Mapping[str, Any]
@@ -213,8 +225,15 @@ class Submission:
         return self._rules.may_follow(earlier.outcome)
 
     def _leave(self, client: RunClient, record: Mapping[str, Any] | None) -> None:
-        """A person cleared the task: see that the run of before does not go on beside the new one."""
-        if record is None or not self._rules.cancels:
+        """A person cleared the task: see that the run of before does not go on beside the new one.
+
+        Where nobody has seen its end, the new record names it, for ``runops orphans``.
+        """
+        left = None if record is None else records.left_behind(record)
+        if record is None or left is None:
+            return
+        self._left.append(left)
+        if not self._rules.cancels:
             return
         ref: RunRef | str = "The run"
         try:
@@ -224,6 +243,7 @@ class Submission:
                 intent = Intent.from_dict(record.get("intent"))
                 ref = client.find_submitted(self._call.parent, intent, submit_grace=0.0)
             if client.get(ref).run_ended:
+                self._left.remove(left)
                 return
             self._log.info("The task was cleared: cancelling %s of before.", ref)
             client.cancel(ref)
@@ -237,4 +257,4 @@ def identity_of(context: Mapping[str, Any]) -> str:
     :param context: The task's context.
     """
     ti = context["ti"]
-    return "/".join((ti.dag_id, ti.run_id, ti.task_id, str(ti.map_index)))
+    return records.identity(ti.dag_id, ti.run_id, ti.task_id, ti.map_index)

@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from runops.airflow._compat import task_state_store
+from runops.airflow.records import KEY, REFUSED, STOPPED_KEY, left_of
 
 logger = logging.getLogger(__name__)
-
-KEY = "runops"
 
 
 class TaskState:
@@ -57,6 +56,15 @@ class TaskState:
             self._store.set(KEY, {**record, **changes})
 
     def forget(self) -> None:
-        """Keep nothing."""
-        if self._store is not None:
+        """Keep nothing but the runs of before that may go on."""
+        if self._store is None:
+            return
+        left = left_of(self.load_any())
+        if left:
+            self.save(state=REFUSED, left=left)
+        else:
             self._store.delete(KEY)
+
+    def was_stopped(self, run_id: str) -> bool:
+        """Whether ``runops orphans`` has cancelled a run since nobody waited for it."""
+        return self._store is not None and self._store.get(STOPPED_KEY) == run_id

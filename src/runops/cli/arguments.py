@@ -88,8 +88,57 @@ def parser(parents: Sequence[str] = ()) -> argparse.ArgumentParser:
     states.add_argument("provider", nargs="?", metavar="PROVIDER", help=f"{PROVIDER}; all shipped ones if left out")
     add_json(states)
 
+    add_orphans(commands)
+
     commands.add_parser("emulate", help="serve the APIs of all providers on this machine", add_help=False)
     return whole
+
+
+def add_orphans(commands: argparse._SubParsersAction[Parser]) -> None:  # pyright: ignore[reportPrivateUsage]
+    """What a host has submitted and does not wait for."""
+    orphans = commands.add_parser(
+        "orphans",
+        help="runs that a host has submitted, that may still run, and that nothing waits for",
+        epilog="exit codes: 0 all is listed, or cancelled   2 usage   4 some could not be told, read or cancelled",
+    )
+    hosts = orphans.add_subparsers(dest="host", metavar="HOST", required=True)
+    airflow = hosts.add_parser(
+        "airflow",
+        help="by its public REST API",
+        description="The credential for Airflow is AIRFLOW_TOKEN, or AIRFLOW_USERNAME and AIRFLOW_PASSWORD.",
+    )
+    airflow.add_argument("--url", metavar="URL", help="the API server; by default AIRFLOW_BASE_URL")
+    airflow.add_argument("--allow-http", action="store_true", help="allow plain HTTP to another machine")
+    airflow.add_argument(
+        "--operator",
+        metavar="CLASS",
+        action="append",
+        default=[],
+        help="an operator class of your own, where no task of it has left a trace; may be repeated",
+    )
+    dagster = hosts.add_parser("dagster", help="by its instance")
+    dagster.add_argument("--dagster-home", metavar="DIR", help="where its dagster.yaml is; by default DAGSTER_HOME")
+    for host, name in ((airflow, "connection id"), (dagster, "resource key")):
+        host.add_argument(
+            "--since", metavar="TIME", default="7d", help="look at what has changed since: 90m, 12h, 7d, or a date (7d)"
+        )
+        host.add_argument(
+            "--credential",
+            metavar="NAME",
+            action="append",
+            default=[],
+            help=f"only runs that were submitted with this {name}; may be repeated",
+        )
+        host.add_argument(
+            "--provider",
+            metavar="PATH",
+            action="append",
+            default=[],
+            help="'package.module:NAME' of a provider of your own; may be repeated",
+        )
+        host.add_argument("--cancel", action="store_true", help="cancel what is left, after a question on a terminal")
+        host.add_argument("--yes", action="store_true", help="ask no question")
+        add_json(host)
 
 
 def add_run(command: argparse.ArgumentParser, *, several: bool = False) -> None:

@@ -33,8 +33,15 @@ WORST_FIRST = (COULD_NOT_TELL, CODES[Verdict.FAIL], CODES[Verdict.SKIP])
 
 def run(options: argparse.Namespace) -> int:
     """Do what a parsed command line says; its exit code."""
-    commands = {"get": get, "watch": watch, "cancel": cancel, "states": states}
+    commands = {"get": get, "watch": watch, "cancel": cancel, "states": states, "orphans": left_behind}
     return guarded(commands[options.command], options)
+
+
+def left_behind(options: argparse.Namespace) -> int:
+    """What a host has left behind."""
+    from runops.cli.orphans import orphans
+
+    return orphans(options)
 
 
 def guarded(command: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:

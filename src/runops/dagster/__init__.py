@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from runops.dagster.builders.multi_asset import build_run_multi_asset as build_run_multi_asset
     from runops.dagster.builders.sensor import build_run_sensor as build_run_sensor
     from runops.dagster.component import RunopsComponent as RunopsComponent
+    from runops.dagster.orphans import cancel_orphans as cancel_orphans
     from runops.dagster.providers.b3os import B3osResource as B3osResource
     from runops.dagster.providers.nekt import NektResource as NektResource
     from runops.dagster.providers.nexio import NexioResource as NexioResource
@@ -38,6 +39,7 @@ _MODULES = {name: f"providers.{module}" for name, module in RESOURCES.items()} |
     "build_run_op": "builders.asset",
     "build_run_sensor": "builders.sensor",
     "build_submit_job": "builders.deferred",
+    "cancel_orphans": "orphans",
     "wait_for_run": "step.wait",
 }
 __all__ = sorted(_MODULES)  # pyright: ignore[reportUnsupportedDunderAll] - derived, as is what a type checker cannot see

@@ -9,6 +9,8 @@ What is used, and the public way that is missing:
 - ``write_engine_event``, ``engine_events``: a step cannot write a durable event of its own but an observation, which a
   generator has to yield; then an interrupt would pass by the cancel.
 - ``tag_run``: tags of a run can be set only where it is launched.
+- ``events_of_run``, ``note_in_run``: the same, of a run that is over, for whoever looks at what it has left behind.
+- ``runs_like``, ``retry_is_due``: how runs and backfills are related, and whether Dagster will retry one.
 - ``newest_check_evaluations``: the history of a check can only be seen in the web interface.
 - ``continues_its_parent``, ``parent_of``, ``others_of_group``, ``started_by_run_retries``,
   ``in_a_backfill_of_partitions``: how runs are related stands in tags whose names are not published, and in a snapshot
@@ -22,13 +24,14 @@ What is used, and the public way that is missing:
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
 import dagster as dg
 from dagster._core.errors import DagsterInvalidPropertyError
 from dagster._core.events import EngineEventData
+from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
 from dagster._core.storage.tags import (
     ASSET_PARTITION_RANGE_END_TAG,
     ASSET_PARTITION_RANGE_START_TAG,
@@ -48,6 +51,9 @@ _ENDS_OF_RUNS = {
     dg.DagsterEventType.RUN_FAILURE,
     dg.DagsterEventType.RUN_CANCELED,
 }
+
+_BACKFILL_GOES_ON = (BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING, BulkActionStatus.FAILING)
+_MOST_BACKFILLS = 200
 
 _MOST_KEYS = 1000
 """The newest keys of partitions that a misspelled one is compared with."""
@@ -114,6 +120,70 @@ def engine_events(
             yield entry.dagster_event.engine_event_data.metadata
 
 
+def events_of_run(
+    instance: dg.DagsterInstance, run_id: str
+) -> Iterator[tuple[str, Mapping[str, dg.MetadataValue[Any]]]]:
+    """The step and the metadata of each engine event of a run's steps, oldest first."""
+    for entry in instance.all_logs(run_id, of_type=dg.DagsterEventType.ENGINE_EVENT):
+        if entry.step_key is not None and entry.dagster_event is not None:
+            yield entry.step_key, entry.dagster_event.engine_event_data.metadata
+
+
+def note_in_run(
+    instance: dg.DagsterInstance,
+    run: dg.DagsterRun,
+    step_key: str,
+    message: str,
+    metadata: Mapping[str, dg.MetadataValue[Any]],
+) -> None:
+    """Put a durable event of a step into the log of a run that may be over."""
+    instance.report_engine_event(
+        message, dagster_run=run, engine_event_data=EngineEventData(metadata=metadata), step_key=step_key
+    )
+
+
+def runs_like(instance: dg.DagsterInstance, run: dg.DagsterRun, limit: int) -> list[dg.DagsterRun]:
+    """A run with all that re-executes it, or that it re-executes, directly or not; oldest first.
+
+    Args:
+        instance: Where the runs are.
+        run: The run.
+        limit: The most runs of each kind.
+    """
+    root = run.root_run_id or run.run_id
+    wanted = [dg.RunsFilter(run_ids=[root, run.run_id]), dg.RunsFilter(tags={ROOT_RUN_ID_TAG: root})]
+    backfill = _backfill_of(run)
+    if backfill:
+        partition = _partition_tags(run)
+        wanted.append(dg.RunsFilter(tags={BACKFILL_ID_TAG: backfill, **partition}))
+        wanted.append(dg.RunsFilter(tags={ROOT_BACKFILL_ID_TAG: backfill, **partition}))
+    found: dict[int, dg.DagsterRun] = {}
+    for each in wanted:
+        for record in instance.get_run_records(each, limit=limit):
+            found[record.storage_id] = record.dagster_run
+    return [found[at] for at in sorted(found)]
+
+
+def retry_is_due(instance: dg.DagsterInstance, runs: Sequence[dg.DagsterRun]) -> bool:
+    """Whether Dagster will start another of a group of runs by itself: as a retry, or for a backfill that goes on."""
+    if any(run.is_complete_and_waiting_to_retry for run in runs):
+        return True
+    backfills = {backfill for run in runs if (backfill := _backfill_of(run))}
+    if not backfills:
+        return False
+    going = instance.get_backfills(filters=BulkActionsFilter(statuses=list(_BACKFILL_GOES_ON)), limit=_MOST_BACKFILLS)
+    return any(each.backfill_id in backfills or each.tags.get(ROOT_BACKFILL_ID_TAG) in backfills for each in going)
+
+
+def _backfill_of(run: dg.DagsterRun) -> str | None:
+    return run.tags.get(ROOT_BACKFILL_ID_TAG) or run.tags.get(BACKFILL_ID_TAG)
+
+
+def _partition_tags(run: dg.DagsterRun) -> dict[str, str]:
+    names = (PARTITION_NAME_TAG, ASSET_PARTITION_RANGE_START_TAG, ASSET_PARTITION_RANGE_END_TAG)
+    return {name: run.tags[name] for name in names if name in run.tags}
+
+
 def newest_check_evaluations(
     instance: dg.DagsterInstance, asset_key: dg.AssetKey, check_name: str, limit: int
 ) -> Iterator[Mapping[str, dg.MetadataValue[Any]]]:
@@ -165,8 +235,7 @@ def _filters_of_group(run: dg.DagsterRun) -> Iterator[dg.RunsFilter]:
         yield dg.RunsFilter(tags={ROOT_RUN_ID_TAG: run.root_run_id})
     # A backfill that re-executes another starts its runs without a parent: the partition shows which one it repeats.
     root = run.tags.get(ROOT_BACKFILL_ID_TAG)
-    names = (PARTITION_NAME_TAG, ASSET_PARTITION_RANGE_START_TAG, ASSET_PARTITION_RANGE_END_TAG)
-    partition = {name: run.tags[name] for name in names if name in run.tags}
+    partition = _partition_tags(run)
     if root:
         yield dg.RunsFilter(tags={BACKFILL_ID_TAG: root, **partition})
         yield dg.RunsFilter(tags={ROOT_BACKFILL_ID_TAG: root, **partition})

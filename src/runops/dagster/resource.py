@@ -386,8 +386,13 @@ def named_resource(resources: Any, resource: ProviderResource) -> str:
         resources: The resources of the step's context.
         resource: The one that is used.
     """
-    found = [key for key, each in getattr(resources, "_asdict", dict)().items() if each is resource]
-    return f"Resource {found[0]!r}" if found else type(resource).__name__
+    key = key_of(resources, resource)
+    return type(resource).__name__ if key is None else f"Resource {key!r}"
+
+
+def key_of(resources: Any, resource: ProviderResource) -> str | None:
+    """The key of a resource in a step's context; None where the step did not get it from Dagster."""
+    return next((key for key, each in getattr(resources, "_asdict", dict)().items() if each is resource), None)
 
 
 def _plain(value: str | None) -> str | None:

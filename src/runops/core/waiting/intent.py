@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from runops.core.waiting.steps import Flow
 logger = logging.getLogger("runops")
 
 _CONSONANTS = "bcdfghjklmnpqrstvwxz"
+_WHO, _NONCE = 7, 6
+_MARK = re.compile(rf"\[([{_CONSONANTS}]{{{_WHO}}})[{_CONSONANTS}]{{{_NONCE}}}]\s*$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +62,23 @@ def new_mark(identity: str | None = None) -> str:
     Args:
         identity: What names the submitter for good, such as a task of a DAG run; None for nobody in particular.
     """
-    who = secrets.token_bytes(8) if identity is None else hashlib.sha256(identity.encode()).digest()
-    return f"[{_consonants(who, 7)}{_consonants(secrets.token_bytes(8), 6)}]"
+    who = _consonants(secrets.token_bytes(8), _WHO) if identity is None else submitter(identity)
+    return f"[{who}{_consonants(secrets.token_bytes(8), _NONCE)}]"
+
+
+def submitter(identity: str) -> str:
+    """What every mark of one submitter begins with.
+
+    Args:
+        identity: As :func:`new_mark` takes it.
+    """
+    return _consonants(hashlib.sha256(identity.encode()).digest(), _WHO)
+
+
+def submitter_of_mark(text: str) -> str | None:
+    """Who submitted a run, by the mark that its text ends with: what :func:`submitter` gives. None without a mark."""
+    found = _MARK.search(text)
+    return None if found is None else found[1]
 
 
 def _consonants(octets: bytes, count: int) -> str:

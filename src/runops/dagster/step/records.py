@@ -27,6 +27,9 @@ from runops.dagster import _compat
 RECORD = "runops/record"
 """The metadata key under which a record stands in an engine event."""
 
+SUBMITS = "runops/submits"
+"""A tag of each Dagster run in which something was about to be submitted: tags are indexed, events are not."""
+
 _VERSION = 1
 _DEEPEST = 64
 """How many re-executions are followed back."""
@@ -86,12 +89,14 @@ class Records:
         context: The step's context.
         call: The submission.
         root: The address of the API, which is part of what makes two submissions the same.
+        credential: The key of the resource that submits, where the step has it by one.
     """
 
-    def __init__(self, context: _compat.StepContext, *, call: Call, root: str) -> None:
+    def __init__(self, context: _compat.StepContext, *, call: Call, root: str, credential: str | None = None) -> None:
         self._context = context
         # Where a function is called directly there is no run, and nothing is recorded.
         self._run = run = _compat.run_of(context)
+        self._about: dict[str, Any] = {"parent": dict(call.parent), "credential": credential}
         self._marks: dict[str, Any] = {}
         if run is not None:
             self._marks = {
@@ -161,15 +166,20 @@ class Records:
 
     def submitting(self, provider: str, intent: Intent, *, at: float) -> None:
         """Before the submit. If this cannot be written nothing may be sent, so it raises."""
-        self._write("submitting", f"Submitting a run to {provider}.", intent=intent.to_dict(), at=at)
+        self._tag()
+        message = f"Submitting a run to {provider}."
+        self._write("submitting", message, intent=intent.to_dict(), at=at, **self._about)
 
     def submitted(self, ref: RunRef, url: str | None, *, deadline: float, at: float | None) -> None:
         """After the submit."""
-        self._write_if_possible("submitted", f"Submitted {ref}.", ref=ref, url=url, deadline=deadline, at=at)
+        about = {"deadline": deadline, "at": at, **self._about}
+        self._write_if_possible("submitted", f"Submitted {ref}.", ref=ref, url=url, **about)
 
     def taken_up(self, ref: RunRef, url: str | None, *, deadline: float, at: float | None) -> None:
         """An earlier run is waited for again."""
-        self._write_if_possible("taken up", f"Took up {ref} again.", ref=ref, url=url, deadline=deadline, at=at)
+        self._tag()
+        about = {"deadline": deadline, "at": at, **self._about}
+        self._write_if_possible("taken up", f"Took up {ref} again.", ref=ref, url=url, **about)
 
     def refused(self, provider: str) -> None:
         """The submit surely started nothing."""
@@ -208,6 +218,17 @@ class Records:
                 continue
             found = _after(found, record, run)
         return found
+
+    def _tag(self) -> None:
+        """Let those who look for what was left behind find the Dagster run; no wait depends on it."""
+        if self._run is None or SUBMITS in self._run.tags:
+            return
+        try:
+            _compat.tag_run(self._context.instance, self._run.run_id, {SUBMITS: "true"})
+        except Exception as error:  # noqa: BLE001 - a storage raises what it likes
+            self._context.log.warning(
+                "The Dagster run could not be tagged (%s): runops orphans will not look at it.", type(error).__name__
+            )
 
     def _write_if_possible(self, kind: str, message: str, **fields: Any) -> None:
         try:

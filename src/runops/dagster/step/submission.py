@@ -78,6 +78,7 @@ class StepSubmission:
         adopt_uncertain: Where no mark can prove whose a run is, take the single new one for ours.
         submit_grace: Seconds for which the run of a lost answer is looked for.
         held: Holds interrupts back.
+        credential: The key of the resource, where the step has it by one.
     """
 
     context: _compat.StepContext
@@ -89,10 +90,13 @@ class StepSubmission:
     adopt_uncertain: bool
     submit_grace: float
     held: HeldInterrupts
+    credential: str | None = None
 
     def __post_init__(self) -> None:
         self.provider = self.client.provider
-        self.records = self.live.records = Records(self.context, call=self.call, root=self.client.root)
+        self.records = self.live.records = Records(
+            self.context, call=self.call, root=self.client.root, credential=self.credential
+        )
 
     def begin(self, *, reattach: bool) -> Start:
         """Submit a run, or take up the one that an earlier try has submitted.

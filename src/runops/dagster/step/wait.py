@@ -30,7 +30,7 @@ from runops.core.waiting.options import SUBMIT_GRACE
 from runops.core.waiting.state import LogThrottle
 from runops.dagster import _compat, verdicts
 from runops.dagster.options import StepSettings, StepSubmitSettings, names_of, wait_options
-from runops.dagster.resource import ProviderResource, named_resource
+from runops.dagster.resource import ProviderResource, key_of, named_resource
 from runops.dagster.step.interrupts import HeldInterrupts
 from runops.dagster.step.live_run import LiveRun, core_warnings_in
 from runops.dagster.step.submission import OVER, Start, StepSubmission, refuse_when_over, status_of_run
@@ -232,6 +232,7 @@ class StepWait:
             adopt_uncertain=self._settings.get("adopt_uncertain", False),
             submit_grace=self._submit_grace,
             held=held,
+            credential=key_of(self._context.resources, self._resource),
         )
 
     def _follow(self, client: RunClient, start: Start) -> RunSnapshot:

@@ -1,0 +1,239 @@
+"""The runs that tasks of an Airflow have submitted and that no task waits for, as its public REST API shows them.
+
+It imports no Airflow: the command line and a maintenance DAG read with it, and neither has Airflow's database.
+
+What is read, for each task instance of an operator of runops whose state has changed since a moment: its record in the
+task state store (Airflow 3.3 and newer), which survives retries and clears; without one, what its last try has left as
+XCom. Where a provider shows our marks, the list of a parent finds what neither knows any more.
+
+A task instance waits while it runs or is deferred, and while Airflow will run it again: a retry that is due, a clear
+whose task has not begun. What its record names beside the run that it waits for is left. So is everything of one that
+is over, but what it has submitted with ``wait=False``: that it has given away.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+from runops.airflow import records
+from runops.airflow.rest import AirflowApi, TaskInstance
+from runops.core import PROVIDERS, AnswerError, ConfigurationError, RunRef, find
+from runops.core.waiting.intent import Intent, submitter
+from runops.core.waiting.orphans import Suspect
+
+logger = logging.getLogger("runops")
+
+AT_WORK = frozenset({"running", "deferred", "restarting"})
+"""States in which a task waits, or is about to be run again by what runs it."""
+DUE = frozenset({None, "scheduled", "queued", "up_for_retry", "up_for_reschedule"})
+"""States in which a task waits as long as its DAG run goes on."""
+RUN_OVER = frozenset({"success", "failed"})
+GIVEN_AWAY = frozenset({"success"})
+"""States after which a run may have been left to others on purpose."""
+
+OPERATORS = frozenset({"RunOperator", *(f"{name.capitalize()}RunOperator" for name in PROVIDERS)})
+"""The operator classes that come with runops. Others are known by what their tasks have left."""
+
+
+class AirflowTasks:
+    """The task instances of one Airflow: what they have submitted, and whether they wait.
+
+    :param api: The API.
+    :param since: Task instances that have not changed since then are not looked at.
+    :param operators: Names of further operator classes that submit runs.
+    """
+
+    def __init__(self, api: AirflowApi, *, since: datetime, operators: frozenset[str] = frozenset()) -> None:
+        self._api = api
+        self._since = since
+        self._operators = OPERATORS | operators
+
+    def suspects(self) -> Iterator[Suspect]:
+        """All that was submitted and that no task waits for."""
+        for ti in self._instances():
+            yield from self._suspects_of(ti)
+
+    def still_left(self, suspect: Suspect) -> bool:
+        """Look again whether no task waits for a suspect.
+
+        :param suspect: The suspect.
+        """
+        ti = self._instance(suspect.holder)
+        # Of a task instance that is gone nothing waits, and nothing says whose the run is either.
+        return ti is not None and any(_same(each, suspect) for each in self._suspects_of(ti))
+
+    def cancelled(self, suspect: Suspect, ref: RunRef) -> None:
+        """Let a task that takes the run up again know that it is to submit a new one.
+
+        :param suspect: The suspect.
+        :param ref: Its run.
+        """
+        ti = self._instance(suspect.holder)
+        if ti is None:
+            return
+        try:
+            self._api.store(ti, records.STOPPED_KEY, ref.run_id)
+        except AnswerError as error:
+            logger.info("That %s was cancelled could not be noted in Airflow: %s", ref, error)
+
+    def _instance(self, holder: Mapping[str, Any]) -> TaskInstance | None:
+        return self._api.instance(holder["dag_id"], holder["dag_run_id"], holder["task_id"], holder["map_index"])
+
+    def _instances(self) -> Iterator[TaskInstance]:
+        """The task instances of all operators of ours; those of a user's own class are known by what one has left."""
+        for ti in self._unique(self._operators):
+            yield ti
+        tasks: set[tuple[str, str]] = set()
+        others: set[str] = set()
+        for dag_id, run_id, task_id, map_index in self._api.holders_of(records.SUBMITTED_RUN, self._since):
+            if (dag_id, task_id) not in tasks:
+                tasks.add((dag_id, task_id))
+                ti = self._api.instance(dag_id, run_id, task_id, map_index)
+                if ti is not None and ti.operator is not None and ti.operator not in self._operators:
+                    others.add(ti.operator)
+        if others:
+            yield from self._unique(frozenset(others))
+
+    def _unique(self, operators: frozenset[str]) -> Iterator[TaskInstance]:
+        seen: set[tuple[str, int]] = set()
+        for ti in self._api.instances(self._since, operators):
+            if (ti.path, ti.map_index) not in seen:
+                seen.add((ti.path, ti.map_index))
+                yield ti
+
+    def _suspects_of(self, ti: TaskInstance) -> list[Suspect]:
+        waits = self._waits(ti)
+        record = self._api.stored(ti, records.KEY)
+        if record is None or "state" not in record:
+            record = self._of_last_try(ti)
+        return suspects_of(ti, record, waits=waits)
+
+    def _of_last_try(self, ti: TaskInstance) -> dict[str, Any] | None:
+        """What the last try has left as XCom, in the form of a record; None where there is nothing."""
+        left = self._api.xcom(ti, records.SUBMITTED_RUN)
+        if left is None:
+            return None
+        result = self._api.xcom(ti, "run")
+        ended = result is not None and bool(result.get("run_ended"))
+        return {"state": records.SUBMITTED, **left, **({"ended": result.get("outcome")} if ended and result else {})}
+
+    def _waits(self, ti: TaskInstance) -> bool:
+        if ti.state in AT_WORK:
+            return True
+        return ti.state in DUE and self._api.dag_run_state(ti.dag_id, ti.run_id) not in RUN_OVER
+
+
+def suspects_of(ti: TaskInstance, record: Mapping[str, Any] | None, *, waits: bool) -> list[Suspect]:
+    """What a task instance has submitted and does not wait for.
+
+    :param ti: The task instance.
+    :param record: Its record; None where there is none.
+    :param waits: Whether it waits for the run of that record, or will.
+    """
+    holder = {
+        "host": "airflow",
+        "dag_id": ti.dag_id,
+        "dag_run_id": ti.run_id,
+        "task_id": ti.task_id,
+        "map_index": ti.map_index,
+        "try_number": ti.try_number,
+        "task_state": ti.state,
+    }
+    found = [
+        each
+        for entry in records.left_of(record)
+        if (each := _suspect(holder, entry, "its task has submitted another run since")) is not None
+    ]
+    current = None if record is None else records.left_behind(record)
+    if current is not None and not waits and current.get("waits", True):
+        mine = _suspect(holder, current, f"its task is over ({ti.state or 'never run again'})")
+        found += [] if mine is None else [mine]
+    return found + _by_mark(ti, holder, record, waits=waits)
+
+
+def _suspect(holder: Mapping[str, Any], entry: Mapping[str, Any], why: str) -> Suspect | None:
+    """A run, or a lost submit, that a record names; None where a version before wrote too little to find it."""
+    try:
+        ref = RunRef.parse(entry["ref"]) if entry.get("state") == records.SUBMITTED else None
+        provider = entry.get("provider") or (ref.provider if ref is not None else None)
+    except (KeyError, ConfigurationError):
+        return None
+    if provider is None:
+        return None
+    credential = entry.get("conn_id")
+    return Suspect(
+        provider=str(provider),
+        holder=holder,
+        why=why,
+        credential=None if credential is None else str(credential),
+        ref=ref,
+        parent=_texts(entry.get("parent")),
+        intent=None if ref is not None else Intent.from_dict(entry.get("intent")),
+    )
+
+
+def _by_mark(
+    ti: TaskInstance, holder: Mapping[str, Any], record: Mapping[str, Any] | None, *, waits: bool
+) -> list[Suspect]:
+    """Whatever bears a mark of this task instance and is not what it waits for, where a provider shows marks."""
+    record = record or {}
+    known = record.get("state") == records.SUBMITTED
+    # Nothing is known of a task that waits without a run, or that has ended well without a record of what it gave away.
+    if (waits and not known) or (not record and ti.state in GIVEN_AWAY):
+        return []
+    parent, credential = _texts(record.get("parent")), record.get("conn_id")
+    provider = record.get("provider")
+    if not parent:
+        provider, parent, credential = _rendered(ti)
+    if provider is None or not _shows_marks(str(provider)):
+        return []
+    kept = waits or not record.get("waits", True)
+    spared = {str(record["ref"]["run_id"])} if known and kept else set[str]()
+    return [
+        Suspect(
+            provider=str(provider),
+            holder=holder,
+            why="its task waits for another run" if waits else f"its task is over ({ti.state or 'never run again'})",
+            credential=None if credential is None else str(credential),
+            parent=parent,
+            submitter=submitter(records.identity(ti.dag_id, ti.run_id, ti.task_id, ti.map_index)),
+            spared=frozenset(spared),
+        )
+    ]
+
+
+def _rendered(ti: TaskInstance) -> tuple[str | None, dict[str, str], str | None]:
+    """The provider, the parent and the connection of a named operator, by what its fields were rendered to."""
+    for name, provider in PROVIDERS.items():
+        kinds = () if provider.listing is None else provider.listing.parent_kinds
+        if _shows_marks(name) and ti.operator == f"{name.capitalize()}RunOperator" and ti.rendered.keys() >= set(kinds):
+            conn_id = ti.rendered.get(f"{name}_conn_id")
+            return name, {kind: str(ti.rendered[kind]) for kind in kinds}, None if conn_id is None else str(conn_id)
+    return None, {}, None
+
+
+def _shows_marks(name: str) -> bool:
+    """Whether the runs of a provider can be told by our mark; of one from elsewhere, if it is known by name here."""
+    try:
+        # A path that stands in a record is imported by nobody but whoever opens a client for it.
+        provider = find(name) if ":" not in name else None
+    except ConfigurationError:
+        return False
+    if provider is None or provider.listing is None:
+        return False
+    return provider.submit is not None and provider.submit.mark is not None
+
+
+def _texts(value: object) -> dict[str, str]:
+    return {str(key): str(each) for key, each in value.items()} if isinstance(value, Mapping) else {}
+
+
+def _same(found: Suspect, suspect: Suspect) -> bool:
+    """Whether a suspect is still one. One that was found by its mark has got its run since."""
+    if suspect.submitter is not None:
+        run = None if suspect.ref is None else suspect.ref.run_id
+        return found.submitter == suspect.submitter and run not in found.spared
+    return (found.ref, found.intent) == (suspect.ref, suspect.intent)

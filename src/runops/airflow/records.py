@@ -1,0 +1,55 @@
+"""What a task instance leaves of its runs, for whoever reads it later: names and forms. It imports nothing of Airflow.
+
+One record stands in the task state store of Airflow 3.3 and newer, under :data:`KEY`; a smaller one, under
+:data:`SUBMITTED_RUN`, is an XCom, which the next try of the task deletes. Neither holds a secret or a payload.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+KEY = "runops"
+"""The record's key in the task state store."""
+STOPPED_KEY = "runops_stopped"
+"""The key under which ``runops orphans`` names the run that it has cancelled: a key of its own, so that no record of a
+try that begins meanwhile is overwritten."""
+SUBMITTED_RUN = "run_submitted"
+"""The XCom key of what this try has submitted or taken up: a run that was given to a task is never under it."""
+
+SUBMITTING, SUBMITTED, REFUSED = "submitting", "submitted", "refused"
+"""The ``state`` of a record: announced, answered, and surely not started."""
+
+MOST_LEFT = 20
+"""Runs of before that a record names at the most; the newest stay."""
+
+
+def identity(dag_id: str, run_id: str, task_id: str, map_index: int | None) -> str:
+    """What names a task instance for good, over its tries: a part of the mark of its runs is a hash of it.
+
+    :param dag_id: The DAG.
+    :param run_id: The DAG run.
+    :param task_id: The task.
+    :param map_index: The index of a mapped task; -1 for others.
+    """
+    return "/".join((dag_id, run_id, task_id, str(map_index)))
+
+
+def left_of(record: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """The runs of before that a record names, because nobody has seen their end.
+
+    :param record: A record, or None.
+    """
+    left: Any = (record or {}).get("left")
+    return [dict(each) for each in left if isinstance(each, Mapping)] if isinstance(left, Sequence) else []
+
+
+def left_behind(record: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What a record that is about to be replaced says of its run; None where that has ended, or there is none.
+
+    :param record: The record of an earlier try.
+    """
+    if record.get("ended") or record.get("state") not in (SUBMITTING, SUBMITTED):
+        return None
+    kept = ("state", "provider", "conn_id", "parent", "ref", "intent", "submitted_at", "waits")
+    return {name: record[name] for name in kept if name in record}
