@@ -17,7 +17,7 @@ NAMES = {
     "NexioRunSensor", "NyxRunSensor", "OnepinRunSensor", "B3osRunSensor", "NektRunSensor", "RunSensor",
     "NexioRunOperator", "NyxRunOperator", "OnepinRunOperator", "B3osRunOperator", "RunOperator", "RunTrigger",
     "NyxConfigSensor", "OnepinWorkflowSensor", "B3osWorkflowSensor", "NektPipelineSensor", "RunDiscoverySensor",
-    "RunFinishedTrigger", "runops_retry_policy",
+    "RunFinishedTrigger", "cancel_orphans", "runops_retry_policy",
 }  # fmt: skip
 
 
