@@ -42,6 +42,7 @@ from dagster._core.storage.tags import (
     RETRY_NUMBER_TAG,
     ROOT_BACKFILL_ID_TAG,
     ROOT_RUN_ID_TAG,
+    WILL_RETRY_TAG,
 )
 from dagster.components.resolved.errors import ResolutionException as ResolutionException
 
@@ -166,7 +167,9 @@ def runs_like(instance: dg.DagsterInstance, run: dg.DagsterRun, limit: int) -> l
 
 def retry_is_due(instance: dg.DagsterInstance, runs: Sequence[dg.DagsterRun]) -> bool:
     """Whether Dagster will start another of a group of runs by itself: as a retry, or for a backfill that goes on."""
-    if any(run.is_complete_and_waiting_to_retry for run in runs):
+    # Dagster notes whether it will right after it has noted the failure.
+    unnoted = [run for run in runs if run.status is dg.DagsterRunStatus.FAILURE and WILL_RETRY_TAG not in run.tags]
+    if any(run.is_complete_and_waiting_to_retry for run in runs) or (unnoted and instance.run_retries_enabled):
         return True
     backfills = {backfill for run in runs if (backfill := _backfill_of(run))}
     if not backfills:
