@@ -62,7 +62,7 @@ class TaskInstance:
     @property
     def path(self) -> str:
         """Its path, without the map index, as the routes below it have it."""
-        dag_id, run_id, task_id = (quote(part, safe="") for part in (self.dag_id, self.run_id, self.task_id))
+        dag_id, run_id, task_id = map(_segment, (self.dag_id, self.run_id, self.task_id))
         return f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}"
 
 
@@ -90,14 +90,13 @@ class AirflowApi:
 
     def instance(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> TaskInstance | None:
         """A task instance as it is now; None where it is gone."""
-        names = (quote(part, safe="") for part in (dag_id, run_id, task_id))
-        path = "/dags/{}/dagRuns/{}/taskInstances/{}".format(*names)
+        path = "/dags/{}/dagRuns/{}/taskInstances/{}".format(*map(_segment, (dag_id, run_id, task_id)))
         value = self._get(path if map_index < 0 else f"{path}/{map_index}")
         return None if value is None else TaskInstance.parse(value)
 
     def dag_run_state(self, dag_id: str, run_id: str) -> str | None:
         """How a DAG run stands; None where it is gone."""
-        value = self._get(f"/dags/{quote(dag_id, safe='')}/dagRuns/{quote(run_id, safe='')}")
+        value = self._get(f"/dags/{_segment(dag_id)}/dagRuns/{_segment(run_id)}")
         return str(value["state"]) if isinstance(value, Mapping) and "state" in value else None
 
     def holders_of(self, key: str, since: datetime) -> Iterator[tuple[str, str, str, int]]:
@@ -109,19 +108,19 @@ class AirflowApi:
 
     def xcom(self, ti: TaskInstance, key: str) -> dict[str, Any] | None:
         """A mapping that a task instance has left as XCom; None where there is none."""
-        value = self._get(f"{ti.path}/xcomEntries/{quote(key, safe='')}", {"map_index": ti.map_index})
+        value = self._get(f"{ti.path}/xcomEntries/{_segment(key)}", {"map_index": ti.map_index})
         return _mapping(value)
 
     def stored(self, ti: TaskInstance, key: str) -> dict[str, Any] | None:
         """A mapping in the task state store; None where there is none, or no such store (Airflow below 3.3)."""
-        return _mapping(self._get(f"{ti.path}/state-store/{quote(key, safe='')}", {"map_index": ti.map_index}))
+        return _mapping(self._get(f"{ti.path}/state-store/{_segment(key)}", {"map_index": ti.map_index}))
 
     def store(self, ti: TaskInstance, key: str, value: Any) -> None:
         """Put a value into the task state store.
 
         :raises AnswerError: It was not taken.
         """
-        path = f"{ti.path}/state-store/{quote(key, safe='')}?map_index={ti.map_index}"
+        path = f"{ti.path}/state-store/{_segment(key)}?map_index={ti.map_index}"
         self._api.send("PUT", path, lambda: {"value": value})
 
     def _get(self, path: str, query: Mapping[str, Any] | None = None) -> Any:
@@ -143,6 +142,16 @@ class AirflowApi:
             total = page.get("total_entries")
             if not entries or not isinstance(total, int) or offset >= total:
                 return
+
+
+def _segment(name: str) -> str:
+    """A name as one segment of a path.
+
+    :raises MalformedAnswer: It would leave its place.
+    """
+    if name in (".", ".."):
+        raise MalformedAnswer(f"{TITLE} names something {name!r}, which cannot stand in an address.")
+    return quote(name, safe="")
 
 
 def _mapping(answer: Any) -> dict[str, Any] | None:
