@@ -1,4 +1,4 @@
-"""The maintenance DAG of the examples, as it stands."""
+"""The maintenance DAG of the examples, as it stands; Airflow reads only files that name airflow and a DAG."""
 
 from __future__ import annotations
 
