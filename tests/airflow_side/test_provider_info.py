@@ -58,7 +58,7 @@ def test_a_connection_type_says_what_the_declaration_says(name: str) -> None:
     assert hook.conn_name_attr in inspect.signature(hook).parameters
     fields = kind["conn-fields"]
     assert set(provider.options) | {
-        "allow_http", "request_timeout", "requests_per_minute", "max_response_bytes"
+        "allow_http", "request_timeout", "requests_per_minute", "max_response_bytes", "states"
     } == set(fields)  # fmt: skip
     assert all(field["label"] and field["description"] for field in fields.values())
     form = kind["ui-field-behaviour"]
@@ -97,12 +97,14 @@ def test_a_record_names_every_class_of_its_provider(name: str) -> None:
 def test_named_classes_derive_what_airflow_reads_from_their_signatures() -> None:
     from runops.airflow import NektPipelineSensor, NexioRunOperator, OnepinRunSensor
 
-    assert OnepinRunSensor.template_fields == ("workflow_id", "run_id", "onepin_conn_id")
+    assert OnepinRunSensor.template_fields == ("workflow_id", "run_id", "onepin_conn_id", "expect")
     assert OnepinRunSensor.named_fields == ("workflow_id",)
-    assert NexioRunOperator.template_fields == ("engine_slug", "input", "offerings", "engine_version", "nexio_conn_id")
-    assert NexioRunOperator.named_fields == NexioRunOperator.template_fields[:-1]
+    assert NexioRunOperator.template_fields == (
+        "engine_slug", "input", "offerings", "engine_version", "nexio_conn_id", "expect",
+    )  # fmt: skip
+    assert NexioRunOperator.named_fields == NexioRunOperator.template_fields[:-2]
     assert NektPipelineSensor.template_fields == (
-        "pipeline", "source", "destination", "transformation", "since", "nekt_conn_id",
+        "pipeline", "source", "destination", "transformation", "since", "nekt_conn_id", "expect",
     )  # fmt: skip
 
 
@@ -117,5 +119,5 @@ def test_a_class_made_from_a_named_one_is_left_as_it_says() -> None:
             self.mine = mine
 
     task = Mine(task_id="t", mine="m", engine_slug="e", input={})
-    assert task.template_fields[-2:] == ("nexio_conn_id", "mine")
+    assert task.template_fields[-3:] == ("nexio_conn_id", "expect", "mine")
     assert (task.engine_slug, task.mine, task.named_fields) == ("e", "m", NexioRunOperator.named_fields)

@@ -18,6 +18,11 @@ _COMMON_FIELDS = {
         "description": "A larger answer, decompressed, counts as a failed read.",
         "schema": {"type": ["integer", "null"], "default": 10_000_000, "minimum": 1000},
     },
+    "states": {
+        "label": "Words",
+        "description": "What words mean that no documentation has, as JSON: phases or outcomes by word.",
+        "schema": {"type": ["object", "null"]},
+    },
     "allow_http": {
         "label": "Allow plain HTTP",
         "description": "Allow http:// to other machines. The key is sent unencrypted: only in a network you trust.",

@@ -94,13 +94,23 @@ class SensorArguments(TaskArguments, total=False):
     timeout: Seconds | None
 
 
-class SensorSettings(SensorArguments, total=False):
+class EndSettings(TypedDict, total=False):
+    """What every task may say of a good end; see :class:`~runops.airflow.sensor.RunSensor`."""
+
+    expect: Mapping[str, Any] | None
+    max_paused: Seconds | None
+    max_spend: float | None
+    max_stalled: Seconds | None
+    on_outcome: Mapping[str, str] | None
+    on_unmet: Literal["succeed", "warn", "skip", "fail"]
+    states: Mapping[str, str] | None
+
+
+class SensorSettings(SensorArguments, EndSettings, total=False):
     """What every sensor takes beside the run; see :class:`~runops.airflow.sensor.RunSensor`."""
 
     deferrable: bool
     error_budget: Seconds
-    max_paused: Seconds | None
-    on_outcome: Mapping[str, str] | None
     poke_interval: Seconds | None
 
 
@@ -117,7 +127,7 @@ class DiscoverySettings(SensorSettings, total=False):
     which: Literal["latest", "next"]
 
 
-class OperatorSettings(TaskArguments, WaitSettings, SubmitSettings, total=False):
+class OperatorSettings(TaskArguments, WaitSettings, SubmitSettings, EndSettings, total=False):
     """What every operator takes beside its submit; see :class:`~runops.airflow.operator.RunOperator`."""
 
     cancel_on_kill: bool
@@ -126,7 +136,6 @@ class OperatorSettings(TaskArguments, WaitSettings, SubmitSettings, total=False)
     durable: bool
     mark_runs: bool | None
     on_clear: Literal["submit", "reattach"]
-    on_outcome: Mapping[str, str] | None
     wait: bool
 
 
@@ -134,6 +143,7 @@ class HookSettings(TypedDict, total=False):
     """What every hook takes beside its connection."""
 
     logger_name: str | None
+    states: Mapping[str, str] | None
 
 
 class NoSettings(TypedDict):

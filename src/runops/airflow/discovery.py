@@ -58,7 +58,7 @@ class RunDiscoverySensor(WaitingSensor):
     :param conn_id: The connection (templated); ``<provider>_default`` if not given.
     """
 
-    template_fields: Sequence[str] = ("parent", "since", "conn_id")
+    template_fields: Sequence[str] = ("parent", "since", "conn_id", "expect")
     template_fields_renderers: ClassVar[dict[str, str]] = {"parent": "json"}
     shared_fields = ("since",)
 
@@ -116,7 +116,7 @@ class RunDiscoverySensor(WaitingSensor):
         whole = here.deadline == options.deadline
         try:
             with self._hook().client() as client:
-                found = client.drive(seek(self.service, search, here, clock=client.clock))
+                found = client.drive(seek(client.provider, search, here, clock=client.clock))
         except AirflowTaskTimeout:
             return self._last_search(context, search, "execution_timeout")
         except RunopsError as error:
@@ -150,7 +150,7 @@ class RunDiscoverySensor(WaitingSensor):
         try:
             with self._hook().client() as client:
                 once = replace(options, deadline=began)
-                found = client.drive(seek(self.service, search, once, clock=client.clock, warned=warned))
+                found = client.drive(seek(client.provider, search, once, clock=client.clock, warned=warned))
         except (PollingError, FinalError) as error:
             if not may_go_on(error):
                 raise as_airflow(error) from None
@@ -233,7 +233,7 @@ class RunDiscoverySensor(WaitingSensor):
         found = None
         try:
             with self._hook().client() as client:
-                found = client.drive(look_for(self.service, search))
+                found = client.drive(look_for(client.provider, search))
         except AnswerError as error:
             self.log.warning("The last look for the %s failed: %s", search, error)
         if found is None:

@@ -24,6 +24,8 @@ from runops.core.model.secret import Secret
 SCHEMES = ("http", "https")
 PROVIDER_EXTRA = "provider"
 """The key of the extra that names the provider of a connection of type ``runops``."""
+STATES_EXTRA = "states"
+"""The key of the extra that teaches words, such as ``{"partial": "degraded"}``."""
 CLIENT_EXTRAS = ("request_timeout", "requests_per_minute", "max_response_bytes")
 
 
@@ -33,7 +35,8 @@ class RunHook(NamesChecked, BaseHook):
     The password is the API key or token. The host is the base URL where it is not the public one: with or without
     scheme, port, path prefix or version. The extra may hold ``allow_http`` (plain HTTP to other machines),
     ``request_timeout`` (seconds, 30), ``requests_per_minute`` (none), ``max_response_bytes`` (10,000,000),
-    ``mark_runs`` (true; false sends texts without our mark, so that a run whose submit was not answered cannot be
+    ``states`` (words that no documentation has, such as ``{"partial": "degraded"}``; a task's own win), ``mark_runs``
+    (true; false sends texts without our mark, so that a run whose submit was not answered cannot be
     proven to be ours) and the provider's own options, such as ``workspace_id``.
 
     A provider from elsewhere has the connection type ``runops``; its extra names the provider, such as
@@ -41,6 +44,8 @@ class RunHook(NamesChecked, BaseHook):
 
     :param conn_id: The connection; ``<provider>_default`` if not given.
     :param provider: A provider's name, or ``"package.module:NAME"``. If not given, the connection's extra says it.
+    :param states: Words that no documentation has, and the phase or outcome that each means; they win over those of
+        the connection.
     """
 
     conn_name_attr: ClassVar[str] = "conn_id"
@@ -59,9 +64,15 @@ class RunHook(NamesChecked, BaseHook):
             cls.conn_name_attr, cls.default_conn_name = f"{provider}_conn_id", f"{provider}_default"
 
     def __init__(
-        self, conn_id: str | None = None, *, provider: str | None = None, logger_name: str | None = None
+        self,
+        conn_id: str | None = None,
+        *,
+        provider: str | None = None,
+        logger_name: str | None = None,
+        states: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(logger_name=logger_name)
+        self._states = states
         self._declared = None if provider is None else find(provider)
         self.conn_id = conn_id or (f"{self._declared.name}_default" if self._declared else self.default_conn_name)
 
@@ -91,7 +102,7 @@ class RunHook(NamesChecked, BaseHook):
         :raises ConfigurationError: A field of the connection is unusable.
         """
         with in_airflow_terms():
-            return RunClient(self.provider, **{**self._settings, **settings})
+            return RunClient(**{**self._with_words(self._settings), **settings})
 
     async def async_client(self, **settings: Any) -> AsyncRunClient:
         """A client for the triggerer; an async context manager. Takes and raises what :meth:`client` does.
@@ -100,7 +111,12 @@ class RunHook(NamesChecked, BaseHook):
         """
         with in_airflow_terms():
             # In no local of this frame: a host that was filled in wrongly may hold the key.
-            return AsyncRunClient(**cast("Any", {**await self._read_settings(), **settings, "provider": self.provider}))
+            return AsyncRunClient(**cast("Any", {**self._with_words(await self._read_settings()), **settings}))
+
+    def _with_words(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """What a client takes, with the provider as the connection and the task teach it; the task wins."""
+        provider = self.provider.with_states(settings["states"]).with_states(self._states)
+        return {**settings, "states": None, "provider": provider}
 
     def test_connection(self) -> tuple[bool, str]:
         """Make a harmless read that only a good key gets through; what Airflow's Test button calls."""
@@ -231,6 +247,7 @@ def client_settings(provider: Provider, connection: Any) -> dict[str, Any]:
         "address_origin": origin,
         "allow_http": _flag(extra.get("allow_http")),
         "mark_runs": _flag(extra.get("mark_runs", True)),
+        "states": _states(provider, extra.get(STATES_EXTRA), origin),
         "user_agent": f"airflow/{airflow_version}",
     }
     return settings | {name: extra[name] for name in CLIENT_EXTRAS if extra.get(name) not in (None, "")}
@@ -267,6 +284,25 @@ def _extra(connection: Any, origin: str) -> Mapping[str, Any]:
         del extra
         raise ConfigurationError(f"The extra of {origin} is no JSON object.")
     return extra
+
+
+def _states(provider: Provider, value: object, origin: str) -> Mapping[str, str] | None:
+    """The words that a connection teaches: a JSON object, or the text of one.
+
+    :raises ConfigurationError: It is none, or teaches wrongly.
+    """
+    if value is None or value == "":
+        return None
+    states = cast("Mapping[str, str]", value)
+    try:
+        states = json.loads(value) if isinstance(value, str) else states
+    except ValueError:
+        raise ConfigurationError(f"The extra of {origin}: states is no JSON object of words.") from None
+    try:
+        provider.with_states(states)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"The extra of {origin}: {error}") from None
+    return states
 
 
 def _text(value: object) -> str | None:

@@ -32,7 +32,6 @@ from runops.core import (
     RunResult,
     RunSnapshot,
     Verdict,
-    find,
 )
 from runops.core.declaration import Call
 from runops.core.declaration.arguments import one_of, seconds
@@ -69,9 +68,19 @@ class RunOperator(RunWaiting):
     :param poll_interval: The shortest time between two reads, in seconds (or as a timedelta).
     :param on_outcome: Outcome to verdict, such as ``{"degraded": "warn"}``. Outcomes: succeeded, degraded, exhausted,
         failed, cancelled, timed_out. Verdicts: succeed, warn, skip, fail.
+    :param states: Words that no documentation has, and the phase or outcome that each means, such as
+        ``{"partial": "degraded"}``; they win over those of the connection. A documented word cannot be changed.
+    :param expect: What a succeeded or degraded run must show in its details, such as
+        ``{"attempts_completed": ">= 1", "findings_count": 0}`` (values templated): a value, a value behind one of
+        ``== != < <= > >=``, or a list of values. A detail that is missing does not meet it.
+    :param on_unmet: The verdict on a run that does not; ``fail`` is final: no retry repeats the run.
     :param max_paused: Seconds (or a timedelta) that the run may stay paused or waiting before it counts as timed_out.
         It counts from where this wait first saw the run so, or from where the provider says (OnePin does). Unless the
         provider says it, a restart of the triggerer begins it anew.
+    :param max_stalled: Seconds (or a timedelta) for which a run that is neither paused nor waiting may show no change
+        of its state, its progress or its provider's own time of change, before it counts as timed_out, which cancels
+        it as ``cancel_on_timeout`` says. A queued run stalls too.
+    :param max_spend: What the run may spend, in its provider's unit, before the wait counts as timed_out, likewise.
     :param adopt_uncertain: Where the answer to the submit is lost and no mark can prove whose a run is (OnePin, B3OS),
         take the single run for ours that began since by the provider's own clock.
     :param mark_runs: Whether the submit adds a mark to a text that the provider shows again (Nyx: ``name``), so that
@@ -88,7 +97,7 @@ class RunOperator(RunWaiting):
     :param deferrable: Wait in the triggerer. Default: Airflow's ``operators.default_deferrable``.
     """
 
-    template_fields: Sequence[str] = ("arguments", "conn_id")
+    template_fields: Sequence[str] = ("arguments", "conn_id", "expect")
     operator_extra_links = (RunLink(),)
     payload_fields: ClassVar[tuple[str, ...]] = ("arguments",)
     """Template fields that may hold credentials or personal data. What they are rendered to is shown to nobody."""
@@ -104,7 +113,12 @@ class RunOperator(RunWaiting):
         error_budget: float | timedelta = DEFAULT_ERROR_BUDGET,
         poll_interval: float | timedelta | None = None,
         on_outcome: Mapping[str, str] | None = None,
+        states: Mapping[str, str] | None = None,
+        expect: Mapping[str, Any] | None = None,
+        on_unmet: str = "fail",
         max_paused: float | timedelta | None = None,
+        max_stalled: float | timedelta | None = None,
+        max_spend: float | None = None,
         adopt_uncertain: bool = False,
         mark_runs: bool | None = None,
         submit_grace: float | timedelta = SUBMIT_GRACE,
@@ -123,8 +137,6 @@ class RunOperator(RunWaiting):
         self.timeout = timeout
         self.error_budget = error_budget
         self.poll_interval = poll_interval
-        self.on_outcome = on_outcome
-        self.max_paused = max_paused
         self.adopt_uncertain = adopt_uncertain
         self.mark_runs = mark_runs
         self.submit_grace = submit_grace
@@ -135,10 +147,18 @@ class RunOperator(RunWaiting):
         self.deferrable = deferrable
         self._running: tuple[Any, RunRef] | None = None
         self._submitting: tuple[Any, Submission] | None = None
-        service = find(provider)
+        self.set_end_rules(
+            on_outcome=on_outcome,
+            states=states,
+            expect=expect,
+            on_unmet=on_unmet,
+            max_paused=max_paused,
+            max_stalled=max_stalled,
+            max_spend=max_spend,
+        )
+        service = self.service
         if service.submit is None:
             raise NotSupported(f"{service.title} documents no way to start a run: wait for its runs with a sensor.")
-        service.policy(on_outcome)
         given = arguments if isinstance(arguments, Mapping) else {}
         _check_arguments(service, service.submit.arguments, (*given, *self.named_fields))
         one_of("on_clear", on_clear, ("submit", "reattach"))
@@ -150,6 +170,7 @@ class RunOperator(RunWaiting):
 
         :param context: The task's context.
         """
+        self.check_rendered()
         if self.durable and not self._task_state(context).exists:
             self.log.warning(
                 "durable needs the task state store of Airflow 3.3 or newer: here a retry after a crash submits anew."
@@ -302,7 +323,7 @@ class RunOperator(RunWaiting):
             timeout=self.timeout,
             deadline=deadline,
             error_budget=self.error_budget,
-            max_paused=self.max_paused,
+            **self._limits(),
             interval=self.poll_interval,
         )
 

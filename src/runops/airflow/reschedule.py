@@ -17,9 +17,11 @@ from runops.airflow.metrics import erred
 from runops.airflow.task_state import TaskState
 from runops.airflow.tasks import Follower
 from runops.airflow.verdicts import publish
-from runops.core import FinalError, PollingError, Provider, RunopsError, RunRef, RunSnapshot
+from runops.core import FinalError, PollingError, RunopsError, RunRef, RunSnapshot
+from runops.core.model.states import StateTable
+from runops.core.waiting.limits import WaitProgress, reached
 from runops.core.waiting.options import WaitOptions
-from runops.core.waiting.state import WaitProgress, timed_out
+from runops.core.waiting.state import timed_out
 
 POKE_SECONDS = 90.0
 """For so long one poke reads again: a result that is still to come, and over a short failure."""
@@ -36,15 +38,15 @@ class _NotOver(Exception):
 class _FirstRead(Follower):
     """Ends a wait at its first good read, unless the state that it read is provisional."""
 
-    def __init__(self, context: Mapping[str, Any], log: Any, service: Provider, *, url: str | None) -> None:
+    def __init__(self, context: Mapping[str, Any], log: Any, *, url: str | None) -> None:
         super().__init__(context, log, url=url)
-        self._states = service.states
+        self.states: StateTable | None = None
 
     def __call__(self, snapshot: RunSnapshot) -> None:
         super().__call__(snapshot)
         if snapshot.phase is None or snapshot.state is None:
             return
-        if self._states.read(snapshot.state).grace_seconds is None:
+        if self.states is None or self.states.read(snapshot.state).grace_seconds is None:
             raise _NotOver(snapshot)
 
 
@@ -78,10 +80,11 @@ class Poke:
         url = service.url(ref)
         publish(self._context, ref, url)
         deadline = min(max(options.deadline, self._began), self._began + POKE_SECONDS)
-        here = replace(options, deadline=deadline, max_paused=None)
-        follower = _FirstRead(self._context, self._log, service, url=url)
+        here = replace(options, deadline=deadline, max_paused=None, max_stalled=None, max_spend=None)
+        follower = _FirstRead(self._context, self._log, url=url)
         try:
             with self._hook.client() as client:
+                follower.states = client.provider.states
                 snapshot = client.wait(ref, patience=here, submitted_at=learnt.began, past=learnt, on_update=follower)
         except _NotOver as open_run:
             return self._still_open(learnt, open_run.snapshot)
@@ -126,16 +129,36 @@ class Poke:
             seen=bool(past.get("seen")) if self._task_state.exists else not first,
             failing_since=past.get("failing_since"),
             parked_since=past.get("parked_since"),
+            changed_at=past.get("changed_at"),
+            signature=past.get("signature"),
+            resumed=past.get("signature") is not None,
         )
 
     def _still_open(self, learnt: WaitProgress, snapshot: RunSnapshot) -> RunSnapshot | None:
-        now, since, service = time.time(), learnt.parked_since, self._hook.provider
-        self._task_state.update(seen=True, failing_since=None, parked_since=since)
-        if now >= self._options.deadline:
+        now, service, options = time.time(), self._hook.provider, self._options
+        self._task_state.update(
+            seen=True,
+            failing_since=None,
+            parked_since=learnt.parked_since,
+            changed_at=learnt.changed_at,
+            signature=learnt.signature,
+        )
+        if now >= options.deadline:
             return timed_out(service, snapshot.ref, snapshot, "timeout")
-        if since is not None and self._options.max_paused is not None:
-            if now - since >= self._options.max_paused:
-                return timed_out(service, snapshot.ref, snapshot, "max_paused")
-            if not self._task_state.exists and self._wait_began < self._began <= since:
-                self._log.warning("max_paused needs Airflow 3.3 or newer in reschedule mode: it is not applied.")
+        limit = reached(service, options, learnt, snapshot, now)
+        if limit is not None:
+            return timed_out(service, snapshot.ref, snapshot, limit.ended_by, figure=limit.figure)
+        self._warn_of_clocks_without_record(learnt)
         return None
+
+    def _warn_of_clocks_without_record(self, learnt: WaitProgress) -> None:
+        """Below Airflow 3.3 each poke begins these clocks anew, unless the provider tells since when they run."""
+        if self._task_state.exists or self._wait_began >= self._began:
+            return
+        clocks = {
+            "max_paused": (self._options.max_paused, learnt.parked_since),
+            "max_stalled": (self._options.max_stalled, learnt.changed_at),
+        }
+        for name, (limit, since) in clocks.items():
+            if limit is not None and since is not None and since >= self._began:
+                self._log.warning("%s needs Airflow 3.3 or newer in reschedule mode: it is not applied.", name)

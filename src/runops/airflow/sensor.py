@@ -22,7 +22,7 @@ from runops.airflow.task_state import TaskState
 from runops.airflow.tasks import LATE_SECONDS, RunWaiting
 from runops.airflow.templates import needs_worker
 from runops.airflow.verdicts import publish
-from runops.core import OutcomePolicy, RunRef, RunResult, RunSnapshot, find
+from runops.core import RunRef, RunResult, RunSnapshot
 from runops.core.model.cadence import spread
 from runops.core.waiting.options import DEFAULT_ERROR_BUDGET, WaitOptions
 
@@ -45,8 +45,13 @@ class WaitingSensor(RunWaiting, BaseSensorOperator):
         provider: str,
         conn_id: str | None = None,
         on_outcome: Mapping[str, str] | None = None,
+        states: Mapping[str, str] | None = None,
+        expect: Mapping[str, Any] | None = None,
+        on_unmet: str = "fail",
         error_budget: float | timedelta = DEFAULT_ERROR_BUDGET,
         max_paused: float | timedelta | None = None,
+        max_stalled: float | timedelta | None = None,
+        max_spend: float | None = None,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         poke_interval: float | timedelta | None = None,
         **kwargs: Unpack[SensorArguments],
@@ -56,12 +61,18 @@ class WaitingSensor(RunWaiting, BaseSensorOperator):
         super().__init__(**given, **kwargs)
         self.provider = provider
         setattr(self, self.conn_id_field, conn_id)
-        self.on_outcome = on_outcome
+        self.set_end_rules(
+            on_outcome=on_outcome,
+            states=states,
+            expect=expect,
+            on_unmet=on_unmet,
+            max_paused=max_paused,
+            max_stalled=max_stalled,
+            max_spend=max_spend,
+        )
         self.error_budget = error_budget
-        self.max_paused = max_paused
         self.deferrable = deferrable
         self.interval = self.poke_interval if given and self.poke_interval else None
-        find(provider).policy(on_outcome, soft_fail=self.soft_fail)
         self._clocks(deadline=0.0)
 
     def execute(self, context: Any) -> RunResult:
@@ -70,6 +81,7 @@ class WaitingSensor(RunWaiting, BaseSensorOperator):
         :param context: The task's context.
         """
         with self._never_failing():
+            self.check_rendered()
             if not self.deferrable and self.reschedule:
                 return self._poke_or_reschedule(context)
             options = self._clocks(deadline=self._deadline(context))
@@ -111,9 +123,6 @@ class WaitingSensor(RunWaiting, BaseSensorOperator):
 
     # --- what the wait asks ---
 
-    def _policy(self) -> OutcomePolicy:
-        return self.service.policy(self.on_outcome, soft_fail=self.soft_fail)
-
     def _deadline(self, context: Any) -> float:
         return self._began(context) + self.timeout
 
@@ -141,7 +150,7 @@ class WaitingSensor(RunWaiting, BaseSensorOperator):
             now=0.0,
             deadline=deadline,
             error_budget=self.error_budget,
-            max_paused=self.max_paused,
+            **self._limits(),
             interval=interval,
             factor=2.0 if self.exponential_backoff else None,
             ceiling=ceiling,
@@ -223,10 +232,20 @@ class RunSensor(WaitingSensor):
     :param conn_id: The connection (templated); ``<provider>_default`` if not given.
     :param on_outcome: Outcome to verdict, such as ``{"degraded": "warn"}``. Outcomes: succeeded, degraded, exhausted,
         failed, cancelled, timed_out. Verdicts: succeed, warn, skip, fail.
+    :param states: Words that no documentation has, and the phase or outcome that each means, such as
+        ``{"partial": "degraded"}``; they win over those of the connection. A documented word cannot be changed.
+    :param expect: What a succeeded or degraded run must show in its details, such as
+        ``{"attempts_completed": ">= 1", "findings_count": 0}`` (values templated): a value, a value behind one of
+        ``== != < <= > >=``, or a list of values. A detail that is missing does not meet it.
+    :param on_unmet: The verdict on a run that does not; ``fail`` is final and no ``soft_fail`` softens it.
     :param error_budget: Seconds (or a timedelta) of failed reads in a row before ``PollingError``.
     :param max_paused: Seconds (or a timedelta) that the run may stay paused or waiting before it counts as timed_out.
         It counts from where this wait first saw the run so, or from where the provider says (OnePin does). Unless the
         provider says it, a restart of the triggerer begins it anew, and reschedule mode needs Airflow 3.3 or newer.
+    :param max_stalled: Seconds (or a timedelta) for which a run that is neither paused nor waiting may show no change
+        of its state, its progress or its provider's own time of change, before it counts as timed_out. A queued run
+        stalls too. Reschedule mode needs Airflow 3.3 or newer.
+    :param max_spend: What the run may spend, in its provider's unit, before the wait counts as timed_out.
     :param deferrable: Wait in the triggerer. Default: Airflow's ``operators.default_deferrable``.
     :param start_from_trigger: With ``deferrable``, begin in the triggerer at once, without a worker before the end.
         ``run_id`` and ``run_url`` are then pushed at the end only. Mapped tasks begin on a worker all the same. So
@@ -237,7 +256,7 @@ class RunSensor(WaitingSensor):
     :param poke_interval: Seconds (or a timedelta), see above.
     """
 
-    template_fields: Sequence[str] = ("run_id", "parents", "conn_id")
+    template_fields: Sequence[str] = ("run_id", "parents", "conn_id", "expect")
     shared_fields = ("run_id",)
 
     start_trigger_args = _StartTriggerArgs()  # pyright: ignore[reportAssignmentType]
@@ -282,7 +301,7 @@ class RunSensor(WaitingSensor):
             "conn_id": self.conn_id_field,
             "parents": list(self.named_fields) or None,
         }
-        options = self._clocks(deadline=0.0).to_dict()
+        options = self._patience(self._clocks(deadline=0.0))
         return StartTriggerArgs(
             trigger_cls="runops.airflow.trigger.RunTrigger",
             trigger_kwargs={"provider": self.provider, "patience": options, "start": start, **fields},

@@ -23,6 +23,7 @@ from runops.airflow._compat import (
 from runops.airflow.arguments import NamesChecked, check_names
 from runops.airflow.events import read_end
 from runops.airflow.exceptions import RunFailed, RunTimedOut, TriggerCrashed, as_airflow, in_airflow_terms
+from runops.airflow.good_end import EndRules
 from runops.airflow.hook import RunHook
 from runops.airflow.lineage import facets
 from runops.airflow.link import LINKS, RunLink
@@ -34,9 +35,7 @@ from runops.airflow.verdicts import apply_verdict, publish
 from runops.core import (
     AnswerError,
     FinalError,
-    OutcomePolicy,
     PollingError,
-    Provider,
     RunopsError,
     RunRef,
     RunResult,
@@ -80,7 +79,7 @@ class Follower(Observer):
             publish(self._context, snapshot.ref, snapshot.url)
 
 
-class RunWaiting(RenderedTask, NamesChecked):
+class RunWaiting(RenderedTask, EndRules, NamesChecked):
     """A task that waits for one run. Subclasses say which run, and for how long."""
 
     conn_id_field: ClassVar[str] = "conn_id"
@@ -96,11 +95,8 @@ class RunWaiting(RenderedTask, NamesChecked):
 
     _result: RunResult | None = None
 
-    provider: str
     deferrable: bool
-    on_outcome: Mapping[str, str] | None
     error_budget: float | timedelta
-    max_paused: float | timedelta | None
 
     def __init_subclass__(cls, *, provider: str | None = None, **kwargs: Any) -> None:
         """Derive from the signature of a named class what Airflow wants as attributes of the class.
@@ -114,7 +110,7 @@ class RunWaiting(RenderedTask, NamesChecked):
         parameters = signature(cls.__init__).parameters.values()
         *own, cls.conn_id_field = (each.name for each in parameters if each.kind is each.KEYWORD_ONLY)
         cls.named_fields = tuple(name for name in own if name not in cls.shared_fields)
-        cls.template_fields = tuple(dict.fromkeys((*own, *cls.shared_fields, cls.conn_id_field)))
+        cls.template_fields = tuple(dict.fromkeys((*own, *cls.shared_fields, cls.conn_id_field, *cls.end_fields)))
         cls.operator_extra_links = (LINKS.get(find(provider).name, RunLink)(),)
 
     @classmethod
@@ -126,11 +122,6 @@ class RunWaiting(RenderedTask, NamesChecked):
         """
         check_names(cls, kwargs)
         return super().partial(**kwargs)
-
-    @property
-    def service(self) -> Provider:
-        """The provider's declaration."""
-        return find(self.provider)
 
     def execute_complete(self, context: Any, event: dict[str, Any] | None = None) -> RunResult:
         """Go on after the trigger's event.
@@ -168,9 +159,6 @@ class RunWaiting(RenderedTask, NamesChecked):
         """Further arguments of the trigger."""
         return {}
 
-    def _policy(self) -> OutcomePolicy:
-        return self.service.policy(self.on_outcome)
-
     def _after_crash(self, context: Any, error: AirflowException) -> RunResult:
         """What to do when the trigger broke: nothing is known of the run."""
         raise self._crashed(context, None, error)
@@ -192,11 +180,13 @@ class RunWaiting(RenderedTask, NamesChecked):
         )
 
     def _apply_verdict(self, context: Any, snapshot: RunSnapshot) -> RunResult:
-        self._result = snapshot.to_result()
+        with in_airflow_terms():
+            judgement = self._policy().judge(snapshot)
+        self._result = judgement.result(snapshot)
         return apply_verdict(
             context,
             snapshot,
-            self._policy(),
+            judgement,
             log=self.log,
             failed=self.failed_error,
             timed_out=self.timed_out_error,
@@ -212,7 +202,7 @@ class RunWaiting(RenderedTask, NamesChecked):
     # --- the wait ---
 
     def _hook(self) -> RunHook:
-        return RunHook(getattr(self, self.conn_id_field) or None, provider=self.provider)
+        return RunHook(getattr(self, self.conn_id_field) or None, provider=self.provider, states=self.states)
 
     def _await_run(
         self, context: Any, ref: RunRef, options: WaitOptions, *, submitted_at: float | None = None
@@ -262,7 +252,7 @@ class RunWaiting(RenderedTask, NamesChecked):
             ref=None if ref is None else ref.model_dump(mode="json"),
             search=None if search is None else search.to_dict(),
             lost=None if lost is None else lost.to_dict(),
-            patience=options.to_dict(),
+            patience=self._patience(options),
             not_before=earliest,
             submitted_at=submitted_at,
             past=None if past is None else past.to_dict(now),
@@ -280,6 +270,10 @@ class RunWaiting(RenderedTask, NamesChecked):
             method_name="execute_complete",
             timeout=timedelta(seconds=max(ends, earliest) + LATE_SECONDS - now),
         )
+
+    def _patience(self, options: WaitOptions) -> dict[str, Any]:
+        """What the triggerer needs to wait as the worker does: the clocks, and the words that the task teaches."""
+        return {**options.to_dict(), **({"states": dict(self.states)} if self.states else {})}
 
     def _after_deferral_timeout(self, context: Any) -> RunResult:
         """No event came in time: the triggerer is down or overloaded. Read the run a last time."""

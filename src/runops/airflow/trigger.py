@@ -47,7 +47,7 @@ class RunTrigger(BaseTrigger):
     :param ref: The run's address, or None where ``search`` says which run is wanted.
     :param search: Which run is wanted; the event then names it as soon as it is there.
     :param lost: The submit whose run is looked for; the event then names it, or says that it did not show up.
-    :param patience: The clocks of the wait.
+    :param patience: The clocks and limits of the wait, and under ``states`` the words that the task teaches.
     :param not_before: Unix seconds before which no event is fired.
     :param submitted_at: Unix seconds, where the submit is known.
     :param past: What the worker has learnt of the run, or None.
@@ -262,7 +262,7 @@ class RunTrigger(BaseTrigger):
         hook = self._hook()
         clocks, ended_by = self._clocks()
         async with await hook.async_client() as client:
-            found = await client.drive(seek(hook.provider, search, clocks, clock=client.clock))
+            found = await client.drive(seek(client.provider, search, clocks, clock=client.clock))
         if found.ended_by:
             nothing = nothing_found(hook.provider, search, ended_by)
             self.log.info("%s", nothing.reason)
@@ -312,4 +312,4 @@ class RunTrigger(BaseTrigger):
         return replace(options, deadline=self.execution_ends), "execution_timeout"
 
     def _hook(self) -> RunHook:
-        return RunHook(self.conn_id, provider=self.provider)
+        return RunHook(self.conn_id, provider=self.provider, states=self.patience.get("states"))

@@ -9,7 +9,8 @@ from runops.airflow._compat import AirflowSkipException
 from runops.airflow.exceptions import RunCancelled, RunFailed, RunRejected, RunTimedOut
 from runops.airflow.link import RUN_URL
 from runops.airflow.metrics import waited
-from runops.core import Outcome, OutcomePolicy, RunRef, RunResult, RunSnapshot, Verdict
+from runops.core import Outcome, RunRef, RunResult, RunSnapshot, Verdict
+from runops.core.model.policy import Judgement, Rule
 
 RUN = "run"
 RUN_ID = "run_id"
@@ -18,7 +19,7 @@ RUN_ID = "run_id"
 def apply_verdict(
     context: Mapping[str, Any],
     snapshot: RunSnapshot,
-    policy: OutcomePolicy,
+    judgement: Judgement,
     *,
     log: Any,
     failed: type[RunFailed] = RunFailed,
@@ -30,7 +31,7 @@ def apply_verdict(
 
     :param context: The task's context.
     :param snapshot: The last snapshot; it has an outcome.
-    :param policy: What to do about each outcome.
+    :param judgement: What to do about it, and why.
     :param log: Where it says how the run ended.
     :param failed: What to raise when the run failed.
     :param timed_out: What to raise when a clock of the wait ended it.
@@ -41,10 +42,8 @@ def apply_verdict(
     outcome = snapshot.outcome
     if outcome is None:
         raise ValueError(f"{snapshot.ref} has not ended, so there is no verdict on it.")
-    # Airflow's own clock is no soft matter: whoever set it wants the try to end, and another one to follow.
-    by_airflow = snapshot.ended_by == "execution_timeout"
-    verdict = Verdict.FAIL if by_airflow else policy.decide(outcome)
-    result = snapshot.to_result(verdict)
+    verdict = judgement.verdict
+    result = judgement.result(snapshot)
     ti = context["ti"]
     if snapshot.ref.run_id:
         publish(context, snapshot.ref, snapshot.url)
@@ -55,16 +54,17 @@ def apply_verdict(
         case Verdict.SUCCEED:
             log.info("%s", message)
         case Verdict.WARN:
-            log.warning("%s", end_message(snapshot, f"The task succeeds, because on_outcome says warn for {outcome}."))
+            log.warning("%s", end_message(snapshot, f"The task succeeds, because {judgement.because}."))
         case Verdict.SKIP:
-            message = end_message(snapshot, f"The task is skipped, because the verdict on {outcome} is skip.")
+            message = end_message(snapshot, f"The task is skipped, because {judgement.because}.")
             # Airflow logs it too, but in a group that its log page does not open.
             log.info("%s", message)
             raise AirflowSkipException(message)
         case Verdict.FAIL:
+            by_airflow = judgement.rule is Rule.EXECUTION_TIMEOUT
             failure = _failure(outcome, failed, RunTimedOut if by_airflow else timed_out)
             if failure is RunRejected:
-                message = end_message(snapshot, f"The task fails, because on_outcome says fail for {outcome}.")
+                message = end_message(snapshot, f"The task fails, because {judgement.because}.")
             raise failure(message, result)
     return result
 

@@ -79,6 +79,8 @@ class RunFinishedTrigger(BaseEventTrigger):
         Nekt ``pipeline``, ``source``, ``destination`` or ``transformation``.
     :param conn_id: The connection; ``<provider>_default`` if not given.
     :param poll_interval: The shortest time between two reads, in seconds (or as a timedelta).
+    :param states: Words that no documentation has, and the phase or outcome that each means, such as
+        ``{"partial": "degraded"}``; they win over those of the connection.
     :param version: Of these arguments, in a row of Airflow's database: others that it does not know are ignored then.
     :raises ConfigurationError: A name is wrong.
     """
@@ -90,6 +92,7 @@ class RunFinishedTrigger(BaseEventTrigger):
         parent: str | Mapping[str, str],
         conn_id: str | None = None,
         poll_interval: float | timedelta | None = None,
+        states: Mapping[str, str] | None = None,
         version: int | None = None,
         **unknown: Unpack[NoSettings],
     ) -> None:
@@ -98,7 +101,7 @@ class RunFinishedTrigger(BaseEventTrigger):
             # Said by a DAG author; a row of Airflow's has a version, and may be a later one's.
             check_names(type(self), unknown)
         try:
-            service = find(provider)
+            service = find(provider).with_states(states)
             self.parent = service.pages.parent(parent)
             self.poll_interval = optional_seconds("poll_interval", poll_interval)
         except ConfigurationError as error:
@@ -106,6 +109,7 @@ class RunFinishedTrigger(BaseEventTrigger):
             raise TypeError(str(error)) from None
         self.provider = provider
         self.conn_id = conn_id
+        self.states = states
         self.version = VERSION if version is None else version
         self._kept = True
         """Whether all that is to be remembered is written down."""
@@ -118,6 +122,8 @@ class RunFinishedTrigger(BaseEventTrigger):
             "parent": self.parent,
             "conn_id": self.conn_id,
             "poll_interval": self.poll_interval,
+            # Airflow knows a watch by its arguments: one that teaches nothing stays the one that it was.
+            **({"states": dict(self.states)} if self.states else {}),
         }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -253,4 +259,4 @@ class RunFinishedTrigger(BaseEventTrigger):
         return provider.ref(run_id, {kind: self.parent[kind] for kind in provider.parents})
 
     def _hook(self) -> RunHook:
-        return RunHook(self.conn_id, provider=self.provider)
+        return RunHook(self.conn_id, provider=self.provider, states=self.states)

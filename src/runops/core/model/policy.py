@@ -81,8 +81,8 @@ class Judgement:
         said = f"says {self.verdict} for {self.outcome}"
         return {
             Rule.DEFAULT: f"the verdict on {self.outcome} is {self.verdict}",
+            Rule.SOFT_FAIL: f"the verdict on {self.outcome} is {self.verdict}",
             Rule.PROVIDER: f"the provider's declaration {said}",
-            Rule.SOFT_FAIL: f"soft_fail is set, which softens {self.outcome}",
             Rule.ON_OUTCOME: f"on_outcome {said}",
             Rule.EXPECT: f"expect is not met ({in_words(self.unmet)}) and on_unmet says {self.verdict}",
             Rule.EXECUTION_TIMEOUT: "execution_timeout is over, which always fails a try",

@@ -171,7 +171,9 @@ def seek(
     began = clock()
     nobody = RunRef(provider=provider.name, run_id="")
     nothing = Observation(RunSnapshot(ref=nobody, state=None, phase=Phase.QUEUED), StateReading("", "", Phase.QUEUED))
-    patience = replace(patience, cadence=patience.cadence.at_least(search.interval))
+    # The limits are those of a run, which is not there yet.
+    cadence = patience.cadence.at_least(search.interval)
+    patience = replace(patience, cadence=cadence, max_stalled=None, max_spend=None)
     watch = WaitState(provider, nobody, patience, began=began)
     logged_at, warned = began, set[str]() if warned is None else warned
     while True:

@@ -139,9 +139,8 @@ def reached(
         now: The present, in unix seconds.
     """
     until = parked_until(options, past)
-    if until is not None and now >= until and past.parked_since is not None:
-        lasted = now - past.parked_since
-        return Reached("max_paused", f"paused or waiting for {lasted:.0f} s of at most {options.max_paused:g} s")
+    if until is not None and now >= until:
+        return Reached("max_paused", f"paused or waiting for {options.max_paused:g} s")
     spent = None if last is None or provider.spend is None else provider.spend.of(last.details)
     if spent is not None and options.max_spend is not None and spent >= options.max_spend:
         unit = provider.spend.unit if provider.spend else ""

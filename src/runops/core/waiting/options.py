@@ -143,7 +143,7 @@ class WaitOptions:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON primitives that :meth:`from_dict` reads."""
-        return asdict(self)
+        return {**asdict(self), "wanted": list(self.wanted)}
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> Self:
