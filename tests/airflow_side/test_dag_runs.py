@@ -17,12 +17,18 @@ from typing import Any
 import pytest
 from pytest_mock import MockerFixture
 
+from runops.airflow._compat import has_task_state_store
+
 pytestmark = pytest.mark.slow
 
 DAGS = """
 from datetime import UTC, datetime
 
 from airflow.sdk import DAG, Asset, AssetWatcher, task
+try:
+    from airflow.sdk.exceptions import AirflowFailException
+except ImportError:
+    from airflow.exceptions import AirflowFailException
 
 from runops.airflow import (
     B3osRunOperator,
@@ -87,6 +93,18 @@ with DAG("soft", schedule=None) as soft:
     NexioRunSensor(task_id="skips", run_id="{{ params.failed }}", soft_fail=True, poke_interval=0.1, deferrable=True)
     NexioRunSensor(task_id="fails", run_id="{{ params.failed }}", nexio_conn_id="nexio_wrong", soft_fail=True)
     soft.params = {"failed": ""}
+
+def gives_up(context, result=None):
+    raise AirflowFailException("no other try, please")
+
+with DAG("leaves", schedule=None) as leaves:
+    forever = {"workflow_id": "wf_1", "payload": {"emulator": {"script": "forever"}}, "cancel_on_failure": True}
+    short = {"timeout": 0.5, "poll_interval": 0.1, "cancel_on_timeout": False}
+    B3osRunOperator(task_id="worker", **forever, **short)
+    B3osRunOperator(task_id="deferrable", deferrable=True, **forever, **short)
+    B3osRunOperator(task_id="for_good", wait=False, retries=3, post_execute=gives_up, **forever)
+    B3osRunOperator(task_id="succeeds", wait=False, **forever)
+    B3osRunOperator(task_id="retried", retries=1, retry_delay=0, **forever, **short)
 """
 
 
@@ -225,3 +243,18 @@ def test_airflows_database_holds_no_key(run_dag: Any, served: Any, key: str) -> 
         dump = "\n".join(database.iterdump())
     assert "succeeded" in dump
     assert key not in dump
+
+
+def test_a_run_whose_task_has_no_try_left_by_airflows_own_count_is_cancelled(run_dag: Any, served: Any) -> None:
+    tasks = run_dag("leaves", {})
+    states = {name: str(ti.state) for name, ti in tasks.items()}
+    assert states == {
+        "worker": "failed", "deferrable": "failed", "for_good": "failed", "succeeds": "success", "retried": "failed"
+    }  # fmt: skip
+    asked = str([request["path"] for request in served.emulator.requests(action="cancel")])
+    # A task that succeeded may leave its run.
+    assert {name for name, ti in tasks.items() if xcom(ti, "run_id") in asked} == set(tasks) - {"succeeds"}
+    if has_task_state_store():
+        # The retry took its run up, which its first try therefore left alone.
+        assert asked.count("run_") == 4
+        assert len(served.emulator.requests(action="submit")) == 5

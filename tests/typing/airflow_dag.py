@@ -77,6 +77,7 @@ B3osWorkflowSensor(task_id="s", workflow_id="w", execution_timeout=DAY)
 NektPipelineSensor(task_id="s", pipeline="p", silent_fail=True)
 OnepinRunOperator(task_id="o", workflow_id="w", wait=False, mark_runs=True, submit_grace=DAY, durable=False)
 B3osRunOperator(task_id="o", workflow_id="w", cancel_on_kill=False, cancel_on_timeout=False, on_clear="reattach")
+B3osRunOperator(task_id="o", workflow_id="w", cancel_on_failure=True)
 RunSensor(
     task_id="s", provider="acme_runs:ACME", run_id="r", parents={"queue": "q"}, conn_id="c", trigger_rule="all_done"
 )

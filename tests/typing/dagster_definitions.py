@@ -44,6 +44,7 @@ def decision(context: dg.AssetExecutionContext, nexio: NexioResource) -> dict[st
         on_outcome={"degraded": "warn"},
         cancel_on_interrupt=True,
         cancel_on_timeout=False,
+        cancel_on_failure=True,
         adopt_uncertain=True,
         mark_runs=False,
         submit_grace=60,

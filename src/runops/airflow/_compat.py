@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow.sdk import BaseHook, BaseOperator, Connection
+from airflow.sdk.execution_time import context as task_context
 from airflow.sdk.execution_time.xcom import XCom
 from airflow.triggers.base import BaseTrigger
 
@@ -75,6 +76,7 @@ __all__ = [
     "asset_state_stores",
     "conf",
     "connection_of",
+    "has_task_state_store",
     "heartbeat_seconds",
     "pushed",
     "renders_in_triggerer",
@@ -103,6 +105,11 @@ class StateStore(Protocol):
 def task_state_store(context: Mapping[str, Any]) -> StateStore | None:
     """The memory that a task instance keeps over its tries, or None on Airflow below 3.3."""
     return context.get("task_state_store")
+
+
+def has_task_state_store() -> bool:
+    """Whether tasks of this Airflow have such a memory. Private: only the context of a running task shows it."""
+    return hasattr(task_context, "TaskStateStoreAccessor")
 
 
 def state_in(task_states: Mapping[str, Mapping[str, Any]], ti: Any) -> str | None:

@@ -130,6 +130,7 @@ class DiscoverySettings(SensorSettings, total=False):
 class OperatorSettings(TaskArguments, WaitSettings, SubmitSettings, EndSettings, total=False):
     """What every operator takes beside its submit; see :class:`~runops.airflow.operator.RunOperator`."""
 
+    cancel_on_failure: bool
     cancel_on_kill: bool
     cancel_on_timeout: bool
     deferrable: bool

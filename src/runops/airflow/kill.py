@@ -39,14 +39,14 @@ def killed_by_person(context: Mapping[str, Any], *, clear_kills: bool) -> bool:
 
 
 def within(limit: float, work: Callable[[], Any]) -> Any:
-    """What ``work`` gives within ``limit`` seconds, or None: in a signal handler nothing may block for longer."""
+    """What ``work`` gives within ``limit`` seconds, or None: Airflow ends the process soon, so nothing may block."""
     given: list[Any] = []
 
     def attempt() -> None:
         try:
             given.append(work())
         except Exception:  # the caller sees that nothing came; the log says why
-            logger.warning("An attempt while the task is being killed failed.", exc_info=True)
+            logger.warning("An attempt while the task is being ended failed.", exc_info=True)
 
     thread = threading.Thread(target=attempt, daemon=True)
     thread.start()

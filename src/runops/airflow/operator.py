@@ -14,12 +14,10 @@ from runops.airflow._compat import AirflowException, conf
 from runops.airflow.arguments import TaskArguments
 from runops.airflow.events import read_found, says_lost
 from runops.airflow.exceptions import in_airflow_terms
-from runops.airflow.kill import killed_by_person, within
 from runops.airflow.link import RunLink
+from runops.airflow.own_run import OwnRun
 from runops.airflow.records import SUBMITTED_RUN
 from runops.airflow.submission import LostSubmit, Submission, SubmitRules, Submitted, identity_of
-from runops.airflow.task_state import TaskState
-from runops.airflow.tasks import RunWaiting
 from runops.airflow.verdicts import publish, published
 from runops.core import (
     ConfigurationError,
@@ -39,15 +37,11 @@ from runops.core.declaration.registry import nearest
 from runops.core.model.policy import retry_may_submit
 from runops.core.waiting.options import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT, SUBMIT_GRACE, WaitOptions
 
-KILL_SECONDS = 3.0
-"""Between the signal that asks a task to end and the one that ends it lie 5 s."""
-STATE_SECONDS = 1.5
-
 MOST_CRASHES = 3
 """So many broken triggers in one try are followed by another one."""
 
 
-class RunOperator(RunWaiting):
+class RunOperator(OwnRun):
     """Start a run of any provider, once, and wait for its end.
 
     A try that follows a crash re-attaches to the run that the earlier one started. A new run is started only when the
@@ -89,6 +83,10 @@ class RunOperator(RunWaiting):
         triggerer where the task is deferrable.
     :param cancel_on_kill: Cancel the run when a person kills the task, where the provider can.
     :param cancel_on_timeout: Cancel the run when the wait timed out, where the provider can.
+    :param cancel_on_failure: Cancel the run when the task fails for good (no try is left) while its run may go on:
+        after ``PollingError``, ``TriggerCrashed``, ``AuthError``, an ``execution_timeout``, an error of a callback or a
+        template, or the death of the worker. A run that a retry takes up is left alone, and with ``durable=False`` or
+        below Airflow 3.3, where none can, each failed try cancels its own. A skip is no failure.
     :param durable: Remember the run over tries.
     :param on_clear: What a person's clear means: ``"submit"`` a new run, or ``"reattach"`` to the earlier one. Where
         it means a new run, the next try cancels the earlier one as it begins, if the kill has not. With
@@ -124,6 +122,7 @@ class RunOperator(RunWaiting):
         submit_grace: float | timedelta = SUBMIT_GRACE,
         cancel_on_kill: bool = True,
         cancel_on_timeout: bool = True,
+        cancel_on_failure: bool = False,
         durable: bool = True,
         on_clear: Literal["submit", "reattach"] = "submit",
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
@@ -142,11 +141,12 @@ class RunOperator(RunWaiting):
         self.submit_grace = submit_grace
         self.cancel_on_kill = cancel_on_kill
         self.cancel_on_timeout = cancel_on_timeout
+        self.cancel_on_failure = cancel_on_failure
         self.durable = durable
         self.on_clear = on_clear
         self.deferrable = deferrable
-        self._running: tuple[Any, RunRef] | None = None
-        self._submitting: tuple[Any, Submission] | None = None
+        if cancel_on_failure:
+            self.hear_of_the_end()
         self.set_end_rules(
             on_outcome=on_outcome,
             states=states,
@@ -213,25 +213,6 @@ class RunOperator(RunWaiting):
             return RunSnapshot(ref=started.ref, state=None, phase=Phase.QUEUED, url=url).to_result()
         options = self._clocks(deadline=self._deadline(context))
         return self._apply_verdict(context, self._await_run(context, started.ref, options, submitted_at=started.at))
-
-    def on_kill(self) -> None:
-        """Cancel the run if a person killed the task; leave it if the worker is only being shut down."""
-        if not self._can_cancel(self.cancel_on_kill):
-            return
-        if self._running is not None:
-            context, ref = self._running
-        elif self._submitting is not None and self._submitting[1].intent is not None:
-            context, ref = self._submitting[0], None
-        else:
-            return
-        run = ref or "the run whose submit was not answered"
-        if not within(STATE_SECONDS, lambda: killed_by_person(context, clear_kills=self.on_clear == "submit")):
-            self.log.info("Left alone: %s, since nobody is known to have killed its task.", run)
-            return
-        # A clear of a running task cannot be told from a retry afterwards, so the kill leaves its own record.
-        within(STATE_SECONDS, lambda: self._task_state(context).update(given_up=True))
-        if not within(KILL_SECONDS, lambda: self._cancel(ref, request_timeout=KILL_SECONDS)):
-            self.log.warning("Whether %s is cancelled is not known: there was no answer in time.", run)
 
     def after_rendering(self) -> None:
         """Hide what may be secret: Airflow stores what the template fields hold now, and logs it at DEBUG."""
@@ -326,23 +307,6 @@ class RunOperator(RunWaiting):
             **self._limits(),
             interval=self.poll_interval,
         )
-
-    def _task_state(self, context: Any) -> TaskState:
-        return TaskState(context if self.durable else {"ti": context["ti"]}, everlasting=self.on_clear == "reattach")
-
-    def _can_cancel(self, wanted: bool) -> bool:
-        return wanted and self.service.cancel is not None
-
-    def _cancel(self, ref: RunRef | None, **settings: Any) -> bool:
-        """Cancel a run, or where none is given, the one whose submit was not answered, if it bears our mark."""
-        with self._hook().client(**settings) as client:
-            if ref is None and self._submitting is not None:
-                ref = self._submitting[1].find(client)
-            if ref is None:
-                return False
-            client.cancel(ref)
-        self.log.info("Cancelled %s.", ref)
-        return True
 
 
 def _about(task: RunOperator) -> dict[str, Any]:

@@ -186,6 +186,8 @@ class Submission:
             adopt = self._rules.adopt_uncertain
             return LostSubmit(self._call.parent, self.intent, submitted_at + grace, adopt)
         except RunopsError:
+            # Nothing was started, so there is nothing to look for at a kill or at the end of the task either.
+            self.intent = None
             self._task_state.forget()
             raise
         self._log.info("Submitted %s." if record is None else "Took up %s, which an earlier try submitted.", ref)

@@ -15,6 +15,7 @@ What is used, and the public way that is missing:
 - ``continues_its_parent``, ``parent_of``, ``others_of_group``, ``started_by_run_retries``,
   ``in_a_backfill_of_partitions``: how runs are related stands in tags whose names are not published, and in a snapshot
   of the execution plan.
+- ``tried_again``: whether a step has a try left, or its run, stands in its plan and in the daemon's own rule.
 - ``end_of_step``: the events of a run can be read only record by record of an asset.
 - ``partitions_of``, ``has_partition``, ``nearest_partition``: a sensor is given its code location, but no way to ask
   for the partitions of an asset in it.
@@ -30,8 +31,9 @@ from typing import Any
 
 import dagster as dg
 from dagster._core.errors import DagsterInvalidPropertyError
-from dagster._core.events import EngineEventData
+from dagster._core.events import EngineEventData, RunFailureReason
 from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
+from dagster._core.execution.retries import auto_reexecution_should_retry_run
 from dagster._core.storage.tags import (
     ASSET_PARTITION_RANGE_END_TAG,
     ASSET_PARTITION_RANGE_START_TAG,
@@ -258,6 +260,32 @@ def end_of_step(instance: dg.DagsterInstance, run_id: str, step_key: str) -> dg.
 def started_by_run_retries(run: dg.DagsterRun) -> bool:
     """Whether Dagster started this run by itself, to retry another."""
     return RETRY_NUMBER_TAG in run.tags
+
+
+def tried_again(context: StepContext, error: BaseException) -> bool:
+    """Whether Dagster itself tries a step again after an error: by its retry policy, or by retrying the whole run.
+
+    Args:
+        context: The step's context.
+        error: What the step ends with.
+    """
+    run = run_of(context)
+    if run is None:
+        return False
+    step = context.get_step_execution_context()
+    policy = step.op_retry_policy
+    allowed = policy.max_retries if policy else 0
+    if isinstance(error, dg.Failure) and not error.allow_retries:
+        allowed = 0
+    if isinstance(error, dg.RetryRequested):
+        allowed = error.max_retries
+    if not step.retry_mode.disabled and step.previous_attempt_count < allowed:
+        return True
+    instance = context.instance
+    failed = run.with_status(dg.DagsterRunStatus.FAILURE)
+    return bool(instance.run_retries_enabled) and bool(
+        auto_reexecution_should_retry_run(instance, failed, RunFailureReason.STEP_FAILURE)
+    )
 
 
 def partitions_of(

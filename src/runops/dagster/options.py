@@ -19,6 +19,10 @@ class JudgedWaitSettings(WaitSettings, total=False):
 class StepSubmitSettings(SubmitSettings, total=False):
     """How a step submits its run once."""
 
+    cancel_on_failure: bool
+    """Cancel the run that the step submitted when the step fails for good while its run may go on: neither its retry
+    policy nor a run retry of Dagster tries it again (with ``reattach=False`` no try takes it up, and each failed one
+    cancels its own). Never a run that was given. Default: False."""
     mark_runs: bool | None
     """Add a mark to a text that the service shows again (Nyx: ``name``), so that the run is known whatever happens to
     the answer. Default: what the resource has."""

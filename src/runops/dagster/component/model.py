@@ -107,6 +107,9 @@ class RunAssets(Waiting):
     name: str | None = Field(default=None, description="The name of the step; by default made of the first key.")
     cancel_on_interrupt: bool | None = Field(default=None, description="Cancel the run on Terminate.")
     cancel_on_timeout: bool | None = Field(default=None, description="Cancel the run when the timeout is over.")
+    cancel_on_failure: bool = Field(
+        default=False, description="Cancel the run when the step fails for good while its run may go on."
+    )
     adopt_uncertain: bool = Field(
         default=False, description="After a lost answer, where no mark proves whose a run is, take the single new one."
     )

@@ -59,6 +59,13 @@ class LiveRun:
                     self.log(f"Interrupted; {ref} goes on: this wait is not to cancel it.", logging.WARNING)
             raise
 
+    def cancel_left(self) -> None:
+        """Cancel the run that the end of the step leaves, if there is one."""
+        with HeldInterrupts():
+            ref = self.ref or self._lost_run()
+            if ref is not None:
+                self.cancel(ref)
+
     def cancel(self, ref: RunRef) -> None:
         """Cancel a run. That this fails must not hide why the wait ended."""
         if self._provider.cancel is None:
@@ -68,8 +75,9 @@ class LiveRun:
             with self._hasty_client() as client:
                 client.cancel(ref)
         except RunopsError as error:
-            self.log(f"{ref} could not be cancelled and may go on: {error}", logging.ERROR)
+            self.log(f"{ref} could not be cancelled and may go on: {error} `runops orphans` lists it.", logging.ERROR)
             return
+        self.ref = None
         self.log(f"Asked {self._provider.title} to cancel {ref}.")
         if self.records is not None:
             self.records.stopped(ref)

@@ -181,6 +181,7 @@ class StepSubmission:
                 # is lost, only a refusal that comes after the search for it proves the same.
                 if not again or isinstance(error, AnswerError):
                     self.records.refused(self.provider.title)
+                    self.live.lost = None
                 raise
             self.live.ref = ref
             start = Start(ref, self.deadline, submitted_at=time.time())

@@ -74,8 +74,8 @@ def wait_for_run(
         call: What to submit, from ``resource.call(...)``.
         ref: A run that exists, from ``resource.ref(...)``; give this or ``call``.
         settings: ``timeout``, ``error_budget``, ``poll_interval``, ``max_paused``, ``on_outcome``,
-            ``cancel_on_interrupt``, ``cancel_on_timeout``, ``adopt_uncertain``, ``mark_runs``, ``submit_grace`` and
-            ``reattach``; each is described once, in :class:`runops.dagster.options.StepSettings`.
+            ``cancel_on_interrupt``, ``cancel_on_timeout``, ``cancel_on_failure``, ``adopt_uncertain``, ``mark_runs``,
+            ``submit_grace`` and ``reattach``; each is described once, in :class:`runops.dagster.options.StepSettings`.
 
     Returns:
         The last snapshot and its verdict, for succeed, warn and skip.
@@ -112,9 +112,17 @@ def end_of_run(
     with core_warnings_in(context):
         try:
             last = wait.for_given(resource.ref(ref)) if ref else wait.for_submitted(_checked(call, wait.provider))
+            ended = wait.decide(last)
         except RunopsError as error:
-            raise verdicts.failure_of(error, named_resource(context.resources, resource)) from error
-    return wait.decide(last)
+            failure = verdicts.failure_of(error, named_resource(context.resources, resource))
+            wait.leave_nothing(failure)
+            raise failure from error
+        except Exception as error:
+            wait.leave_nothing(error)
+            raise
+        if ended.verdict is Verdict.FAIL:
+            wait.leave_nothing(verdicts.failure(last))
+    return ended
 
 
 def submit_run(
@@ -143,7 +151,12 @@ def submit_run(
         try:
             return wait.only_submitted(_checked(call, wait.provider), keep)
         except RunopsError as error:
-            raise verdicts.failure_of(error, named_resource(context.resources, resource)) from error
+            failure = verdicts.failure_of(error, named_resource(context.resources, resource))
+            wait.leave_nothing(failure)
+            raise failure from error
+        except Exception as error:
+            wait.leave_nothing(error)
+            raise
 
 
 class StepWait:
@@ -168,6 +181,7 @@ class StepWait:
         self._policy = self.provider.policy(settings.get("on_outcome"))
         on_interrupt, on_timeout = settings.get("cancel_on_interrupt"), settings.get("cancel_on_timeout")
         self._cancel_on_timeout = submits if on_timeout is None else on_timeout
+        self._cancel_on_failure = submits and settings.get("cancel_on_failure", False)
         self._live = LiveRun(context, resource, cancel_on_interrupt=submits if on_interrupt is None else on_interrupt)
 
     def for_given(self, ref: RunRef) -> RunSnapshot:
@@ -215,6 +229,26 @@ class StepWait:
                 logging.WARNING,
             )
         return RunResult(last, verdict)
+
+    def leave_nothing(self, error: BaseException) -> None:
+        """Cancel the run of a step that fails for good: nobody is left who would wait for it.
+
+        Args:
+            error: What the step ends with.
+        """
+        if not self._cancel_on_failure or (self._live.ref is None and self._live.lost is None):
+            return
+        taken_up = self._settings.get("reattach", True)
+        try:
+            if taken_up and _compat.tried_again(self._context, error):
+                return
+        except Exception as failure:  # noqa: BLE001 - a storage raises what it likes
+            name = type(failure).__name__
+            self._live.log(f"Whether the step is tried again could not be found out ({name}): nothing is cancelled.")
+            return
+        # A step that outlives its Dagster run may stand beside a re-execution, which waits for the same run.
+        if not self._outlives_its_run():
+            self._live.cancel_left()
 
     def _submitting_client(self, held: HeldInterrupts) -> RunClient:
         mark_runs = self._settings.get("mark_runs")
