@@ -108,6 +108,7 @@ def test_it_is_found_with_its_words_and_its_keys(package: Path) -> None:
     ]
 
 
+@pytest.mark.http
 def test_a_client_submits_waits_cancels_and_lists_at_its_emulator(package: Path) -> None:
     shown = run(
         package,
@@ -131,6 +132,7 @@ with RunClient(acme, token="acme_key", base_url=os.environ["ACME_BASE_URL"]) as 
     assert shown.splitlines() == ["DONE succeeded True", "BROKEN running", "5 True 2"]
 
 
+@pytest.mark.http
 def test_the_command_line_starts_and_follows_its_runs(package: Path) -> None:
     shown = run(
         package,
@@ -161,6 +163,7 @@ print("plant" in operator.template_fields, operator.operator_extra_links[0].name
     ]
 
 
+@pytest.mark.http
 @pytest.mark.skipif(find_spec("dagster") is None, reason="needs Dagster")
 def test_an_asset_of_dagster_runs_it_by_its_resource(package: Path) -> None:
     shown = run(

@@ -49,6 +49,9 @@ def moment(value: object) -> datetime | None:
 
 
 def _is_placeholder(text: str) -> bool:
+    if "1" <= text[:1] <= "8":
+        # What begins like most times is none of what follows.
+        return False
     # A zero in any form, 0000-00-00T00:00:00 too, is no time; neither is a mere dash, or the end of the calendar.
     return (
         text.lower() in _NOT_YET
