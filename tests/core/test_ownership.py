@@ -357,4 +357,4 @@ def test_a_service_that_never_loses_an_answer_leaves_nothing_uncertain() -> None
 def test_a_mark_is_what_tells_the_runs_of_the_campaign_apart(mocker: MockerFixture) -> None:
     """The campaign can fail: with one mark for all, clients take each other's runs."""
     mocker.patch("runops.core.waiting.intent.new_mark", return_value=new_mark("everybody"))
-    assert campaign("nyx", 20261127).strangers != []
+    assert campaign("nyx", 20261127, submits=150).strangers != []
