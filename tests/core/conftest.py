@@ -6,7 +6,7 @@ import asyncio
 import ipaddress
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,6 @@ from pytest_mock import MockerFixture
 
 from runops.core import Provider, RunClient, RunRef, find
 from runops.core.declaration import registry
-from runops.core.transport import connections
 from runops.emulator.server import Server
 from runops.emulator.store import Emulator
 from tests.canaries.search import find_leaks
@@ -169,9 +168,6 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def trusting(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def trusting(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The process trusts the test's certificate."""
     monkeypatch.setenv("SSL_CERT_FILE", os.fspath(certificate))
-    connections.ssl_context.cache_clear()
-    yield
-    connections.ssl_context.cache_clear()

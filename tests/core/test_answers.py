@@ -45,9 +45,9 @@ from runops.core.model.errors import (
 from runops.core.model.redaction import LONGEST, clean, code, cut, shown
 from runops.core.model.run import RunRef
 from runops.core.transport.base import Answer
-from runops.core.transport.connections import proxy_for
 from runops.core.transport.failures import from_transport
 from runops.core.transport.inflate import Inflater
+from runops.core.transport.network_settings import proxy_of_environment
 from runops.core.transport.retry import (
     LARGEST_ERROR,
     asked_pause,
@@ -412,10 +412,10 @@ def test_this_machine_is_never_asked_through_a_proxy(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("https_proxy", "proxy.example.org:3128")
     monkeypatch.setenv("no_proxy", "inside.example.org")
     for root in ("http://127.0.0.1:8642/nexio", "http://localhost:1", "http://[::1]:2"):
-        assert proxy_for(root) is None
-    assert proxy_for("https://inside.example.org") is None
-    assert proxy_for("https://api.example.org") == "http://proxy.example.org:3128"
-    assert proxy_for("http://api.example.org") == "http://proxy.example.org:3128"
+        assert not proxy_of_environment(root)
+    assert not proxy_of_environment("https://inside.example.org")
+    assert proxy_of_environment("https://api.example.org") == "http://proxy.example.org:3128"
+    assert proxy_of_environment("http://api.example.org") == "http://proxy.example.org:3128"
 
 
 # --- errors ----------------------------------------------------------------------------------------------------

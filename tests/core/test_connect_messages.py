@@ -17,7 +17,7 @@ import pytest
 
 from runops.core import AsyncRunClient, ConfigurationError, PollingError, RunClient, find
 from runops.core.model.errors import AnswerError, ConnectionFailed
-from runops.core.transport import connections
+from runops.core.transport import network_settings
 
 pytestmark = pytest.mark.http
 
@@ -199,7 +199,7 @@ def test_a_proxy_of_an_unknown_scheme_is_a_configuration_error(
 def test_a_socks_proxy_without_its_package_is_a_configuration_error(
     way: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "find_spec", lambda name: None)
+    monkeypatch.setattr(network_settings, "find_spec", lambda name: None)
     monkeypatch.setenv("https_proxy", "socks5://127.0.0.1:1080")
     with pytest.raises(ConfigurationError, match=r"httpx\[socks\]"):
         way("https://api.example.com")
@@ -215,15 +215,7 @@ def test_a_proxy_that_is_no_address_is_a_configuration_error(
         way("https://api.example.com")
 
 
-@pytest.fixture
-def no_context() -> Iterator[None]:
-    connections.ssl_context.cache_clear()
-    yield
-    connections.ssl_context.cache_clear()
-
-
 @every_way
-@pytest.mark.usefixtures("no_context")
 @pytest.mark.parametrize("content", [None, "no certificate"], ids=["missing", "rubbish"])
 def test_a_certificate_file_that_cannot_be_read_is_a_configuration_error(
     way: Callable[..., Any], content: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -245,7 +237,6 @@ def test_what_no_connection_can_be_made_with_is_refused_before_a_submit_can_be_r
         kind(NEXIO, token="k")
 
 
-@pytest.mark.usefixtures("no_context")
 @every_way
 def test_a_service_without_tls_needs_no_certificates(
     way: Callable[..., Any], closed_port: int, monkeypatch: pytest.MonkeyPatch

@@ -21,7 +21,7 @@ from runops.core.declaration.decode import LARGE
 from runops.core.model.redaction import LONGEST
 from runops.core.polling import dispatch
 from runops.core.providers.b3os import failed_nodes
-from runops.core.transport.connections import ssl_context
+from runops.core.transport.certificates import Certificates
 from runops.core.transport.httpx_pool import HttpxPool
 from runops.core.transport.offload import off_loop
 
@@ -194,7 +194,7 @@ def test_a_body_of_ten_megabytes_never_holds_the_loop_for_fifty_milliseconds(
         monkeypatch.setattr(dispatch, "open_pool", HttpxPool)
 
     async def scenario() -> list[float]:
-        ssl_context()
+        Certificates().context()
         holds: list[float] = []
         async with AsyncRunClient(find("b3os"), token="k", base_url=root) as client:
             # The first request imports what it needs.

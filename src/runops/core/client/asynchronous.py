@@ -213,9 +213,9 @@ class AsyncRunClient(Client):
         accept = partial(session.check_async, effect.request)
         fresh = effect.fresh and self._given is None
         if fresh:
-            transport = async_transport(self.root, keep=False)
+            transport = async_transport(self.root, keep=False, network=session.network)
         else:
-            transport = self._kept = self._kept or async_transport(self.root)
+            transport = self._kept = self._kept or async_transport(self.root, network=session.network)
         try:
             async with asyncio.timeout(seconds):
                 answer = await send_async(transport, prepared, limit=session.limit, peer=session.peer, accept=accept)

@@ -10,7 +10,7 @@ from runops.core.declaration.arguments import check_names, grace
 from runops.core.model.errors import ConfigurationError, without_frames
 from runops.core.model.run import RunRef
 from runops.core.model.secret import Secret
-from runops.core.transport.connections import check_environment
+from runops.core.transport.network_settings import NETWORK_SETTINGS, NetworkSettings
 from runops.core.transport.session import ClientSettings, Session
 from runops.core.waiting import submission
 from runops.core.waiting.flows import WaitContext
@@ -56,14 +56,19 @@ class Client:
             given = cast("dict[str, Any]", settings)
             self._mark_runs: bool = given.pop("mark_runs", True)
             states = given.pop("states", None)
-            self._session = Session(provider.with_states(states), token=token, **given)
+            origin: str = given.pop("network_origin", "")
+            # In no local of this frame: the address of a proxy may hold a password.
+            network = NetworkSettings.of(
+                **{name: given.pop(name) for name in NETWORK_SETTINGS if name in given}, origin=origin
+            )
+            self._session = Session(provider.with_states(states), token=token, network=network, **given)
+            if real:
+                network.check(self.root)
         except ConfigurationError as error:
             refused = without_frames(error)
         else:
             self.clock = self._session.clock
             """Unix seconds: where this client and the flows that it drives read the time."""
-            if real:
-                check_environment(self.root)
             return
         cast("dict[str, Any]", settings).clear()
         raise refused

@@ -277,11 +277,11 @@ class RunClient(Client):
     @contextmanager
     def _transport(self, fresh: bool) -> Generator[httpx.BaseTransport]:
         if fresh and self._given is None:
-            with sync_transport(self.root, keep=False) as transport:
+            with sync_transport(self.root, keep=False, network=self._session.network) as transport:
                 yield transport
             return
         if self._kept is None:
-            self._kept = sync_transport(self.root)
+            self._kept = sync_transport(self.root, network=self._session.network)
         yield self._kept
 
 

@@ -173,7 +173,13 @@ class Connections:
     """
 
     def __init__(self, session: Session, transport: AsyncTransport | None, line: Dispatcher) -> None:
-        self.pool = open_pool(session.root, max_connections=MOST_CONNECTIONS, transport=transport, peer=session.peer)
+        self.pool = open_pool(
+            session.root,
+            max_connections=MOST_CONNECTIONS,
+            transport=transport,
+            peer=session.peer,
+            network=session.network,
+        )
         self._session = session
         self._line = line
         self._pace = line.pace

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from runops.core.transport.base import Pool
     from runops.core.transport.failures import Peer
     from runops.core.transport.httpx_pool import AsyncTransport
+    from runops.core.transport.network_settings import NetworkSettings
 
 
 def open_pool(
@@ -21,6 +22,7 @@ def open_pool(
     transport: AsyncTransport | None = None,
     lean: bool = True,
     peer: Peer | None = None,
+    network: NetworkSettings | None = None,
 ) -> Pool:
     """A pool for one root. It opens no connection before the first exchange.
 
@@ -30,20 +32,21 @@ def open_pool(
         transport: Takes the place of real connections; the pool does not close it.
         lean: Use the HTTP/1.1 pool where it serves: httptools is installed, and there is no proxy.
         peer: Whom requests go to, for messages.
+        network: Certificates and proxy; by default what the environment says.
 
     Raises:
-        ConfigurationError: The proxy or the certificates that the environment names cannot be used.
+        ConfigurationError: The proxy or a file of certificates cannot be used.
     """
-    from runops.core.transport.connections import peer_of, proxy_for
     from runops.core.transport.httpx_pool import HttpxPool
+    from runops.core.transport.network_settings import BY_ENVIRONMENT
 
-    peer = peer or peer_of(root)
-    if lean and transport is None and proxy_for(root) is None:
+    network = network or BY_ENVIRONMENT
+    if lean and transport is None and network.proxy_for(root) is None:
         try:
             from runops.core.transport.http1_pool import Http1Pool
         except ModuleNotFoundError as error:
             if error.name != "httptools":
                 raise
         else:
-            return Http1Pool(root, max_connections=max_connections, peer=peer)
-    return HttpxPool(root, max_connections=max_connections, transport=transport, peer=peer)
+            return Http1Pool(root, max_connections=max_connections, peer=peer, network=network)
+    return HttpxPool(root, max_connections=max_connections, transport=transport, peer=peer, network=network)

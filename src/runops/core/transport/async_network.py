@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ssl
+import time
 from collections.abc import Iterable
 from typing import Any, cast
 
 import httpcore
 
+from runops.core.transport.certificates import latest_off_loop
+from runops.core.transport.confirmation import confirm_async
 from runops.core.transport.exchange import current, raising
 from runops.core.transport.network import SocketOption
 
@@ -58,14 +61,17 @@ class AsyncStream(httpcore.AsyncNetworkStream):
         exchange = current.get()
         if exchange is not None:
             exchange.before_read()
-        data = await self._inner.read(max_bytes, timeout)
+        # What TLS is told after the handshake, anyio lets through as it is.
+        with raising(httpcore.ReadTimeout, httpcore.ReadError):
+            data = await self._inner.read(max_bytes, timeout)
         if exchange is not None:
             exchange.after_read(data, self._speaks_http)
         return data
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """Send all of it."""
-        await self._inner.write(buffer, timeout)
+        with raising(httpcore.WriteTimeout, httpcore.WriteError):
+            await self._inner.write(buffer, timeout)
 
     async def aclose(self) -> None:
         """Close it."""
@@ -75,8 +81,15 @@ class AsyncStream(httpcore.AsyncNetworkStream):
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.AsyncNetworkStream:
         """The same connection, encrypted."""
+        ssl_context = await latest_off_loop(ssl_context)
         with raising(httpcore.ConnectTimeout, httpcore.ConnectError):
+            began = time.monotonic()
             stream = await self._inner.start_tls(ssl_context, server_hostname, timeout)
+            try:
+                await confirm_async(stream, time.monotonic() - began, timeout)
+            except BaseException:
+                await stream.aclose()
+                raise
         return AsyncStream(stream, self._speaks_http)
 
     def get_extra_info(self, info: str) -> Any:

@@ -1,173 +1,79 @@
-"""httpx transports over our own network streams, and what the environment says of proxies and certificates."""
+"""httpx transports over our own network streams, with the certificates and the proxy of network_settings.py."""
 
 from __future__ import annotations
 
-import os
-import ssl
 from collections.abc import AsyncGenerator, Generator
 from contextlib import contextmanager
-from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, cast
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import httpcore
 import httpx
 
-from runops.core.model.errors import ConfigurationError
 from runops.core.transport.async_network import AsyncBackend
-from runops.core.transport.failures import Peer
 from runops.core.transport.network import Backend
+from runops.core.transport.network_settings import BY_ENVIRONMENT, NetworkSettings
 
 KEPT_CONNECTIONS = 100
-_PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")
 
 
-@cache
-def ssl_context() -> ssl.SSLContext:
-    """One context per process: loading the trust store costs more than a hundred polls.
-
-    Raises:
-        ConfigurationError: The certificates that the environment names cannot be loaded.
-    """
-    try:
-        if authorities := os.environ.get("SSL_CERT_FILE"):
-            # Older versions of httpx take what they know in the place of a file that is not there.
-            Path(authorities).open("rb").close()
-        context = httpx.create_ssl_context()
-    except OSError as error:
-        named = [name for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE") if os.environ.get(name)]
-        where = ", ".join(f"{name}={os.environ[name]!r}" for name in named) or "the trust store of this Python"
-        why = "it holds no certificate that can be read" if isinstance(error, ssl.SSLError) else error.strerror
-        raise ConfigurationError(
-            f"The certificates for TLS cannot be loaded from {where} ({why}): name a file of PEM certificates that "
-            "can be read, or unset the variable."
-        ) from None
-    context.set_alpn_protocols(["http/1.1"])
-    return context
-
-
-def proxy_for(root: str) -> str | None:
-    """The proxy that the environment names for an address, or None."""
-    parts = urlsplit(root)
-    host = parts.hostname or ""
-    if host in ("localhost", "::1") or host.startswith("127.") or proxy_bypass(host):
-        return None
-    proxies = getproxies()
-    proxy = proxies.get(parts.scheme) or proxies.get("all")
-    return proxy if not proxy or "://" in proxy else f"http://{proxy}"
-
-
-def peer_of(root: str, name: str = "the service", *, origin: str = "") -> Peer:
-    """Whom the requests to an address go to, in words.
-
-    Args:
-        root: The address of the service.
-        name: The service's name.
-        origin: Where a person set the address.
-    """
-    proxy = proxy_for(root)
-    return Peer(f"{name} at {_host_and_port(root)}", origin, _host_and_port(proxy) if proxy else "")
-
-
-def _host_and_port(address: str) -> str:
-    """Without the user and the password that the address of a proxy may hold."""
-    try:
-        parts = urlsplit(address)
-        host, port = parts.hostname or "", parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-    except ValueError:
-        return "an address that cannot be read"
-    host = f"[{host}]" if ":" in host else host
-    return host if port is None else f"{host}:{port}"
-
-
-def check_environment(root: str) -> None:
-    """Refuse at once what no connection can be made with, and not between the record of a submit and its POST.
-
-    Args:
-        root: The address of the service.
-
-    Raises:
-        ConfigurationError: The proxy or the certificates that the environment names cannot be used.
-    """
-    _proxy(root)
-    if root.startswith("https:"):
-        ssl_context()
-
-
-def sync_transport(root: str, *, keep: bool = True) -> httpx.BaseTransport:
+def sync_transport(root: str, *, keep: bool = True, network: NetworkSettings = BY_ENVIRONMENT) -> httpx.BaseTransport:
     """A transport for one root, each of whose exchanges ``send`` of httpx_pool.py bounds as a whole.
 
     Args:
         root: The address of the service.
         keep: Whether connections are kept; otherwise each request has a fresh one.
+        network: Certificates and proxy.
 
     Raises:
-        ConfigurationError: The proxy or the certificates that the environment names cannot be used.
+        ConfigurationError: The proxy or a file of certificates cannot be used.
     """
-    proxy = _proxy(root)
-    shared = _shared_settings(root, _limits(keep), Backend(speaks_http=not _by_socks(proxy)))
+    proxy = network.proxy_for(root)
+    shared = _shared_settings(root, network, _limits(keep), Backend(speaks_http=not _by_socks(proxy)))
     if proxy is None:
         return _Transport(httpcore.ConnectionPool(**shared))
     kind = httpcore.SOCKSProxy if _by_socks(proxy) else httpcore.HTTPProxy
-    return _Transport(kind(**shared, **_proxy_settings(proxy)))
+    return _Transport(kind(**shared, **_proxy_settings(proxy, network)))
 
 
-def async_transport(root: str, *, keep: bool = True, limits: httpx.Limits | None = None) -> httpx.AsyncBaseTransport:
+def async_transport(
+    root: str,
+    *,
+    keep: bool = True,
+    limits: httpx.Limits | None = None,
+    network: NetworkSettings = BY_ENVIRONMENT,
+) -> httpx.AsyncBaseTransport:
     """The same for asyncio, where the caller bounds the time. ``limits`` takes the place of ``keep``."""
-    proxy = _proxy(root)
-    shared = _shared_settings(root, limits or _limits(keep), AsyncBackend(speaks_http=not _by_socks(proxy)))
+    proxy = network.proxy_for(root)
+    shared = _shared_settings(root, network, limits or _limits(keep), AsyncBackend(speaks_http=not _by_socks(proxy)))
     if proxy is None:
         return _AsyncTransport(httpcore.AsyncConnectionPool(**shared))
     kind = httpcore.AsyncSOCKSProxy if _by_socks(proxy) else httpcore.AsyncHTTPProxy
-    return _AsyncTransport(kind(**shared, **_proxy_settings(proxy)))
-
-
-def _proxy(root: str) -> httpx.Proxy | None:
-    """The proxy for an address, checked. No error quotes its address: that may hold a password.
-
-    Raises:
-        ConfigurationError: It cannot be used.
-    """
-    address = proxy_for(root)
-    if address is None:
-        return None
-    scheme, where = address.partition("://")[0].lower(), _host_and_port(address)
-    refused = (
-        f"The proxy {scheme}://{where} that the environment names (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY) cannot be used"
-    )
-    if scheme not in _PROXY_SCHEMES:
-        raise ConfigurationError(f"{refused}: its scheme is none of {', '.join(_PROXY_SCHEMES)}. Correct or unset it.")
-    if scheme.startswith("socks") and find_spec("socksio") is None:
-        raise ConfigurationError(f"{refused}: that takes the package socksio. Install httpx[socks].")
-    try:
-        return httpx.Proxy(address)
-    except (httpx.InvalidURL, ValueError):
-        raise ConfigurationError(f"{refused}: it is no address. Correct or unset it.") from None
+    return _AsyncTransport(kind(**shared, **_proxy_settings(proxy, network)))
 
 
 def _by_socks(proxy: httpx.Proxy | None) -> bool:
     return proxy is not None and proxy.url.scheme.startswith("socks")
 
 
-def _shared_settings(root: str, limits: httpx.Limits, backend: Backend | AsyncBackend) -> dict[str, Any]:
+def _shared_settings(
+    root: str, network: NetworkSettings, limits: httpx.Limits, backend: Backend | AsyncBackend
+) -> dict[str, Any]:
     return {
         "network_backend": backend,
-        "ssl_context": ssl_context() if root.startswith("https:") else None,
+        # Each connection asks for the one of its moment: the streams do, by `latest`.
+        "ssl_context": network.certificates.context() if root.startswith("https:") else None,
         "max_connections": limits.max_connections,
         "max_keepalive_connections": limits.max_keepalive_connections,
         "keepalive_expiry": limits.keepalive_expiry,
     }
 
 
-def _proxy_settings(proxy: httpx.Proxy) -> dict[str, Any]:
+def _proxy_settings(proxy: httpx.Proxy, network: NetworkSettings) -> dict[str, Any]:
     url = proxy.url
     address = httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
     settings: dict[str, Any] = {"proxy_url": address, "proxy_auth": proxy.raw_auth}
     if url.scheme == "https":
-        settings["proxy_ssl_context"] = ssl_context()
+        settings["proxy_ssl_context"] = network.certificates.to_proxy().context()
     return settings
 
 

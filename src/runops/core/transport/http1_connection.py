@@ -19,7 +19,16 @@ import httptools
 from runops.core.model.errors import AnswerError, AnswerLost, MalformedAnswer
 from runops.core.transport.base import LONGEST_HEAD, Answer, Prepared
 from runops.core.transport.exchange import Readable, begins_like_http
-from runops.core.transport.failures import Peer, closed_on_the_way, head_too_large, not_http, too_large, took_too_long
+from runops.core.transport.failures import (
+    Peer,
+    closed_on_the_way,
+    connection_failed,
+    head_too_large,
+    not_http,
+    too_large,
+    took_too_long,
+    turned_away_by_tls,
+)
 from runops.core.transport.inflate import whole_body
 
 PART = 16_384
@@ -227,6 +236,8 @@ class Http1Connection(asyncio.Protocol):
         self._pool = pool
         self._loop = asyncio.get_running_loop()
         self._reader = AnswerReader(pool.peer)
+        self.broken_by: Exception | None = None
+        """What ended it, where that was no plain end."""
         self._transport: asyncio.Transport | None = None
         self._unread: Readable | None = None
         """Whether bytes wait in the socket that the loop has not come to."""
@@ -320,6 +331,7 @@ class Http1Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
+        self.broken_by = exc
         self._lost(exc)
         self._pool.leaving(self)
         self._pool.gone(self)
@@ -345,5 +357,8 @@ class Http1Connection(asyncio.Protocol):
     def _lost(self, exc: Exception | None) -> None:
         if self._answer is not None:
             self.went_stale = self._requests > 1 and not self._reader.begun
+            if exc is not None and turned_away_by_tls(exc) and not self._reader.begun:
+                self._fail(connection_failed(exc, self._pool.peer))
+                return
             kind = type(exc).__name__ if exc is not None else "closed by the service"
             self._fail(AnswerLost(f"The connection to {self._pool.peer} broke before the answer was whole ({kind})."))

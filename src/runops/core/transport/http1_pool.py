@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import os
-import ssl
 from dataclasses import dataclass
 
 import httpx
@@ -23,10 +22,12 @@ import httpx
 from runops.core.model.errors import AnswerLost, ConnectionFailed
 from runops.core.model.secret import Opaque
 from runops.core.transport.base import CONNECT_SECONDS, AcceptAsync, Answer, Prepared, accept_any
-from runops.core.transport.connections import peer_of, ssl_context
+from runops.core.transport.certificates import Certificates
+from runops.core.transport.confirmation import listening
 from runops.core.transport.failures import Peer, connection_failed, no_place, pool_closed
 from runops.core.transport.http1_connection import Deadlines, Http1Connection, Unreadable
 from runops.core.transport.httpx_pool import HttpxFallback
+from runops.core.transport.network_settings import BY_ENVIRONMENT, NetworkSettings
 from runops.core.transport.reuse import check_process
 
 IDLE_SECONDS = 30.0
@@ -46,12 +47,20 @@ class Http1Pool:
         root: The address of the service: its scheme, host and port.
         max_connections: The most connections; exchanges over it wait their turn.
         peer: Whom requests go to, for messages.
+        network: Certificates; a proxy is not for this pool.
     """
 
-    def __init__(self, root: str, *, max_connections: int, peer: Peer | None = None) -> None:
-        self.peer = peer or peer_of(root)
-        self._target = Target.of(root)
-        self._fallback = HttpxFallback(self._target.url, self.peer)
+    def __init__(
+        self,
+        root: str,
+        *,
+        max_connections: int,
+        peer: Peer | None = None,
+        network: NetworkSettings = BY_ENVIRONMENT,
+    ) -> None:
+        self.peer = peer or network.peer(root)
+        self._target = Target.of(root, network.certificates)
+        self._fallback = HttpxFallback(self._target.url, self.peer, network)
         self._most = max_connections
         self._open: set[Http1Connection] = set()
         self._standing: set[Http1Connection] = set()
@@ -262,29 +271,42 @@ class Target:
     url: httpx.URL
     host: str
     port: int
-    tls: ssl.SSLContext | None
+    tls: Certificates | None
 
     @classmethod
-    def of(cls, root: str) -> Target:
-        """The one that an address names.
-
-        Raises:
-            ConfigurationError: The certificates that the environment names cannot be loaded.
-        """
+    def of(cls, root: str, certificates: Certificates) -> Target:
+        """The one that an address names."""
         url = httpx.URL(root)
-        tls = ssl_context() if url.scheme == "https" else None
+        tls = certificates if url.scheme == "https" else None
         return cls(url, url.raw_host.decode("ascii"), url.port or (443 if tls else 80), tls)
 
     async def connect(self, pool: Http1Pool) -> Http1Connection:
-        """A new connection."""
-        _, connection = await asyncio.get_running_loop().create_connection(
+        """A new connection.
+
+        Raises:
+            ConfigurationError: A file of certificates cannot be used, and none could before.
+        """
+        # A file that was renewed meanwhile counts from the next connection on.
+        context = await self.tls.context_off_loop() if self.tls else None
+        began = asyncio.get_running_loop().time()
+        transport, connection = await asyncio.get_running_loop().create_connection(
             lambda: Http1Connection(pool),
             self.host,
             self.port,
-            ssl=self.tls,
-            server_hostname=self.host if self.tls else None,
+            ssl=context,
+            server_hostname=self.host if context else None,
             happy_eyeballs_delay=NEXT_ADDRESS_AFTER,
         )
+        if context is not None:
+            took = asyncio.get_running_loop().time() - began
+            try:
+                for seconds in listening(transport.get_extra_info("ssl_object"), took, None):
+                    if not connection.usable:
+                        raise connection.broken_by or ConnectionResetError
+                    await asyncio.sleep(seconds)
+            except BaseException:
+                transport.abort()
+                raise
         return connection
 
 

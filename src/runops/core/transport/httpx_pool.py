@@ -15,7 +15,7 @@ from contextvars import ContextVar
 import httpx
 
 from runops.core.transport.base import REQUEST_TIMEOUT, Accept, AcceptAsync, Answer, Prepared, accept_any, timeouts
-from runops.core.transport.connections import async_transport, peer_of
+from runops.core.transport.connections import async_transport
 from runops.core.transport.exchange import Exchange
 from runops.core.transport.failures import (
     UNNAMED,
@@ -28,6 +28,7 @@ from runops.core.transport.failures import (
     took_too_long,
 )
 from runops.core.transport.inflate import Inflater
+from runops.core.transport.network_settings import BY_ENVIRONMENT, NetworkSettings
 from runops.core.transport.reuse import check_process, hang_up, hang_up_async, look_at, more_came
 
 AsyncTransport = httpx.AsyncBaseTransport
@@ -187,6 +188,7 @@ class HttpxPool:
         max_connections: The most connections.
         transport: Takes the place of real connections; the pool does not close it.
         peer: Whom requests go to, for messages.
+        network: Certificates and proxy.
     """
 
     def __init__(
@@ -196,12 +198,13 @@ class HttpxPool:
         max_connections: int,
         transport: httpx.AsyncBaseTransport | None = None,
         peer: Peer | None = None,
+        network: NetworkSettings = BY_ENVIRONMENT,
     ) -> None:
         self._most = max_connections
-        self._peer = peer or peer_of(root)
+        self._peer = peer or network.peer(root)
         self._owned = transport is None
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=max_connections, keepalive_expiry=30.0)
-        self._transport = transport or async_transport(root, limits=limits)
+        self._transport = transport or async_transport(root, limits=limits, network=network)
         self._working = 0
         self._pid = os.getpid()
         self._clocks: set[asyncio.Timeout] = set()
@@ -298,9 +301,11 @@ class HttpxFallback:
     Args:
         url: The address of the service.
         peer: Whom requests go to, for messages.
+        network: Certificates and proxy.
     """
 
-    def __init__(self, url: httpx.URL, peer: Peer) -> None:
+    def __init__(self, url: httpx.URL, peer: Peer, network: NetworkSettings) -> None:
+        self._network = network
         self._url = url
         self._place = (url.scheme, url.host, url.port)
         self._peer = peer
@@ -330,7 +335,7 @@ class HttpxFallback:
     async def exchange(self, prepared: Prepared, limit: int, seconds: float, accept: AcceptAsync, most: int) -> Answer:
         """See :meth:`Pool.exchange`; ``most`` is the most connections."""
         if self._pool is None:
-            self._pool = HttpxPool(str(self._url), max_connections=most, peer=self._peer)
+            self._pool = HttpxPool(str(self._url), max_connections=most, peer=self._peer, network=self._network)
         plain = Prepared(prepared.method, self._as_request(prepared, seconds))
         return await self._pool.exchange(plain, limit=limit, seconds=seconds, accept=accept)
 

@@ -12,6 +12,8 @@ from typing import Any, TypeVar, cast
 
 import httpcore
 
+from runops.core.transport.certificates import latest
+from runops.core.transport.confirmation import confirm
 from runops.core.transport.exchange import Readable, current, raising, seconds_left
 
 R = TypeVar("R")
@@ -145,14 +147,20 @@ class Stream(httpcore.NetworkStream):
     ) -> httpcore.NetworkStream:
         """The same connection, encrypted."""
         try:
+            ssl_context = latest(ssl_context)
             if isinstance(self._socket, ssl.SSLSocket):
                 # From here on this stream carries what the one inside has encrypted.
                 self._speaks_http = False
                 return TlsInTls(self, ssl_context, server_hostname, timeout)
             with raising(httpcore.ConnectTimeout, httpcore.ConnectError):
                 self._socket.settimeout(seconds_left(timeout))
+                began = time.monotonic()
                 encrypted = ssl_context.wrap_socket(self._socket, server_hostname=server_hostname)
-                return Stream(encrypted, self._speaks_http)
+                # From here on it is the one that has the descriptor.
+                self._socket = encrypted
+                stream = Stream(encrypted, self._speaks_http)
+                confirm(stream, encrypted, time.monotonic() - began, timeout)
+                return stream
         except BaseException:
             self.close()
             raise
@@ -184,7 +192,9 @@ class TlsInTls(httpcore.NetworkStream):
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname)
         try:
             with raising(httpcore.ConnectTimeout, httpcore.ConnectError):
+                began = time.monotonic()
                 self._do(self._tls.do_handshake, timeout)
+                confirm(self, self._tls, time.monotonic() - began, timeout)
         except httpcore.TimeoutException as error:
             raise httpcore.ConnectTimeout(str(error)) from error
         except httpcore.NetworkError as error:

@@ -24,8 +24,8 @@ from runops.core.model.errors import AuthError, ConfigurationError, MalformedAns
 from runops.core.model.secret import Secret
 from runops.core.transport.auth import HeaderAuth
 from runops.core.transport.base import ACCEPT_ENCODING, REQUEST_TIMEOUT, Answer, timeouts
-from runops.core.transport.connections import peer_of
 from runops.core.transport.keys import Reread
+from runops.core.transport.network_settings import BY_ENVIRONMENT, NetworkSettings, PathSetting
 from runops.core.transport.offload import off_loop
 from runops.core.transport.retry import from_answer
 from runops.core.transport.reuse import check_process
@@ -69,6 +69,18 @@ class ClientSettings(TypedDict, total=False):
     """Unix seconds; for tests."""
     address_origin: str
     """Where the address was set, such as ``connection 'nexio_default'``; for error messages."""
+    verify: PathSetting
+    """The path of a file of the authorities (PEM) that are accepted, and no others. Default: True, the usual ones or
+    those that SSL_CERT_FILE names. False is refused."""
+    client_cert: PathSetting
+    """The path of our own certificate (PEM), for a service that asks for one. Default: none."""
+    client_key: PathSetting
+    """The path of its key (PEM, without a password), where that is not in the same file."""
+    proxy: str | Secret | None
+    """``scheme://[user:password@]host:port`` of a proxy; http, https, socks5 or socks5h. Default: what HTTPS_PROXY,
+    HTTP_PROXY, ALL_PROXY and NO_PROXY say."""
+    network_origin: str
+    """Where these four were set, such as ``connection 'nexio_default'``; for error messages."""
 
 
 class Session:
@@ -88,6 +100,7 @@ class Session:
         user_agent: What to say beside ``runops/<version>``.
         clock: Unix seconds; for tests.
         address_origin: Where the address was set, such as ``connection 'nexio_default'``; for error messages.
+        network: Certificates and proxy; by default what the environment says.
 
     Raises:
         ConfigurationError: A setting is wrong; the text names it and never holds the token.
@@ -109,6 +122,7 @@ class Session:
         user_agent: str = "",
         clock: Callable[[], float] = time.time,
         address_origin: str = "",
+        network: NetworkSettings = BY_ENVIRONMENT,
     ) -> None:
         token = Secret(token)
         self.provider = provider
@@ -119,7 +133,8 @@ class Session:
             raise ConfigurationError(
                 f"base_url {self.root!r} is not a web address such as {provider.base_url}: {error}."
             ) from None
-        self.peer = peer_of(self.root, provider.title, origin=address_origin)
+        self.network = network
+        self.peer = network.peer(self.root, provider.title, origin=address_origin)
         self.timeout = arguments.seconds("request_timeout", request_timeout)
         self.limit = int(arguments.positive("max_response_bytes", max_response_bytes))
         self.requests_per_minute = requests_per_minute
@@ -171,7 +186,7 @@ class Session:
         """What two sessions must share for their waits to share connections; the credential only as a hash."""
         # Waits that read a word differently cannot share what was read.
         words = sorted(self.provider.taught.items())
-        settings = (self.timeout, self.limit, self.requests_per_minute, *words)
+        settings = (self.timeout, self.limit, self.requests_per_minute, self.network.key, *words)
         return (self.provider.name, self.root, self._auth.fingerprint, *sorted(self._headers.items()), *settings)
 
     @property
@@ -283,7 +298,7 @@ class Session:
             origin=self._auth.origin,
             description=f"The {description}",
             absent=absent,
-            secrets=self._auth.secrets,
+            secrets=(*self._auth.secrets, *self.network.secrets),
         )
         if isinstance(error, AuthError):
             error.origin, error.key_mark = self._auth.origin, self._auth.secret.mark
