@@ -17,7 +17,7 @@ import pytest
 
 from runops.core import AsyncRunClient, ConfigurationError, PollingError, RunClient, find
 from runops.core.model.errors import AnswerError, ConnectionFailed
-from runops.core.transport import network_settings
+from runops.core.transport import connections
 
 pytestmark = pytest.mark.http
 
@@ -199,7 +199,7 @@ def test_a_proxy_of_an_unknown_scheme_is_a_configuration_error(
 def test_a_socks_proxy_without_its_package_is_a_configuration_error(
     way: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(network_settings, "find_spec", lambda name: None)
+    monkeypatch.setattr(connections, "find_spec", lambda name: None)
     monkeypatch.setenv("https_proxy", "socks5://127.0.0.1:1080")
     with pytest.raises(ConfigurationError, match=r"httpx\[socks\]"):
         way("https://api.example.com")

@@ -23,6 +23,26 @@ _COMMON_FIELDS = {
         "description": "What words mean that no documentation has, as JSON: phases or outcomes by word.",
         "schema": {"type": ["object", "null"]},
     },
+    "verify": {
+        "label": "Authorities (path)",
+        "description": "A PEM file with the authorities that are accepted, and no others. Empty: the usual ones.",
+        "schema": {"type": ["string", "null"]},
+    },
+    "client_cert": {
+        "label": "Client certificate (path)",
+        "description": "A PEM file, for a service that asks for one. It is read where tasks and triggers run.",
+        "schema": {"type": ["string", "null"]},
+    },
+    "client_key": {
+        "label": "Client key (path)",
+        "description": "A PEM file without a password. Empty: the key is in the file of the certificate.",
+        "schema": {"type": ["string", "null"]},
+    },
+    "proxy": {
+        "label": "Proxy",
+        "description": "scheme://user:password@host:port. Empty: what HTTPS_PROXY and NO_PROXY say.",
+        "schema": {"type": ["string", "null"], "format": "password"},
+    },
     "allow_http": {
         "label": "Allow plain HTTP",
         "description": "Allow http:// to other machines. The key is sent unencrypted: only in a network you trust.",

@@ -20,13 +20,14 @@ from runops.airflow.exceptions import in_airflow_terms
 from runops.core import PROVIDERS, AnswerError, AsyncRunClient, AuthError, Provider, RunClient, find
 from runops.core.model.errors import ConfigurationError
 from runops.core.model.secret import Secret
+from runops.core.transport.network_settings import NetworkSettings
 
 SCHEMES = ("http", "https")
 PROVIDER_EXTRA = "provider"
 """The key of the extra that names the provider of a connection of type ``runops``."""
 STATES_EXTRA = "states"
 """The key of the extra that teaches words, such as ``{"partial": "degraded"}``."""
-CLIENT_EXTRAS = ("request_timeout", "requests_per_minute", "max_response_bytes")
+CLIENT_EXTRAS = ("request_timeout", "requests_per_minute", "max_response_bytes", "verify", "client_cert", "client_key")
 
 
 class RunHook(NamesChecked, BaseHook):
@@ -37,7 +38,10 @@ class RunHook(NamesChecked, BaseHook):
     ``request_timeout`` (seconds, 30), ``requests_per_minute`` (none), ``max_response_bytes`` (10,000,000),
     ``states`` (words that no documentation has, such as ``{"partial": "degraded"}``; a task's own win), ``mark_runs``
     (true; false sends texts without our mark, so that a run whose submit was not answered cannot be
-    proven to be ours) and the provider's own options, such as ``workspace_id``.
+    proven to be ours), ``verify`` (path of the authorities that are accepted; otherwise the usual ones),
+    ``client_cert`` and ``client_key`` (paths of our own certificate and its key), ``proxy``
+    (``scheme://[user:password@]host:port``; otherwise what the environment says) and the provider's own options, such
+    as ``workspace_id``.
 
     A provider from elsewhere has the connection type ``runops``; its extra names the provider, such as
     ``{"provider": "acme_runs:ACME"}``.
@@ -153,6 +157,8 @@ class RunHook(NamesChecked, BaseHook):
             raise self._missing() from None
         # Airflow masks the password as it is stored; this is it as it is sent, without a line break at its end.
         mask_secret(settings["token"].reveal())
+        for secret in NetworkSettings.of(proxy=settings["proxy"], origin=settings["origin"]).secrets:
+            mask_secret(secret.reveal())
         return settings
 
     async def _read_settings(self) -> dict[str, Any]:
@@ -191,17 +197,19 @@ class _Fields:
     host: str | None = field(repr=False)
     schema: str | None
     port: int | None
-    extra: str | None = field(repr=False)
+    extra: Secret
 
     @classmethod
     def of(cls, connection: Any) -> Self:
         """The fields of an Airflow connection."""
         if isinstance(connection, cls):
             return connection
-        names = ("host", "schema", "port", "extra")
+        names = ("host", "schema", "port")
         return cls(
             conn_id=connection.conn_id,
             password=Secret(connection.password),
+            # The address of a proxy in it may hold a password.
+            extra=Secret(connection.extra),
             **{name: getattr(connection, name, None) for name in names},
         )
 
@@ -249,6 +257,8 @@ def client_settings(provider: Provider, connection: Any) -> dict[str, Any]:
         "mark_runs": _flag(extra.get("mark_runs", True)),
         "states": _states(provider, extra.get(STATES_EXTRA), origin),
         "user_agent": f"airflow/{airflow_version}",
+        "proxy": extra.get("proxy") or None,
+        "network_origin": origin,
     }
     return settings | {name: extra[name] for name in CLIENT_EXTRAS if extra.get(name) not in (None, "")}
 
@@ -274,15 +284,17 @@ def base_url(connection: Any) -> str | None:
     return f"{scheme}://{authority}{slash}{path}"
 
 
-def _extra(connection: Any, origin: str) -> Mapping[str, Any]:
-    # Airflow's own reader masks each value by a call that is not safe on an event loop; no secret stands here.
+def _extra(connection: _Fields, origin: str) -> Mapping[str, Any]:
+    # Airflow's own reader masks each value by a call that is not safe on an event loop.
     try:
-        extra = json.loads(connection.extra or "{}")
+        extra = json.loads(connection.extra.reveal() or "{}")
     except ValueError:
         extra = None
     if not isinstance(extra, dict):
         del extra
         raise ConfigurationError(f"The extra of {origin} is no JSON object.")
+    if isinstance(extra.get("proxy"), str):
+        extra["proxy"] = Secret(extra["proxy"])
     return extra
 
 

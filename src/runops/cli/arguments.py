@@ -20,6 +20,9 @@ ENVIRONMENT = """\
 environment:
   <PROVIDER>_API_KEY or <PROVIDER>_TOKEN   its key: a command without it names the variable
   <PROVIDER>_BASE_URL                      another root than the public API's
+  <PROVIDER>_VERIFY                        a PEM file of the authorities to accept, in place of SSL_CERT_FILE
+  <PROVIDER>_CLIENT_CERT, _CLIENT_KEY      PEM files, for a service that asks for a certificate
+  <PROVIDER>_PROXY                         scheme://[user:password@]host:port, in place of HTTPS_PROXY
   <PROVIDER>_<OPTION>                      a further setting, such as <PROVIDER>_WORKSPACE_ID
   RUNOPS_DEBUG=1                           a traceback of what ends unexpectedly
 

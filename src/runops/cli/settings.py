@@ -19,8 +19,10 @@ from runops.core import (
     RunRef,
     find,
 )
+from runops.core.declaration.address import address_variable
 from runops.core.declaration.arguments import optional_seconds, seconds
 from runops.core.model.secret import Secret
+from runops.core.transport.network_settings import NETWORK_SETTINGS
 
 
 def connect(provider: Provider, **more: Any) -> RunClient:
@@ -116,12 +118,16 @@ def _from_environment(provider: Provider) -> dict[str, Any]:
             f"The environment variable {provider.key_variable} is not set: it holds the key for {provider.title}."
         )
     prefix = provider.name.upper()
-    address = os.environ.get(f"{prefix}_BASE_URL") or None
+    address = os.environ.get(address_variable(provider.name)) or None
+    network = [name for name in NETWORK_SETTINGS if os.environ.get(f"{prefix}_{name.upper()}")]
     return {
         "token": token,
         "base_url": address,
-        "address_origin": f"the environment variable {prefix}_BASE_URL" if address else "",
+        "address_origin": f"the environment variable {address_variable(provider.name)}" if address else "",
         "options": {name: os.environ.get(f"{prefix}_{name.upper()}") or None for name in provider.options},
         "origin": f"the environment variable {provider.key_variable}",
         "user_agent": "cli",
+        **{name: Secret(os.environ[f"{prefix}_{name.upper()}"]) for name in network if name == "proxy"},
+        **{name: os.environ[f"{prefix}_{name.upper()}"] for name in network if name != "proxy"},
+        "network_origin": f"the environment ({', '.join(f'{prefix}_{name.upper()}' for name in network)})",
     }

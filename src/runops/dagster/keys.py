@@ -31,12 +31,18 @@ def hide(value: object) -> object:
     return stands_for
 
 
-def reveal(value: str, *, field: str) -> tuple[Secret, str]:
+def is_known(value: str) -> bool:
+    """Whether this process knows what a field stands for, without looking at a variable."""
+    return not isinstance(value, dg.EnvVar) and (not value.startswith(_PREFIX) or value in _held)
+
+
+def reveal(value: str, *, field: str, what: str = "API key") -> tuple[Secret, str]:
     """The key behind a field, and a text that names where a person set it.
 
     Args:
         value: What the field holds.
         field: The field as a message names it, such as ``api_key of NexioResource``.
+        what: What it is, in words.
 
     Raises:
         ConfigurationError: The variable is not set, or the token was made by another process for another key.
@@ -45,11 +51,11 @@ def reveal(value: str, *, field: str) -> tuple[Secret, str]:
         name = value.env_var_name
         key = Secret(value.get_value())
         if not key:
-            raise ConfigurationError(f"The environment variable {name} ({field}) is not set: put the API key there.")
+            raise ConfigurationError(f"The environment variable {name} ({field}) is not set: put the {what} there.")
         return key, f"environment variable {name}"
     if value.startswith(_PREFIX) and value not in _held:
         raise ConfigurationError(
-            f"{field} holds a stand-in for a key that this process was never given: use dg.EnvVar for the key."
+            f"{field} holds a stand-in for a text that this process was never given: use dg.EnvVar for the {what}."
         )
     key = _held.get(value) or Secret(value)
     # A variable that is not set is not where an empty key comes from.

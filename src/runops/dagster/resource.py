@@ -8,12 +8,13 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, ParamSpec, TypeVar, Unpack
 
 import dagster as dg
-from pydantic import ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from runops.core import Call, ConfigurationError, Provider, RunRef, RunSnapshot, find
-from runops.core.declaration.arguments import DEFAULT_MAX_RESPONSE_BYTES, DEFAULT_REQUEST_TIMEOUT, check_names
+from runops.core.declaration.arguments import check_names
 from runops.core.waiting.options import WaitSettings
 from runops.dagster import keys
+from runops.dagster.network import NetworkFields, plain
 from runops.dagster.options import names_of
 
 if TYPE_CHECKING:
@@ -24,25 +25,10 @@ Q = ParamSpec("Q")
 R = TypeVar("R")
 
 
-class ProviderResource(dg.ConfigurableResource):
+class ProviderResource(NetworkFields):
     """The settings that every service has. Use one of its named children, or :class:`RunResource`."""
 
-    # A message of pydantic about one field must not quote its neighbours.
-    model_config = ConfigDict(hide_input_in_errors=True)
-
     api_key: str = Field(description="The API key or token. Use dg.EnvVar, so that it stands in no file.")
-    base_url: str | None = Field(
-        default=None,
-        description="Root of the API, where it is not the public one. A version at its end is fine.",
-    )
-    request_timeout: float = Field(default=DEFAULT_REQUEST_TIMEOUT, description="Seconds for one whole request.")
-    requests_per_minute: float | None = Field(
-        default=None, description="The most requests that one step sends in a minute; none for no limit."
-    )
-    max_response_bytes: int = Field(
-        default=DEFAULT_MAX_RESPONSE_BYTES, description="The largest answer, decompressed, that is read."
-    )
-    allow_http: bool = Field(default=False, description="Allow plain http:// to other machines than this one.")
     mark_runs: bool = Field(
         default=True,
         description="Let a submit add a mark to a text that the service shows again, so that its run is known by it.",
@@ -90,15 +76,10 @@ class ProviderResource(dg.ConfigurableResource):
         token, origin = keys.reveal(self.api_key, field=f"api_key of {type(self).__name__}")
         return {
             "token": token,
-            "base_url": _plain(self.base_url),
-            "options": {name: _plain(value) for name, value in self.client_options.items()},
-            "request_timeout": self.request_timeout,
-            "requests_per_minute": self.requests_per_minute,
-            "max_response_bytes": self.max_response_bytes,
-            "allow_http": self.allow_http,
+            **self._network_settings(self.declaration),
+            "options": {name: plain(value) for name, value in self.client_options.items()},
             "mark_runs": self.mark_runs,
             "origin": origin,
-            "address_origin": type(self).__name__,
             "user_agent": f"dagster/{dg.__version__}",
         }
 
@@ -393,7 +374,3 @@ def named_resource(resources: Any, resource: ProviderResource) -> str:
 def key_of(resources: Any, resource: ProviderResource) -> str | None:
     """The key of a resource in a step's context; None where the step did not get it from Dagster."""
     return next((key for key, each in getattr(resources, "_asdict", dict)().items() if each is resource), None)
-
-
-def _plain(value: str | None) -> str | None:
-    return value.get_value() if isinstance(value, dg.EnvVar) else value

@@ -10,6 +10,7 @@ from runops.core.declaration.arguments import check_names, grace
 from runops.core.model.errors import ConfigurationError, without_frames
 from runops.core.model.run import RunRef
 from runops.core.model.secret import Secret
+from runops.core.transport.connections import check_network
 from runops.core.transport.network_settings import NETWORK_SETTINGS, NetworkSettings
 from runops.core.transport.session import ClientSettings, Session
 from runops.core.waiting import submission
@@ -63,7 +64,7 @@ class Client:
             )
             self._session = Session(provider.with_states(states), token=token, network=network, **given)
             if real:
-                network.check(self.root)
+                check_network(self.root, network)
         except ConfigurationError as error:
             refused = without_frames(error)
         else:

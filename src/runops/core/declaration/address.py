@@ -85,6 +85,11 @@ def root_of(base_url: str, *, example: str, version_path: str, allow_http: bool)
     return urlunsplit((parts.scheme, netloc if port is None else f"{netloc}:{port}", path.rstrip("/"), "", ""))
 
 
+def address_variable(provider: str) -> str:
+    """The environment variable that names another root than the public one of a provider."""
+    return f"{provider.upper()}_BASE_URL"
+
+
 def _is_loopback(host: str) -> bool:
     return host == "localhost" or host == "::1" or bool(re.fullmatch(r"127(\.\d{1,3}){3}", host))
 

@@ -41,7 +41,7 @@ def open_pool(
     from runops.core.transport.network_settings import BY_ENVIRONMENT
 
     network = network or BY_ENVIRONMENT
-    if lean and transport is None and network.proxy_for(root) is None:
+    if lean and transport is None and not network.proxy_for(root)[0]:
         try:
             from runops.core.transport.http1_pool import Http1Pool
         except ModuleNotFoundError as error:

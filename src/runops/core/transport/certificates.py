@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import NoReturn
 from weakref import WeakKeyDictionary
 
-import httpx
-
 from runops.core.model.errors import ConfigurationError
 
 logger = logging.getLogger("runops")
@@ -148,6 +146,9 @@ async def latest_off_loop(context: ssl.SSLContext) -> ssl.SSLContext:
 
 
 def _trusting_by_default() -> ssl.SSLContext:
+    # Who has the authorities of its own loads no HTTP library for that.
+    import httpx
+
     try:
         if authorities := os.environ.get("SSL_CERT_FILE"):
             # Older versions of httpx take what they know in the place of a file that is not there.

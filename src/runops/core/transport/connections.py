@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Generator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any, cast
 
 import httpcore
 import httpx
 
+from runops.core.model.errors import ConfigurationError
 from runops.core.transport.async_network import AsyncBackend
 from runops.core.transport.network import Backend
-from runops.core.transport.network_settings import BY_ENVIRONMENT, NetworkSettings
+from runops.core.transport.network_settings import BY_ENVIRONMENT, NetworkSettings, refused_proxy
 
 KEPT_CONNECTIONS = 100
 
@@ -27,7 +29,7 @@ def sync_transport(root: str, *, keep: bool = True, network: NetworkSettings = B
     Raises:
         ConfigurationError: The proxy or a file of certificates cannot be used.
     """
-    proxy = network.proxy_for(root)
+    proxy = _proxy(root, network)
     shared = _shared_settings(root, network, _limits(keep), Backend(speaks_http=not _by_socks(proxy)))
     if proxy is None:
         return _Transport(httpcore.ConnectionPool(**shared))
@@ -43,12 +45,48 @@ def async_transport(
     network: NetworkSettings = BY_ENVIRONMENT,
 ) -> httpx.AsyncBaseTransport:
     """The same for asyncio, where the caller bounds the time. ``limits`` takes the place of ``keep``."""
-    proxy = network.proxy_for(root)
+    proxy = _proxy(root, network)
     shared = _shared_settings(root, network, limits or _limits(keep), AsyncBackend(speaks_http=not _by_socks(proxy)))
     if proxy is None:
         return _AsyncTransport(httpcore.AsyncConnectionPool(**shared))
     kind = httpcore.AsyncSOCKSProxy if _by_socks(proxy) else httpcore.AsyncHTTPProxy
     return _AsyncTransport(kind(**shared, **_proxy_settings(proxy, network)))
+
+
+def check_network(root: str, network: NetworkSettings) -> None:
+    """Refuse at once what no connection can be made with, and not between the record of a submit and its POST.
+
+    Args:
+        root: The address of the service.
+        network: Certificates and proxy.
+
+    Raises:
+        ConfigurationError: The proxy or a file of certificates cannot be used.
+    """
+    proxy = _proxy(root, network)
+    if root.startswith("https:"):
+        network.certificates.context()
+    if proxy is not None and proxy.url.scheme == "https":
+        network.certificates.to_proxy().context()
+
+
+def _proxy(root: str, network: NetworkSettings) -> httpx.Proxy | None:
+    """The proxy for an address, checked. No error quotes its address: that may hold a password.
+
+    Raises:
+        ConfigurationError: It cannot be used.
+    """
+    address, named = network.proxy_for(root)
+    if not address:
+        return None
+    if address.reveal().lower().startswith("socks") and find_spec("socksio") is None:
+        refused = refused_proxy(address, named)
+        raise ConfigurationError(f"{refused}: that takes the package socksio. Install httpx[socks].")
+    try:
+        return httpx.Proxy(address.reveal())
+    except (httpx.InvalidURL, ValueError):
+        refused = refused_proxy(address, named)
+    raise ConfigurationError(f"{refused}: it is no address. Correct or unset it.")
 
 
 def _by_socks(proxy: httpx.Proxy | None) -> bool:

@@ -23,7 +23,7 @@ from runops.core.model.errors import AnswerLost, ConnectionFailed
 from runops.core.model.secret import Opaque
 from runops.core.transport.base import CONNECT_SECONDS, AcceptAsync, Answer, Prepared, accept_any
 from runops.core.transport.certificates import Certificates
-from runops.core.transport.confirmation import listening
+from runops.core.transport.confirmation import STEP, listening
 from runops.core.transport.failures import Peer, connection_failed, no_place, pool_closed
 from runops.core.transport.http1_connection import Deadlines, Http1Connection, Unreadable
 from runops.core.transport.httpx_pool import HttpxFallback
@@ -300,14 +300,22 @@ class Target:
         if context is not None:
             took = asyncio.get_running_loop().time() - began
             try:
-                for seconds in listening(transport.get_extra_info("ssl_object"), took, None):
-                    if not connection.usable:
-                        raise connection.broken_by or ConnectionResetError
-                    await asyncio.sleep(seconds)
+                await self._confirm(connection, transport, took)
             except BaseException:
                 transport.abort()
                 raise
         return connection
+
+    async def _confirm(self, connection: Http1Connection, transport: asyncio.Transport, handshake: float) -> None:
+        """See confirmation.py."""
+        for seconds in listening(transport.get_extra_info("ssl_object"), handshake, None):
+            if not connection.usable:
+                break
+            await asyncio.sleep(seconds)
+        if not connection.usable:
+            # Why is said in one of the next rounds of the loop.
+            await asyncio.sleep(STEP)
+            raise connection.broken_by or ConnectionResetError
 
 
 class IdleConnections:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from typing import Self, cast
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
-
-import httpx
 
 from runops.core.model.errors import ConfigurationError
 from runops.core.model.secret import Secret
@@ -73,7 +70,7 @@ class NetworkSettings:
             raise ConfigurationError(f"client_key{where} is set without client_cert: name the file of the certificate.")
         settings = cls(Certificates(**paths, origin=origin), _address(proxy, where), origin)
         if settings.proxy:
-            settings.given_proxy()
+            _check_address(settings.proxy, settings._named_proxy)
         return settings
 
     @property
@@ -91,39 +88,24 @@ class NetworkSettings:
         written = [Secret(urlsplit(self.proxy.reveal()).password)]
         return tuple(each for each in (self.proxy, *written, *(Secret(unquote(s.reveal())) for s in written)) if each)
 
-    def check(self, root: str) -> None:
-        """Refuse at once what no connection can be made with, and not between the record of a submit and its POST.
+    def proxy_for(self, root: str) -> tuple[Secret, str]:
+        """The address of the proxy for a root, or an empty one, and how messages name it.
 
-        Args:
-            root: The address of the service.
-
-        Raises:
-            ConfigurationError: The proxy or a file of certificates cannot be used.
-        """
-        proxy = self.proxy_for(root)
-        if root.startswith("https:"):
-            self.certificates.context()
-        if proxy is not None and proxy.url.scheme == "https":
-            self.certificates.to_proxy().context()
-
-    def proxy_for(self, root: str) -> httpx.Proxy | None:
-        """The proxy for an address, checked. A proxy that was set is used whatever NO_PROXY says.
+        A proxy that was set is used whatever NO_PROXY says.
 
         Raises:
-            ConfigurationError: It cannot be used.
+            ConfigurationError: It is no address.
         """
-        if self.proxy:
-            return self.given_proxy()
-        address = Secret(proxy_of_environment(root))
-        return _checked(address, f"that {_VARIABLES} names") if address else None
+        address, named = self.proxy, self._named_proxy
+        if not address:
+            address, named = Secret(proxy_of_environment(root)), f"that {_VARIABLES} names"
+        if address:
+            _check_address(address, named)
+        return address, named
 
-    def given_proxy(self) -> httpx.Proxy:
-        """The proxy that was set.
-
-        Raises:
-            ConfigurationError: It cannot be used.
-        """
-        return _checked(self.proxy, f"in proxy of {self.origin}" if self.origin else "in proxy")
+    @property
+    def _named_proxy(self) -> str:
+        return f"in proxy of {self.origin}" if self.origin else "in proxy"
 
     def peer(self, root: str, name: str = "the service", *, origin: str = "") -> Peer:
         """Whom the requests to an address go to, in words.
@@ -199,11 +181,17 @@ def proxy_of_environment(root: str) -> str:
     return _with_scheme(proxy) if proxy else ""
 
 
-def _checked(address: Secret, named: str) -> httpx.Proxy:
-    """A proxy that can be used. No error quotes its address: that may hold a password.
+def refused_proxy(address: Secret, named: str) -> str:
+    """How a message about a proxy begins. It never quotes its whole address: that may hold a password."""
+    scheme = address.reveal().partition("://")[0].lower()
+    return f"The proxy {scheme}://{_host_and_port(address.reveal())} {named} cannot be used"
+
+
+def _check_address(address: Secret, named: str) -> None:
+    """Refuse what is no address of a proxy.
 
     Raises:
-        ConfigurationError: It cannot be used.
+        ConfigurationError: It is none.
     """
     scheme = address.reveal().partition("://")[0].lower()
     if not scheme.isalnum() or not _is_host_alone(address.reveal()):
@@ -211,18 +199,12 @@ def _checked(address: Secret, named: str) -> httpx.Proxy:
             f"The proxy {named} cannot be used: write scheme://user:password@host:port, with %XX for each letter of "
             "user and password that is neither a letter nor a digit."
         )
-    refused = f"The proxy {scheme}://{_host_and_port(address.reveal())} {named} cannot be used"
     if scheme not in _PROXY_SCHEMES:
-        raise ConfigurationError(f"{refused}: its scheme is none of {', '.join(_PROXY_SCHEMES)}. Correct or unset it.")
-    if scheme.startswith("socks") and find_spec("socksio") is None:
-        raise ConfigurationError(f"{refused}: that takes the package socksio. Install httpx[socks].")
-    try:
-        proxy = httpx.Proxy(address.reveal())
-    except (httpx.InvalidURL, ValueError):
-        proxy = None
-    if proxy is None or not proxy.url.host:
-        raise ConfigurationError(f"{refused}: it is no address. Correct or unset it.") from None
-    return proxy
+        raise ConfigurationError(
+            f"{refused_proxy(address, named)}: its scheme is none of {', '.join(_PROXY_SCHEMES)}. Correct or unset it."
+        )
+    if not _host_of(address.reveal()):
+        raise ConfigurationError(f"{refused_proxy(address, named)}: it is no address. Correct or unset it.")
 
 
 def _is_host_alone(address: str) -> bool:
@@ -233,6 +215,15 @@ def _is_host_alone(address: str) -> bool:
         # It is refused as no address.
         return True
     return parts.path in ("", "/") and not parts.query and not parts.fragment
+
+
+def _host_of(address: str) -> str:
+    try:
+        parts = urlsplit(address)
+        # An unreadable port says so when it is asked for.
+        return (parts.hostname or "") if parts.port != 0 else ""
+    except ValueError:
+        return ""
 
 
 def _host_and_port(address: str) -> str:

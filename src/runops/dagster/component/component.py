@@ -16,6 +16,7 @@ from runops.dagster.builders.multi_asset import build_run_multi_asset
 from runops.dagster.builders.sensor import build_run_sensor
 from runops.dagster.component.defs_file import Template, WrongField, check_variable, stand_ins
 from runops.dagster.component.model import Part, RunAssets, RunCheck, RunSensor
+from runops.dagster.component.network import check_network
 from runops.dagster.component.scaffold import RunopsScaffolder
 from runops.dagster.options import StepSettings, names_of
 from runops.dagster.resource import RunResource
@@ -39,6 +40,15 @@ class RunopsComponent(dg.Component, Part):
         default=None, description="The NAME of a variable that holds it, instead, and that must then be set."
     )
     allow_http: bool = Field(default=False, description="Allow plain http:// to other machines than this one.")
+    verify: str | None = Field(
+        default=None, description="Path of a PEM file with the authorities that are accepted, and no others."
+    )
+    client_cert: str | None = Field(default=None, description="Path of our own certificate, where it is asked for.")
+    client_key: str | None = Field(default=None, description="Path of its key, where that is not in the same file.")
+    proxy: str | None = Field(default=None, description="scheme://host:port, without a password: see proxy_env_var.")
+    proxy_env_var: str | None = Field(
+        default=None, description="The NAME of a variable that holds it, with user and password if it needs any."
+    )
     options: dict[str, str] = Field(default={}, description="The service's own settings, such as workspace_id.")
     resource_key: str | None = Field(
         default=None, description="The key of the resource; by default made of the place of this component."
@@ -55,7 +65,7 @@ class RunopsComponent(dg.Component, Part):
         find(value)
         return value
 
-    @field_validator("api_key_env_var", "base_url_env_var")
+    @field_validator("api_key_env_var", "base_url_env_var", "proxy_env_var")
     @classmethod
     def _a_name(cls, value: str | None) -> str | None:
         return None if value is None else check_variable([], value)
@@ -74,6 +84,7 @@ class RunopsComponent(dg.Component, Part):
             if self.base_url_env_var is not None:
                 raise WrongField(["base_url"], "give base_url or base_url_env_var, not both")
             _at(["base_url"], provider.root, self.base_url, allow_http=self.allow_http)
+        check_network(self)
         unknown = sorted(set(self.options) - set(provider.options))
         if unknown:
             known = ", ".join(provider.options) or "none"
@@ -135,6 +146,10 @@ class RunopsComponent(dg.Component, Part):
             "requests_per_minute": self.requests_per_minute,
             "base_url": dg.EnvVar(self.base_url_env_var) if self.base_url_env_var else self.base_url,
             "allow_http": self.allow_http or None,
+            "verify": self.verify,
+            "client_cert": self.client_cert,
+            "client_key": self.client_key,
+            "proxy": dg.EnvVar(self.proxy_env_var) if self.proxy_env_var else self.proxy,
         }
         return RunResource(
             provider=self.provider,
