@@ -58,7 +58,8 @@ def test_a_connection_type_says_what_the_declaration_says(name: str) -> None:
     assert hook.conn_name_attr in inspect.signature(hook).parameters
     fields = kind["conn-fields"]
     assert set(provider.options) | {
-        "allow_http", "request_timeout", "requests_per_minute", "max_response_bytes", "states"
+        "allow_http", "request_timeout", "requests_per_minute", "max_response_bytes", "states",
+        "verify", "client_cert", "client_key", "proxy",
     } == set(fields)  # fmt: skip
     assert all(field["label"] and field["description"] for field in fields.values())
     form = kind["ui-field-behaviour"]

@@ -20,7 +20,7 @@ PathSetting = str | os.PathLike[str] | bool | None
 """The path of a file. True and None for what the environment says."""
 
 _PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")
-_VARIABLES = "the environment (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY)"
+_NAMED_BY_ENVIRONMENT = "that the environment names (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY)"
 _LONGEST_QUOTED = 200
 
 
@@ -98,7 +98,7 @@ class NetworkSettings:
         """
         address, named = self.proxy, self._named_proxy
         if not address:
-            address, named = Secret(proxy_of_environment(root)), f"that {_VARIABLES} names"
+            address, named = Secret(proxy_of_environment(root)), _NAMED_BY_ENVIRONMENT
         if address:
             _check_address(address, named)
         return address, named
