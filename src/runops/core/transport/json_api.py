@@ -22,8 +22,9 @@ from runops.core.model.errors import MalformedAnswer, TransientError
 from runops.core.model.secret import Secret
 from runops.core.transport.auth import HeaderAuth
 from runops.core.transport.base import ACCEPT_ENCODING, timeouts
-from runops.core.transport.connections import peer_of, sync_transport
+from runops.core.transport.connections import sync_transport
 from runops.core.transport.httpx_pool import send
+from runops.core.transport.network_settings import BY_ENVIRONMENT
 from runops.core.transport.retry import from_answer
 
 READ_TRIES = 4
@@ -67,7 +68,7 @@ class JsonApi:
         self._auth = None if token is None else HeaderAuth(_BEARER, token, origin=origin)
         self._origin = origin
         self._absent = absent
-        self._peer = peer_of(self.root, title)
+        self._peer = BY_ENVIRONMENT.peer(self.root, title)
         self._given = transport
         self._kept = transport
         self._sleep = sleep
