@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -18,6 +19,7 @@ from runops.dagster import build_run_asset, build_submit_job, cancel_orphans
 from runops.dagster.orphans import DagsterRuns, submissions_of
 from tests.services import CALLS
 
+PROJECT = Path(__file__).resolve().parents[2] / "examples" / "dagster" / "src"
 STOPS = {"timeout": 30, "cancel_on_timeout": False}
 """A wait that ends before its run does, and lets it go on."""
 
@@ -283,3 +285,25 @@ def test_the_command_line_reads_an_instance_by_its_folder(
     assert capsys.readouterr().out == "Nothing is left behind.\n"
     assert main(["orphans", "dagster", "--dagster-home", str(tmp_path / "nowhere")]) == 2
     assert "There is no folder" in capsys.readouterr().err
+
+
+def test_the_maintenance_job_of_the_example_project_cancels_what_is_left(
+    own: Any, clock: Any, served: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = own("b3os")
+    runs.emulator.set_defaults("b3os", seconds=3600)
+    runs.materialize(asset_of(runs))
+    monkeypatch.syspath_prepend(PROJECT)
+    for name, variable in (("nexio", "NEXIO_API_KEY"), ("nyx", "NYX_TOKEN"), ("b3os", "B3OS_API_KEY")):
+        monkeypatch.setenv(variable, "a-key")
+        monkeypatch.setenv(f"{name.upper()}_BASE_URL", served.base_url(name))
+    from agent_desk.defs import maintenance, shared
+
+    resources = shared.shared(None).resources or {}
+    ended = maintenance.maintenance.execute_in_process(
+        instance=runs.instance, resources={key: resources[key] for key in maintenance.KEYS}
+    )
+    assert (ended.output_for_node("cancel_what_is_left"), runs.cancels) == (1, 1)
+    schedule = maintenance.every_hour
+    assert (schedule.job_name, schedule.cron_schedule) == ("maintenance", "0 * * * *")
+    assert schedule.default_status is dg.DefaultScheduleStatus.STOPPED

@@ -6,7 +6,7 @@ Each line that a type checker must refuse says so; one that it takes is an error
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import assert_type
+from typing import Any, assert_type
 
 from airflow.sdk import Asset, AssetWatcher
 
@@ -34,6 +34,7 @@ from runops.airflow import (
     RunHook,
     RunOperator,
     RunSensor,
+    cancel_orphans,
     runops_retry_policy,
 )
 from runops.airflow.link import NyxRunLink, RunLink
@@ -119,3 +120,6 @@ B3osRunOperator(task_id="pay", workflow_id=7)  # pyright: ignore[reportArgumentT
 NexioRunSensor(task_id="s", run_id="r", mode="rescedule")  # pyright: ignore[reportArgumentType]
 OnepinRunOperator(task_id="o", workflow_id="w", retries="2")  # pyright: ignore[reportArgumentType]
 NektPipelineSensor(task_id="s", pipeline="p", which="newest")  # pyright: ignore[reportArgumentType]
+
+assert_type(cancel_orphans("airflow_api", since=timedelta(days=1), cancel=False), list[dict[str, Any]])
+cancel_orphans(since=60)  # pyright: ignore[reportArgumentType]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import assert_type
+from typing import Any, assert_type
 
 import dagster as dg
 
@@ -23,6 +23,7 @@ from runops.dagster import (
     build_run_op,
     build_run_sensor,
     build_submit_job,
+    cancel_orphans,
     wait_for_run,
 )
 
@@ -171,3 +172,10 @@ build_run_sensor(name="w", resource_key="nyx", targets={"a": "n"}, look_back=60)
 definitions = dg.Definitions(
     assets=[decision, audit, load], asset_checks=[gate], jobs=[job], sensors=[ends, watch], resources=resources
 )
+
+
+@dg.op(required_resource_keys={"nexio"})
+def maintain(context: dg.OpExecutionContext) -> None:
+    nexio = NexioResource(api_key=KEY)
+    assert_type(cancel_orphans(context, {"nexio": nexio}, cancel=False), list[dict[str, Any]])
+    cancel_orphans(context, [nexio])  # pyright: ignore[reportArgumentType]
