@@ -108,7 +108,7 @@ class Dispatcher:
         while self._jobs:
             turn = self.connections.free_worker()
             if turn is None:
-                if not self._is_held():
+                if not self._is_held(self._clock()):
                     self.connections.open_if_needed()
                 return
             job = self.take()
@@ -119,18 +119,19 @@ class Dispatcher:
 
     def take(self) -> Job | None:
         """The first job that is due, if a request may leave now; if not, the line goes on by itself when it may."""
-        while self._jobs and not self._is_held():
+        now = self._clock()
+        while self._jobs and not self._is_held(now):
             job = self._jobs.popleft()
             if job.is_due():
-                self._rate_limiter.reserve(self._clock(), self._spacing(), lateness=LATENESS)
+                self._rate_limiter.reserve(now, self._spacing(), lateness=LATENESS)
                 return job
         return None
 
-    def _is_held(self) -> bool:
+    def _is_held(self, now: float) -> bool:
         """Whether the next request has to wait for its time; it goes on then."""
         if self._resuming is not None or self._closed:
             return True
-        held = self._rate_limiter.delay(self._clock())
+        held = self._rate_limiter.delay(now)
         if held > 0:
             self._resuming = at_tick(self._loop, self._loop.time() + held, self._resume, self._context)
         return held > 0

@@ -106,7 +106,8 @@ class Http1Pool:
         self, prepared: Prepared, *, limit: int, seconds: float, accept: AcceptAsync = accept_any
     ) -> Answer:
         """See :meth:`~runops.core.transport.base.Pool.exchange`."""
-        check_process(self._pid, "This pool of connections")
+        if os.getpid() != self._pid:
+            check_process(self._pid, "This pool of connections")
         ends = asyncio.get_running_loop().time() + seconds
         if self._fallback.in_use:
             return await self._exchange_by_httpx(prepared, limit, seconds, accept)
