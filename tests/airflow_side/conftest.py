@@ -52,6 +52,7 @@ class TaskInstance:
         self._clock = clock
         self.map_index = -1
         self.max_tries = 0
+        self.try_number = 1
         self.start_date = datetime.fromtimestamp(clock.now, UTC)
         self.xcoms: dict[str, Any] = {}
         self.state: str | None = "running"
@@ -77,6 +78,7 @@ class TaskInstance:
 
     def next_try(self) -> None:
         """What Airflow does before a retry."""
+        self.try_number += 1
         self.xcoms.clear()
         self.start_date = datetime.fromtimestamp(self._clock.now, UTC)
 

@@ -51,9 +51,11 @@ def test_a_retry_after_a_crash_submits_anew_and_each_try_warns_of_it(
     assert len(host.emulator.runs(provider=provider)) == 2
 
 
-@pytest.mark.parametrize("provider", ["nyx", "onepin"])
-def test_nyx_and_onepin_refuse_a_second_run_while_the_first_goes_on(host: Any, made: Any, provider: str) -> None:
-    task, context = made(provider), host.context(store=False)
+@pytest.mark.parametrize(("provider", "named"), [("nyx", {"mark_runs": False}), ("onepin", {})])
+def test_nyx_and_onepin_refuse_a_second_run_while_the_first_goes_on(
+    host: Any, made: Any, provider: str, named: dict[str, Any]
+) -> None:
+    task, context = made(provider, **named), host.context(store=False)
     first = died_after_the_submit(host, task, context)
     ended = host.run(task, context)
     assert type(ended.error) is ConflictError

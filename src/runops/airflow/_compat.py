@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
+from airflow import __version__ as airflow_version
 from airflow.sdk import BaseHook, BaseOperator, Connection
 from airflow.sdk.execution_time import context as task_context
 from airflow.sdk.execution_time.xcom import XCom
@@ -76,6 +77,7 @@ __all__ = [
     "asset_state_stores",
     "conf",
     "connection_of",
+    "discards_on_clear",
     "has_task_state_store",
     "heartbeat_seconds",
     "pushed",
@@ -110,6 +112,15 @@ def task_state_store(context: Mapping[str, Any]) -> StateStore | None:
 def has_task_state_store() -> bool:
     """Whether tasks of this Airflow have such a memory. Private: only the context of a running task shows it."""
     return hasattr(task_context, "TaskStateStoreAccessor")
+
+
+def discards_on_clear() -> bool:
+    """Whether Airflow forgets what a task remembers when a person clears it, unless told otherwise: from 3.4 on.
+
+    By the version: what is there does not show it, since the API server does it.
+    """
+    major, minor, *_ = airflow_version.split(".")
+    return (int(major), int(minor)) >= (3, 4)
 
 
 def state_in(task_states: Mapping[str, Mapping[str, Any]], ti: Any) -> str | None:

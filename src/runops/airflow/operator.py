@@ -14,6 +14,7 @@ from runops.airflow._compat import AirflowException, conf
 from runops.airflow.arguments import TaskArguments
 from runops.airflow.events import read_found, says_lost
 from runops.airflow.exceptions import in_airflow_terms
+from runops.airflow.forgotten import EarlierTries
 from runops.airflow.link import RunLink
 from runops.airflow.own_run import OwnRun
 from runops.airflow.records import SUBMITTED_RUN
@@ -47,7 +48,7 @@ class RunOperator(OwnRun):
     A try that follows a crash re-attaches to the run that the earlier one started. A new run is started only when the
     earlier one failed and the verdict on that is fail, when a person cleared the task (``on_clear="submit"``), or
     when the task itself had cancelled it. This needs Airflow's task state store (3.3 or newer); below, each try
-    submits.
+    submits, unless a mark proves that the run of an earlier one goes on.
 
     What is sent to the provider may hold credentials and personal data, so what such arguments are rendered to does
     not show among the rendered fields of a task, which Airflow stores.
@@ -90,8 +91,9 @@ class RunOperator(OwnRun):
     :param durable: Remember the run over tries.
     :param on_clear: What a person's clear means: ``"submit"`` a new run, or ``"reattach"`` to the earlier one. Where
         it means a new run, the next try cancels the earlier one as it begins, if the kill has not. With
-        ``durable=False``, and below Airflow 3.3, nothing but the kill cancels it: not where the next try has deferred
-        before the triggerer hears of the clear, because then the task reads as deferred.
+        ``durable=False``, below Airflow 3.3, and from 3.4 on where the clear discards the task's state, a run is known
+        by its mark alone (Nyx): then another one is cancelled by nothing but the kill, and not where the next try has
+        deferred before the triggerer hears of the clear; and ``"reattach"`` submits nothing while it may live.
     :param deferrable: Wait in the triggerer. Default: Airflow's ``operators.default_deferrable``.
     """
 
@@ -284,6 +286,8 @@ class RunOperator(OwnRun):
                 cancels=self._can_cancel(self.cancel_on_kill),
                 may_follow=self._may_follow if self.wait else None,
                 about=_about(self),
+                tries=EarlierTries.of(context, self.retries) if self.durable else None,
+                reattach=self.on_clear == "reattach",
             ),
             log=self.log,
         )

@@ -6,7 +6,8 @@ What a try does depends on the record that the task state store keeps of the one
 - ``submitting``: an earlier try died between that and the answer, so its run is looked for; nothing is sent while it
   may live.
 - ``submitted``: re-attach, unless the policy lets a new run follow the end of the earlier one, which a read must show.
-- one of before a person's clear: cancel its run, where that is wanted, and submit.
+- one of before a person's clear: cancel its run, where that is wanted, and submit;
+- none, although there were tries before that may have left a run: forgotten.py looks for it.
 
 Where the answer is lost, the run is looked for: on the worker for some seconds, then, where the task is deferrable and
 the provider lists runs, in the triggerer (:class:`LostSubmit`).
@@ -20,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from runops.airflow import records
+from runops.airflow.forgotten import EarlierTries, Forgotten
 from runops.airflow.records import SUBMITTED, SUBMITTING
 from runops.airflow.task_state import TaskState
 from runops.core import AnswerError, Outcome, RunClient, RunopsError, RunRef, SubmitUncertainError
@@ -84,6 +86,8 @@ class SubmitRules:
     :param may_follow: Whether a new run may be submitted after an earlier one that ended so; None for never.
     :param about: What is recorded with each submit, so that whoever finds the record can read the run: how the task
         names its provider, and its connection; and whether the task waits for the run.
+    :param tries: The tries before; None where none of them is to be remembered.
+    :param reattach: Whether a person's clear means the run of before.
     """
 
     adopt_uncertain: bool
@@ -92,6 +96,8 @@ class SubmitRules:
     cancels: bool
     may_follow: Callable[[Outcome], bool] | None
     about: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    tries: EarlierTries | None = None
+    reattach: bool = False
 
 
 class Submission:
@@ -120,6 +126,9 @@ class Submission:
         earlier = record or self._task_state.load_any()
         self._left = records.left_of(earlier)
         if record is None:
+            found = self._find_forgotten(client) if earlier is None else None
+            if found is not None and not self._may_submit_after(client, found, given_up=False):
+                return self._remember(found)
             self._leave(client, earlier)
         elif record.get("state") == SUBMITTING:
             self._log.info("An earlier try may have submitted; looking for its run.")
@@ -225,6 +234,22 @@ class Submission:
         if given_up and earlier.outcome is Outcome.CANCELLED:
             return True
         return self._rules.may_follow(earlier.outcome)
+
+    def _find_forgotten(self, client: RunClient) -> RunRef | None:
+        """The run of an earlier try that Airflow remembers nothing of; one that is not to be taken up is cancelled."""
+        tries, remembers = self._rules.tries, self._task_state.exists
+        if tries is None:
+            return None
+        forgotten = Forgotten(
+            client=client, call=self._call, identity=self._identity, tries=tries, remembers=remembers, log=self._log
+        )
+        if not forgotten.may_be:
+            return None
+        if self._rules.reattach or not (remembers or (tries.cleared and tries.first)):
+            return forgotten.found()
+        if self._rules.cancels:
+            forgotten.cancel()
+        return None
 
     def _leave(self, client: RunClient, record: Mapping[str, Any] | None) -> None:
         """A person cleared the task: see that the run of before does not go on beside the new one.

@@ -84,6 +84,11 @@ class Client:
         """The address under which all routes stand."""
         return self._session.root
 
+    @property
+    def marks_runs(self) -> bool:
+        """Whether a submit adds a mark to a text that the provider shows again."""
+        return self._mark_runs
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.provider.name!r}, root={self.root!r})"
 
