@@ -10,6 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
+from runops.airflow import cancel_orphans
+from runops.airflow._compat import AirflowException
 from runops.airflow.hook import RunHook
 from runops.airflow.orphans import AirflowTasks, suspects_of
 from runops.airflow.rest import AirflowApi, TaskInstance, open_api
@@ -381,7 +383,7 @@ def command(
     monkeypatch.setenv("AIRFLOW_TOKEN", TOKEN)
 
     def run(airflow: FakeAirflow, *options: str) -> tuple[int, str, str]:
-        monkeypatch.setattr("runops.core.transport.json_api.sync_transport", lambda root: airflow)
+        monkeypatch.setattr("runops.core.transport.json_api.sync_transport", lambda root, network: airflow)
         code = main(["orphans", "airflow", "--url", "http://127.0.0.1:8080/api/v2", *options])
         told = capsys.readouterr()
         assert TOKEN not in told.out + told.err
@@ -485,3 +487,41 @@ def test_a_user_and_a_password_are_changed_for_a_token(command: Any, monkeypatch
     code, out, err = command(airflow)
     assert code == 4
     assert "password-canary-77" not in out + err
+
+
+# --- inside of a task ---
+
+
+@pytest.mark.parametrize("fields", [{"password": TOKEN}, {"login": "somebody", "password": "password-canary-77"}])
+def test_a_task_reads_airflow_with_one_connection_and_each_run_with_its_own(
+    host: Any, after: Any, connect: Any, monkeypatch: pytest.MonkeyPatch, fields: dict[str, str]
+) -> None:
+    it, _ = after("onepin", "failed")
+    other, _ = after("b3os", "failed")
+    other.task_id = "another_task"
+    airflow = FakeAirflow(it, other)
+    airflow.before = lambda request: (
+        httpx.Response(201, json={"access_token": TOKEN}) if request.url.path == "/auth/token" else None
+    )
+    monkeypatch.setattr("runops.core.transport.json_api.sync_transport", lambda root, network: airflow)
+    connect("airflow_api", "http", host="http://127.0.0.1:8080", **fields)
+    listed = cancel_orphans(cancel=False)
+    assert {(line["provider"], line["act"]) for line in listed} == {("onepin", None), ("b3os", None)}
+    assert {line["act"] for line in cancel_orphans()} == {"cancelled"}
+    for provider in ("onepin", "b3os"):
+        assert len(host.emulator.requests(provider=provider, action="cancel")) == 1
+    host.clock.now += 60
+    assert cancel_orphans() == []
+
+
+def test_the_connection_to_airflow_must_name_a_host_and_hold_something(connect: Any) -> None:
+    connect("airflow_api", "http")
+    with pytest.raises(AirflowException, match="'airflow_api' has no host"):
+        cancel_orphans()
+    connect("airflow_api", "http", host="http://127.0.0.1:8080", password="")
+    with pytest.raises(AirflowException, match="connection 'airflow_api' holds neither"):
+        cancel_orphans()
+    connect("airflow_api", "http", host="http://airflow.example.com", password="token-canary-5")
+    with pytest.raises(AirflowException, match="in the clear") as caught:
+        cancel_orphans()
+    assert "token-canary-5" not in str(caught.value)

@@ -266,6 +266,21 @@ def test_every_submission_of_a_step_counts_not_only_its_last() -> None:
     assert found == [("one", False), ("two", True), ("three", False), (None, False)]
 
 
+def test_a_submit_that_was_refused_for_want_of_a_turn_and_a_run_that_was_active_already_are_nobodys() -> None:
+    run = dg.DagsterRun(job_name="job")
+    marks = {"version": 1, "provider": "nyx", "partition": None, "submission": "x", "nth": 0}
+    ref = {"provider": "nyx", "run_id": "another's", "parents": {}}
+    for kinds in (
+        ["submitting", "turn awaited"],
+        ["submitting", "turn awaited", "submitting", "turn awaited", "refused"],
+        ["submitting", "attached"],
+    ):
+        entries = [("step", {**marks, "kind": kind, "ref": ref}) for kind in kinds]
+        assert submissions_of([(run, entries)]) == []
+    again = [("step", {**marks, "kind": "taken up", "ref": ref, "attached": True})]
+    assert [each.ended for each in submissions_of([(run, again)])] == [True]
+
+
 def test_the_command_line_reads_an_instance_by_its_folder(
     own: Any, clock: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -27,7 +27,8 @@ PROVIDER_EXTRA = "provider"
 """The key of the extra that names the provider of a connection of type ``runops``."""
 STATES_EXTRA = "states"
 """The key of the extra that teaches words, such as ``{"partial": "degraded"}``."""
-CLIENT_EXTRAS = ("request_timeout", "requests_per_minute", "max_response_bytes", "verify", "client_cert", "client_key")
+CLIENT_FILES = ("verify", "client_cert", "client_key")
+CLIENT_EXTRAS = ("request_timeout", "requests_per_minute", "max_response_bytes", *CLIENT_FILES)
 
 
 class RunHook(NamesChecked, BaseHook):
@@ -198,13 +199,14 @@ class _Fields:
     schema: str | None
     port: int | None
     extra: Secret
+    login: str | None = field(default=None, repr=False)
 
     @classmethod
     def of(cls, connection: Any) -> Self:
         """The fields of an Airflow connection."""
         if isinstance(connection, cls):
             return connection
-        names = ("host", "schema", "port")
+        names = ("host", "schema", "port", "login")
         return cls(
             conn_id=connection.conn_id,
             password=Secret(connection.password),
@@ -261,6 +263,32 @@ def client_settings(provider: Provider, connection: Any) -> dict[str, Any]:
         "network_origin": origin,
     }
     return settings | {name: extra[name] for name in CLIENT_EXTRAS if extra.get(name) not in (None, "")}
+
+
+def api_settings(conn_id: str) -> dict[str, Any]:
+    """What a connection to Airflow's own API server says, as :func:`runops.airflow.rest.open_api` takes it.
+
+    :param conn_id: The connection.
+    :raises ConfigurationError: A field is unusable; the text names the connection and the field.
+    """
+    # As in client_settings, no frame keeps Airflow's own object.
+    connection = _Fields.of(BaseHook.get_connection(conn_id))
+    origin = f"connection {conn_id!r}"
+    url = base_url(connection)
+    if url is None:
+        raise ConfigurationError(f"The {origin} has no host: put the address of Airflow's API server there.")
+    mask_secret(connection.password.reveal())
+    extra = _extra(connection, origin)
+    files = {name: extra[name] for name in CLIENT_FILES if extra.get(name)}
+    return {
+        "url": url,
+        "token": Secret("") if connection.login else connection.password,
+        "username": connection.login or None,
+        "password": connection.password if connection.login else None,
+        "origin": origin,
+        "allow_http": _flag(extra.get("allow_http")),
+        "network": NetworkSettings.of(**files, proxy=Secret(extra.get("proxy")), origin=origin),
+    }
 
 
 def base_url(connection: Any) -> str | None:

@@ -6,16 +6,12 @@ import logging
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from airflow.sdk import BaseHook
-from airflow.sdk.log import mask_secret
-
 from runops.airflow.exceptions import in_airflow_terms
-from runops.airflow.hook import RunHook, base_url
+from runops.airflow.hook import RunHook, api_settings
 from runops.airflow.orphans import AirflowTasks
 from runops.airflow.rest import AirflowApi, open_api
-from runops.core import ConfigurationError, RunClient
+from runops.core import RunClient
 from runops.core.client.orphans import OrphanReview
-from runops.core.model.secret import Secret
 
 logger = logging.getLogger(__name__)
 
@@ -32,13 +28,14 @@ def cancel_orphans(
     may be run as often as one likes. A task has no way to Airflow's database, so Airflow's REST API is read.
 
     :param api_conn_id: A connection to Airflow's API server: its host, and a user with a password, or no user and a
-        token as the password. The user must be allowed to read task instances and XComs, and for a clear with
-        ``on_clear="reattach"`` to write task states.
+        token as the password. The extra may hold ``allow_http``, ``verify``, ``client_cert``, ``client_key`` and
+        ``proxy``, as that of any connection of runops. The user must be allowed to read DAG runs, task instances and
+        XComs and, for a clear with ``on_clear="reattach"`` to submit a new run, to write task states.
     :param since: Task instances that have not changed for longer are not looked at.
     :param cancel: False only lists.
     :return: What was found, as ``runops orphans --json`` prints it.
     """
-    with in_airflow_terms(), _api(api_conn_id) as api:
+    with in_airflow_terms(), open_api(**api_settings(api_conn_id)) as api:
         tasks = AirflowTasks(AirflowApi(api), since=datetime.now(UTC) - since)
         with OrphanReview(tasks, _client) as review:
             found = [review.cancel(each) if cancel else each for each in review.find()]
@@ -52,23 +49,3 @@ def cancel_orphans(
 
 def _client(provider: str, credential: str | None) -> RunClient:
     return RunHook(credential, provider=provider).client()
-
-
-def _api(conn_id: str) -> Any:
-    connection = BaseHook.get_connection(conn_id)
-    address, username = base_url(connection), connection.login or None
-    secret = Secret(connection.password)
-    extra = connection.extra_dejson
-    # Airflow's own object shows the password in its repr, so no frame keeps it.
-    del connection
-    if address is None:
-        raise ConfigurationError(f"The connection {conn_id!r} has no host: put the address of the API server there.")
-    mask_secret(secret.reveal())
-    return open_api(
-        address,
-        token=Secret("") if username else secret,
-        username=username,
-        password=secret if username else None,
-        origin=f"connection {conn_id!r}",
-        allow_http=str(extra.get("allow_http", "")).lower() in ("1", "true", "yes"),
-    )

@@ -16,6 +16,7 @@ from urllib.parse import quote
 from runops.core.model.errors import AuthError, ConfigurationError, MalformedAnswer, RunNotFound
 from runops.core.model.secret import Secret
 from runops.core.transport.json_api import JsonApi
+from runops.core.transport.network_settings import BY_ENVIRONMENT, NetworkSettings
 
 PATH = "/api/v2"
 PAGE = 100
@@ -173,6 +174,7 @@ def open_api(
     password: Secret | None = None,
     origin: str,
     allow_http: bool = False,
+    network: NetworkSettings = BY_ENVIRONMENT,
 ) -> JsonApi:
     """The API of an Airflow, with a token, or with one that a user and a password are given.
 
@@ -182,21 +184,29 @@ def open_api(
     :param password: The user's password.
     :param origin: Where the credential was set, for messages.
     :param allow_http: Allow plain HTTP to other machines.
+    :param network: Certificates and proxy.
     :raises AuthError: There is no credential, or it is refused.
     :raises ConfigurationError: The address or the credential cannot be used.
     """
     if not token:
         if not username or not password:
             raise AuthError(f"{origin} holds neither a token nor a user and a password for {TITLE}.")
-        token = _token_for(url, username, password, origin=origin, allow_http=allow_http)
+        token = _token_for(url, username, password, origin=origin, allow_http=allow_http, network=network)
     return JsonApi(
-        url, title=TITLE, path=PATH, token=token, origin=origin, allow_http=allow_http, absent="There is no such thing"
+        url,
+        title=TITLE,
+        path=PATH,
+        token=token,
+        origin=origin,
+        allow_http=allow_http,
+        network=network,
+        absent="There is no such thing",
     )
 
 
-def _token_for(url: str, username: str, password: Secret, *, origin: str, allow_http: bool) -> Secret:
+def _token_for(url: str, username: str, password: Secret, *, origin: str, **settings: Any) -> Secret:
     """What Airflow's own login gives for a user and a password."""
-    with JsonApi(url, title=TITLE, path=PATH, token=None, origin=origin, allow_http=allow_http) as api:
+    with JsonApi(url, title=TITLE, path=PATH, token=None, origin=origin, **settings) as api:
         given = Secret(
             (
                 api.send(

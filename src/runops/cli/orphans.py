@@ -21,6 +21,7 @@ from runops.cli.output import complain, printable, say
 from runops.core import ConfigurationError, Provider, RunClient, find
 from runops.core.client.orphans import Host, OrphanReview
 from runops.core.model.secret import Secret
+from runops.core.transport.network_settings import NetworkSettings
 from runops.core.waiting.orphans import Act, Orphan, Standing
 
 UNITS = {"m": 60.0, "h": 3600.0, "d": 86_400.0}
@@ -89,6 +90,7 @@ def _host(options: argparse.Namespace, since: datetime) -> Generator[Host]:
         password=Secret(os.environ.get("AIRFLOW_PASSWORD")),
         origin="the environment (AIRFLOW_TOKEN, or AIRFLOW_USERNAME and AIRFLOW_PASSWORD)",
         allow_http=options.allow_http,
+        network=NetworkSettings.of(**settings.network_of("AIRFLOW"), origin=settings.network_origin("AIRFLOW")),
     ) as api:
         yield AirflowTasks(AirflowApi(api), since=since, operators=frozenset(options.operator))
 

@@ -119,7 +119,6 @@ def _from_environment(provider: Provider) -> dict[str, Any]:
         )
     prefix = provider.name.upper()
     address = os.environ.get(address_variable(provider.name)) or None
-    network = [name for name in NETWORK_SETTINGS if os.environ.get(f"{prefix}_{name.upper()}")]
     return {
         "token": token,
         "base_url": address,
@@ -127,7 +126,18 @@ def _from_environment(provider: Provider) -> dict[str, Any]:
         "options": {name: os.environ.get(f"{prefix}_{name.upper()}") or None for name in provider.options},
         "origin": f"the environment variable {provider.key_variable}",
         "user_agent": "cli",
-        **{name: Secret(os.environ[f"{prefix}_{name.upper()}"]) for name in network if name == "proxy"},
-        **{name: os.environ[f"{prefix}_{name.upper()}"] for name in network if name != "proxy"},
-        "network_origin": f"the environment ({', '.join(f'{prefix}_{name.upper()}' for name in network)})",
+        **network_of(prefix),
+        "network_origin": network_origin(prefix),
     }
+
+
+def network_of(prefix: str) -> dict[str, Any]:
+    """The certificates and the proxy that variables with a prefix name."""
+    variables = {name: f"{prefix}_{name.upper()}" for name in NETWORK_SETTINGS}
+    given = {name: variable for name, variable in variables.items() if os.environ.get(variable)}
+    return {name: Secret(os.environ[each]) if name == "proxy" else os.environ[each] for name, each in given.items()}
+
+
+def network_origin(prefix: str) -> str:
+    """Where those were set, for messages."""
+    return f"the environment ({', '.join(f'{prefix}_{name.upper()}' for name in network_of(prefix))})"

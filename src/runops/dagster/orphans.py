@@ -160,8 +160,9 @@ def _after(found: list[Submitted], record: Mapping[str, Any], new: Submitted) ->
             about = record if last is None else {**last.about, **record}
             if last is not None and (last.ref is None or last.ref == ref):
                 found.pop()
-            found.append(replace(new, ref=ref, about=about))
-        case "refused" if last is not None and last.ref is None:
+            # A run that was active already is nobody's of ours.
+            found.append(replace(new, ref=ref, about=about, ended=bool(record.get("attached"))))
+        case "refused" | "turn awaited" | "attached" if last is not None and last.ref is None:
             found.pop()
         case "ended" if last is not None:
             # Our wait may have ended, by a clock or for want of answers, and the run goes on.

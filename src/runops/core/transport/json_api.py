@@ -24,7 +24,7 @@ from runops.core.transport.auth import HeaderAuth
 from runops.core.transport.base import ACCEPT_ENCODING, timeouts
 from runops.core.transport.connections import sync_transport
 from runops.core.transport.httpx_pool import send
-from runops.core.transport.network_settings import BY_ENVIRONMENT
+from runops.core.transport.network_settings import BY_ENVIRONMENT, NetworkSettings
 from runops.core.transport.retry import from_answer
 
 READ_TRIES = 4
@@ -41,6 +41,7 @@ class JsonApi:
         token: Sent as ``Authorization: Bearer``; None sends no credential.
         origin: Where the token was set, for messages.
         allow_http: Allow plain HTTP to other machines than this one.
+        network: Certificates and proxy; by default what the environment says.
         absent: What a 404 means, in words.
         transport: Takes the place of real connections, for tests.
         sleep: For tests.
@@ -58,6 +59,7 @@ class JsonApi:
         token: Secret | None,
         origin: str,
         allow_http: bool = False,
+        network: NetworkSettings = BY_ENVIRONMENT,
         absent: str = "It is not there",
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
@@ -68,7 +70,8 @@ class JsonApi:
         self._auth = None if token is None else HeaderAuth(_BEARER, token, origin=origin)
         self._origin = origin
         self._absent = absent
-        self._peer = BY_ENVIRONMENT.peer(self.root, title)
+        self._network = network
+        self._peer = network.peer(self.root, title)
         self._given = transport
         self._kept = transport
         self._sleep = sleep
@@ -142,13 +145,13 @@ class JsonApi:
         if self._auth is not None:
             request = next(self._auth.auth_flow(request))
         if self._kept is None:
-            self._kept = sync_transport(self.root)
+            self._kept = sync_transport(self.root, network=self._network)
         answer = send(
             self._kept, request, limit=DEFAULT_MAX_RESPONSE_BYTES, seconds=DEFAULT_REQUEST_TIMEOUT, peer=self._peer
         )
         del request
         if not answer.ok:
-            secrets = () if self._auth is None else self._auth.secrets
+            secrets = (*(() if self._auth is None else self._auth.secrets), *self._network.secrets)
             raise from_answer(
                 answer,
                 origin=self._origin,
