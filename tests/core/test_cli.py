@@ -326,7 +326,7 @@ class TestSubmit:
         self, server: Server, capsys: pytest.CaptureFixture[str]
     ) -> None:
         server.emulator.create_run("nyx", script="forever", parents={"config_name": "nightly"})
-        assert main([*self.NYX]) == 4
+        assert main([*self.NYX, "--on-conflict", "fail"]) == 4
         assert "409" in capsys.readouterr().err
         assert len(server.emulator.runs(provider="nyx")) == 1
 

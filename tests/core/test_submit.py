@@ -315,7 +315,7 @@ def test_nyx_takes_no_stranger_for_its_own(
         stranger or stranger.append(runs.made(script="forever", parents=PARENT["nyx"], fields=fields))
     )
     with pytest.raises(ConflictError, match="Active now") as caught:
-        runs("submit", call_of("nyx"))
+        runs("submit", call_of("nyx"), on_conflict="fail")
     assert stranger[0].run_id in str(caught.value)
     assert submitted(runs) == []
 
@@ -413,7 +413,7 @@ def test_a_conflict_says_what_is_active_and_starts_nothing(
     runs = runs_of(provider)
     active = runs.made(script="forever", parents=PARENT[provider])
     with pytest.raises(ConflictError, match=active.run_id) as caught:
-        runs("submit", call_of(provider))
+        runs("submit", call_of(provider), on_conflict="fail")
     assert caught.value.status == 409
     assert len(posts(runs)) == 1
     assert submitted(runs) == []
@@ -704,7 +704,7 @@ def test_side_by_side_submits_to_one_workflow_start_one_run(
 
     async def all_at_once() -> list[Any]:
         async with runs.new_async() as client:
-            submits = (client.submit(call_of("onepin")) for _ in range(5))
+            submits = (client.submit(call_of("onepin"), on_conflict="fail") for _ in range(5))
             return await asyncio.gather(*submits, return_exceptions=True)
 
     ends = asyncio.run(all_at_once())

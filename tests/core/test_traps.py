@@ -439,7 +439,7 @@ def test_trap_26_one_status_has_several_meanings(
         runs = runs_of(provider)
         runs.made(script="forever", parents=parent)
         with pytest.raises(ConflictError, match="409"):
-            runs("submit", runs.provider.call(**calls[provider]))
+            runs("submit", runs.provider.call(**calls[provider]), on_conflict="fail")
     for status, error in ((402, RequestRefused), (426, RequestRefused), (403, AuthError)):
         runs = runs_of("b3os")
         runs.emulator.add_fault(kind="status", status=status, provider="b3os")

@@ -17,9 +17,11 @@ from runops.cli import arguments, notes, settings
 from runops.cli.codes import INTERRUPTED
 from runops.cli.commands import announce, guarded, wait_for
 from runops.cli.output import complain
-from runops.core import Call, ConfigurationError, NotSupported, Provider, find
+from runops.core import Call, ConfigurationError, NotSupported, Provider, RunRef, find
 from runops.core.declaration.arguments import seconds
-from runops.core.waiting.options import SUBMIT_GRACE
+from runops.core.waiting.options import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT, ON_CONFLICT, SUBMIT_GRACE
+from runops.core.waiting.submit_in_turn import TurnRules
+from runops.core.waiting.turns import Turn
 
 JSON_HELP = "JSON, or @file.json, or @- for standard input"
 
@@ -48,26 +50,45 @@ def _submit(given: argparse.Namespace) -> int:
     options = parser.parse_args(argv[1:])
     # A wrong word must be found before there is a run.
     settings.policy(provider, options)
-    settings.clocks(options)
+    clocks = settings.clocks(options)
     call = provider.call(**_call_arguments(build, options))
     grace = seconds("--submit-grace", options.submit_grace)
+    attached: list[RunRef] = []
+    waits: list[Turn] = []
     try:
         with (
             settings.connect(provider, mark_runs=options.mark_runs) as client,
             notes.waiting_for(provider, client.root),
         ):
-            ref = client.submit(call, adopt_uncertain=options.adopt_uncertain, submit_grace=grace)
+            ref = client.submit(
+                call,
+                adopt_uncertain=options.adopt_uncertain,
+                submit_grace=grace,
+                rules=TurnRules(
+                    on_conflict=options.on_conflict,
+                    until=client.clock() + (clocks["timeout"] or DEFAULT_TIMEOUT),
+                    interval=clocks["poll_interval"],
+                    error_budget=clocks["error_budget"] or DEFAULT_ERROR_BUDGET,
+                ),
+                before=lambda intent: waits.clear(),
+                waiting=waits.append,
+                attached=attached.append,
+            )
     except KeyboardInterrupt:
+        if waits:
+            complain("interrupted while it waited for a turn: nothing was submitted.")
+            return INTERRUPTED
         complain(f"interrupted; a run may have been started. Look at {provider.title} before you submit again.")
         return INTERRUPTED
+    what = "active already, and taken in place of a new run" if attached else "submitted"
     if not options.wait:
-        announce(provider, ref, "submitted", as_json=options.json)
+        announce(provider, ref, what, as_json=options.json)
         return 0
     # Told at once, whatever becomes of the wait; with --json, standard output is for its end alone.
     if options.json:
-        complain(f"{ref}: submitted")
+        complain(f"{ref}: {what}")
     else:
-        announce(provider, ref, "submitted", as_json=False)
+        announce(provider, ref, what, as_json=False)
     return wait_for(provider, [ref], options)
 
 
@@ -112,6 +133,13 @@ def _parser(provider: Provider, build: Callable[..., Call]) -> argparse.Argument
         metavar="SECONDS",
         default=SUBMIT_GRACE,
         help="seconds for which the run of a lost answer is looked for (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--on-conflict",
+        choices=ON_CONFLICT,
+        default="wait",
+        help="where another run is active (409): wait for a turn, for --timeout at the most; attach to the active run; "
+        "or fail (default: %(default)s)",
     )
     parser.add_argument("--wait", action="store_true", help="stay until the run is over")
     arguments.add_patience(parser)

@@ -25,7 +25,7 @@ from runops.core.transport.offload import off_loop
 from runops.core.transport.session import ClientSettings
 from runops.core.waiting import flows
 from runops.core.waiting.intent import Intent
-from runops.core.waiting.options import DEFAULT_TIMEOUT, Seconds, SubmitSettings, WaitClocks, WaitOptions
+from runops.core.waiting.options import DEFAULT_TIMEOUT, SearchSettings, Seconds, WaitClocks, WaitOptions
 from runops.core.waiting.state import WaitState
 from runops.core.waiting.steps import Effect, Ended, Flow, Read, ReadKey, Reply, Send, Sleep, step
 
@@ -87,22 +87,18 @@ class AsyncRunClient(Client):
     async def submit(self, call: Call, **settings: Unpack[SubmitArguments]) -> RunRef:
         """As :meth:`RunClient.submit`."""
         self._check("submit", settings, SubmitArguments)
-        before = settings.get("before")
-        intent = await self.list_before_submit(call, identity=settings.get("identity"))
-        if before is not None:
-            before(intent)
-        return await self.drive(self._run_of(call, intent, settings, lost=False))
+        return await self.drive(self._run_of(call, None, settings))
 
     async def submit_again(self, call: Call, intent: Intent, **settings: Unpack[RepeatArguments]) -> RunRef:
         """As :meth:`RunClient.submit_again`."""
         self._check("submit_again", settings, RepeatArguments)
-        return await self.drive(self._run_of(call, intent, settings, lost=True))
+        return await self.drive(self._run_of(call, intent, settings))
 
     async def find_submitted(
-        self, parent: Mapping[str, str], intent: Intent, **settings: Unpack[SubmitSettings]
+        self, parent: Mapping[str, str], intent: Intent, **settings: Unpack[SearchSettings]
     ) -> RunRef:
         """As :meth:`RunClient.find_submitted`."""
-        self._check("find_submitted", settings, SubmitSettings)
+        self._check("find_submitted", settings, SearchSettings)
         return await self.drive(self._lost_run(parent, intent, settings))
 
     async def get(self, ref: RunRef) -> RunSnapshot:

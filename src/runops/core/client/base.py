@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, cast
 
 from runops.core.declaration import Call, Provider
-from runops.core.declaration.arguments import check_names, grace
+from runops.core.declaration.arguments import check_names, grace, one_of, seconds
 from runops.core.model.errors import ConfigurationError, without_frames
 from runops.core.model.run import RunRef
 from runops.core.model.secret import Secret
@@ -16,9 +16,20 @@ from runops.core.transport.session import ClientSettings, Session
 from runops.core.waiting import submission
 from runops.core.waiting.flows import WaitContext
 from runops.core.waiting.intent import Intent, list_before_submit
-from runops.core.waiting.options import SUBMIT_GRACE, Seconds, SubmitSettings, WaitClocks, WaitOptions
+from runops.core.waiting.options import (
+    DEFAULT_TIMEOUT,
+    ON_CONFLICT,
+    SUBMIT_GRACE,
+    SearchSettings,
+    Seconds,
+    SubmitSettings,
+    WaitClocks,
+    WaitOptions,
+)
 from runops.core.waiting.state import WaitState
 from runops.core.waiting.steps import Flow
+from runops.core.waiting.submit_in_turn import SubmitEvents, TurnRules, submit_in_turn
+from runops.core.waiting.turns import Turn
 
 
 class WaitArguments(WaitClocks, WaitContext, total=False):
@@ -31,6 +42,20 @@ class WaitArguments(WaitClocks, WaitContext, total=False):
 class RepeatArguments(SubmitSettings, total=False):
     """What ``submit_again`` takes beside the call and the intent."""
 
+    timeout: Seconds
+    """The whole wait for a turn, with ``on_conflict="wait"``. Default: a week."""
+    rules: TurnRules | None
+    """Takes the place of ``on_conflict`` and ``timeout``."""
+    turn: Turn | None
+    """A wait for a turn that goes on, with its place and its deadline."""
+    before: Callable[[Intent], None] | None
+    """Given what is known right before the POST, so that a host can record what ``submit_again`` and
+    ``find_submitted`` need after a crash. If it raises, nothing is sent. After a wait for a turn it is called anew."""
+    waiting: Callable[[Turn], None] | None
+    """Given the wait for a turn when it begins, and when another run is in the way: nothing of ours is under way."""
+    attached: Callable[[RunRef], None] | None
+    """Given the active run that is taken as if it were given, with ``on_conflict="attach"``."""
+
     resubmit: bool
     """Whether one more POST may be sent after the grace, where it is safe. False for those who go on looking
     elsewhere. Default: True."""
@@ -41,9 +66,6 @@ class SubmitArguments(RepeatArguments, total=False):
 
     identity: str | None
     """What names the submitter for good; a part of the mark is a hash of it."""
-    before: Callable[[Intent], None] | None
-    """Given what is known right before the POST, so that a host can record what ``submit_again`` and
-    ``find_submitted`` need after a crash. If it raises, nothing is sent."""
 
 
 class Client:
@@ -121,19 +143,26 @@ class Client:
     def _intent(self, call: Call, identity: str | None) -> Flow[Intent]:
         return list_before_submit(self.provider, call, identity=identity, mark_runs=self._mark_runs)
 
-    def _run_of(self, call: Call, intent: Intent, settings: RepeatArguments, *, lost: bool) -> Flow[RunRef]:
-        return submission.submit(
+    def _run_of(self, call: Call, intent: Intent | None, settings: SubmitArguments | RepeatArguments) -> Flow[RunRef]:
+        on_conflict = settings.get("on_conflict", "wait")
+        one_of("on_conflict", on_conflict, ON_CONFLICT)
+        until = self.clock() + seconds("timeout", settings.get("timeout", DEFAULT_TIMEOUT))
+        return submit_in_turn(
             self.provider,
             call,
-            intent,
+            settings.get("rules") or TurnRules(on_conflict=on_conflict, until=until),
+            SubmitEvents(**{name: settings.get(name) for name in ("before", "waiting", "attached")}),
             clock=self.clock,
-            lost=lost,
+            intent=intent,
+            turn=settings.get("turn"),
+            identity=settings.get("identity"),
+            mark_runs=self._mark_runs,
             adopt_uncertain=settings.get("adopt_uncertain", False),
             grace=grace("submit_grace", settings.get("submit_grace", SUBMIT_GRACE)),
             resubmit=settings.get("resubmit", True),
         )
 
-    def _lost_run(self, parent: Mapping[str, str], intent: Intent, settings: SubmitSettings) -> Flow[RunRef]:
+    def _lost_run(self, parent: Mapping[str, str], intent: Intent, settings: SearchSettings) -> Flow[RunRef]:
         return submission.find_submitted(
             self.provider,
             parent,

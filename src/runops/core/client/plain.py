@@ -22,7 +22,7 @@ from runops.core.transport.keys import KeyInUse, KeyRead
 from runops.core.transport.session import ClientSettings, Session
 from runops.core.waiting import flows
 from runops.core.waiting.intent import Intent
-from runops.core.waiting.options import DEFAULT_TIMEOUT, Seconds, SubmitSettings, WaitClocks
+from runops.core.waiting.options import DEFAULT_TIMEOUT, SearchSettings, Seconds, WaitClocks
 from runops.core.waiting.state import WaitState
 from runops.core.waiting.steps import Ended, Flow, Read, ReadKey, Reply, Send, Sleep, step
 
@@ -101,19 +101,16 @@ class RunClient(Client):
         Args:
             call: From ``provider.call(...)``.
             settings: See :class:`SubmitArguments`: adopt_uncertain, submit_grace (s or a timedelta), resubmit,
-                identity, before.
+                identity, on_conflict (wait, attach or fail), timeout of a wait for a turn (s or a timedelta), before,
+                waiting, attached.
 
         Raises:
-            ConflictError: Something is active there.
+            ConflictError: Something is active there, and still is after ``timeout`` or is not to be waited for.
             SubmitUncertainError: The answer is lost; the candidates are in the error.
             AnswerError: Nothing was started.
         """
         self._check("submit", settings, SubmitArguments)
-        before = settings.get("before")
-        intent = self.list_before_submit(call, identity=settings.get("identity"))
-        if before is not None:
-            before(intent)
-        return self.drive(self._run_of(call, intent, settings, lost=False))
+        return self.drive(self._run_of(call, None, settings))
 
     def submit_again(self, call: Call, intent: Intent, **settings: Unpack[RepeatArguments]) -> RunRef:
         """The run of a submit that an earlier process may have sent; a new one only where none of it can be alive.
@@ -121,27 +118,28 @@ class RunClient(Client):
         Args:
             call: What was submitted.
             intent: What ``before`` of :meth:`submit` was given.
-            settings: See :class:`RepeatArguments`: adopt_uncertain, submit_grace (0 for a single look), resubmit.
+            settings: See :class:`RepeatArguments`: adopt_uncertain, submit_grace (0 for a single look), resubmit,
+                and what :meth:`submit` takes for a submit that is refused.
 
         Raises:
             SubmitUncertainError: It cannot be told.
             AnswerError: Nothing was started.
         """
         self._check("submit_again", settings, RepeatArguments)
-        return self.drive(self._run_of(call, intent, settings, lost=True))
+        return self.drive(self._run_of(call, intent, settings))
 
-    def find_submitted(self, parent: Mapping[str, str], intent: Intent, **settings: Unpack[SubmitSettings]) -> RunRef:
+    def find_submitted(self, parent: Mapping[str, str], intent: Intent, **settings: Unpack[SearchSettings]) -> RunRef:
         """The run of a submit whose answer never reached us, if it can be told; nothing is sent but reads.
 
         Args:
             parent: ``call.parent`` of what was submitted.
             intent: What ``before`` of :meth:`submit` was given.
-            settings: See :class:`SubmitSettings`: adopt_uncertain, submit_grace (0 for a single look).
+            settings: See :class:`SearchSettings`: adopt_uncertain, submit_grace (0 for a single look).
 
         Raises:
             SubmitUncertainError: It cannot be told.
         """
-        self._check("find_submitted", settings, SubmitSettings)
+        self._check("find_submitted", settings, SearchSettings)
         return self.drive(self._lost_run(parent, intent, settings))
 
     def get(self, ref: RunRef) -> RunSnapshot:

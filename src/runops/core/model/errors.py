@@ -28,7 +28,7 @@ from collections.abc import Collection, Sequence
 from typing import TypeVar
 
 from runops.core.model.refusal import ConfigurationError, RunopsError
-from runops.core.model.run import RunRef
+from runops.core.model.run import RunRef, RunSnapshot
 
 MOST_CANDIDATES = 10
 """So many runs are named in one message."""
@@ -120,7 +120,10 @@ class RunNotFound(FinalError):
 
 
 class ConflictError(FinalError):
-    """409: something is in the way right now; trying later may work."""
+    """409: something is in the way right now; trying later may work. A submit that was answered so started nothing."""
+
+    active: tuple[RunSnapshot, ...] = ()
+    """The runs that are active there, as far as they can be seen."""
 
 
 class RequestRefused(FinalError):

@@ -58,7 +58,10 @@ def from_answer(
         return ServerTrouble(text, status=status, code=provider_code, retry_after=asked_pause(answer))
     kind: type[FinalError] = _FINAL.get(status, RequestRefused)
     advice = _ADVICE.get(status, "").format(origin=origin, absent=absent)
-    return kind(text + advice, status=status, code=provider_code, is_json=_json_object(answer.content) is not None)
+    # Nothing is held back by it, but who waits for a turn asks no sooner than the service wants to be asked.
+    retry_after = asked_pause(answer) if kind is ConflictError else None
+    is_json = _json_object(answer.content) is not None
+    return kind(text + advice, status=status, code=provider_code, retry_after=retry_after, is_json=is_json)
 
 
 _FINAL: Mapping[int, type[FinalError]] = {

@@ -91,7 +91,7 @@ def _consonants(octets: bytes, count: int) -> str:
 
 
 def list_before_submit(
-    provider: Provider, call: Call, *, identity: str | None = None, mark_runs: bool = True
+    provider: Provider, call: Call, *, identity: str | None = None, mark_runs: bool = True, mark: str | None = None
 ) -> Flow[Intent]:
     """What must be known, and recorded, before a submit is sent.
 
@@ -103,9 +103,12 @@ def list_before_submit(
         call: What will be submitted.
         identity: As :func:`new_mark` takes it.
         mark_runs: Whether the run's text may be given a mark, where the provider shows one.
+        mark: The mark of an earlier POST of the same submission, which was refused: whichever of them starts a run
+            after all, it is ours.
     """
     check_call(provider, call)
-    mark = new_mark(identity) if mark_runs and provider.submit is not None and provider.submit.mark else None
+    marks = mark_runs and provider.submit is not None and provider.submit.mark
+    mark = (mark or new_mark(identity)) if marks else None
     if provider.listing is None or not call.parent:
         return Intent(mark)
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import timedelta
-from typing import Any, Self, TypedDict
+from typing import Any, Literal, Self, TypedDict
 
 from runops.core.declaration import Provider, arguments
 from runops.core.model.cadence import Cadence
@@ -50,13 +50,26 @@ class WaitSettings(WaitClocks, total=False):
     """The whole wait. Default: a week."""
 
 
-class SubmitSettings(TypedDict, total=False):
-    """What a submit does where its answer is lost, as users name it."""
+OnConflict = Literal["wait", "attach", "fail"]
+ON_CONFLICT: tuple[OnConflict, ...] = ("wait", "attach", "fail")
+
+
+class SearchSettings(TypedDict, total=False):
+    """What is done where the answer to a submit is lost, as users name it."""
 
     adopt_uncertain: bool
     """Where no mark can prove whose a run is, take the single new one for ours."""
     submit_grace: Seconds
     """How long the run of a lost answer is looked for. Default: 5 minutes."""
+
+
+class SubmitSettings(SearchSettings, total=False):
+    """What a submit does where its answer is lost, or where it is refused because something is active there."""
+
+    on_conflict: OnConflict
+    """Where the service answers 409, because something is active there already: ``"wait"`` until nothing is, and then
+    submit; ``"attach"`` to the active run, as if it were given, so that it is never cancelled; or ``"fail"`` with a
+    ``ConflictError``. Default: wait, for no longer than ``timeout``."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -173,4 +173,6 @@ def _in_the_way(search: RunSearch, error: ConflictError, grace: float | None) ->
         raise search.uncertain(seen, error) from None
     named = ", ".join(f"run {run.ref.run_id} ({run.state})" for run in seen.active[:5])
     text = f"{error} Active now: {named}." if named else str(error)
-    raise ConflictError(text, status=error.status, code=error.code) from None
+    conflict = ConflictError(text, status=error.status, code=error.code, retry_after=error.retry_after)
+    conflict.active = tuple(seen.active)
+    raise conflict from None

@@ -1,0 +1,299 @@
+"""Turns: what a submit does where the service refuses a second active run (409). It sends reads, and no submit itself.
+
+A 409 proves that its POST has started nothing. Then one of three (``on_conflict``):
+
+- ``wait``: until the lists of the parent show nothing active, and submit then. Where nothing active can be seen (no
+  list, a list that lags, a limit of the whole workspace) the next POST itself tells, after growing pauses. A list that
+  cannot be had for a while sends no POST: its answer would get lost likewise. A :class:`Turn` is all that such a wait
+  knows; it may travel between processes, and keeps its deadline and its place in the line;
+- ``attach``: the one active run is taken as if it were given, so that nobody here may cancel it;
+- ``fail``: the refusal is the end.
+
+The whole of a submit with its turns is in submit_in_turn.py.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Self
+
+from runops.core.declaration import Call, Provider
+from runops.core.model.cadence import backoff, spread
+from runops.core.model.errors import ConflictError, RunopsError, TransientError
+from runops.core.model.run import RunRef, RunSnapshot
+from runops.core.waiting.flows import latest_page, list_page, pause_after
+from runops.core.waiting.options import DEFAULT_ERROR_BUDGET
+from runops.core.waiting.steps import Clock, Flow, Sleep
+
+logger = logging.getLogger("runops")
+
+FIRST_PAUSE, LONGEST_PAUSE = 2.0, 60.0
+"""Seconds between two POSTs where nothing active can be seen."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Turn:
+    """A wait for a turn. JSON primitives without any payload, so it may travel between processes.
+
+    Args:
+        parent: Under which the service lists the runs that may be in the way; empty where it lists none.
+        since: When the wait began, in unix seconds: its place in the line.
+        until: When it ends at the latest, in unix seconds.
+        mark: What the run's text will end with; None where runs are not marked.
+        refusals: How often in a row a POST was refused although nothing active could be seen.
+        in_the_way: The run that was seen active last, and that people have been told of; None before there is one.
+        state: That run's state, in the service's own word.
+        interval: The shortest time between two looks, in seconds; None for what the declaration says.
+        error_budget: Seconds of failed looks in a row before the wait gives up.
+    """
+
+    parent: Mapping[str, str]
+    since: float
+    until: float
+    mark: str | None = None
+    refusals: int = 0
+    in_the_way: str | None = None
+    state: str | None = None
+    interval: float | None = None
+    error_budget: float = DEFAULT_ERROR_BUDGET
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON primitives that :meth:`from_dict` reads."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Self:
+        """What :meth:`to_dict` wrote; fields that this version does not know are left out."""
+        known: dict[str, Any] = {name: value[name] for name in cls.__dataclass_fields__ if name in value}
+        known["parent"] = dict(value.get("parent") or {})
+        return cls(**known)
+
+    def behind(self, run: RunSnapshot) -> Turn:
+        """The same wait, behind a run that is active."""
+        return replace(self, in_the_way=run.ref.run_id, state=run.state, refusals=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a look at a parent's newest runs showed.
+
+    Args:
+        active: Those that are not over.
+        ids: All of them.
+    """
+
+    active: tuple[RunSnapshot, ...] = ()
+    ids: frozenset[str] = field(default_factory=frozenset[str])
+
+
+def refused(
+    provider: Provider,
+    call: Call,
+    conflict: ConflictError,
+    earlier: Turn | None,
+    *,
+    now: float,
+    until: float,
+    mark: str | None = None,
+    interval: float | None = None,
+    error_budget: float = DEFAULT_ERROR_BUDGET,
+) -> Turn:
+    """The wait for a turn after a refusal: a new one, or an earlier one that goes on at its place.
+
+    Args:
+        provider: The provider.
+        call: What was refused.
+        conflict: The refusal.
+        earlier: The wait before this POST, if there was one.
+        now: Unix seconds.
+        until: When a new wait ends.
+        mark: What the refused POST bore.
+        interval: As :class:`Turn` takes it.
+        error_budget: As :class:`Turn` takes it.
+
+    Raises:
+        ConflictError: The wait is over.
+    """
+    turn = earlier or Turn(
+        parent=dict(call.parent) if _shows_active(provider) else {},
+        since=now,
+        until=until,
+        mark=mark,
+        interval=interval,
+        error_budget=error_budget,
+    )
+    turn = turn.behind(conflict.active[0]) if conflict.active else replace(turn, refusals=turn.refusals + 1)
+    if now >= turn.until:
+        raise expired(provider, turn, now)
+    return turn
+
+
+def notice(provider: Provider, turn: Turn) -> str:
+    """Why a turn is waited for, as one line for a person."""
+    if turn.in_the_way is None:
+        return (
+            f"{provider.title} refuses the run (409), and nothing active can be seen that is in its way: "
+            "it is submitted again after growing pauses."
+        )
+    return f"Waiting for a turn at {provider.title}: run {turn.in_the_way} ({turn.state}) is active there."
+
+
+def is_news(turn: Turn, earlier: Turn | None) -> bool:
+    """Whether people have not been told yet of what is in the way."""
+    return earlier is None or turn.in_the_way != earlier.in_the_way
+
+
+def expired(provider: Provider, turn: Turn, now: float) -> ConflictError:
+    """The end of a wait whose time is over."""
+    run = "nothing active could be seen in the way"
+    if turn.in_the_way is not None:
+        run = f"run {turn.in_the_way} ({turn.state}) was in the way last"
+    return ConflictError(
+        f"No turn came at {provider.title} within {max(now - turn.since, 0.0):.0f} s (timeout): {run}. "
+        "Nothing was submitted.",
+        status=409,
+    )
+
+
+def the_active(provider: Provider, conflict: ConflictError) -> RunRef:
+    """The run to attach to after a refusal.
+
+    Raises:
+        ConflictError: Which one is in the way cannot be told.
+    """
+    if _shows_active(provider) and len(conflict.active) == 1:
+        return conflict.active[0].ref
+    why = "several runs are active" if conflict.active else "no active run is shown"
+    if not _shows_active(provider):
+        why = f"{provider.title} does not show what is in the way"
+    unclear = ConflictError(
+        f"{conflict} There is no run to attach to: {why}.",
+        status=conflict.status,
+        code=conflict.code,
+        retry_after=conflict.retry_after,
+    )
+    unclear.active = conflict.active
+    raise unclear
+
+
+def look(provider: Provider, parent: Mapping[str, str], *, by: float, clock: Clock) -> Flow[Standing]:
+    """One look at a parent's newest runs: an active one on either route counts, and only both show that none is.
+
+    Raises:
+        RunopsError: They could not be had.
+    """
+    newest = yield from latest_page(provider, parent, by=by, clock=clock)
+    runs = [each.snapshot for each in newest.observations] if newest else []
+    if not any(run.phase is not None for run in runs):
+        # The newest run by its own route may be one that another has outlived.
+        page = yield from list_page(provider, parent, by=by, clock=clock)
+        runs += [each.snapshot for each in page.observations]
+    active = {run.ref.run_id: run for run in runs if run.phase is not None}
+    return Standing(tuple(active.values()), frozenset(run.ref.run_id for run in runs))
+
+
+def await_turn(
+    provider: Provider,
+    turn: Turn,
+    *,
+    clock: Clock,
+    tell: Callable[[str], None] = logger.info,
+    left_to_others: Callable[[Standing], float] = lambda standing: 0.0,
+    update: Callable[[Turn], None] = lambda turn: None,
+) -> Flow[Turn]:
+    """Wait until a POST may be accepted; the wait as it stands then. What is in the way is told once.
+
+    Args:
+        provider: The provider.
+        turn: What :func:`refused` gave.
+        clock: Where the flow reads the time.
+        tell: Given a line for people for each run in the way.
+        left_to_others: Given a look that shows nothing active: for how many seconds that place is left to another.
+        update: Given the wait whenever another run is in the way.
+
+    Raises:
+        ConflictError: Its time is over.
+        TransientError: The lists could not be had for longer than the error budget.
+    """
+    looks = _Looks(turn, clock())
+    if turn.refusals or not turn.parent:
+        yield Sleep(looks.blind_pause(clock()))
+    while True:
+        now = clock()
+        if now >= looks.turn.until:
+            raise expired(provider, looks.turn, now)
+        if not turn.parent:
+            return looks.turn
+        try:
+            standing = yield from look(provider, turn.parent, by=looks.turn.until, clock=clock)
+        except TransientError as error:
+            pause = looks.failed(error, clock())
+        except RunopsError as error:
+            logger.info("The runs of %s could not be listed: %s", provider.title, error)
+            if not turn.refusals:
+                yield Sleep(looks.blind_pause(clock()))
+            return looks.turn
+        else:
+            if looks.saw(standing, clock()):
+                # A large list may have been read in a thread: what a host does here belongs to its own.
+                yield Sleep(0.0)
+                tell(notice(provider, looks.turn))
+                update(looks.turn)
+            pause = looks.pause(provider, clock())
+            if not standing.active:
+                held = left_to_others(standing)
+                if held <= 0:
+                    return looks.turn
+                pause = min(held, provider.cadence.first)
+        yield Sleep(looks.bounded(pause, clock()))
+
+
+@dataclass
+class _Looks:
+    """What a wait for a turn has seen so far, and when it looks again."""
+
+    turn: Turn
+    since: float
+    """When the run in the way was first seen there: young runs are looked at sooner."""
+    failing_since: float | None = None
+    failures: int = 0
+
+    def saw(self, standing: Standing, now: float) -> bool:
+        """Take in a good look; whether another run is in the way."""
+        self.failing_since, self.failures = None, 0
+        if not standing.active:
+            return False
+        before, self.turn = self.turn, self.turn.behind(standing.active[0])
+        if not is_news(self.turn, before):
+            return False
+        self.since = now
+        return True
+
+    def failed(self, error: TransientError, now: float) -> float:
+        """Take in a failed look; seconds until the next one."""
+        self.failing_since = now if self.failing_since is None else self.failing_since
+        self.failures += 1
+        if now - self.failing_since >= self.turn.error_budget:
+            raise error
+        return pause_after(error, self.failures) * (1 - 0.5 * spread())
+
+    def pause(self, provider: Provider, now: float) -> float:
+        """Seconds until the next look."""
+        return provider.cadence.at_least(self.turn.interval).delay(now - self.since, jitter=spread())
+
+    def blind_pause(self, now: float) -> float:
+        """Seconds until the next POST where no look can tell."""
+        pause = backoff(max(self.turn.refusals, 1), first=FIRST_PAUSE, ceiling=LONGEST_PAUSE)
+        # Spread, since those who were refused together would come together again.
+        return self.bounded(pause * (1 - 0.5 * spread()), now)
+
+    def bounded(self, pause: float, now: float) -> float:
+        """A pause that does not outlast the wait."""
+        return max(min(pause, self.turn.until - now), 0.0)
+
+
+def _shows_active(provider: Provider) -> bool:
+    """Whether an active run that the provider lists is what it refuses another one for."""
+    return provider.listing is not None and provider.submit is not None and provider.submit.one_at_a_time
