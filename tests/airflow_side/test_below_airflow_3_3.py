@@ -55,7 +55,7 @@ def test_a_retry_after_a_crash_submits_anew_and_each_try_warns_of_it(
 def test_nyx_and_onepin_refuse_a_second_run_while_the_first_goes_on(
     host: Any, made: Any, provider: str, named: dict[str, Any]
 ) -> None:
-    task, context = made(provider, **named), host.context(store=False)
+    task, context = made(provider, on_conflict="fail", **named), host.context(store=False)
     first = died_after_the_submit(host, task, context)
     ended = host.run(task, context)
     assert type(ended.error) is ConflictError

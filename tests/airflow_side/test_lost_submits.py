@@ -185,7 +185,7 @@ def test_a_strangers_run_stands_in_the_way_and_is_never_taken_or_cancelled(
             )
         )
     )
-    ended = host.run(made(deferrable=deferrable))
+    ended = host.run(made(deferrable=deferrable, on_conflict="fail"))
     assert type(ended.error) is ConflictError
     assert theirs[0] in str(ended.error)
     assert runs(host) == theirs

@@ -310,7 +310,7 @@ def test_without_a_memory_a_crashed_trigger_fails_the_try(host: Any, made: Any) 
 
 def test_a_conflict_is_retryable_and_names_what_is_active(host: Any, made: Any) -> None:
     active = host.emulator.create_run("nyx", script="forever", parents={"config_name": "nightly"})
-    task, context = made("nyx"), host.context()
+    task, context = made("nyx", on_conflict="fail"), host.context()
     ended = host.run(task, context)
     assert type(ended.error) is ConflictError
     assert not isinstance(ended.error, AirflowFailException)

@@ -330,6 +330,34 @@ class TestSubmit:
         assert "409" in capsys.readouterr().err
         assert len(server.emulator.runs(provider="nyx")) == 1
 
+    def test_something_active_is_waited_for_and_named(self, server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+        active = server.emulator.create_run("nyx", script="succeeded", seconds=1, parents={"config_name": "nightly"})
+        assert main([*self.NYX, *FAST]) == 0
+        told = capsys.readouterr()
+        assert f"Waiting for a turn at Nyx: run {active}" in told.err
+        (mine,) = {run["run_id"] for run in server.emulator.runs(provider="nyx")} - {active}
+        assert told.out.startswith(f"nyx run {mine}: submitted")
+
+    def test_a_turn_is_waited_for_no_longer_than_the_timeout(
+        self, server: Server, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        active = server.emulator.create_run("nyx", script="forever", parents={"config_name": "nightly"})
+        assert main([*self.NYX, *FAST, "--timeout", "0.5"]) == 4
+        assert f"run {active} (running) was in the way last. Nothing was submitted." in capsys.readouterr().err
+
+    def test_attach_takes_the_active_run_and_says_so(self, server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+        active = server.emulator.create_run("nyx", script="succeeded", parents={"config_name": "nightly"})
+        assert main([*self.NYX, "--on-conflict", "attach", "--wait", *FAST]) == 0
+        assert f"nyx run {active}: active already, and taken in place of a new run" in capsys.readouterr().out
+        assert [run["run_id"] for run in server.emulator.runs(provider="nyx")] == [active]
+
+    def test_another_word_for_on_conflict_is_refused_before_anything_is_sent(
+        self, server: Server, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main([*self.NYX, "--on-conflict", "queue"]) == 2
+        assert "invalid choice: 'queue' (choose from" in capsys.readouterr().err
+        assert server.emulator.requests() == []
+
     def test_a_lost_answer_exits_4_and_is_not_repeated(
         self, server: Server, capsys: pytest.CaptureFixture[str]
     ) -> None:

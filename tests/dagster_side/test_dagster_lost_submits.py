@@ -115,7 +115,7 @@ def test_a_strangers_run_stands_in_the_way_and_is_never_taken_or_cancelled(
     clock.on_sleep = lambda seconds: (
         theirs or theirs.append(runs.made(script="forever", parents={"config_name": "nightly"}, fields=same))
     )
-    ended = runs.materialize(asset_of())
+    ended = runs.materialize(asset_of(on_conflict="fail"))
     assert ended.failure.metadata["runops/error"].value == "ConflictError"
     assert theirs[0].run_id in ended.failure.description
     assert ids(runs) == [theirs[0].run_id]

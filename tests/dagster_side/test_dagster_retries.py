@@ -158,12 +158,12 @@ def test_a_lost_answer_to_a_submit_is_never_repeated(service: Callable[[str], An
 def test_a_retry_after_a_refused_submit_submits_anew(service: Callable[[str], Any]) -> None:
     runs = service("nyx")
     other = runs.made(script="succeeded", parents={"config_name": "nightly"}, seconds=50)
-    ended = runs.materialize(asset_of("nyx", retry_policy=None))
+    ended = runs.materialize(asset_of("nyx", retry_policy=None, on_conflict="fail"))
     assert other.run_id in ended.failure.description
 
     runs.emulator.advance(None)
     runs.emulator.add_fault(kind="status", status=409, provider="nyx", action="submit")
-    ended = runs.materialize(asset_of("nyx"))
+    ended = runs.materialize(asset_of("nyx", on_conflict="fail"))
     assert len(ended.of(dg.DagsterEventType.STEP_UP_FOR_RETRY)) == 1
     assert ended.materialized == ["external"]
 

@@ -7,12 +7,14 @@ are those of the newest Airflow that is supported; an older one refuses what it 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping, Sequence
 from datetime import datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, Required, Self, TypedDict
 
-from runops.core import ConfigurationError
+from airflow.sdk import BaseOperator
+
+from runops.core import ConfigurationError, Provider
 from runops.core.declaration.registry import nearest
 from runops.core.waiting.options import Seconds, SubmitSettings, WaitSettings
 
@@ -179,6 +181,37 @@ def check_names(kind: type, given: Iterable[str]) -> None:
         # Airflow passes arguments of its own to the tasks that it makes from mapped ones.
         if name not in known and not name.startswith("_"):
             raise ConfigurationError(f"{kind.__name__} takes no argument {name!r}.{nearest(name, sorted(known))}")
+
+
+def check_submit(kind: type, service: Provider, takes: Collection[str], given: Iterable[str]) -> None:
+    """Refuse what no template mends: a submit's argument that Airflow takes for its own, or one that it lacks.
+
+    :param kind: The generic operator.
+    :param service: The provider.
+    :param takes: What its submit takes.
+    :param given: What is given.
+    :raises ConfigurationError: Names the argument.
+    """
+    clash = sorted(set(takes) & _names_taken_by(kind))
+    if clash:
+        raise ConfigurationError(
+            f"A submit to {service.title} takes {clash[0]!r}, which is an argument of Airflow's operators or of "
+            "RunOperator too: it would go there without a word. Give it another name in the provider's declaration."
+        )
+    unknown = [name for name in given if name not in takes]
+    if unknown:
+        raise ConfigurationError(
+            f"arguments={unknown[0]!r} is none that a submit to {service.title} takes: {', '.join(takes)}."
+            f"{nearest(unknown[0], takes)}"
+        )
+
+
+@cache
+def _names_taken_by(kind: type) -> frozenset[str]:
+    """What Airflow and the operator take by name, which a submit's argument cannot be called."""
+    classes = (BaseOperator, kind)
+    named = {name for each in classes for name in inspect.signature(each.__init__).parameters}
+    return frozenset(named) - {"self", "args", "kwargs"} | {"context", "task"}
 
 
 class NamesChecked:

@@ -1,4 +1,4 @@
-"""What a trigger fires, as plain data: how a run ended, which one it is, or why that is not known.
+"""What a trigger fires, as plain data: how a run ended, which one it is, whose turn it is, or why that is not known.
 
 It is written in the triggerer and read on a worker, which may have another version of runops.
 """
@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from runops.airflow.exceptions import TriggerCrashed, name_of, named
 from runops.core import Outcome, RunRef, RunSnapshot
 from runops.core.waiting.intent import Intent
+from runops.core.waiting.turns import Turn
 
 VERSION = 1
 """Of the arguments of a trigger and of what it fires."""
@@ -24,7 +25,7 @@ class End(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     version: int
-    kind: Literal["ended", "found", "lost", "error"]
+    kind: Literal["ended", "found", "lost", "turn", "error"]
     snapshot: RunSnapshot | None = None
     ref: RunRef | None = None
     error: str | None = None
@@ -46,6 +47,11 @@ def lost(intent: Intent) -> dict[str, Any]:
     return {"version": VERSION, "kind": "lost", "intent": intent.to_dict()}
 
 
+def turn(wait: Turn) -> dict[str, Any]:
+    """The turn of a task that waits for one has come, or its wait is over, which the worker sees by its clock."""
+    return {"version": VERSION, "kind": "turn", "turn": wait.to_dict()}
+
+
 def failed(error: Exception) -> dict[str, Any]:
     """How the run stands is not known, and why."""
     return {"version": VERSION, "kind": "error", "error": name_of(error), "message": str(error)}
@@ -63,6 +69,11 @@ def read_found(event: object) -> RunRef | None:
 def says_lost(event: object) -> bool:
     """Whether an event says that the run of a lost submit did not show up."""
     return isinstance(event, Mapping) and event.get("kind") == "lost"
+
+
+def says_turn(event: object) -> bool:
+    """Whether an event says that the wait for a turn is over."""
+    return isinstance(event, Mapping) and event.get("kind") == "turn" and isinstance(event.get("turn"), Mapping)
 
 
 def read_end(event: object) -> RunSnapshot:

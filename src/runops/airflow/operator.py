@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from functools import cache
+from functools import partial
 from typing import Any, ClassVar, Literal, Unpack
 
-from airflow.sdk import BaseOperator
-
 from runops.airflow._compat import AirflowException, conf
-from runops.airflow.arguments import TaskArguments
-from runops.airflow.events import read_found, says_lost
+from runops.airflow.arguments import TaskArguments, check_submit
+from runops.airflow.events import read_found, says_lost, says_turn
+from runops.airflow.events import turn as turn_event
 from runops.airflow.exceptions import in_airflow_terms
 from runops.airflow.forgotten import EarlierTries
 from runops.airflow.link import RunLink
 from runops.airflow.own_run import OwnRun
-from runops.airflow.records import SUBMITTED_RUN
+from runops.airflow.records import AWAITING_TURN, SUBMITTED_RUN
 from runops.airflow.submission import LostSubmit, Submission, SubmitRules, Submitted, identity_of
-from runops.airflow.verdicts import publish, published
+from runops.airflow.verdicts import is_own, keep_turn, kept_turn, publish, published
 from runops.core import (
-    ConfigurationError,
     NotSupported,
     Outcome,
+    OutcomePolicy,
     Phase,
-    Provider,
     RunopsError,
     RunRef,
     RunResult,
@@ -33,10 +30,18 @@ from runops.core import (
     Verdict,
 )
 from runops.core.declaration import Call
-from runops.core.declaration.arguments import one_of, seconds
-from runops.core.declaration.registry import nearest
+from runops.core.declaration.arguments import one_of, optional_seconds, seconds
 from runops.core.model.policy import retry_may_submit
-from runops.core.waiting.options import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT, SUBMIT_GRACE, WaitOptions
+from runops.core.waiting.options import (
+    DEFAULT_ERROR_BUDGET,
+    DEFAULT_TIMEOUT,
+    ON_CONFLICT,
+    SUBMIT_GRACE,
+    OnConflict,
+    WaitOptions,
+)
+from runops.core.waiting.submit_in_turn import TurnRules
+from runops.core.waiting.turns import Turn
 
 MOST_CRASHES = 3
 """So many broken triggers in one try are followed by another one."""
@@ -82,6 +87,10 @@ class RunOperator(OwnRun):
         its run is known whatever happens to the answer. Default: what the connection says, else yes.
     :param submit_grace: Seconds (or a timedelta) for which the run is looked for after a lost answer; in the
         triggerer where the task is deferrable.
+    :param on_conflict: Where something is active already, so that the service refuses the run (409): ``"wait"`` until
+        nothing is and submit then, in the triggerer where the task is deferrable, for ``timeout`` at the most;
+        ``"attach"`` to the active run as if it were given, so that it is never cancelled; or ``"fail"`` with a
+        ``ConflictError``, which is retried.
     :param cancel_on_kill: Cancel the run when a person kills the task, where the provider can.
     :param cancel_on_timeout: Cancel the run when the wait timed out, where the provider can.
     :param cancel_on_failure: Cancel the run when the task fails for good (no try is left) while its run may go on:
@@ -122,6 +131,7 @@ class RunOperator(OwnRun):
         adopt_uncertain: bool = False,
         mark_runs: bool | None = None,
         submit_grace: float | timedelta = SUBMIT_GRACE,
+        on_conflict: OnConflict = "wait",
         cancel_on_kill: bool = True,
         cancel_on_timeout: bool = True,
         cancel_on_failure: bool = False,
@@ -141,6 +151,7 @@ class RunOperator(OwnRun):
         self.adopt_uncertain = adopt_uncertain
         self.mark_runs = mark_runs
         self.submit_grace = submit_grace
+        self.on_conflict: OnConflict = on_conflict
         self.cancel_on_kill = cancel_on_kill
         self.cancel_on_timeout = cancel_on_timeout
         self.cancel_on_failure = cancel_on_failure
@@ -162,7 +173,8 @@ class RunOperator(OwnRun):
         if service.submit is None:
             raise NotSupported(f"{service.title} documents no way to start a run: wait for its runs with a sensor.")
         given = arguments if isinstance(arguments, Mapping) else {}
-        _check_arguments(service, service.submit.arguments, (*given, *self.named_fields))
+        check_submit(RunOperator, service, service.submit.arguments, (*given, *self.named_fields))
+        one_of("on_conflict", on_conflict, ON_CONFLICT)
         one_of("on_clear", on_clear, ("submit", "reattach"))
         seconds("submit_grace", submit_grace)
         self._clocks(deadline=0.0)
@@ -180,37 +192,44 @@ class RunOperator(OwnRun):
         return self._submit_and_wait(context)
 
     def execute_complete(self, context: Any, event: dict[str, Any] | None = None) -> RunResult:
-        """Go on after the trigger's event: the run is over, or that of a lost submit was found, or was not.
+        """Go on after the trigger's event: the run is over, that of a lost submit was found or not, or it is its turn.
 
         :param context: The task's context.
         :param event: What the trigger fired.
         """
-        if event is not None and (read_found(event) is not None or says_lost(event)):
+        if event is not None and (read_found(event) is not None or says_lost(event) or says_turn(event)):
             return self._submit_and_wait(context, event)
         return super().execute_complete(context, event)
 
-    def _submit_and_wait(self, context: Any, event: Mapping[str, Any] | None = None) -> RunResult:
-        """Start the run or find it; with an event, after the triggerer has looked for that of a lost submit."""
+    def _submit_and_wait(self, context: Any, event: Mapping[str, Any] | None = None, crashes: int = 0) -> RunResult:
+        """Start the run or find it; with an event, after the triggerer has looked for it or has waited for a turn."""
         marks = {} if self.mark_runs is None else {"mark_runs": self.mark_runs}
         with in_airflow_terms():
-            submission = self._submission(context)
+            submission = self._submission(context, crashes)
             with self._hook().client(**marks) as client:
                 if event is None:
                     started = submission.start(client)
+                elif says_turn(event) or submission.waits_for_turn:
+                    started = submission.take_turn(client, event, self._execution_ends(context))
                 else:
                     started = submission.take_up(client, read_found(event), event)
         return self._wait_for(context, started)
 
-    def _wait_for(self, context: Any, started: Submitted | LostSubmit) -> RunResult:
+    def _wait_for(self, context: Any, started: Submitted | LostSubmit | Turn) -> RunResult:
+        if not self._task_state(context).exists:
+            keep_turn(context, started if isinstance(started, Turn) else None)
+        if isinstance(started, Turn):
+            self._defer(context, None, self._clocks(deadline=self._deadline(context)), turn=started)
         if isinstance(started, LostSubmit):
             self._defer(context, None, self._clocks(deadline=self._deadline(context)), lost=started)
         self._submitting = None
-        self._running = context, started.ref
+        self._running = (context, started.ref) if started.own else None
         self._task_state(context).update(crashes=0)
         url = self.service.url(started.ref)
-        publish(context, started.ref, url)
-        value = {**_about(self), "ref": started.ref.model_dump(mode="json")}
-        context["ti"].xcom_push(key=SUBMITTED_RUN, value=value)
+        publish(context, started.ref, url, own=started.own)
+        if started.own:
+            value = {**_about(self), "ref": started.ref.model_dump(mode="json")}
+            context["ti"].xcom_push(key=SUBMITTED_RUN, value=value)
         if not self.wait:
             return RunSnapshot(ref=started.ref, state=None, phase=Phase.QUEUED, url=url).to_result()
         options = self._clocks(deadline=self._deadline(context))
@@ -230,10 +249,12 @@ class RunOperator(OwnRun):
         return self.service.ref(published(context), self._call().parents)
 
     def _trigger_settings(self) -> dict[str, Any]:
-        return {"cancel_on_kill": self._can_cancel(self.cancel_on_kill), "on_clear": self.on_clear}
+        # Neither is set for a run that was active already: it is not this task's to cancel.
+        ours = (self._running or self._submitting) is not None
+        return {"cancel_on_kill": ours and self._can_cancel(self.cancel_on_kill), "on_clear": self.on_clear}
 
     def _apply_verdict(self, context: Any, snapshot: RunSnapshot) -> RunResult:
-        if snapshot.outcome is Outcome.TIMED_OUT and self._can_cancel(self.cancel_on_timeout):
+        if snapshot.outcome is Outcome.TIMED_OUT and self._can_cancel(self.cancel_on_timeout) and is_own(context):
             try:
                 self._cancel(snapshot.ref)
             except (RunopsError, AirflowException) as error:
@@ -246,14 +267,14 @@ class RunOperator(OwnRun):
 
     def _after_deferral_timeout(self, context: Any) -> RunResult:
         if published(context) is None:
-            return self._submit_and_wait(context, {})
+            turn = kept_turn(context)
+            return self._submit_and_wait(context, {} if turn is None else turn_event(turn))
         return super()._after_deferral_timeout(context)
 
     def _after_crash(self, context: Any, error: AirflowException) -> RunResult:
         """A run that is over has ended, whatever became of the trigger; else another trigger goes on, a few times."""
         if published(context) is None:
-            self.log.warning("The trigger broke (%s); looking for the run of the lost submit once more.", error)
-            return self._submit_and_wait(context, {})
+            return self._after_crash_before_run(context, error)
         ref = self._waited_for(context)
         self.log.warning("The trigger broke (%s); looking at %s once more.", error, ref)
         task_state = self._task_state(context)
@@ -266,15 +287,27 @@ class RunOperator(OwnRun):
                 raise self._crashed(context, ref, error)
             return self._apply_verdict(context, snapshot)
         task_state.update(crashes=crashes)
-        self._running = context, ref
+        self._running = (context, ref) if is_own(context) else None
         options = self._clocks(deadline=self._deadline(context))
         return self._apply_verdict(
             context, self._await_run(context, ref, options, submitted_at=record.get("submitted_at"))
         )
 
+    def _after_crash_before_run(self, context: Any, error: AirflowException) -> RunResult:
+        """Look for the run of a lost submit once more; or wait for the task's turn again, a few times."""
+        record = self._task_state(context).load()
+        if kept_turn(context) is None and (record or {}).get("state") != AWAITING_TURN:
+            self.log.warning("The trigger broke (%s); looking for the run of the lost submit once more.", error)
+            return self._submit_and_wait(context, {})
+        crashes = 1 if record is None else record.get("crashes", 0) + 1
+        if record is None or crashes > MOST_CRASHES:
+            raise self._crashed(context, None, error)
+        self.log.warning("The trigger broke (%s) while it waited for the task's turn; trying again.", error)
+        return self._submit_and_wait(context, {}, crashes)
+
     # --- what it is made of ---
 
-    def _submission(self, context: Any) -> Submission:
+    def _submission(self, context: Any, crashes: int = 0) -> Submission:
         submission = Submission(
             self._call(),
             identity=identity_of(context),
@@ -284,18 +317,22 @@ class RunOperator(OwnRun):
                 grace=seconds("submit_grace", self.submit_grace),
                 deferrable=self.deferrable,
                 cancels=self._can_cancel(self.cancel_on_kill),
-                may_follow=self._may_follow if self.wait else None,
+                may_follow=partial(_may_follow, self._policy) if self.wait else None,
                 about=_about(self),
                 tries=EarlierTries.of(context, self.retries) if self.durable else None,
                 reattach=self.on_clear == "reattach",
+                turns=TurnRules(
+                    on_conflict=self.on_conflict,
+                    until=self._deadline(context),
+                    interval=optional_seconds("poll_interval", self.poll_interval),
+                    error_budget=seconds("error_budget", self.error_budget),
+                ),
             ),
             log=self.log,
+            crashes=crashes,
         )
         self._submitting = context, submission
         return submission
-
-    def _may_follow(self, earlier: Outcome) -> bool:
-        return retry_may_submit(earlier) and self._policy().decide(earlier) is Verdict.FAIL
 
     def _call(self) -> Call:
         named = {name: getattr(self, name) for name in self.named_fields}
@@ -318,25 +355,6 @@ def _about(task: RunOperator) -> dict[str, Any]:
     return {"provider": task.provider, "conn_id": task._hook().conn_id, "waits": bool(task.wait)}
 
 
-def _check_arguments(service: Provider, takes: Collection[str], given: Iterable[str]) -> None:
-    """Refuse what no template mends: a submit's argument that Airflow takes for its own, or one that it lacks."""
-    clash = sorted(set(takes) & _names_of_ours())
-    if clash:
-        raise ConfigurationError(
-            f"A submit to {service.title} takes {clash[0]!r}, which is an argument of Airflow's operators or of "
-            "RunOperator too: it would go there without a word. Give it another name in the provider's declaration."
-        )
-    unknown = [name for name in given if name not in takes]
-    if unknown:
-        raise ConfigurationError(
-            f"arguments={unknown[0]!r} is none that a submit to {service.title} takes: {', '.join(takes)}."
-            f"{nearest(unknown[0], takes)}"
-        )
-
-
-@cache
-def _names_of_ours() -> frozenset[str]:
-    """What Airflow and the operator take by name, which a submit's argument cannot be called."""
-    classes = (BaseOperator, RunOperator)
-    named = {name for each in classes for name in inspect.signature(each.__init__).parameters}
-    return frozenset(named) - {"self", "args", "kwargs"} | {"context", "task"}
+def _may_follow(policy: Callable[[], OutcomePolicy], earlier: Outcome) -> bool:
+    """Whether a retry submits anew after a run that ended so."""
+    return retry_may_submit(earlier) and policy().decide(earlier) is Verdict.FAIL

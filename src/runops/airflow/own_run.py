@@ -63,11 +63,11 @@ class OwnRun(RunWaiting):
             return
         if self._running is not None:
             context, ref = self._running
-        elif self._submitting is not None and self._submitting[1].intent is not None:
+        elif self._submitting is not None:
             context, ref = self._submitting[0], None
         else:
             return
-        run = ref or "the run whose submit was not answered"
+        run = ref or "the run whose submit was not answered, if there is one"
         if not within(STATE_SECONDS, lambda: killed_by_person(context, clear_kills=self.on_clear == "submit")):
             self.log.info("Left alone: %s, since nobody is known to have killed its task.", run)
             return

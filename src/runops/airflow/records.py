@@ -19,6 +19,8 @@ SUBMITTED_RUN = "run_submitted"
 
 SUBMITTING, SUBMITTED, REFUSED = "submitting", "submitted", "refused"
 """The ``state`` of a record: announced, answered, and surely not started."""
+ATTACHED, AWAITING_TURN = "attached", "awaiting turn"
+"""Further ones, under which nothing is ours: a run that was active already is waited for, or the end of such a one."""
 
 MOST_LEFT = 20
 """Runs of before that a record names at the most; the newest stay."""

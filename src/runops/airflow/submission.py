@@ -6,27 +6,32 @@ What a try does depends on the record that the task state store keeps of the one
 - ``submitting``: an earlier try died between that and the answer, so its run is looked for; nothing is sent while it
   may live.
 - ``submitted``: re-attach, unless the policy lets a new run follow the end of the earlier one, which a read must show.
+- ``attached``: the same, to a run that somebody else has started, and that is never cancelled here.
+- ``awaiting turn``: an earlier try was refused, and waited for its turn. Nothing of it is under way; the wait goes on.
 - one of before a person's clear: cancel its run, where that is wanted, and submit;
 - none, although there were tries before that may have left a run: forgotten.py looks for it.
 
 Where the answer is lost, the run is looked for: on the worker for some seconds, then, where the task is deferrable and
-the provider lists runs, in the triggerer (:class:`LostSubmit`).
+the provider lists runs, in the triggerer (:class:`LostSubmit`). Where it is refused because something is active there,
+a deferrable task waits for its :class:`~runops.core.waiting.turns.Turn` in the triggerer too, and any other one here.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from runops.airflow import records
 from runops.airflow.forgotten import EarlierTries, Forgotten
-from runops.airflow.records import SUBMITTED, SUBMITTING
+from runops.airflow.records import ATTACHED, AWAITING_TURN, SUBMITTED, SUBMITTING
 from runops.airflow.task_state import TaskState
-from runops.core import AnswerError, Outcome, RunClient, RunopsError, RunRef, SubmitUncertainError
+from runops.core import AnswerError, ConflictError, Outcome, RunClient, RunopsError, RunRef, SubmitUncertainError
 from runops.core.declaration.routes import Call
 from runops.core.waiting.intent import Intent
+from runops.core.waiting.submit_in_turn import TurnRules
+from runops.core.waiting.turns import Turn, expired
 
 WORKER_SECONDS = 10.0
 """For so long a deferrable task does itself what the triggerer goes on with, so that short waits never defer."""
@@ -34,10 +39,11 @@ WORKER_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """The run to wait for, and the unix seconds of its submit, where those are known."""
+    """The run to wait for, the unix seconds of its submit, where those are known, and whether it is ours to cancel."""
 
     ref: RunRef
     at: float | None
+    own: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +90,7 @@ class SubmitRules:
     :param deferrable: Whether the triggerer may look for it.
     :param cancels: Whether the run of before a person's clear is cancelled.
     :param may_follow: Whether a new run may be submitted after an earlier one that ended so; None for never.
+    :param turns: What is done where something is active already.
     :param about: What is recorded with each submit, so that whoever finds the record can read the run: how the task
         names its provider, and its connection; and whether the task waits for the run.
     :param tries: The tries before; None where none of them is to be remembered.
@@ -95,9 +102,19 @@ class SubmitRules:
     deferrable: bool
     cancels: bool
     may_follow: Callable[[Outcome], bool] | None
+    turns: TurnRules
     about: Mapping[str, Any] = field(default_factory=dict[str, Any])
     tries: EarlierTries | None = None
     reattach: bool = False
+
+    @property
+    def defers_turns(self) -> bool:
+        """Whether the triggerer waits for a turn."""
+        return self.deferrable and self.turns.on_conflict == "wait"
+
+    def here(self) -> TurnRules:
+        """What the worker itself does where something is active already."""
+        return replace(self.turns, on_conflict="fail") if self.defers_turns else self.turns
 
 
 class Submission:
@@ -108,11 +125,17 @@ class Submission:
     :param task_state: What the task remembers.
     :param rules: What the task says.
     :param log: The task's log.
+    :param crashes: How many triggers have broken in a row that waited for this task's turn.
     """
 
-    def __init__(self, call: Call, *, identity: str, task_state: TaskState, rules: SubmitRules, log: Any) -> None:
+    def __init__(
+        self, call: Call, *, identity: str, task_state: TaskState, rules: SubmitRules, log: Any, crashes: int = 0
+    ) -> None:
         self.intent: Intent | None = None
         """What identifies the submit that is under way; None before there is one."""
+        self._submitted_at = 0.0
+        self._attached = False
+        self._crashes = crashes
         self._call = call
         self._identity = identity
         self._task_state = task_state
@@ -120,11 +143,12 @@ class Submission:
         self._log = log
         self._left: list[dict[str, Any]] = []
 
-    def start(self, client: RunClient) -> Submitted | LostSubmit:
+    def start(self, client: RunClient) -> Submitted | LostSubmit | Turn:
         """The run to wait for: a new one, or that of an earlier try."""
         record = self._task_state.load()
         earlier = record or self._task_state.load_any()
         self._left = records.left_of(earlier)
+        turn: Turn | None = None
         if record is None:
             found = self._find_forgotten(client) if earlier is None else None
             if found is not None and not self._may_submit_after(client, found, given_up=False):
@@ -133,16 +157,53 @@ class Submission:
         elif record.get("state") == SUBMITTING:
             self._log.info("An earlier try may have submitted; looking for its run.")
             found = self._submit(client, record)
-            return found if isinstance(found, LostSubmit) else self._unless_given_up(client, found, record)
-        elif record.get("state") == SUBMITTED:
-            ref = RunRef.parse(record["ref"])
+            return self._unless_given_up(client, found, record) if isinstance(found, Submitted) else found
+        elif record.get("state") in (SUBMITTED, ATTACHED):
+            ref, own = RunRef.parse(record["ref"]), record["state"] == SUBMITTED
             given_up = bool(record.get("given_up")) or self._task_state.was_stopped(ref.run_id)
             if not self._may_submit_after(client, ref, given_up=given_up):
-                self._log.info("Re-attached to %s, which an earlier try submitted.", ref)
-                return Submitted(ref, record.get("submitted_at"))
-        return self._submit(client, None)
+                self._log.info(
+                    "Re-attached to %s, which an earlier try %s.", ref, "submitted" if own else "found active"
+                )
+                return Submitted(ref, record.get("submitted_at"), own)
+        elif record.get("state") == AWAITING_TURN and not record.get("given_up"):
+            turn = Turn.from_dict(record["turn"])
+            self._log.info("An earlier try waited for its turn; the wait goes on.")
+        return self._submit(client, None, turn)
 
-    def take_up(self, client: RunClient, found: RunRef | None, event: Mapping[str, Any]) -> Submitted | LostSubmit:
+    def take_turn(
+        self, client: RunClient, event: Mapping[str, Any], execution_ends: float | None
+    ) -> Submitted | LostSubmit | Turn:
+        """Submit after the triggerer has waited for this task's turn, or until the wait was over.
+
+        :param client: The client.
+        :param event: What the trigger fired.
+        :param execution_ends: Unix seconds at which Airflow's clock for this try is over, or None.
+        :raises ConflictError: The wait is over.
+        """
+        record = self._task_state.load()
+        if record is not None and record.get("state") != AWAITING_TURN:
+            # An earlier process has resumed from the same event, and died.
+            return self.start(client)
+        self._left = records.left_of(record)
+        turn = Turn.from_dict((record or event)["turn"])
+        now = client.clock()
+        if now >= turn.until:
+            self._task_state.forget()
+            raise expired(client.provider, turn, now)
+        if execution_ends is not None and now >= execution_ends:
+            # Another try goes on at the same place.
+            raise expired(client.provider, turn, now, "execution_timeout")
+        return self._submit(client, None, turn)
+
+    @property
+    def waits_for_turn(self) -> bool:
+        """Whether the record says that this task waits for its turn."""
+        return (self._task_state.load() or {}).get("state") == AWAITING_TURN
+
+    def take_up(
+        self, client: RunClient, found: RunRef | None, event: Mapping[str, Any]
+    ) -> Submitted | LostSubmit | Turn:
         """Go on after the triggerer has looked for the run of a lost submit.
 
         :param client: The client.
@@ -152,9 +213,8 @@ class Submission:
         record = self._task_state.load() or event
         self._left = records.left_of(record)
         if found is None:
-            intent = Intent.from_dict(record.get("intent"))
-            adopt = self._rules.adopt_uncertain
-            found = client.submit_again(self._call, intent, adopt_uncertain=adopt, submit_grace=0.0)
+            submitted = self._submit(client, record, grace=0.0)
+            return self._unless_given_up(client, submitted, record) if isinstance(submitted, Submitted) else submitted
         self._log.info("Took up %s, whose submit was not answered.", found)
         return self._unless_given_up(client, self._remember(found), record)
 
@@ -167,25 +227,32 @@ class Submission:
             return None
         return client.find_submitted(self._call.parent, self.intent, submit_grace=0.0)
 
-    def _submit(self, client: RunClient, record: Mapping[str, Any] | None) -> Submitted | LostSubmit:
+    def _submit(
+        self,
+        client: RunClient,
+        record: Mapping[str, Any] | None,
+        turn: Turn | None = None,
+        *,
+        grace: float | None = None,
+    ) -> Submitted | LostSubmit | Turn:
         """Submit, or where an earlier try may have done so, look for its run; where to defer, in the triggerer."""
-        submitted_at = (record or {}).get("submitted_at") or time.time()
-        grace = self._rules.grace
-        left = min(max(submitted_at + grace - time.time(), 0.0), grace)
+        self._submitted_at = (record or {}).get("submitted_at") or time.time()
+        whole = self._rules.grace if grace is None else grace
+        left = min(max(self._submitted_at + whole - time.time(), 0.0), whole)
         elsewhere = self._rules.deferrable and left > WORKER_SECONDS and client.provider.listing is not None
         settings: dict[str, Any] = {
             "adopt_uncertain": self._rules.adopt_uncertain and not elsewhere,
             "submit_grace": WORKER_SECONDS if elsewhere else left,
             "resubmit": not elsewhere,
+            "rules": self._rules.here(),
+            "before": self._before,
+            "waiting": self._waits,
+            "attached": self._attach,
         }
-
-        def before(intent: Intent) -> None:
-            self._save(state=SUBMITTING, intent=intent.to_dict(), submitted_at=submitted_at)
-            self.intent = intent
-
+        self._attached = False
         try:
             if record is None:
-                ref = client.submit(self._call, identity=self._identity, before=before, **settings)
+                ref = client.submit(self._call, identity=self._identity, turn=turn, **settings)
             else:
                 self.intent = Intent.from_dict(record.get("intent"))
                 ref = client.submit_again(self._call, self.intent, **settings)
@@ -193,14 +260,40 @@ class Submission:
             if not elsewhere or self.intent is None:
                 raise
             adopt = self._rules.adopt_uncertain
-            return LostSubmit(self._call.parent, self.intent, submitted_at + grace, adopt)
-        except RunopsError:
+            return LostSubmit(self._call.parent, self.intent, self._submitted_at + whole, adopt)
+        except RunopsError as error:
+            mark = self.intent and self.intent.mark
             # Nothing was started, so there is nothing to look for at a kill or at the end of the task either.
-            self.intent = None
             self._task_state.forget()
-            raise
-        self._log.info("Submitted %s." if record is None else "Took up %s, which an earlier try submitted.", ref)
-        return self._remember(ref)
+            self.intent = None
+            if not isinstance(error, ConflictError) or not self._rules.defers_turns:
+                raise
+            refusal = error
+        else:
+            if self._attached:
+                return Submitted(ref, None, own=False)
+            done = "Submitted %s." if record is None else "Took up %s, which an earlier try submitted."
+            self._log.info(done, ref)
+            return self._remember(ref)
+        turn = self._rules.turns.refused(client.provider, self._call, refusal, turn, now=client.clock(), mark=mark)
+        self._waits(turn)
+        return turn
+
+    def _before(self, intent: Intent) -> None:
+        """Right before a POST."""
+        # A new search has a new grace: a wait for a turn may have lasted for days.
+        self._submitted_at = time.time()
+        self._save(state=SUBMITTING, intent=intent.to_dict(), submitted_at=self._submitted_at)
+        self.intent = intent
+
+    def _waits(self, turn: Turn) -> None:
+        """A POST was refused: nothing is under way while a turn is waited for."""
+        self._save(state=AWAITING_TURN, turn=turn.to_dict(), crashes=self._crashes)
+        self.intent = None
+
+    def _attach(self, ref: RunRef) -> None:
+        self._save(state=ATTACHED, ref=ref.model_dump(mode="json"), submitted_at=None)
+        self._attached, self.intent = True, None
 
     def _remember(self, ref: RunRef) -> Submitted:
         # From here on a 404 is forgiven for a while: the run may have been found by a list that is ahead of its page.
@@ -214,7 +307,7 @@ class Submission:
 
     def _unless_given_up(
         self, client: RunClient, found: Submitted, record: Mapping[str, Any]
-    ) -> Submitted | LostSubmit:
+    ) -> Submitted | LostSubmit | Turn:
         """A run that was found again or, where a person has cleared its task and it is cancelled, a new one."""
         if record.get("given_up") and self._may_submit_after(client, found.ref, given_up=True):
             return self._submit(client, None)

@@ -47,6 +47,7 @@ from runops.core.transport.retry import may_pass
 from runops.core.waiting.discovery import Search
 from runops.core.waiting.options import WaitOptions
 from runops.core.waiting.state import WaitProgress, timed_out
+from runops.core.waiting.turns import Turn
 
 EARLIEST_SECONDS = 10.0
 """A trigger that fires sooner after the deferral can fail its task: the scheduler may not have seen it end yet."""
@@ -239,11 +240,13 @@ class RunWaiting(RenderedTask, EndRules, NamesChecked):
         past: WaitProgress | None = None,
         search: Search | None = None,
         lost: LostSubmit | None = None,
+        turn: Turn | None = None,
     ) -> NoReturn:
-        """Let the triggerer wait: for a run, for one to be there, or for that of a lost submit to show up."""
+        """Let the triggerer wait: for a run, for one to be there, for that of a lost submit, or for a turn."""
         now = time.time()
         execution_ends = self._execution_ends(context)
-        deadline = options.deadline if lost is None else lost.until
+        before_run = lost or turn
+        deadline = options.deadline if before_run is None else before_run.until
         ends = deadline if execution_ends is None else min(deadline, execution_ends)
         earliest = now + max(EARLIEST_SECONDS, 2 * heartbeat_seconds())
         trigger = RunTrigger(
@@ -252,6 +255,7 @@ class RunWaiting(RenderedTask, EndRules, NamesChecked):
             ref=None if ref is None else ref.model_dump(mode="json"),
             search=None if search is None else search.to_dict(),
             lost=None if lost is None else lost.to_dict(),
+            turn=None if turn is None else turn.to_dict(),
             patience=self._patience(options),
             not_before=earliest,
             submitted_at=submitted_at,
@@ -259,7 +263,9 @@ class RunWaiting(RenderedTask, EndRules, NamesChecked):
             execution_ends=execution_ends,
             **self._trigger_settings(),
         )
-        if lost is not None:
+        if turn is not None:
+            self.log.info("The triggerer waits for this task's turn from here.")
+        elif lost is not None:
             self.log.info("The triggerer looks for the run of the lost submit from here.")
         elif ref is None:
             self.log.info("The %s is not there yet; the triggerer looks for it from here.", search)

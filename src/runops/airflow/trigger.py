@@ -20,14 +20,16 @@ from runops.airflow.events import VERSION
 from runops.airflow.exceptions import TriggerCrashed, as_airflow
 from runops.airflow.hook import RunHook
 from runops.airflow.kill import ALIVE, OVER
+from runops.airflow.line import Line
 from runops.airflow.metrics import erred
 from runops.airflow.observer import Observer
 from runops.airflow.submission import LostSubmit
 from runops.airflow.templates import environment
-from runops.core import AsyncRunClient, RunopsError, RunRef, RunSnapshot, SubmitUncertainError, find
+from runops.core import AsyncRunClient, ConflictError, RunopsError, RunRef, RunSnapshot, SubmitUncertainError, find
 from runops.core.waiting.discovery import Search, nothing_found, seek
 from runops.core.waiting.options import WaitOptions
 from runops.core.waiting.state import WaitProgress, timed_out
+from runops.core.waiting.turns import Turn
 
 STATE_SECONDS = 2.0
 CANCEL_SECONDS = 15.0
@@ -47,6 +49,7 @@ class RunTrigger(BaseTrigger):
     :param ref: The run's address, or None where ``search`` says which run is wanted.
     :param search: Which run is wanted; the event then names it as soon as it is there.
     :param lost: The submit whose run is looked for; the event then names it, or says that it did not show up.
+    :param turn: The wait for a turn to submit; the event then says that it has come, or that the wait is over.
     :param patience: The clocks and limits of the wait, and under ``states`` the words that the task teaches.
     :param not_before: Unix seconds before which no event is fired.
     :param submitted_at: Unix seconds, where the submit is known.
@@ -72,6 +75,7 @@ class RunTrigger(BaseTrigger):
         patience: Mapping[str, Any],
         search: Mapping[str, Any] | None = None,
         lost: Mapping[str, Any] | None = None,
+        turn: Mapping[str, Any] | None = None,
         not_before: float = 0.0,
         submitted_at: float | None = None,
         past: Mapping[str, Any] | None = None,
@@ -88,6 +92,7 @@ class RunTrigger(BaseTrigger):
         self.ref = None if ref is None else dict(ref)
         self.search = None if search is None else dict(search)
         self.lost = None if lost is None else dict(lost)
+        self.turn = None if turn is None else dict(turn)
         self.patience = dict(patience)
         self.not_before = not_before
         self.submitted_at = submitted_at
@@ -105,6 +110,7 @@ class RunTrigger(BaseTrigger):
         """The path of this class, which is frozen, and its arguments."""
         sought = {} if self.search is None else {"search": self.search}
         missed = {} if self.lost is None else {"lost": self.lost}
+        awaited = {} if self.turn is None else {"turn": self.turn}
         learnt = {} if self.past is None else {"past": self.past}
         started = {} if self.start is None else {"start": self.start, **self._fields}
         return "runops.airflow.trigger.RunTrigger", {
@@ -121,6 +127,7 @@ class RunTrigger(BaseTrigger):
             **learnt,
             **sought,
             **missed,
+            **awaited,
             **started,
         }
 
@@ -147,7 +154,8 @@ class RunTrigger(BaseTrigger):
         clear whose next try has deferred already, that state is deferred again, and nothing is cancelled here: the
         next try has seen to it.
         """
-        if not self.cancel_on_kill:
+        if not self.cancel_on_kill or self.turn is not None:
+            # Who waits for a turn has submitted nothing.
             return
         run = "the run of the lost submit" if self.ref is None else RunRef.parse(self.ref)
         try:
@@ -190,7 +198,9 @@ class RunTrigger(BaseTrigger):
         A kill has no such seconds, and where connections come from the environment it would be the first to ask.
         """
         channel = supervisor()
-        if not self.cancel_on_kill or self.task_instance is None or channel is None or channel is RunTrigger._channel:
+        if not self.cancel_on_kill or self.turn is not None or self.task_instance is None:
+            return []
+        if channel is None or channel is RunTrigger._channel:
             return []
         RunTrigger._channel = channel
         state = within(OPENING_SECONDS, "the state of a task", task_state_of(self.task_instance))
@@ -205,6 +215,8 @@ class RunTrigger(BaseTrigger):
                 return await self._find_run(Search.from_dict(self.search))
             if self.lost is not None:
                 return await self._find_submitted(LostSubmit.from_dict(self.lost))
+            if self.turn is not None:
+                return await self._await_turn(Turn.from_dict(self.turn))
             snapshot = await self._wait()
         except RunopsError as error:
             return self._error(as_airflow(error))
@@ -285,6 +297,20 @@ class RunTrigger(BaseTrigger):
                 return events.lost(lost.intent)
         self.log.info("Found: %s", ref)
         return events.found(ref)
+
+    async def _await_turn(self, turn: Turn) -> dict[str, Any]:
+        await asyncio.sleep(max(self.not_before - time.time(), 0.0))
+        hook = self._hook()
+        ends = turn.until if self.execution_ends is None else min(turn.until, self.execution_ends)
+        async with await hook.async_client() as client:
+            line = Line.before(hook.provider.name, hook.conn_id, turn)
+            try:
+                turn = await line.wait(client, turn, ends=ends, tell=lambda text: self.log.info("%s", text))
+            except ConflictError as error:
+                self.log.info("%s", error)
+            else:
+                self.log.info("Nothing is active any more: the task submits.")
+        return events.turn(turn)
 
     def _own_fields(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """The task's fields that Airflow renders here, under the names that they have in the task."""

@@ -11,9 +11,13 @@ from runops.airflow.link import RUN_URL
 from runops.airflow.metrics import waited
 from runops.core import Outcome, RunRef, RunResult, RunSnapshot, Verdict
 from runops.core.model.policy import Judgement, Rule
+from runops.core.waiting.turns import Turn
 
 RUN = "run"
 RUN_ID = "run_id"
+ATTACHED = "attached"
+"""True where the run was active already, and the task has attached to it."""
+TURN = "turn"
 
 
 def apply_verdict(
@@ -69,18 +73,51 @@ def apply_verdict(
     return result
 
 
-def publish(context: Mapping[str, Any], ref: RunRef, url: str | None) -> None:
-    """Push ``run_id``, and ``run_url`` where it is known, for the link button and for later tasks."""
+def publish(context: Mapping[str, Any], ref: RunRef, url: str | None, *, own: bool = True) -> None:
+    """Push ``run_id``, and ``run_url`` where it is known, for the link button and for later tasks.
+
+    :param context: The task's context.
+    :param ref: The run.
+    :param url: Its page.
+    :param own: Whether the task has submitted it, and not attached to one that was active.
+    """
     ti = context["ti"]
     ti.xcom_push(key=RUN_ID, value=ref.run_id)
+    if not own:
+        ti.xcom_push(key=ATTACHED, value=True)
     if url is not None:
         ti.xcom_push(key=RUN_URL, value=url)
 
 
 def published(context: Mapping[str, Any]) -> Any:
     """The ``run_id`` that this try has pushed, as a resumed process finds it; None where it has not."""
+    return _pulled(context, RUN_ID)
+
+
+def is_own(context: Mapping[str, Any]) -> bool:
+    """Whether the published run was submitted by the task, so that it is the task's to cancel."""
+    return _pulled(context, ATTACHED) is not True
+
+
+def keep_turn(context: Mapping[str, Any], turn: Turn | None) -> None:
+    """Keep the wait for a turn of this try where nothing else does, for when its trigger tells nothing.
+
+    :param context: The task's context.
+    :param turn: The wait; None where the task state store keeps it, or it is over.
+    """
+    if turn is not None or _pulled(context, TURN) is not None:
+        context["ti"].xcom_push(key=TURN, value=None if turn is None else turn.to_dict())
+
+
+def kept_turn(context: Mapping[str, Any]) -> Turn | None:
+    """What :func:`keep_turn` has kept."""
+    kept = _pulled(context, TURN)
+    return Turn.from_dict(kept) if isinstance(kept, Mapping) else None
+
+
+def _pulled(context: Mapping[str, Any], key: str) -> Any:
     ti = context["ti"]
-    return ti.xcom_pull(task_ids=ti.task_id, key=RUN_ID, map_indexes=ti.map_index)
+    return ti.xcom_pull(task_ids=ti.task_id, key=key, map_indexes=ti.map_index)
 
 
 def end_message(snapshot: RunSnapshot, consequence: str = "") -> str:

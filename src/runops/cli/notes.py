@@ -64,14 +64,18 @@ def shown(show: Callable[[str], None] = complain) -> Generator[None]:
 
 
 @contextmanager
-def waiting_for(provider: Provider, root: str) -> Generator[None]:
-    """Show what the core logs, and after a few seconds that an answer is still awaited."""
+def waiting_for(provider: Provider, root: str) -> Generator[Callable[[], None]]:
+    """Show what the core logs, and after a few seconds that an answer is still awaited.
+
+    Yields:
+        What to call when an answer came, and something else is waited for.
+    """
     line = f"no answer from {provider.title} ({root}) for {SLOW:.0f} s; still waiting."
     timer = threading.Timer(SLOW, complain, [line])
     timer.daemon = True
     timer.start()
     try:
         with shown():
-            yield
+            yield timer.cancel
     finally:
         timer.cancel()

@@ -50,16 +50,39 @@ def _submit(given: argparse.Namespace) -> int:
     options = parser.parse_args(argv[1:])
     # A wrong word must be found before there is a run.
     settings.policy(provider, options)
-    clocks = settings.clocks(options)
+    settings.clocks(options)
     call = provider.call(**_call_arguments(build, options))
+    started = _started(provider, call, options)
+    if started is None:
+        return INTERRUPTED
+    ref, what = started
+    if not options.wait:
+        announce(provider, ref, what, as_json=options.json)
+        return 0
+    # Told at once, whatever becomes of the wait; with --json, standard output is for its end alone.
+    if options.json:
+        complain(f"{ref}: {what}")
+    else:
+        announce(provider, ref, what, as_json=False)
+    return wait_for(provider, [ref], options)
+
+
+def _started(provider: Provider, call: Call, options: argparse.Namespace) -> tuple[RunRef, str] | None:
+    """The run and what was done about it, in words; None where a person has interrupted it."""
     grace = seconds("--submit-grace", options.submit_grace)
+    clocks = settings.clocks(options)
     attached: list[RunRef] = []
     waits: list[Turn] = []
     try:
         with (
             settings.connect(provider, mark_runs=options.mark_runs) as client,
-            notes.waiting_for(provider, client.root),
+            notes.waiting_for(provider, client.root) as answered,
         ):
+
+            def wait(turn: Turn) -> None:
+                waits.append(turn)
+                answered()
+
             ref = client.submit(
                 call,
                 adopt_uncertain=options.adopt_uncertain,
@@ -71,25 +94,16 @@ def _submit(given: argparse.Namespace) -> int:
                     error_budget=clocks["error_budget"] or DEFAULT_ERROR_BUDGET,
                 ),
                 before=lambda intent: waits.clear(),
-                waiting=waits.append,
+                waiting=wait,
                 attached=attached.append,
             )
     except KeyboardInterrupt:
         if waits:
             complain("interrupted while it waited for a turn: nothing was submitted.")
-            return INTERRUPTED
-        complain(f"interrupted; a run may have been started. Look at {provider.title} before you submit again.")
-        return INTERRUPTED
-    what = "active already, and taken in place of a new run" if attached else "submitted"
-    if not options.wait:
-        announce(provider, ref, what, as_json=options.json)
-        return 0
-    # Told at once, whatever becomes of the wait; with --json, standard output is for its end alone.
-    if options.json:
-        complain(f"{ref}: {what}")
-    else:
-        announce(provider, ref, what, as_json=False)
-    return wait_for(provider, [ref], options)
+        else:
+            complain(f"interrupted; a run may have been started. Look at {provider.title} before you submit again.")
+        return None
+    return ref, "active already, and taken in place of a new run" if attached else "submitted"
 
 
 def _stub() -> argparse.ArgumentParser:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from runops.core import ConfigurationError, OutcomePolicy, Provider
 from runops.core.declaration import arguments
-from runops.core.waiting.options import SubmitSettings, WaitOptions, WaitSettings
+from runops.core.waiting.options import ON_CONFLICT, SubmitSettings, WaitOptions, WaitSettings
 
 
 class JudgedWaitSettings(WaitSettings, total=False):
@@ -60,6 +60,7 @@ def check_values(caller: str, settings: Mapping[str, object]) -> None:
     """
     try:
         OutcomePolicy.build(settings.get("on_outcome"))  # pyright: ignore[reportArgumentType]
+        arguments.one_of("on_conflict", settings.get("on_conflict", "wait"), ON_CONFLICT)
         for name in _DURATIONS & settings.keys():
             arguments.seconds(name, settings[name])
         for name in _OPTIONAL_DURATIONS & settings.keys():

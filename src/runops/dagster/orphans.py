@@ -155,6 +155,9 @@ def _after(found: list[Submitted], record: Mapping[str, Any], new: Submitted) ->
     match record.get("kind"):
         case "submitting":
             found.append(new)
+        case "taken up" if record.get("attached"):
+            # It was active already when the step came: somebody else has started it.
+            pass
         case "submitted" | "taken up":
             ref = RunRef.parse(record["ref"])
             about = record if last is None else {**last.about, **record}

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import inspect
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, ParamSpec, TypeVar, Unpack
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
 import dagster as dg
 from pydantic import Field, field_validator
 
 from runops.core import Call, ConfigurationError, Provider, RunRef, RunSnapshot, find
 from runops.core.declaration.arguments import check_names
-from runops.core.waiting.options import WaitSettings
+from runops.core.waiting.options import SubmitOptions, WaitSettings
 from runops.dagster import keys
+from runops.dagster.calls import calls as calls
+from runops.dagster.calls import submits as submits
 from runops.dagster.network import NetworkFields, plain
 from runops.dagster.options import names_of
 
 if TYPE_CHECKING:
     from runops.core import RunClient
-
-P = ParamSpec("P")
-Q = ParamSpec("Q")
-R = TypeVar("R")
 
 
 class ProviderResource(NetworkFields):
@@ -98,9 +96,9 @@ class ProviderResource(NetworkFields):
             return run_id
         return self.declaration.ref(run_id, parents)
 
-    def _submit(self, call: Call, adopt_uncertain: bool = False) -> RunRef:
+    def _submit(self, call: Call, **settings: Unpack[SubmitOptions]) -> RunRef:
         with self.client() as client:
-            return client.submit(call, adopt_uncertain=adopt_uncertain)
+            return client.submit(call, **settings)
 
     def _get(self, ref: RunRef) -> RunSnapshot:
         with self.client() as client:
@@ -123,49 +121,6 @@ class ProviderResource(NetworkFields):
     def _fetch_result(self, ref: RunRef) -> dict[str, Any]:
         with self.client() as client:
             return client.fetch_result(ref)
-
-
-def calls(build: Callable[P, Call]) -> Callable[Concatenate[Any, P], Call]:
-    """The ``call`` of a named resource: a submission, checked and not yet sent.
-
-    Args:
-        build: The submit of the service's declaration, which has the arguments and describes them.
-    """
-
-    def call(self: ProviderResource, *args: P.args, **kwargs: P.kwargs) -> Call:
-        return self.declaration.call(**kwargs)
-
-    call.__doc__ = build.__doc__
-    return _with_arguments_of(build, call)
-
-
-def submits(build: Callable[P, Call]) -> Callable[Concatenate[Any, P], RunRef]:
-    """The ``submit`` of a named resource: it takes what its ``call`` takes.
-
-    Args:
-        build: As :func:`calls` takes it.
-    """
-
-    def submit(self: ProviderResource, *args: P.args, **kwargs: P.kwargs) -> RunRef:
-        """Start a run, once; arguments as in ``call``.
-
-        Raises:
-            ConflictError: Something is active there.
-            SubmitUncertainError: The answer is lost; the candidates are in the error.
-            AnswerError: Nothing was started.
-        """
-        return self._submit(self.declaration.call(**kwargs))
-
-    return _with_arguments_of(build, submit)
-
-
-def _with_arguments_of(build: Callable[..., Any], method: Callable[Q, R]) -> Callable[Q, R]:
-    """For ``help`` and editors: a method that takes what a function takes."""
-    ours, theirs = inspect.signature(method), inspect.signature(build)
-    first = next(iter(ours.parameters.values()))
-    shown = theirs.replace(parameters=[first, *theirs.parameters.values()], return_annotation=ours.return_annotation)
-    setattr(method, "__signature__", shown)  # noqa: B010 - a type checker knows no such attribute
-    return method
 
 
 class NamedResource(ProviderResource):
@@ -274,19 +229,20 @@ class RunResource(ProviderResource):
         """
         return self.declaration.call(**arguments)
 
-    def submit(self, call: Call, *, adopt_uncertain: bool = False) -> RunRef:
+    def submit(self, call: Call, **settings: Unpack[SubmitOptions]) -> RunRef:
         """Start a run, once.
 
         Args:
             call: From :meth:`call`.
-            adopt_uncertain: After a lost answer, where no mark proves whose a run is, take the single new one for ours.
+            settings: See :class:`SubmitOptions`: adopt_uncertain, submit_grace, on_conflict and timeout.
 
         Raises:
-            ConflictError: Something is active there.
+            ConflictError: Something is active there, and still is after ``timeout`` or is not to be waited for.
             SubmitUncertainError: The answer is lost; the candidates are in the error.
             AnswerError: Nothing was started.
         """
-        return self._submit(call, adopt_uncertain)
+        check_names(f"{type(self).__name__}.submit", settings, names_of(SubmitOptions))
+        return self._submit(call, **settings)
 
     def get(self, run_id: str | RunRef, parents: Mapping[str, str] | None = None) -> RunSnapshot:
         """Read a run once.

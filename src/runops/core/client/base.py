@@ -22,7 +22,7 @@ from runops.core.waiting.options import (
     SUBMIT_GRACE,
     SearchSettings,
     Seconds,
-    SubmitSettings,
+    SubmitOptions,
     WaitClocks,
     WaitOptions,
 )
@@ -39,11 +39,9 @@ class WaitArguments(WaitClocks, WaitContext, total=False):
     """Takes the place of ``timeout`` and of the clocks."""
 
 
-class RepeatArguments(SubmitSettings, total=False):
+class RepeatArguments(SubmitOptions, total=False):
     """What ``submit_again`` takes beside the call and the intent."""
 
-    timeout: Seconds
-    """The whole wait for a turn, with ``on_conflict="wait"``. Default: a week."""
     rules: TurnRules | None
     """Takes the place of ``on_conflict`` and ``timeout``."""
     turn: Turn | None

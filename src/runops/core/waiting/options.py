@@ -72,6 +72,13 @@ class SubmitSettings(SearchSettings, total=False):
     ``ConflictError``. Default: wait, for no longer than ``timeout``."""
 
 
+class SubmitOptions(SubmitSettings, total=False):
+    """What a submit by itself takes, without a wait for its run."""
+
+    timeout: Seconds
+    """The whole wait for a turn, with ``on_conflict="wait"``. Default: a week."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WaitOptions:
     """How long and how closely to wait. It holds only numbers, so it may travel between processes.

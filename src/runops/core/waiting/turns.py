@@ -145,13 +145,20 @@ def is_news(turn: Turn, earlier: Turn | None) -> bool:
     return earlier is None or turn.in_the_way != earlier.in_the_way
 
 
-def expired(provider: Provider, turn: Turn, now: float) -> ConflictError:
-    """The end of a wait whose time is over."""
+def expired(provider: Provider, turn: Turn, now: float, ended_by: str = "timeout") -> ConflictError:
+    """The end of a wait whose time is over.
+
+    Args:
+        provider: The provider.
+        turn: The wait.
+        now: Unix seconds.
+        ended_by: Which clock ended it.
+    """
     run = "nothing active could be seen in the way"
     if turn.in_the_way is not None:
         run = f"run {turn.in_the_way} ({turn.state}) was in the way last"
     return ConflictError(
-        f"No turn came at {provider.title} within {max(now - turn.since, 0.0):.0f} s (timeout): {run}. "
+        f"No turn came at {provider.title} within {max(now - turn.since, 0.0):.0f} s ({ended_by}): {run}. "
         "Nothing was submitted.",
         status=409,
     )

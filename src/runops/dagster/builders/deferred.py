@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Unpack
+from typing import Any, NamedTuple, Unpack
 
 import dagster as dg
 
@@ -32,6 +32,8 @@ PENDING_RUN = "runops/pending_run"
 PENDING_IN = "runops/pending_in"
 """The Dagster run that submitted it: a re-execution takes over the tags of its parent before it submits anything."""
 SUBMITTED_AT = "runops/submitted_at"
+ATTACHED = "runops/attached"
+"""Whether the external run was active already, so that nobody here cancels it."""
 MOST_PENDING = 1000
 """Runs that a tick may have in view; the oldest come first."""
 _PARTITION = "dagster/partition"
@@ -158,12 +160,13 @@ def build_completion_sensor(
             return dg.SkipReason("No run is pending.")
         plan = SensorPlan(
             resource_key=resource_key,
-            targets={asset_key: [ref for ref, _, _ in pending]},
+            targets={asset_key: [each.ref for each in pending]},
             seconds=tick,
             on_outcome=on_outcome,
             partition_key=_partitions(pending),
             own=True,
-            deadlines={ref: submitted + wait_seconds for ref, submitted, _ in pending},
+            deadlines={each.ref: each.submitted_at + wait_seconds for each in pending},
+            attached=frozenset(each.ref for each in pending if each.attached),
             cancel_on_timeout=cancel_on_timeout,
         )
         return SensorTick(context, plan).result()
@@ -171,11 +174,17 @@ def build_completion_sensor(
     return completion_sensor
 
 
-Pending = tuple[RunRef, float, str | None]
-"""A run, when it was submitted in unix seconds, and its partition."""
+class Pending(NamedTuple):
+    """A run whose end is to be reported."""
+
+    ref: RunRef
+    submitted_at: float
+    """Unix seconds."""
+    partition: str | None
+    attached: bool
 
 
-def _keep(context: _compat.StepContext, ref: RunRef, submitted_at: float) -> None:
+def _keep(context: _compat.StepContext, ref: RunRef, submitted_at: float, attached: bool) -> None:
     run = _compat.run_of(context)
     if run is not None:
         tags = {
@@ -183,6 +192,7 @@ def _keep(context: _compat.StepContext, ref: RunRef, submitted_at: float) -> Non
             PENDING_RUN: ref.model_dump_json(),
             PENDING_IN: run.run_id,
             SUBMITTED_AT: f"{submitted_at:.3f}",
+            ATTACHED: "true" if attached else "false",
         }
         _compat.tag_run(context.instance, run.run_id, tags)
 
@@ -201,10 +211,12 @@ def _pending(context: dg.SensorEvaluationContext, job_name: str, asset_key: dg.A
         if ref.run_id in reported:
             _compat.tag_run(context.instance, run.run_id, {PENDING: "false"})
         else:
-            found.append((ref, float(run.tags.get(SUBMITTED_AT) or time.time()), run.tags.get(_PARTITION)))
+            submitted_at = float(run.tags.get(SUBMITTED_AT) or time.time())
+            attached = run.tags.get(ATTACHED) == "true"
+            found.append(Pending(ref, submitted_at, run.tags.get(_PARTITION), attached))
     return found
 
 
 def _partitions(pending: Sequence[Pending]) -> Callable[[Any], str | None]:
-    by_run = {ref: partition for ref, _, partition in pending}
+    by_run = {each.ref: each.partition for each in pending}
     return lambda snapshot: by_run.get(snapshot.ref)

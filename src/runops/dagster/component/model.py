@@ -9,7 +9,7 @@ import dagster as dg
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from runops.core import OutcomePolicy
-from runops.core.waiting.options import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT, SUBMIT_GRACE
+from runops.core.waiting.options import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT, SUBMIT_GRACE, OnConflict
 from runops.dagster.builders.sensor import DEFAULT_LOOKBACK
 from runops.dagster.component.defs_file import Described, Template, WrongField, keep_template, sample_of
 
@@ -118,6 +118,10 @@ class RunAssets(Waiting):
     )
     submit_grace: float = Field(
         default=SUBMIT_GRACE, description="Seconds for which the run of a lost answer is looked for."
+    )
+    on_conflict: OnConflict = Field(
+        default="wait",
+        description="Where something is active already (409): wait for a turn, attach to the active run, or fail.",
     )
     reattach: bool = Field(default=True, description="Take up the run that an earlier try of the step submitted.")
     max_retries: int = Field(default=0, description="Retries of the step.")

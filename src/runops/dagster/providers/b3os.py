@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 from pydantic import Field
 
 from runops.core import RunRef, RunSnapshot
 from runops.core.providers import b3os
+from runops.core.waiting.options import SubmitOptions
 from runops.dagster.resource import CancellableRunsResource, calls
 
 
@@ -25,21 +26,22 @@ class B3osResource(CancellableRunsResource):
     call = calls(b3os.submit)
 
     def submit(
-        self, *, workflow_id: str, payload: Mapping[str, Any] | None = None, adopt_uncertain: bool = False
+        self, *, workflow_id: str, payload: Mapping[str, Any] | None = None, **settings: Unpack[SubmitOptions]
     ) -> RunRef:
         """Start a run, once; arguments as in ``call``.
 
         Args:
             workflow_id: The workflow.
             payload: The trigger payload, a JSON object.
-            adopt_uncertain: After a lost answer, take a single new run of the workflow for ours.
+            settings: ``adopt_uncertain`` (after a lost answer, take a single new run of the workflow for ours),
+                ``submit_grace``, ``on_conflict`` and ``timeout``.
 
         Raises:
             ConflictError: Something is active there.
             SubmitUncertainError: The answer is lost; the candidates are in the error.
             AnswerError: Nothing was started.
         """
-        return self._submit(self.call(workflow_id=workflow_id, payload=payload), adopt_uncertain)
+        return self._submit(self.call(workflow_id=workflow_id, payload=payload), **settings)
 
     def recent(self, workflow_id: str) -> list[RunSnapshot]:
         """The newest runs of a workflow, newest first."""

@@ -39,6 +39,8 @@ class LiveRun:
         """The run that an interrupt would leave behind."""
         self.lost: tuple[Call, Intent] | None = None
         """The submit that was not answered, while its run is looked for."""
+        self.attached = False
+        """Whether the run was active already: it is not this step's to cancel, whatever is asked for."""
         self.records: Records | None = None
         self._context = context
         self._resource = resource
@@ -68,6 +70,9 @@ class LiveRun:
 
     def cancel(self, ref: RunRef) -> None:
         """Cancel a run. That this fails must not hide why the wait ended."""
+        if self.attached:
+            self.log(f"{ref} was active already when this step came: it goes on.", logging.WARNING)
+            return
         if self._provider.cancel is None:
             self.log(f"{self._provider.title} has no way to cancel a run: {ref} goes on.", logging.WARNING)
             return

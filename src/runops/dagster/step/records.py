@@ -1,10 +1,11 @@
 """The records of what a step submitted, so that a later try takes the run up again. It sends nothing.
 
 Each record is an engine event in the log of the Dagster run, written before and after every act: ``submitting``, then
-``submitted`` or ``refused``, ``taken up``, ``stopped``, ``ended``. It bears the marks of its submission: provider,
-partition, a hash of what is submitted, and its number among equal ones of one step. Read oldest first, the records of
-one submission give its :class:`Attempt`: the run, or that its answer is lost, and how the wait for it ended. They are
-looked for in this Dagster run, then in its re-executions and in those that it re-executes itself.
+``submitted`` or ``refused``, ``turn awaited``, ``attached``, ``taken up``, ``stopped``, ``ended``. It bears the
+marks of its submission: provider, partition, a hash of what is submitted, and its number among equal ones of one step.
+Read oldest first, the records of one submission give its :class:`Attempt`: the run, or that its answer is lost, or that
+its turn is waited for, and how the wait for it ended. They are looked for in this Dagster run, then in its
+re-executions and in those that it re-executes itself.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import dagster as dg
 from runops.core import Call, Outcome, RunRef, RunSnapshot, Verdict
 from runops.core.model.policy import retry_may_submit
 from runops.core.waiting.intent import Intent
+from runops.core.waiting.turns import Turn
 from runops.dagster import _compat
 
 RECORD = "runops/record"
@@ -52,6 +54,8 @@ class Attempt:
         ended: How the wait ended, if it did.
         verdict: What was decided then.
         step_end: How the step of an earlier Dagster run ended; None where that run did not live to see it.
+        turn: The wait for a turn: nothing of it is under way.
+        attached: Whether the run was active already, so that it is not this step's to cancel.
     """
 
     run: dg.DagsterRun
@@ -63,6 +67,8 @@ class Attempt:
     ended: str | None = None
     verdict: str | None = None
     step_end: dg.DagsterEventType | None = None
+    turn: Turn | None = None
+    attached: bool = False
 
     @property
     def step_succeeded(self) -> bool:
@@ -72,7 +78,7 @@ class Attempt:
     @property
     def may_be_alive(self) -> bool:
         """Whether nobody has seen the run's end."""
-        return self.ended in (None, Outcome.TIMED_OUT, _GAVE_UP)
+        return self.turn is None and self.ended in (None, Outcome.TIMED_OUT, _GAVE_UP)
 
     @property
     def rejected(self) -> bool:
@@ -164,22 +170,34 @@ class Records:
         root = self._run.root_run_id or self._run.run_id
         return "/".join((root, step or "", self._marks["partition"] or ""))
 
-    def submitting(self, provider: str, intent: Intent, *, at: float) -> None:
-        """Before the submit. If this cannot be written nothing may be sent, so it raises."""
+    def submitting(self, provider: str, intent: Intent, *, at: float, repeated: bool = False) -> None:
+        """Before the submit, or one more of the same submission. If this cannot be written nothing may be sent."""
         self._tag()
         message = f"Submitting a run to {provider}."
-        self._write("submitting", message, intent=intent.to_dict(), at=at, **self._about)
+        about = {"at": at, **({"repeated": True} if repeated else {}), **self._about}
+        self._write("submitting", message, intent=intent.to_dict(), **about)
 
-    def submitted(self, ref: RunRef, url: str | None, *, deadline: float, at: float | None) -> None:
-        """After the submit."""
+    def submitted(
+        self, ref: RunRef, url: str | None, *, deadline: float, at: float | None, attached: bool = False
+    ) -> None:
+        """After the submit; or after its refusal, where a run that was active already is taken as if it were given."""
+        kind, message = "submitted", f"Submitted {ref}."
+        if attached:
+            kind, message = "attached", f"Attached to {ref}, which was active already."
         about = {"deadline": deadline, "at": at, **self._about}
-        self._write_if_possible("submitted", f"Submitted {ref}.", ref=ref, url=url, **about)
+        self._write_if_possible(kind, message, ref=ref, url=url, **about)
 
-    def taken_up(self, ref: RunRef, url: str | None, *, deadline: float, at: float | None) -> None:
+    def taken_up(
+        self, ref: RunRef, url: str | None, *, deadline: float, at: float | None, attached: bool = False
+    ) -> None:
         """An earlier run is waited for again."""
         self._tag()
-        about = {"deadline": deadline, "at": at, **self._about}
+        about = {"deadline": deadline, "at": at, **({"attached": True} if attached else {}), **self._about}
         self._write_if_possible("taken up", f"Took up {ref} again.", ref=ref, url=url, **about)
+
+    def waiting(self, provider: str, turn: Turn) -> None:
+        """The submit was refused, and started nothing: something is active, and its end is waited for."""
+        self._write_if_possible("turn awaited", f"Waiting for a turn at {provider}.", turn=turn.to_dict())
 
     def refused(self, provider: str) -> None:
         """The submit surely started nothing."""
@@ -269,10 +287,12 @@ def _read(context: _compat.StepContext, run: dg.DagsterRun) -> Iterator[Mapping[
 
 
 def _begun_in_this_attempt(context: _compat.StepContext, run: dg.DagsterRun, marks: Mapping[str, Any]) -> int:
-    """How often this try of the step has submitted the same thing already."""
+    """How often this try of the step has submitted the same thing already; a POST after a refused one is no other."""
     same = {**marks, "process": _process(), "attempt": context.retry_number}
     return sum(
-        record.get("kind") in ("submitting", "taken up") and all(record.get(name) == same[name] for name in same)
+        record.get("kind") in ("submitting", "taken up")
+        and not record.get("repeated")
+        and all(record.get(name) == same[name] for name in same)
         for record in _read(context, run)
     )
 
@@ -295,7 +315,17 @@ def _after(found: Attempt | None, record: Mapping[str, Any], run: dg.DagsterRun)
             return Attempt(run, intent=Intent.from_dict(record.get("intent")), submitted_at=record.get("at"))
         case "submitted" | "taken up":
             ref = RunRef.parse(record["ref"])
-            return Attempt(run, ref=ref, deadline=record.get("deadline"), submitted_at=record.get("at"))
+            return Attempt(
+                run,
+                ref=ref,
+                deadline=record.get("deadline"),
+                submitted_at=record.get("at"),
+                attached=bool(record.get("attached")),
+            )
+        case "attached":
+            return Attempt(run, ref=RunRef.parse(record["ref"]), deadline=record.get("deadline"), attached=True)
+        case "turn awaited":
+            return Attempt(run, turn=Turn.from_dict(record["turn"]))
         case "refused":
             return None
         case "stopped":

@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -22,8 +22,10 @@ import dagster as dg
 from runops.core import (
     AnswerError,
     Call,
+    ConflictError,
     Outcome,
     OutcomePolicy,
+    RunopsError,
     RunRef,
     RunSnapshot,
     SubmitUncertainError,
@@ -31,9 +33,11 @@ from runops.core import (
     Verdict,
 )
 from runops.core.transport.retry import submit_may_repeat
-from runops.core.waiting import submission
+from runops.core.waiting import submission, turns
 from runops.core.waiting.intent import Intent
 from runops.core.waiting.steps import Effect, Flow, Send, intercept
+from runops.core.waiting.submit_in_turn import TurnRules
+from runops.core.waiting.turns import Turn
 from runops.dagster import _compat
 from runops.dagster.step.interrupts import INTERRUPTS, HeldInterrupts
 from runops.dagster.step.live_run import LiveRun
@@ -55,6 +59,7 @@ class Start:
         submitted_at: When the run was submitted, in unix seconds, where that is known.
         seen: Whether it has been seen, so that a 404 is a passing error.
         stopped: Whether this step asked the service to cancel it.
+        attached: Whether it was active already, so that this step never cancels it.
     """
 
     ref: RunRef
@@ -62,6 +67,7 @@ class Start:
     submitted_at: float | None = None
     seen: bool = False
     stopped: bool = False
+    attached: bool = False
 
 
 @dataclass(kw_only=True)
@@ -78,6 +84,7 @@ class StepSubmission:
         adopt_uncertain: Where no mark can prove whose a run is, take the single new one for ours.
         submit_grace: Seconds for which the run of a lost answer is looked for.
         held: Holds interrupts back.
+        rules: What is done where something is active already.
         credential: The key of the resource, where the step has it by one.
     """
 
@@ -90,6 +97,7 @@ class StepSubmission:
     adopt_uncertain: bool
     submit_grace: float
     held: HeldInterrupts
+    rules: TurnRules
     credential: str | None = None
 
     def __post_init__(self) -> None:
@@ -124,13 +132,76 @@ class StepSubmission:
         self.live.log(f"{cancelled.ref} is cancelled, as this step had asked; a new run is submitted.")
         return self.submit()
 
-    def submit(self) -> Start:
-        """Submit a run; raises as :meth:`begin` does."""
+    def submit(self, turn: Turn | None = None, lost: tuple[Intent, float] | None = None) -> Start:
+        """Submit a run, when its turn has come; raises as :meth:`begin` does.
+
+        Args:
+            turn: A wait for a turn that an earlier try began, and that goes on.
+            lost: What was known before a POST that an earlier try may have sent, and for how many seconds its run is
+                looked for first.
+        """
+        repeated = False
+        while True:
+            intent = lost[0] if lost else self._intent(turn)
+            try:
+                if lost:
+                    return self._find_or_submit(*lost)
+                # Its run is looked for where an interrupt may strike, which is not here.
+                with suppress(SubmitUncertainError):
+                    return self._post(intent, repeated=repeated)
+                return self._find_or_submit(intent, self.submit_grace)
+            except ConflictError as error:
+                refused = error
+            settled = self._after_refusal(refused, turn, intent.mark)
+            if isinstance(settled, Start):
+                return settled
+            turn, lost, repeated = settled, None, True
+
+    def _intent(self, turn: Turn | None) -> Intent:
+        """What must be known before a POST. What was there before a wait says nothing of what came after it."""
         intent = self.client.list_before_submit(self.call, identity=self.records.identity)
-        # Its run is looked for where an interrupt may strike, which is not here.
-        with suppress(SubmitUncertainError):
-            return self._post(intent)
-        return self._find_or_submit(intent, self.submit_grace)
+        # Whichever POST of this submission starts a run, it is ours.
+        return replace(intent, mark=turn.mark) if turn and turn.mark and intent.mark else intent
+
+    def _after_refusal(self, refused: ConflictError, earlier: Turn | None, mark: str | None) -> Start | Turn:
+        """Attach to what is active, or wait until nothing is; an interrupt may strike, and nothing is under way."""
+        self.live.lost = None
+        if self.rules.on_conflict == "fail":
+            raise refused
+        if self.rules.on_conflict == "attach":
+            return self._attach(turns.the_active(self.provider, refused))
+        clock = self.client.clock
+        turn = turns.refused(
+            self.provider,
+            self.call,
+            refused,
+            earlier,
+            now=clock(),
+            until=self.rules.until,
+            mark=mark,
+            interval=self.rules.interval,
+            error_budget=self.rules.error_budget,
+        )
+        if turns.is_news(turn, earlier):
+            self.live.log(turns.notice(self.provider, turn))
+        self._waits(turn)
+        flow = turns.await_turn(self.provider, turn, clock=clock, tell=self.live.log, update=self._waits)
+        try:
+            return self.client.drive(flow)
+        except RunopsError:
+            # A retry begins anew, with a wait of its own.
+            self.records.refused(self.provider.title)
+            raise
+
+    def _waits(self, turn: Turn) -> None:
+        self.records.waiting(self.provider.title, turn)
+
+    def _attach(self, ref: RunRef) -> Start:
+        self.live.attached, self.live.ref = True, ref
+        self.records.submitted(ref, self.provider.url(ref), deadline=self.deadline, at=None, attached=True)
+        self.live.tag(ref, "awaited")
+        self.live.log(f"{ref} is active already, and is waited for as if it were given{self.live.place(ref)}.")
+        return Start(ref, self.deadline, attached=True)
 
     def _find_or_submit(self, intent: Intent, grace: float) -> Start:
         """The run of a submit that was not answered; a new one only where nothing of that can be alive."""
@@ -150,18 +221,19 @@ class StepSubmission:
         self.live.lost = None
         return start
 
-    def _post(self, intent: Intent, *, again: bool = False) -> Start:
+    def _post(self, intent: Intent, *, again: bool = False, repeated: bool = False) -> Start:
         """Send the POST and record its answer.
 
         Args:
             intent: What was known before.
             again: Whether an earlier POST of this submission is lost, and was looked for.
+            repeated: Whether an earlier POST of this submission was refused, and its turn has come.
         """
         with self.held:
             self.held.may_break = True
             self.held.let_through()
             if not again:
-                self.records.submitting(self.provider.title, intent, at=time.time())
+                self.records.submitting(self.provider.title, intent, at=time.time(), repeated=repeated)
             try:
                 # After the record: a re-execution starts when this run is over, and then it finds the record.
                 refuse_when_over(self.context)
@@ -195,14 +267,18 @@ class StepSubmission:
         if earlier.rejected and self.records.started_by_person_after(earlier):
             self.live.log(f"The earlier {earlier.ref} ended {earlier.ended}; a new run was asked for.")
             return None
+        if earlier.turn is not None:
+            # Nothing of it is under way; its place in the line and its deadline are those of this Dagster run.
+            return self.submit(earlier.turn if self.records.here(earlier) else None)
         if earlier.ref is None:
             left = (earlier.submitted_at or 0.0) + self.submit_grace - time.time()
-            return self._find_or_submit(earlier.intent, min(max(left, 0.0), self.submit_grace))
+            return self.submit(lost=(earlier.intent, min(max(left, 0.0), self.submit_grace)))
+        self.live.attached = earlier.attached
         self.live.ref = ref = earlier.ref
         now = self._read(ref)
         if now is not None and self._is_done_with(earlier, now):
             self.live.log(f"{now.summary().rstrip('.')}; a new run is submitted.")
-            self.live.ref = None
+            self.live.ref, self.live.attached = None, False
             return None
         start = Start(
             ref,
@@ -210,15 +286,24 @@ class StepSubmission:
             submitted_at=earlier.submitted_at,
             seen=now is not None,
             stopped=earlier.stopped,
+            attached=earlier.attached,
         )
         self._taken_up(start)
-        self.live.log(f"Took up {ref} again, which this step had submitted before{self.live.place(ref)}.")
+        before = "attached to" if earlier.attached else "submitted"
+        self.live.log(f"Took up {ref} again, which this step had {before} before{self.live.place(ref)}.")
         return start
 
     def _taken_up(self, start: Start) -> Start:
         self.live.ref = ref = start.ref
-        self.records.taken_up(ref, self.provider.url(ref), deadline=start.deadline, at=start.submitted_at)
-        self.live.tag(ref, "submitted")
+        self.live.attached = start.attached
+        self.records.taken_up(
+            ref,
+            self.provider.url(ref),
+            deadline=start.deadline,
+            at=start.submitted_at,
+            attached=start.attached,
+        )
+        self.live.tag(ref, "awaited" if start.attached else "submitted")
         return start
 
     def _read(self, ref: RunRef) -> RunSnapshot | None:

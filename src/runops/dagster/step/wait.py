@@ -25,9 +25,10 @@ from runops.core import (
     RunSnapshot,
     Verdict,
 )
-from runops.core.declaration.arguments import check_names, seconds
-from runops.core.waiting.options import SUBMIT_GRACE
+from runops.core.declaration.arguments import check_names, one_of, optional_seconds, seconds
+from runops.core.waiting.options import ON_CONFLICT, SUBMIT_GRACE
 from runops.core.waiting.state import LogThrottle
+from runops.core.waiting.submit_in_turn import TurnRules
 from runops.dagster import _compat, verdicts
 from runops.dagster.options import StepSettings, StepSubmitSettings, names_of, wait_options
 from runops.dagster.resource import ProviderResource, key_of, named_resource
@@ -75,7 +76,8 @@ def wait_for_run(
         ref: A run that exists, from ``resource.ref(...)``; give this or ``call``.
         settings: ``timeout``, ``error_budget``, ``poll_interval``, ``max_paused``, ``on_outcome``,
             ``cancel_on_interrupt``, ``cancel_on_timeout``, ``cancel_on_failure``, ``adopt_uncertain``, ``mark_runs``,
-            ``submit_grace`` and ``reattach``; each is described once, in :class:`runops.dagster.options.StepSettings`.
+            ``submit_grace``, ``on_conflict`` and ``reattach``; each is described once, in
+            :class:`runops.dagster.options.StepSettings`.
 
     Returns:
         The last snapshot and its verdict, for succeed, warn and skip.
@@ -130,7 +132,7 @@ def submit_run(
     resource: ProviderResource,
     call: Call,
     *,
-    keep: Callable[[RunRef, float], None],
+    keep: Callable[[RunRef, float, bool], None],
     **settings: Unpack[StepSubmitSettings],
 ) -> RunRef:
     """Submit a run and leave it to others to wait for it; a retry takes up the run of an earlier try.
@@ -139,8 +141,8 @@ def submit_run(
         context: The context of the op.
         resource: The service.
         call: What to submit.
-        keep: Called with the run, and when it was submitted in unix seconds: what it writes is how others find the
-            run. On Terminate until then the run is cancelled.
+        keep: Called with the run, when it was submitted in unix seconds, and whether it was active already and is not
+            ours: what it writes is how others find the run. On Terminate until then the run is cancelled.
         settings: How the run is submitted once.
 
     Raises:
@@ -177,6 +179,7 @@ class StepWait:
         self._resource = resource
         self._settings = settings
         self._submit_grace = seconds("submit_grace", settings.get("submit_grace", SUBMIT_GRACE))
+        one_of("on_conflict", settings.get("on_conflict", "wait"), ON_CONFLICT)
         self._options = wait_options(self.provider, settings, now=time.time())
         self._policy = self.provider.policy(settings.get("on_outcome"))
         on_interrupt, on_timeout = settings.get("cancel_on_interrupt"), settings.get("cancel_on_timeout")
@@ -204,7 +207,7 @@ class StepWait:
             submission.records.ended(last, self._policy.decide(_outcome(last)))
             return last
 
-    def only_submitted(self, call: Call, keep: Callable[[RunRef, float], None]) -> RunRef:
+    def only_submitted(self, call: Call, keep: Callable[[RunRef, float, bool], None]) -> RunRef:
         """Submit a run, or take up the one that this step has submitted in an earlier try."""
         refuse_when_over(self._context)
         held = HeldInterrupts()
@@ -213,7 +216,7 @@ class StepWait:
             start = submission.begin(reattach=self._settings.get("reattach", True))
             if start.stopped and self._follow(client, start).outcome is Outcome.CANCELLED:
                 start = submission.submit_after(start)
-            keep(start.ref, start.submitted_at or time.time())
+            keep(start.ref, start.submitted_at or time.time(), start.attached)
             self._live.ref = None
             return start.ref
 
@@ -267,6 +270,12 @@ class StepWait:
             submit_grace=self._submit_grace,
             held=held,
             credential=key_of(self._context.resources, self._resource),
+            rules=TurnRules(
+                on_conflict=self._settings.get("on_conflict", "wait"),
+                until=self._options.deadline,
+                interval=optional_seconds("poll_interval", self._settings.get("poll_interval")),
+                error_budget=self._options.error_budget,
+            ),
         )
 
     def _follow(self, client: RunClient, start: Start) -> RunSnapshot:
@@ -291,6 +300,8 @@ class StepWait:
             raise
         if last.run_ended:
             self._live.ref = None
+        elif start.attached:
+            self._live.log(f"{start.ref} was active already when this step came: it is not cancelled.")
         elif self._cancel_on_timeout and self._outlives_its_run():
             # A re-execution may wait for the same run, with a deadline of its own. (An interrupt is another matter:
             # whoever ends a Dagster run for its run time marks it as failed before this step hears of it.)

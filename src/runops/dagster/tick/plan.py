@@ -34,6 +34,7 @@ class SensorPlan:
         own: Whether runs that Dagster submitted are reported too.
         deadlines: When the wait for a run ends, in unix seconds, where it has an end.
         cancel_on_timeout: Whether a run is cancelled when its wait ends.
+        attached: Runs that somebody else has started, which are never cancelled.
     """
 
     resource_key: str
@@ -49,6 +50,7 @@ class SensorPlan:
     own: bool = False
     deadlines: Mapping[RunRef, float] = field(default_factory=dict[RunRef, float])
     cancel_on_timeout: bool = False
+    attached: frozenset[RunRef] = frozenset()
 
 
 def given_runs(watched: Watched) -> Sequence[RunRef] | None:

@@ -269,7 +269,7 @@ class SensorTick:
         last = reader.get(ref)
         if last.outcome is not None:
             return last
-        if self.plan.cancel_on_timeout:
+        if self.plan.cancel_on_timeout and ref not in self.plan.attached:
             try:
                 reader.cancel(ref)
             except RunopsError as error:
