@@ -195,13 +195,12 @@ class Records:
         about = {"deadline": deadline, "at": at, **({"attached": True} if attached else {}), **self._about}
         self._write_if_possible("taken up", f"Took up {ref} again.", ref=ref, url=url, **about)
 
-    def waiting(self, provider: str, turn: Turn) -> None:
-        """The submit was refused, and started nothing: something is active, and its end is waited for."""
-        self._write_if_possible("turn awaited", f"Waiting for a turn at {provider}.", turn=turn.to_dict())
-
-    def refused(self, provider: str) -> None:
-        """The submit surely started nothing."""
-        self._write_if_possible("refused", f"{provider} started nothing.")
+    def refused(self, provider: str, turn: Turn | None = None) -> None:
+        """The submit surely started nothing; with a turn, what is active there is waited for, and it is sent again."""
+        if turn is None:
+            self._write_if_possible("refused", f"{provider} started nothing.")
+        else:
+            self._write_if_possible("turn awaited", f"Waiting for a turn at {provider}.", turn=turn.to_dict())
 
     def stopped(self, ref: RunRef) -> None:
         """The service took our request to cancel."""

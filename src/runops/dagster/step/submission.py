@@ -194,7 +194,7 @@ class StepSubmission:
             raise
 
     def _waits(self, turn: Turn) -> None:
-        self.records.waiting(self.provider.title, turn)
+        self.records.refused(self.provider.title, turn)
 
     def _attach(self, ref: RunRef) -> Start:
         self.live.attached, self.live.ref = True, ref
