@@ -17,13 +17,14 @@ from runops.airflow.orphans import AirflowTasks, suspects_of
 from runops.airflow.rest import AirflowApi, TaskInstance, open_api
 from runops.airflow.task_state import TaskState
 from runops.cli import main
-from runops.core import AnswerError, AuthError, ConfigurationError, RunRef
+from runops.core import AnswerError, AuthError, ConfigurationError, RunopsError, RunRef
 from runops.core.client.orphans import OrphanReview
 from runops.core.model.errors import MalformedAnswer
 from runops.core.model.secret import Secret
 from runops.core.transport.json_api import JsonApi
 from runops.core.waiting.orphans import Act, Orphan, Suspect
 from tests.airflow_side.airflow_api import TOKEN, FakeAirflow, Instance
+from tests.canaries.frames import collected
 from tests.services import CALLS
 
 PROVIDERS = ("nexio", "nyx", "onepin", "b3os")
@@ -351,6 +352,45 @@ def test_http_to_another_machine_is_refused_before_the_token_leaves() -> None:
         open_api("http://airflow.example.com", token=Secret(TOKEN), origin="the test")
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        httpx.Response(401, json={"detail": "no password-canary-77"}),
+        httpx.Response(200, text="<html>"),
+        httpx.Response(500, json={}),
+        httpx.Response(201, json={}),
+        httpx.ConnectError("no"),
+    ],
+    ids=["refused", "html", "broken", "empty", "away"],
+)
+def test_no_frame_of_a_failed_login_or_read_shows_the_password_or_the_token(
+    answer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(request: httpx.Request) -> httpx.Response:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    airflow = FakeAirflow()
+    airflow.before = fails
+    monkeypatch.setattr("runops.core.transport.json_api.sync_transport", lambda root, network: airflow)
+    monkeypatch.setattr("runops.core.transport.json_api.backoff", lambda attempt: 0.0)
+    given: dict[str, Any] = {"origin": "the test", "username": "somebody", "password": Secret("password-canary-77")}
+    errors: list[BaseException] = []
+    for token in ("", TOKEN):
+        try:
+            with open_api("http://127.0.0.1:8080", token=Secret(token), **given) as api:
+                AirflowApi(api).instance("a", "b", "c", -1)
+        except RunopsError as error:
+            errors.append(error)
+    assert len(errors) == 2 or answer.status_code == 201
+    # The stand-in keeps every request that it was sent.
+    airflow.requests.clear()
+    for error in errors:
+        shown = collected(error, without=__file__)
+        assert [place for place, text in shown.items() if TOKEN in text or "password-canary-77" in text] == []
+
+
 # --- records of other versions ---
 
 
@@ -424,6 +464,28 @@ def test_the_command_asks_on_a_terminal_and_takes_nothing_but_yes_for_it(
         assert code == 0
         assert "Cancel this run? [y/N]" in err
         assert len(host.emulator.requests(provider="onepin", action="cancel")) == cancels
+
+
+def test_an_interrupt_between_two_cancels_says_how_many_were_sent(
+    host: Any, after: Any, command: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    it, _ = after("onepin", "failed")
+    other, _ = after("b3os", "failed")
+    other.task_id = "another_task"
+    cancel = OrphanReview.cancel
+    asked: list[Orphan] = []
+
+    def interrupted(self: OrphanReview, orphan: Orphan) -> Orphan:
+        asked.append(orphan)
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        return cancel(self, orphan)
+
+    monkeypatch.setattr(OrphanReview, "cancel", interrupted)
+    code, _, err = command(FakeAirflow(it, other), "--cancel")
+    assert code == 130
+    assert "interrupted; 1 of the runs listed were cancelled before" in err
+    assert "no run was cancelled" not in err
 
 
 def test_what_cannot_be_told_is_exit_code_4(

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from runops.airflow import records
@@ -26,6 +26,8 @@ from runops.core.waiting.orphans import Suspect
 
 logger = logging.getLogger("runops")
 
+LONGEST_RUN = timedelta(days=8)
+"""A DAG run that began so long before the time that is looked at may have changed in it: a wait may last a week."""
 AT_WORK = frozenset({"running", "deferred", "restarting"})
 """States in which a task waits, or is about to be run again by what runs it."""
 DUE = frozenset({None, "scheduled", "queued", "up_for_retry", "up_for_reschedule"})
@@ -88,7 +90,9 @@ class AirflowTasks:
             yield ti
         tasks: set[tuple[str, str]] = set()
         others: set[str] = set()
-        for dag_id, run_id, task_id, map_index in self._api.holders_of(records.SUBMITTED_RUN, self._since):
+        for dag_id, run_id, task_id, map_index in self._api.holders_of(
+            records.SUBMITTED_RUN, self._since - LONGEST_RUN
+        ):
             if (dag_id, task_id) not in tasks:
                 tasks.add((dag_id, task_id))
                 ti = self._api.instance(dag_id, run_id, task_id, map_index)

@@ -206,7 +206,8 @@ def open_api(
 
 def _token_for(url: str, username: str, password: Secret, *, origin: str, **settings: Any) -> Secret:
     """What Airflow's own login gives for a user and a password."""
-    with JsonApi(url, title=TITLE, path=PATH, token=None, origin=origin, **settings) as api:
+    sends: dict[str, Any] = {"token": None, "secrets": (password,), "origin": origin, **settings}
+    with JsonApi(url, title=TITLE, path=PATH, **sends) as api:
         given = Secret(
             (
                 api.send(

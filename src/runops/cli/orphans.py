@@ -16,8 +16,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from runops.cli import notes, settings
-from runops.cli.codes import COULD_NOT_TELL
-from runops.cli.output import complain, printable, say
+from runops.cli.codes import COULD_NOT_TELL, INTERRUPTED
+from runops.cli.output import OutputError, complain, printable, say
 from runops.core import ConfigurationError, Provider, RunClient, find
 from runops.core.client.orphans import Host, OrphanReview
 from runops.core.model.secret import Secret
@@ -31,7 +31,8 @@ def orphans(options: argparse.Namespace) -> int:
     """List what a host has left behind, and cancel it where that is wanted.
 
     Returns:
-        0 all that is left is listed, or cancelled; 4 some of it could not be told, or could not be cancelled.
+        0 all that is left is listed, or cancelled; 4 some of it could not be told, or could not be cancelled; 130
+        interrupted while runs were cancelled.
     """
     since = moment("--since", options.since)
     with notes.shown(), _host(options, since) as host:
@@ -39,7 +40,9 @@ def orphans(options: argparse.Namespace) -> int:
         with review:
             found = _listed(review.find(), options)
             if options.cancel and any(each.standing is Standing.LEFT for each in found):
-                found = _cancelled(review, found, options)
+                found, interrupted = _cancelled(review, found, options)
+                if interrupted:
+                    return INTERRUPTED
     if not options.json and not found:
         say("Nothing is left behind.")
     return 0 if all(each.settled for each in found) else COULD_NOT_TELL
@@ -131,21 +134,37 @@ def _listed(found: Iterator[Orphan], options: argparse.Namespace) -> list[Orphan
     return kept
 
 
-def _cancelled(review: OrphanReview, found: list[Orphan], options: argparse.Namespace) -> list[Orphan]:
-    left = sum(each.standing is Standing.LEFT for each in found)
-    done: list[Orphan] = []
-    if not _confirmed(left, options):
+def _cancelled(review: OrphanReview, found: list[Orphan], options: argparse.Namespace) -> tuple[list[Orphan], bool]:
+    """Cancel what is left, each shown as soon as it is done; what became of it, and whether somebody interrupted."""
+    wanted = _confirmed(sum(each.standing is Standing.LEFT for each in found), options)
+    if not wanted:
         complain("nothing was cancelled.")
-        done = found
-    else:
+    done: list[Orphan] = []
+    try:
         for orphan in found:
-            done.append(review.cancel(orphan))
-            if not options.json and done[-1].act is not None:
-                say(printable(f"{done[-1].ref}: {_acted(done[-1])}"))
-    if options.json:
-        for orphan in done:
-            _show(orphan, options)
-    return done
+            done.append(review.cancel(orphan) if wanted else orphan)
+            _tell(done[-1], options)
+    except KeyboardInterrupt:
+        count = sum(each.act is Act.CANCELLED for each in done)
+        complain(f"interrupted; {count} of the runs listed were cancelled before, and one may have been on the way.")
+        return done, True
+    return done, False
+
+
+def _tell(done: Orphan, options: argparse.Namespace) -> None:
+    """What became of one.
+
+    Raises:
+        OutputError: It could not be written. The text names the run: what was done cannot be done again to learn it.
+    """
+    line = f"{done.ref}: {_acted(done)}"
+    try:
+        if options.json:
+            _show(done, options)
+        elif done.act is not None:
+            say(printable(line))
+    except OutputError as error:
+        raise OutputError(f"{error} {line if done.act is not None else ''}".rstrip()) from None
 
 
 def _confirmed(count: int, options: argparse.Namespace) -> bool:

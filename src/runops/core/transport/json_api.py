@@ -43,6 +43,7 @@ class JsonApi:
         allow_http: Allow plain HTTP to other machines than this one.
         network: Certificates and proxy; by default what the environment says.
         absent: What a 404 means, in words.
+        secrets: What must not appear in any text beside the token and the proxy, such as a password that is sent.
         transport: Takes the place of real connections, for tests.
         sleep: For tests.
 
@@ -61,6 +62,7 @@ class JsonApi:
         allow_http: bool = False,
         network: NetworkSettings = BY_ENVIRONMENT,
         absent: str = "It is not there",
+        secrets: tuple[Secret, ...] = (),
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -70,6 +72,7 @@ class JsonApi:
         self._auth = None if token is None else HeaderAuth(_BEARER, token, origin=origin)
         self._origin = origin
         self._absent = absent
+        self._secrets = (*secrets, *network.secrets, *(() if self._auth is None else self._auth.secrets))
         self._network = network
         self._peer = network.peer(self.root, title)
         self._given = transport
@@ -151,13 +154,12 @@ class JsonApi:
         )
         del request
         if not answer.ok:
-            secrets = (*(() if self._auth is None else self._auth.secrets), *self._network.secrets)
             raise from_answer(
                 answer,
                 origin=self._origin,
                 description=f"{method} {path} of {self.title}",
                 absent=self._absent,
-                secrets=secrets,
+                secrets=self._secrets,
             )
         if not answer.content:
             return None
