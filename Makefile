@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 WHEEL_VENV := .venv-wheel
 LOWEST_AIRFLOW_VENV := .venv-airflow-lowest
+MIDDLE_AIRFLOW_VENV := .venv-airflow-3.2
+NEXT_AIRFLOW_VENV := .venv-airflow-next
 LOWEST_DAGSTER_VENV := .venv-dagster-lowest
 
 # Settings of other projects must not leak into this one, and bytecode makes the hosts start in half the time.
@@ -18,7 +20,7 @@ WORKERS ?= logical
 PARALLEL := --numprocesses=$(WORKERS) --maxprocesses=8 --dist=loadgroup --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-unit test-fast test-packaging test-wheel test-airflow test-airflow-required test-airflow-lowest test-dagster-lowest test-dagster test-airflow-outcomes test-all mutants check format lock build bench bench-triggerer bench-import bench-parse screenshots demo demo-ui clean
+.PHONY: help setup test test-unit test-fast test-packaging test-wheel test-airflow test-airflow-required test-airflow-lowest test-airflow-next test-dagster-lowest test-dagster test-airflow-outcomes test-all mutants check format lock build bench bench-triggerer bench-import bench-parse screenshots demo demo-ui clean
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-22s %s\n", $$1, $$2 }'
@@ -46,7 +48,7 @@ test-airflow-outcomes: $(READY) ## Every outcome in every mode in a real Airflow
 	@$(BIN)/python -m pytest tests/airflow_host/test_host_matrix.py tests/airflow_host/test_host_matrix_discovery.py
 
 test-all: $(READY) ## Run every test there is, the load tests too.
-	@$(MAKE) --no-print-directory test test-wheel test-airflow-lowest test-dagster-lowest
+	@$(MAKE) --no-print-directory test test-wheel test-airflow-lowest test-airflow-next test-dagster-lowest
 	@$(BIN)/python -m pytest tests/dagster_host
 	@RUNOPS_REQUIRE_POSTGRES=1 $(BIN)/python -m pytest tests/airflow_host
 
@@ -73,6 +75,11 @@ test-airflow-lowest: $(READY) ## Run the fast Airflow tests on the oldest suppor
 	@$(BIN)/python scripts/setup_environment.py $(LOWEST_AIRFLOW_VENV) --lock requirements/airflow-lowest.lock --without-project
 	@# Airflow 3.1 itself warns of what it deprecates while it is imported.
 	@PYTHONPATH=src $(LOWEST_AIRFLOW_VENV)/bin/python -P -m pytest $(PARALLEL) tests/airflow_side -m "not slow" -W default -p no:cacheprovider
+
+test-airflow-next: $(READY) ## Run the fast Airflow tests on the newest pre-release of the next Airflow.
+	@$(BIN)/python scripts/setup_environment.py $(NEXT_AIRFLOW_VENV) --lock requirements/airflow-next.lock --without-project
+	@# A pre-release may warn of what it is about to change.
+	@PYTHONPATH=src $(NEXT_AIRFLOW_VENV)/bin/python -P -m pytest $(PARALLEL) tests/airflow_side -m "not slow" -W default -p no:cacheprovider
 
 test-dagster-lowest: $(READY) ## Run the fast Dagster tests on the oldest supported Dagster, httpx and pydantic.
 	@$(BIN)/python scripts/setup_environment.py $(LOWEST_DAGSTER_VENV) --lock requirements/dagster-lowest.lock --without-project
@@ -121,5 +128,5 @@ demo-ui: $(READY) ## The same, and keep both web interfaces up.
 	@$(BIN)/python -m demo --ui
 
 clean: ## Remove everything that make has made.
-	@rm -rf $(VENV) $(WHEEL_VENV) $(LOWEST_AIRFLOW_VENV) $(LOWEST_DAGSTER_VENV) .venv-bench .venv-screenshots build dist .demo .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) $(WHEEL_VENV) $(LOWEST_AIRFLOW_VENV) $(MIDDLE_AIRFLOW_VENV) $(NEXT_AIRFLOW_VENV) $(LOWEST_DAGSTER_VENV) .venv-bench .venv-screenshots build dist .demo .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	@find src tests example_dags demo benchmarks scripts -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

@@ -26,7 +26,7 @@ def main() -> None:
     compile_pins("pyproject.toml", "--all-extras", "--group=dev", output=lock)
     pins = (line.split()[0] for line in lock.read_text(encoding="utf-8").splitlines() if line.startswith("uv=="))
     compile_pins("-", output=ROOT / "requirements" / "uv.lock", given=next(pins))
-    for name in ("bench", "airflow-lowest", "dagster-lowest", "screenshots"):
+    for name in ("bench", "airflow-lowest", "airflow-3.2", "airflow-next", "dagster-lowest", "screenshots"):
         compile_pins(f"requirements/{name}.in", output=ROOT / "requirements" / f"{name}.lock")
 
 

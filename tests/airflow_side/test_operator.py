@@ -281,7 +281,8 @@ def test_a_crashed_trigger_does_not_hide_that_the_run_is_over(host: Any, made: A
 
 
 def test_a_crashed_trigger_is_followed_by_another_a_few_times_and_never_by_a_second_run(host: Any, made: Any) -> None:
-    task, context = made("nexio", script="forever", deferrable=True), host.context()
+    task, context = made("nexio", script="forever", deferrable=True, retries=1), host.context()
+    context["ti"].max_tries = 1
     with pytest.raises(TaskDeferred):
         task.execute(context)
     for _ in range(3):
