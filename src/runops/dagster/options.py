@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, NamedTuple, TypedDict, cast
 
-from runops.core import ConfigurationError, OutcomePolicy, Provider
-from runops.core.declaration import arguments
-from runops.core.waiting.options import ON_CONFLICT, SubmitSettings, WaitOptions, WaitSettings
+from runops.core import ConfigurationError, OutcomePolicy, Provider, Verdict
+from runops.core.declaration import arguments, registry
+from runops.core.model.expectation import DetailKind, check_detail
+from runops.core.model.states import meaning_of
+from runops.core.waiting.options import ON_CONFLICT, Seconds, SubmitSettings, WaitOptions, WaitSettings
 
 
-class JudgedWaitSettings(WaitSettings, total=False):
-    """The clocks of a wait, and what its end means."""
+class EndSettings(TypedDict, total=False):
+    """What the end of a run means."""
 
     on_outcome: Mapping[str, str] | None
     """Outcome to verdict, such as ``{"degraded": "warn"}``. Default: the provider's own verdicts."""
+    states: Mapping[str, str] | None
+    """Words that no documentation has, and the phase or outcome that each means, such as ``{"partial": "degraded"}``;
+    they win over those of the resource. A documented word cannot be changed."""
+    expect: Mapping[str, Any] | None
+    """What a succeeded or degraded run must show in its details, such as ``{"findings_count": 0}``: a value, a value
+    behind one of ``== != < <= > >=``, or a list of values. A detail that is missing does not meet it."""
+    on_unmet: Literal["succeed", "warn", "skip", "fail"]
+    """The verdict on a run that does not. Default: fail, which no retry repeats."""
+
+
+class JudgedWaitSettings(WaitSettings, EndSettings, total=False):
+    """The clocks and limits of a wait, and what its end means."""
 
 
 class StepSubmitSettings(SubmitSettings, total=False):
@@ -39,8 +54,28 @@ class StepSettings(JudgedWaitSettings, StepSubmitSettings, total=False):
     """Cancel the run when a clock ended the wait. Default: only a run that was submitted by the step."""
 
 
+class SaidOfRuns(NamedTuple):
+    """What a sensor is given about the ends of runs, and what bounds one that is open."""
+
+    states: Mapping[str, str] | None
+    expect: Mapping[str, Any] | None
+    on_unmet: str
+    max_stalled: Seconds | None
+    max_spend: float | None
+
+    @property
+    def end(self) -> dict[str, Any]:
+        """What decides about an end."""
+        return {"states": self.states, "expect": self.expect, "on_unmet": self.on_unmet}
+
+    @property
+    def limits(self) -> dict[str, Any]:
+        """What bounds an open run."""
+        return {"max_stalled": self.max_stalled, "max_spend": self.max_spend}
+
+
 _DURATIONS = frozenset({"timeout", "error_budget", "submit_grace", "lookback"})
-_OPTIONAL_DURATIONS = frozenset({"max_paused", "poll_interval", "tick_seconds"})
+_OPTIONAL_DURATIONS = frozenset({"max_paused", "max_stalled", "poll_interval", "tick_seconds"})
 
 
 def names_of(settings: type) -> frozenset[str]:
@@ -59,7 +94,9 @@ def check_values(caller: str, settings: Mapping[str, object]) -> None:
         ConfigurationError: A value is wrong; names the setting.
     """
     try:
-        OutcomePolicy.build(settings.get("on_outcome"))  # pyright: ignore[reportArgumentType]
+        _check_end(cast("EndSettings", settings))
+        if settings.get("max_spend") is not None:
+            arguments.positive("max_spend", settings["max_spend"])
         arguments.one_of("on_conflict", settings.get("on_conflict", "wait"), ON_CONFLICT)
         for name in _DURATIONS & settings.keys():
             arguments.seconds(name, settings[name])
@@ -69,12 +106,68 @@ def check_values(caller: str, settings: Mapping[str, object]) -> None:
         raise ConfigurationError(f"{caller}: {error}") from None
 
 
-def wait_options(provider: Provider, settings: WaitSettings, *, now: float) -> WaitOptions:
-    """The clocks of a wait that begins now, in unix seconds.
+def check_for(provider: Provider, settings: Mapping[str, Any]) -> None:
+    """Refuse what does not fit a provider: a word that it documents, a detail that its runs lack, a limit on nothing.
+
+    Args:
+        provider: The provider.
+        settings: Any of :class:`StepSettings`.
+
+    Raises:
+        ConfigurationError: A setting is wrong; names it.
+    """
+    policy = policy_of(provider.with_states(settings.get("states")), settings)
+    limits = {name: settings[name] for name in ("max_stalled", "max_spend") if name in settings}
+    WaitOptions.build(provider, now=0.0, wanted=policy.expect.details, **limits)
+
+
+def policy_of(provider: Provider, settings: Mapping[str, Any]) -> OutcomePolicy:
+    """What the end of a provider's run means.
+
+    Raises:
+        ConfigurationError: A setting is wrong; names it.
+    """
+    return provider.policy(
+        settings.get("on_outcome"), expect=settings.get("expect"), on_unmet=settings.get("on_unmet", Verdict.FAIL)
+    )
+
+
+def _check_end(settings: EndSettings) -> None:
+    """What can be seen without a resource, which only a step has: names, operators and values."""
+    policy = OutcomePolicy.build(
+        settings.get("on_outcome"), expect=settings.get("expect"), on_unmet=settings.get("on_unmet", Verdict.FAIL)
+    )
+    for word, name in (settings.get("states") or {}).items():
+        meaning_of(word, name)
+    kinds = _details_known_here()
+    for name in policy.expect.details:
+        check_detail(name, kinds, title="any run whose declaration is imported here")
+
+
+def _details_known_here() -> dict[str, DetailKind] | None:
+    """The details of all providers that this process knows; None where one has some that nobody can know."""
+    known: dict[str, DetailKind] = {}
+    for name in registry.names():
+        for declared, _ in registry.made(name):
+            kinds = declared.body.detail_kinds()
+            if kinds is None:
+                return None
+            known |= kinds
+    return known
+
+
+def wait_options(provider: Provider, settings: WaitSettings, *, now: float, wanted: Iterable[str] = ()) -> WaitOptions:
+    """The clocks and limits of a wait that begins now, in unix seconds.
+
+    Args:
+        provider: The provider.
+        settings: What the user chose.
+        now: Unix seconds.
+        wanted: Details that the end is judged by.
 
     Raises:
         ConfigurationError: A duration is not positive; names it.
     """
     clocks = {name: settings[name] for name in names_of(WaitSettings) & settings.keys()}
     interval = clocks.pop("poll_interval", None)
-    return WaitOptions.build(provider, now=now, interval=interval, **clocks)
+    return WaitOptions.build(provider, now=now, interval=interval, wanted=wanted, **clocks)

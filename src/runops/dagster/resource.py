@@ -12,6 +12,7 @@ from pydantic import Field, field_validator
 
 from runops.core import Call, ConfigurationError, Provider, RunRef, RunSnapshot, find
 from runops.core.declaration.arguments import check_names
+from runops.core.model.states import meaning_of
 from runops.core.waiting.options import SubmitOptions, WaitSettings
 from runops.dagster import keys
 from runops.dagster.calls import calls as calls
@@ -31,6 +32,10 @@ class ProviderResource(NetworkFields):
         default=True,
         description="Let a submit add a mark to a text that the service shows again, so that its run is known by it.",
     )
+    states: dict[str, str] = Field(
+        default={},
+        description="Words that no documentation has, and the phase or outcome that each means: {partial: degraded}.",
+    )
 
     if not TYPE_CHECKING:  # a type checker knows the fields by their declarations
 
@@ -49,7 +54,14 @@ class ProviderResource(NetworkFields):
     @property
     @abstractmethod
     def declaration(self) -> Provider:
-        """The service's declaration."""
+        """The service's declaration, with the words that the resource teaches."""
+
+    @field_validator("states")
+    @classmethod
+    def _outcomes_and_phases(cls, value: dict[str, str]) -> dict[str, str]:
+        for word, name in value.items():
+            meaning_of(word, name)
+        return value
 
     @property
     def client_options(self) -> dict[str, str | None]:
@@ -133,8 +145,15 @@ class NamedResource(ProviderResource):
 
     @property
     def declaration(self) -> Provider:
-        """The service's declaration."""
-        return find(self.service)
+        """The service's declaration, with the words that the resource teaches."""
+        return find(self.service).with_states(self.states)
+
+    @field_validator("states")
+    @classmethod
+    def _no_documented_word(cls, value: dict[str, str]) -> dict[str, str]:
+        if hasattr(cls, "service"):
+            find(cls.service).with_states(value)
+        return value
 
     @property
     def client_options(self) -> dict[str, str | None]:
@@ -209,8 +228,8 @@ class RunResource(ProviderResource):
 
     @property
     def declaration(self) -> Provider:
-        """The service's declaration."""
-        return find(self.provider)
+        """The service's declaration, with the words that the resource teaches."""
+        return find(self.provider).with_states(self.states)
 
     @property
     def client_options(self) -> dict[str, str | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -20,7 +20,9 @@ from runops.core import (
     TransientError,
     Verdict,
 )
+from runops.core.model.expectation import in_words
 from runops.core.model.policy import retry_may_submit
+from runops.core.model.run import Unmet
 from runops.dagster.functions import FunctionFailed
 
 CHECK_NAME = "runops_outcome"
@@ -29,16 +31,19 @@ CHECK_NAME = "runops_outcome"
 Metadata = dict[str, dg.MetadataValue[Any]]
 
 
-def metadata(snapshot: RunSnapshot, verdict: Verdict | None = None) -> Metadata:
+def metadata(
+    snapshot: RunSnapshot, verdict: Verdict | None = None, unmet: Mapping[str, Unmet] | None = None
+) -> Metadata:
     """What a person wants to see of a run, under keys that begin with ``runops/``. Never the payload.
 
     Args:
         snapshot: The run.
         verdict: What was decided about it.
+        unmet: Which expectations it did not meet.
     """
     ref = snapshot.ref
     # Dagster shows most of its pages in this order: what a person looks for comes first.
-    found: Metadata = {"overview": dg.MetadataValue.md(overview(snapshot, verdict))}
+    found: Metadata = {"overview": dg.MetadataValue.md(overview(snapshot, verdict, unmet))}
     if snapshot.url:
         found["url"] = dg.MetadataValue.url(snapshot.url)
     texts: dict[str, str | None] = {
@@ -53,6 +58,8 @@ def metadata(snapshot: RunSnapshot, verdict: Verdict | None = None) -> Metadata:
         **ref.parents,
     }
     found |= {name: dg.MetadataValue.text(value) for name, value in texts.items() if value}
+    if unmet:
+        found["unmet"] = dg.MetadataValue.json(dict(unmet))
     found["run_ended"] = dg.MetadataValue.bool(snapshot.run_ended)
     times = {
         "created_at": snapshot.created_at,
@@ -69,7 +76,7 @@ def metadata(snapshot: RunSnapshot, verdict: Verdict | None = None) -> Metadata:
     return {f"runops/{name}": value for name, value in found.items()}
 
 
-def overview(snapshot: RunSnapshot, verdict: Verdict | None = None) -> str:
+def overview(snapshot: RunSnapshot, verdict: Verdict | None = None, unmet: Mapping[str, Unmet] | None = None) -> str:
     """What a person wants to know first, as a table in Markdown."""
     ref, progress = snapshot.ref, snapshot.progress
     state, status = snapshot.state or "never seen", str(snapshot.status)
@@ -79,6 +86,7 @@ def overview(snapshot: RunSnapshot, verdict: Verdict | None = None) -> str:
         "State": _cell(state if state == status else f"{state} ({status})"),
         "Verdict": _cell(verdict) if verdict else None,
         "Why": _cell(snapshot.reason) if snapshot.reason else None,
+        "Not met": _cell(in_words(unmet)) if unmet else None,
         "Progress": _bar(progress) if progress else None,
         "In the queue": _duration(snapshot.created_at, snapshot.started_at),
         "Took": _duration(snapshot.started_at or snapshot.created_at, snapshot.finished_at),
@@ -93,6 +101,7 @@ def check_result(
     verdict: Verdict,
     asset_key: dg.AssetKey | None = None,
     check_name: str = CHECK_NAME,
+    unmet: Mapping[str, Unmet] | None = None,
 ) -> dg.AssetCheckResult:
     """Passed for succeed; a warning for warn and skip; an error for fail."""
     return dg.AssetCheckResult(
@@ -100,8 +109,8 @@ def check_result(
         check_name=check_name,
         passed=verdict is Verdict.SUCCEED,
         severity=severity(verdict),
-        metadata=metadata(snapshot, verdict),
-        description=judged(snapshot, verdict),
+        metadata=metadata(snapshot, verdict, unmet),
+        description=judged(snapshot, verdict, unmet),
     )
 
 
@@ -111,20 +120,25 @@ def check_spec(asset_key: dg.AssetKey) -> dg.AssetCheckSpec:
 
 
 def materialisation(
-    snapshot: RunSnapshot, verdict: Verdict, asset_key: dg.AssetKey, checks: Sequence[dg.AssetCheckResult]
+    snapshot: RunSnapshot,
+    verdict: Verdict,
+    asset_key: dg.AssetKey,
+    checks: Sequence[dg.AssetCheckResult],
+    unmet: Mapping[str, Unmet] | None = None,
 ) -> dg.MaterializeResult[Any]:
     """An asset that a run has made, with its checks."""
     return dg.MaterializeResult(
         asset_key=asset_key,
-        metadata=metadata(snapshot, verdict),
+        metadata=metadata(snapshot, verdict, unmet),
         check_results=checks,
         data_version=data_version(snapshot),
     )
 
 
-def judged(snapshot: RunSnapshot, verdict: Verdict) -> str:
+def judged(snapshot: RunSnapshot, verdict: Verdict, unmet: Mapping[str, Unmet] | None = None) -> str:
     """One line that says why a check has passed or failed: a run that succeeded may be what a check must not find."""
-    return f"{snapshot.summary().rstrip('.')}; verdict: {verdict}."
+    lacks = f"; {in_words(unmet)}" if unmet else ""
+    return f"{snapshot.summary().rstrip('.')}{lacks}; verdict: {verdict}."
 
 
 def severity(verdict: Verdict) -> dg.AssetCheckSeverity:
@@ -137,7 +151,7 @@ def data_version(snapshot: RunSnapshot) -> dg.DataVersion:
     return dg.DataVersion(f"{snapshot.ref.provider}:{snapshot.ref.run_id}")
 
 
-def failure(snapshot: RunSnapshot, *, given: bool = False) -> dg.Failure:
+def failure(snapshot: RunSnapshot, *, given: bool = False, unmet: Mapping[str, Unmet] | None = None) -> dg.Failure:
     """The end of a step whose verdict is fail, and whether a retry policy may try again.
 
     After ``failed`` a retry submits anew. After ``timed_out`` it takes the same run up again. Any other outcome
@@ -146,12 +160,15 @@ def failure(snapshot: RunSnapshot, *, given: bool = False) -> dg.Failure:
     Args:
         snapshot: The last snapshot of the run.
         given: Whether the step was given the run, and has not submitted it.
+        unmet: Which expectations it did not meet.
     """
     outcome = snapshot.outcome or Outcome.TIMED_OUT
     advice = (_ADVICE_ON_GIVEN if given else {}).get(outcome) or _ADVICE[outcome]
+    if unmet:
+        advice = f"It does not meet what is expected of it: {in_words(unmet)}. A retry would not change that."
     return dg.Failure(
         description=f"{snapshot.summary().rstrip('.')}. {advice}",
-        metadata=metadata(snapshot, Verdict.FAIL),
+        metadata=metadata(snapshot, Verdict.FAIL, unmet),
         allow_retries=outcome is Outcome.TIMED_OUT or (retry_may_submit(outcome) and not given),
     )
 

@@ -144,7 +144,7 @@ class StateTable:
             if not isinstance(word, str):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise ConfigurationError(f"states[{word!r}] is no word of a provider: write it as a text.")
         for word in _distinct(states):
-            meaning = _meaning(word, states[word])
+            meaning = meaning_of(word, states[word])
             state, qualifier = self._split(word)
             if self._is_documented(word, state, qualifier, meaning):
                 continue
@@ -201,7 +201,7 @@ def _distinct(words: Iterable[W]) -> list[W]:
     return list(spelled.values())
 
 
-def _meaning(word: object, name: object) -> Meaning:
+def meaning_of(word: object, name: object) -> Meaning:
     """The phase or outcome that a word is taught to mean.
 
     Raises:

@@ -129,8 +129,8 @@ def build_run_op(
     def run_op(context) -> Iterator[dg.Output[dict[str, Any]]]:
         ended = plan.end(context)
         if ended.verdict is not Verdict.SKIP:
-            result = dict(ended.snapshot.to_result(ended.verdict))
-            yield dg.Output(result, metadata=verdicts.metadata(ended.snapshot, ended.verdict))
+            result = dict(ended.snapshot.to_result(ended.verdict, ended.unmet))
+            yield dg.Output(result, metadata=verdicts.metadata(ended.snapshot, ended.verdict, ended.unmet))
 
     return run_op
 
@@ -138,7 +138,7 @@ def build_run_op(
 def _asset_result(
     context: dg.AssetExecutionContext, ended: RunResult
 ) -> dg.MaterializeResult[Any] | dg.AssetCheckResult:
-    check = verdicts.check_result(ended.snapshot, ended.verdict, context.asset_key)
+    check = verdicts.check_result(ended.snapshot, ended.verdict, context.asset_key, unmet=ended.unmet)
     if ended.verdict is Verdict.SKIP:
         return check
-    return verdicts.materialisation(ended.snapshot, ended.verdict, context.asset_key, [check])
+    return verdicts.materialisation(ended.snapshot, ended.verdict, context.asset_key, [check], ended.unmet)

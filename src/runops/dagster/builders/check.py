@@ -84,7 +84,7 @@ def build_run_check(
             return dg.AssetCheckResult(
                 check_name=name, passed=False, severity=dg.AssetCheckSeverity.ERROR, description=str(error)
             )
-        return verdicts.check_result(ended.snapshot, ended.verdict, check_name=name)
+        return verdicts.check_result(ended.snapshot, ended.verdict, check_name=name, unmet=ended.unmet)
 
     return run_check
 
@@ -97,7 +97,7 @@ def _newest_run(context: _compat.StepContext, *, resource_key: str, parent: str 
     resource = resource_of(context.resources, resource_key)
     try:
         with resource.client() as client:
-            runs = client.drive(flows.newest(resource.declaration, parent))
+            runs = client.drive(flows.newest(client.provider, parent))
     except ConfigurationError:
         raise
     except RunopsError as error:

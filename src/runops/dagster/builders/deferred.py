@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple, Unpack
+from typing import Any, Literal, NamedTuple, Unpack
 
 import dagster as dg
 
@@ -18,7 +18,7 @@ from runops.dagster import _compat, verdicts
 from runops.dagster.builders.arguments import SensorArguments, SubmitJobArguments, check_arguments
 from runops.dagster.builders.plan import CallSource, Plan, Seconds, asset_key_of, caller_of, checked_resource_key
 from runops.dagster.functions import FunctionFailed
-from runops.dagster.options import StepSubmitSettings, check_values
+from runops.dagster.options import SaidOfRuns, StepSubmitSettings, check_values
 from runops.dagster.resource import resource_of
 from runops.dagster.step.wait import submit_run
 from runops.dagster.tick.cursor import Cursor
@@ -113,6 +113,11 @@ def build_completion_sensor(
     cancel_on_timeout: bool = True,
     default_status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.STOPPED,
     on_outcome: Mapping[str, str] | None = None,
+    states: Mapping[str, str] | None = None,
+    expect: Mapping[str, Any] | None = None,
+    on_unmet: Literal["succeed", "warn", "skip", "fail"] = "fail",
+    max_stalled: Seconds | None = None,
+    max_spend: float | None = None,
     tick_seconds: Seconds | None = None,
     **sensor_arguments: Unpack[SensorArguments],
 ) -> dg.SensorDefinition:
@@ -131,6 +136,12 @@ def build_completion_sensor(
         cancel_on_timeout: Cancel it then.
         default_status: Whether the sensor runs unless somebody switches it.
         on_outcome: Outcome to verdict, such as ``{"degraded": "warn"}``.
+        states: Words that no documentation has, and the phase or outcome that each means.
+        expect: What a succeeded or degraded run must show in its details, such as ``{"findings_count": 0}``.
+        on_unmet: The verdict on a run that does not.
+        max_stalled: Seconds (or a timedelta) without any change of an open run after which it counts as timed out, and
+            is cancelled as ``cancel_on_timeout`` says.
+        max_spend: What an open run may spend, in its provider's unit, before it counts as timed out likewise.
         tick_seconds: Seconds for a tick; by default 60 % of the time after which Dagster gives a tick up.
         sensor_arguments: Anything of ``dagster.sensor``: description, tags, metadata, owners, ...
 
@@ -140,7 +151,9 @@ def build_completion_sensor(
     caller = caller_of(build_completion_sensor, name)
     own = inspect.signature(build_completion_sensor).parameters
     check_arguments(caller, sensor_arguments, own, dg.sensor, decided=())
-    check_values(caller, {"timeout": timeout, "on_outcome": on_outcome, "tick_seconds": tick_seconds})
+    said = SaidOfRuns(states, expect, on_unmet, max_stalled, max_spend)
+    own_values = {"timeout": timeout, "on_outcome": on_outcome, "tick_seconds": tick_seconds}
+    check_values(caller, {**own_values, **said.end, **said.limits})
     wait_seconds = arguments.seconds("timeout", timeout)
     tick = arguments.optional_seconds("tick_seconds", tick_seconds) or default_tick_seconds()
     checked_resource_key(caller, resource_key)
@@ -163,6 +176,8 @@ def build_completion_sensor(
             targets={asset_key: [each.ref for each in pending]},
             seconds=tick,
             on_outcome=on_outcome,
+            end=said.end,
+            limits=said.limits,
             partition_key=_partitions(pending),
             own=True,
             deadlines={each.ref: each.submitted_at + wait_seconds for each in pending},

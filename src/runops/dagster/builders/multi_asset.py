@@ -109,8 +109,10 @@ def _results(
     snapshot, verdict = ended.snapshot, ended.verdict
     checked = {key.asset_key for key in context.selected_asset_check_keys}
     for asset_key in sorted(there):
-        checks = [verdicts.check_result(snapshot, verdict, asset_key)] if asset_key in checked else []
-        yield verdicts.materialisation(snapshot, verdict, asset_key, checks)
+        checks = (
+            [verdicts.check_result(snapshot, verdict, asset_key, unmet=ended.unmet)] if asset_key in checked else []
+        )
+        yield verdicts.materialisation(snapshot, verdict, asset_key, checks, ended.unmet)
     if verdict is Verdict.FAIL:
         return
     for asset_key in sorted(set(context.selected_asset_keys) - there):
@@ -120,6 +122,6 @@ def _results(
                 check_name=verdicts.CHECK_NAME,
                 passed=False,
                 severity=dg.AssetCheckSeverity.WARN,
-                metadata=verdicts.metadata(snapshot, verdict),
+                metadata=verdicts.metadata(snapshot, verdict, ended.unmet),
                 description=f"Not made. {snapshot.summary()}",
             )

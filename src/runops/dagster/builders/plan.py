@@ -10,12 +10,12 @@ from typing import Any, Self, cast
 
 import dagster as dg
 
-from runops.core import Call, ConfigurationError, RunRef, Verdict
+from runops.core import Call, ConfigurationError, RunRef, Verdict, find
 from runops.core.declaration import check_id
 from runops.dagster import _compat, verdicts
 from runops.dagster.builders.arguments import check_arguments
 from runops.dagster.functions import FunctionFailed, called
-from runops.dagster.options import StepSettings, check_values, names_of
+from runops.dagster.options import StepSettings, check_for, check_values, names_of
 from runops.dagster.resource import ProviderResource, resource_of
 from runops.dagster.step.wait import RunResult, end_of_run
 
@@ -91,6 +91,8 @@ class Plan:
             if (call is None) == (run_id is None):
                 raise ConfigurationError(f"give either {sources}.")
             _check_source(call, run_id, parents)
+            if isinstance(call, Call):
+                check_for(find(call.provider), given)
         except ConfigurationError as error:
             raise ConfigurationError(f"{caller}: {error}") from None
         check_values(caller, given)
@@ -130,7 +132,7 @@ class Plan:
 
     def failure(self, ended: RunResult) -> dg.Failure:
         """The end of the step where the verdict is fail."""
-        return verdicts.failure(ended.snapshot, given=self.run_id is not None)
+        return verdicts.failure(ended.snapshot, given=self.run_id is not None, unmet=ended.unmet)
 
     def submission(self, context: _compat.StepContext, resource: ProviderResource) -> Call:
         """What the step submits.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Unpack
+from typing import Any, Literal, Unpack
 
 import dagster as dg
 
@@ -12,7 +12,7 @@ from runops.core import ConfigurationError, RunRef, RunSnapshot
 from runops.core.declaration import arguments, check_id
 from runops.dagster.builders.arguments import SensorArguments, check_arguments
 from runops.dagster.builders.plan import Seconds, asset_key_of, caller_of, check_parent, checked_resource_key
-from runops.dagster.options import check_values
+from runops.dagster.options import SaidOfRuns, check_values
 from runops.dagster.tick.plan import SensorPlan, Watched
 from runops.dagster.tick.reader import default_tick_seconds
 from runops.dagster.tick.tick import SensorTick
@@ -31,6 +31,11 @@ def build_run_sensor(
     request_job: Any = None,
     default_status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.STOPPED,
     on_outcome: Mapping[str, str] | None = None,
+    states: Mapping[str, str] | None = None,
+    expect: Mapping[str, Any] | None = None,
+    on_unmet: Literal["succeed", "warn", "skip", "fail"] = "fail",
+    max_stalled: Seconds | None = None,
+    max_spend: float | None = None,
     partition_key: Callable[[RunSnapshot], str] | None = None,
     dynamic_partitions: dg.DynamicPartitionsDefinition | None = None,
     run_config: Callable[[RunSnapshot], Mapping[str, Any]] | None = None,
@@ -58,6 +63,12 @@ def build_run_sensor(
         request_job: A job, or the name of one, to run for each run instead of reporting it to an asset.
         default_status: Whether the sensor runs unless somebody switches it.
         on_outcome: Outcome to verdict, such as ``{"degraded": "warn"}``.
+        states: Words that no documentation has, and the phase or outcome that each means.
+        expect: What a succeeded or degraded run must show in its details, such as ``{"findings_count": 0}``.
+        on_unmet: The verdict on a run that does not.
+        max_stalled: Seconds (or a timedelta) without any change of an open run after which it counts as timed out. That
+            is reported once, and cancels nothing.
+        max_spend: What an open run may spend, in its provider's unit, before it counts as timed out likewise.
         partition_key: A function of the snapshot that gives the partition it belongs to.
         dynamic_partitions: Where the partitions are dynamic: new ones are added. Without ``partition_key`` each
             run is a partition, named by its id.
@@ -73,7 +84,9 @@ def build_run_sensor(
     caller = caller_of(build_run_sensor, name)
     own = inspect.signature(build_run_sensor).parameters
     check_arguments(caller, sensor_arguments, own, dg.sensor, decided=("job", "job_name"))
-    check_values(caller, {"lookback": lookback, "on_outcome": on_outcome, "tick_seconds": tick_seconds})
+    said = SaidOfRuns(states, expect, on_unmet, max_stalled, max_spend)
+    own_values = {"lookback": lookback, "on_outcome": on_outcome, "tick_seconds": tick_seconds}
+    check_values(caller, {**own_values, **said.end, **said.limits})
     if run_config is not None and request_job is None:
         raise ConfigurationError(f"{caller}: run_config belongs to request_job=.")
     if dynamic_partitions is not None and dynamic_partitions.name is None:
@@ -84,6 +97,8 @@ def build_run_sensor(
         seconds=arguments.optional_seconds("tick_seconds", tick_seconds) or default_tick_seconds(),
         lookback=arguments.seconds("lookback", lookback),
         on_outcome=on_outcome,
+        end=said.end,
+        limits=said.limits,
         requests=request_job is not None,
         job=request_job if request_job is None or isinstance(request_job, str) else request_job.name,
         partition_key=partition_key or ((lambda run: run.ref.run_id) if dynamic_partitions else None),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import dagster as dg
 from pydantic import Field, field_validator, model_validator
@@ -15,10 +15,10 @@ from runops.dagster.builders.check import build_run_check
 from runops.dagster.builders.multi_asset import build_run_multi_asset
 from runops.dagster.builders.sensor import build_run_sensor
 from runops.dagster.component.defs_file import Template, WrongField, check_variable, stand_ins
-from runops.dagster.component.model import Part, RunAssets, RunCheck, RunSensor
+from runops.dagster.component.model import Ending, Part, RunAssets, RunCheck, RunSensor
 from runops.dagster.component.network import check_network
 from runops.dagster.component.scaffold import RunopsScaffolder
-from runops.dagster.options import StepSettings, names_of
+from runops.dagster.options import StepSettings, check_for, names_of
 from runops.dagster.resource import RunResource
 
 
@@ -50,6 +50,9 @@ class RunopsComponent(dg.Component, Part):
         default=None, description="The NAME of a variable that holds it, with user and password if it needs any."
     )
     options: dict[str, str] = Field(default={}, description="The service's own settings, such as workspace_id.")
+    states: dict[str, str] = Field(
+        default={}, description="Words that no documentation has, and the phase or outcome that each means."
+    )
     resource_key: str | None = Field(
         default=None, description="The key of the resource; by default made of the place of this component."
     )
@@ -91,6 +94,10 @@ class RunopsComponent(dg.Component, Part):
             raise WrongField(
                 ["options", unknown[0]], f"options of {provider.title} has no {', '.join(unknown)}; there is {known}"
             )
+        _at(["states"], provider.with_states, self.states)
+        for kind in ("assets", "checks", "sensors"):
+            for nth, part in enumerate(getattr(self, kind)):
+                _check_end(provider.with_states(self.states), [kind, nth], part)
         for nth, assets in enumerate(self.assets):
             _check_source(provider, ["assets", nth], assets)
         for place, parent in self._parents():
@@ -155,6 +162,7 @@ class RunopsComponent(dg.Component, Part):
             provider=self.provider,
             api_key=dg.EnvVar(self.api_key_env_var or find(self.provider).key_variable),
             options=self.options,
+            states=self.states,
             **{name: value for name, value in settings.items() if value is not None},
         )
 
@@ -202,6 +210,11 @@ class RunopsComponent(dg.Component, Part):
             request_job=sensor.request_job,
             default_status=status,
             on_outcome=sensor.on_outcome,
+            states=sensor.states,
+            expect=sensor.expect,
+            on_unmet=cast("Any", sensor.on_unmet),
+            max_stalled=sensor.max_stalled,
+            max_spend=sensor.max_spend,
         )
 
 
@@ -216,6 +229,14 @@ def _at(place: Sequence[str | int], check: Callable[..., object], *arguments: An
         check(*arguments, **more)
     except RunopsError as error:
         raise WrongField(place, str(error)) from None
+
+
+def _check_end(provider: Provider, place: list[str | int], part: Ending) -> None:
+    """Refuse what does not fit the service when the file is loaded."""
+    names = ("states", "expect", "on_unmet", "max_stalled", "max_spend")
+    for name in names:
+        said = {"states": part.states} if name == "expect" else {}
+        _at([*place, name], check_for, provider, {**said, name: getattr(part, name)})
 
 
 def _check_source(provider: Provider, place: list[str | int], assets: RunAssets) -> None:

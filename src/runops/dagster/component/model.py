@@ -19,6 +19,8 @@ _ABOVE_ZERO = frozenset(
         "error_budget",
         "poll_interval",
         "max_paused",
+        "max_stalled",
+        "max_spend",
         "submit_grace",
         "max_partitions_per_run",
         "minimum_interval_seconds",
@@ -51,12 +53,28 @@ class Part(Described):
         return value
 
 
-class Waiting(Part):
-    """How a run is waited for and what its end means."""
+class Ending(Part):
+    """What the end of a run means, and what may not go on for ever."""
 
     on_outcome: dict[str, str] | None = Field(
         default=None, description="Outcome to verdict, such as {degraded: warn}.", examples=[{"degraded": "warn"}]
     )
+    states: dict[str, str] | None = Field(
+        default=None, description="Words that no documentation has, and the phase or outcome that each means."
+    )
+    expect: dict[str, Any] | None = Field(
+        default=None,
+        description="What a run that ended well must show in its details.",
+        examples=[{"attempts_completed": ">= 1", "findings_count": 0}],
+    )
+    on_unmet: str = Field(default="fail", description="The verdict on a run that does not.")
+    max_stalled: float | None = Field(default=None, description="Seconds for which nothing of a run may change.")
+    max_spend: float | None = Field(default=None, description="What a run may spend, in the unit of its service.")
+
+
+class Waiting(Ending):
+    """How a run is waited for and what its end means."""
+
     timeout: float = Field(default=DEFAULT_TIMEOUT, description="Seconds for the whole wait.")
     error_budget: float = Field(default=DEFAULT_ERROR_BUDGET, description="Seconds of failed reads in a row.")
     poll_interval: float | None = Field(default=None, description="The shortest time between two reads, in seconds.")
@@ -185,7 +203,7 @@ class RunTarget(Part):
     with_check: bool = Field(default=True, description="Define the check that shows how the last run ended.")
 
 
-class RunSensor(Part):
+class RunSensor(Ending):
     """A sensor that reports runs which Dagster did not start."""
 
     name: str = Field(description="The name of the sensor.")
@@ -194,7 +212,6 @@ class RunSensor(Part):
     lookback: float = Field(default=DEFAULT_LOOKBACK, description="Seconds that the first tick looks back.")
     running: bool = Field(default=False, description="Whether it runs unless somebody switches it off.")
     request_job: str | None = Field(default=None, description="A job to run for each run, instead of reporting it.")
-    on_outcome: dict[str, str] | None = Field(default=None, description="Outcome to verdict.")
 
     @field_validator("targets")
     @classmethod

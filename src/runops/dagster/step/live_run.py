@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -32,9 +32,17 @@ class LiveRun:
         context: The step's context.
         resource: The service.
         cancel_on_interrupt: Whether an interrupt cancels the run.
+        states: The words that the step teaches.
     """
 
-    def __init__(self, context: _compat.StepContext, resource: ProviderResource, *, cancel_on_interrupt: bool) -> None:
+    def __init__(
+        self,
+        context: _compat.StepContext,
+        resource: ProviderResource,
+        *,
+        cancel_on_interrupt: bool,
+        states: Mapping[str, str] | None = None,
+    ) -> None:
         self.ref: RunRef | None = None
         """The run that an interrupt would leave behind."""
         self.lost: tuple[Call, Intent] | None = None
@@ -46,6 +54,7 @@ class LiveRun:
         self._resource = resource
         self._provider = resource.declaration
         self._cancel_on_interrupt = cancel_on_interrupt
+        self._states = states
 
     @contextmanager
     def cancelled_on_interrupt(self) -> Generator[None]:
@@ -121,7 +130,7 @@ class LiveRun:
     def _hasty_client(self) -> RunClient:
         """A client for whoever waits for a Terminate to be done."""
         seconds = min(CANCEL_REQUEST_TIMEOUT, self._resource.request_timeout)
-        return self._resource.client(request_timeout=seconds, sleep=_bounded_sleep())
+        return self._resource.client(request_timeout=seconds, sleep=_bounded_sleep(), states=self._states)
 
 
 def _bounded_sleep() -> Callable[[float], None]:

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from runops.core import (
@@ -26,11 +26,12 @@ from runops.core import (
     Verdict,
 )
 from runops.core.declaration.arguments import check_names, one_of, optional_seconds, seconds
+from runops.core.model.run import Unmet
 from runops.core.waiting.options import ON_CONFLICT, SUBMIT_GRACE
 from runops.core.waiting.state import LogThrottle
 from runops.core.waiting.submit_in_turn import TurnRules
 from runops.dagster import _compat, verdicts
-from runops.dagster.options import StepSettings, StepSubmitSettings, names_of, wait_options
+from runops.dagster.options import StepSettings, StepSubmitSettings, names_of, policy_of, wait_options
 from runops.dagster.resource import ProviderResource, key_of, named_resource
 from runops.dagster.step.interrupts import HeldInterrupts
 from runops.dagster.step.live_run import LiveRun, core_warnings_in
@@ -47,10 +48,12 @@ class RunResult:
     Args:
         snapshot: The last snapshot; it has an outcome.
         verdict: What to do about it; fail raises in :func:`wait_for_run`, so that it gives succeed, warn or skip.
+        unmet: Which expectations the run did not meet, by the name of the detail.
     """
 
     snapshot: RunSnapshot
     verdict: Verdict
+    unmet: Mapping[str, Unmet] = field(default_factory=dict[str, Unmet])
 
 
 def wait_for_run(
@@ -74,10 +77,10 @@ def wait_for_run(
         resource: The service.
         call: What to submit, from ``resource.call(...)``.
         ref: A run that exists, from ``resource.ref(...)``; give this or ``call``.
-        settings: ``timeout``, ``error_budget``, ``poll_interval``, ``max_paused``, ``on_outcome``,
-            ``cancel_on_interrupt``, ``cancel_on_timeout``, ``cancel_on_failure``, ``adopt_uncertain``, ``mark_runs``,
-            ``submit_grace``, ``on_conflict`` and ``reattach``; each is described once, in
-            :class:`runops.dagster.options.StepSettings`.
+        settings: ``timeout``, ``error_budget``, ``poll_interval``, ``max_paused``, ``max_stalled``, ``max_spend``,
+            ``on_outcome``, ``states``, ``expect``, ``on_unmet``, ``cancel_on_interrupt``, ``cancel_on_timeout``,
+            ``cancel_on_failure``, ``adopt_uncertain``, ``mark_runs``, ``submit_grace``, ``on_conflict`` and
+            ``reattach``; each is described once, in :class:`runops.dagster.options.StepSettings`.
 
     Returns:
         The last snapshot and its verdict, for succeed, warn and skip.
@@ -90,7 +93,7 @@ def wait_for_run(
     check_names("wait_for_run", settings, names_of(StepSettings) | {"context", "resource", "call", "ref"})
     ended = end_of_run(context, resource, call=call, ref=ref, **settings)
     if ended.verdict is Verdict.FAIL:
-        raise verdicts.failure(ended.snapshot, given=ref is not None)
+        raise verdicts.failure(ended.snapshot, given=ref is not None, unmet=ended.unmet)
     return ended
 
 
@@ -174,24 +177,30 @@ class StepWait:
     def __init__(
         self, context: _compat.StepContext, resource: ProviderResource, settings: StepSettings, *, submits: bool
     ) -> None:
-        self.provider: Provider = resource.declaration
+        self._states = settings.get("states")
+        self.provider: Provider = resource.declaration.with_states(self._states)
         self._context = context
         self._resource = resource
         self._settings = settings
         self._submit_grace = seconds("submit_grace", settings.get("submit_grace", SUBMIT_GRACE))
         one_of("on_conflict", settings.get("on_conflict", "wait"), ON_CONFLICT)
-        self._options = wait_options(self.provider, settings, now=time.time())
-        self._policy = self.provider.policy(settings.get("on_outcome"))
+        self._policy = policy_of(self.provider, settings)
+        self._options = wait_options(self.provider, settings, now=time.time(), wanted=self._policy.expect.details)
         on_interrupt, on_timeout = settings.get("cancel_on_interrupt"), settings.get("cancel_on_timeout")
         self._cancel_on_timeout = submits if on_timeout is None else on_timeout
         self._cancel_on_failure = submits and settings.get("cancel_on_failure", False)
-        self._live = LiveRun(context, resource, cancel_on_interrupt=submits if on_interrupt is None else on_interrupt)
+        self._live = LiveRun(
+            context,
+            resource,
+            cancel_on_interrupt=submits if on_interrupt is None else on_interrupt,
+            states=self._states,
+        )
 
     def for_given(self, ref: RunRef) -> RunSnapshot:
         """Wait for a run that somebody else started."""
         refuse_when_over(self._context)
         self._live.tag(ref, "awaited")
-        with self._live.cancelled_on_interrupt(), self._resource.client() as client:
+        with self._live.cancelled_on_interrupt(), self._resource.client(states=self._states) as client:
             return self._follow(client, Start(ref, self._options.deadline))
 
     def for_submitted(self, call: Call) -> RunSnapshot:
@@ -204,7 +213,7 @@ class StepWait:
             last = self._follow(client, start)
             if start.stopped and last.outcome is Outcome.CANCELLED:
                 last = self._follow(client, submission.submit_after(start))
-            submission.records.ended(last, self._policy.decide(_outcome(last)))
+            submission.records.ended(last, self._policy.judge(last).verdict)
             return last
 
     def only_submitted(self, call: Call, keep: Callable[[RunRef, float, bool], None]) -> RunRef:
@@ -222,16 +231,17 @@ class StepWait:
 
     def decide(self, last: RunSnapshot) -> RunResult:
         """The last snapshot with its verdict; warn and skip are written into the step's log."""
-        verdict = self._policy.decide(_outcome(last))
+        judgement = self._policy.judge(last)
+        verdict = judgement.verdict
         if verdict in (Verdict.WARN, Verdict.SKIP):
-            self._live.log(f"{last.summary().rstrip('.')}; verdict: {verdict}.", logging.WARNING)
+            self._live.log(verdicts.judged(last, verdict, judgement.unmet), logging.WARNING)
         if verdict is Verdict.SKIP and _compat.in_a_backfill_of_partitions(self._context):
             self._live.log(
                 "Dagster counts a partition that a backfill skips as failed: map the outcome to warn, to have it "
                 "materialised with a failed check.",
                 logging.WARNING,
             )
-        return RunResult(last, verdict)
+        return RunResult(last, verdict, judgement.unmet)
 
     def leave_nothing(self, error: BaseException) -> None:
         """Cancel the run of a step that fails for good: nobody is left who would wait for it.
@@ -256,7 +266,7 @@ class StepWait:
     def _submitting_client(self, held: HeldInterrupts) -> RunClient:
         mark_runs = self._settings.get("mark_runs")
         marks = {} if mark_runs is None else {"mark_runs": mark_runs}
-        return self._resource.client(sleep=held.sleep, **marks)
+        return self._resource.client(sleep=held.sleep, states=self._states, **marks)
 
     def _submission(self, client: RunClient, call: Call, held: HeldInterrupts) -> StepSubmission:
         return StepSubmission(
@@ -317,10 +327,6 @@ class StepWait:
         except Exception as error:  # noqa: BLE001 - a storage raises what it likes
             self._live.log(f"The Dagster run could not be looked up ({type(error).__name__}).", logging.WARNING)
             return False
-
-
-def _outcome(last: RunSnapshot) -> Outcome:
-    return last.outcome or Outcome.TIMED_OUT
 
 
 def _checked(call: Any, provider: Provider) -> Call:

@@ -27,12 +27,14 @@ class TargetMemory:
         runs: The runs that are open, and those that are done with.
         newest_event: The id of the asset's newest event when something was reported last, before that.
         doubtful: Since when a run that is over by one sign is not so by another, by id, in unix seconds.
+        clocks: What is known of the runs whose limits are watched, by id; see :class:`WaitProgress`.
     """
 
     watches: str
     runs: WatchState = field(default_factory=WatchState)
     doubtful: dict[str, float] = field(default_factory=dict[str, float])
     newest_event: int = 0
+    clocks: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
 
     def begin(self, found: Listed, since: float) -> None:
         """Take in the first list: runs that are open, or that ended since a moment, are to be reported."""
@@ -66,6 +68,7 @@ class TargetMemory:
         """A run has been dealt with."""
         self.runs.close(run_id)
         self.doubtful.pop(run_id, None)
+        self.clocks.pop(run_id, None)
 
 
 @dataclass
@@ -113,6 +116,7 @@ class Cursor:
                 "trail": memory.runs.to_dict(),
                 "doubtful": memory.doubtful,
                 "newest_event": memory.newest_event,
+                **({"clocks": memory.clocks} if memory.clocks else {}),
             }
             for name, memory in self.targets.items()
         }
@@ -135,7 +139,11 @@ def _memory(value: Any) -> TargetMemory:
     if not isinstance(trail["open"], dict) or not isinstance(trail["done"], dict):
         raise TypeError
     return TargetMemory(
-        str(value["watches"]), WatchState.parse(trail), dict(value["doubtful"]), int(value["newest_event"])
+        str(value["watches"]),
+        WatchState.parse(trail),
+        dict(value["doubtful"]),
+        int(value["newest_event"]),
+        dict(value.get("clocks") or {}),
     )
 
 

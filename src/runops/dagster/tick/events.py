@@ -8,12 +8,15 @@ from typing import Any, TypeVar
 import dagster as dg
 
 from runops.core import ConfigurationError, RunopsError, RunRef, RunSnapshot, Verdict
+from runops.core.model.run import Unmet
 from runops.dagster import _compat, verdicts
 from runops.dagster.functions import called, described
 from runops.dagster.tick.cursor import Cursor
 from runops.dagster.tick.plan import SensorPlan
 
 R = TypeVar("R")
+Judged = tuple[Verdict, Mapping[str, Unmet]]
+"""The verdict on a run, and which expectations it did not meet."""
 AssetEvent = dg.AssetMaterialization | dg.AssetObservation | dg.AssetCheckEvaluation
 
 _PAGE = 500
@@ -81,7 +84,7 @@ def events_of(
     reported: ReportedRuns,
     asset_key: dg.AssetKey,
     snapshot: RunSnapshot,
-    verdict: Verdict,
+    judged: Judged,
     partition: str | None = None,
 ) -> Iterator[AssetEvent]:
     """The events that report a run to an asset, as far as the log does not show them yet.
@@ -93,10 +96,11 @@ def events_of(
         reported: What the asset's log shows.
         asset_key: The asset.
         snapshot: The run.
-        verdict: What was decided about it.
+        judged: What was decided about it.
         partition: The partition that it belongs to.
     """
-    metadata = verdicts.metadata(snapshot, verdict)
+    verdict, unmet = judged
+    metadata = verdicts.metadata(snapshot, verdict, unmet)
     if snapshot.finished_at is not None:
         metadata["dagster/last_updated_timestamp"] = dg.MetadataValue.timestamp(snapshot.finished_at)
     description = snapshot.summary()
@@ -120,7 +124,7 @@ def events_of(
         passed=verdict is Verdict.SUCCEED,
         severity=verdicts.severity(verdict),
         metadata=metadata,
-        description=verdicts.judged(snapshot, verdict),
+        description=verdicts.judged(snapshot, verdict, unmet),
     )
 
 
@@ -152,23 +156,24 @@ class Report:
         self._broken: dict[str, str] = {}
         self._misplaced: list[str] = []
 
-    def add_run(self, asset_key: dg.AssetKey, snapshot: RunSnapshot, verdict: Verdict, log: ReportedRuns) -> None:
+    def add_run(self, asset_key: dg.AssetKey, snapshot: RunSnapshot, judged: Judged, log: ReportedRuns) -> None:
         """Report a run that is over.
 
         Args:
             asset_key: The asset that it feeds.
             snapshot: Its last snapshot.
-            verdict: What was decided about it.
+            judged: What was decided about it.
             log: What the asset's log shows already.
 
         Raises:
             FunctionFailed: A function of the user's raised.
             ConfigurationError: A run of a partition that does not exist was to be requested.
         """
+        verdict, _ = judged
         partition = self._partition(asset_key, snapshot)
         moment = snapshot.finished_at.timestamp() if snapshot.finished_at else self._now
         if not self._plan.requests:
-            events = events_of(log, asset_key, snapshot, verdict, partition)
+            events = events_of(log, asset_key, snapshot, judged, partition)
             self._events += [(moment, event) for event in events]
         elif verdict in (Verdict.SUCCEED, Verdict.WARN):
             self._requests.append((moment, self._request(snapshot, verdict, partition)))

@@ -26,6 +26,8 @@ class SensorPlan:
         seconds: Seconds that a tick may take.
         lookback: Seconds that the first tick looks back.
         on_outcome: Outcome to verdict, as the user gave it.
+        end: What else the user says of the end: ``states``, ``expect`` and ``on_unmet``.
+        limits: What bounds a run that is open: ``max_stalled`` and ``max_spend``.
         requests: Whether runs of a job are requested, and nothing is reported to an asset.
         job: The job whose runs are requested.
         partition_key: The partition that a run belongs to, or None for no partitions.
@@ -42,6 +44,8 @@ class SensorPlan:
     seconds: float
     lookback: float = 0.0
     on_outcome: Mapping[str, str] | None = None
+    end: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    limits: Mapping[str, Any] = field(default_factory=dict[str, Any])
     requests: bool = False
     job: str | None = None
     partition_key: Callable[[RunSnapshot], str | None] | None = None

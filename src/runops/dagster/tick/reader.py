@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from runops.core import Provider, RunRef, RunSnapshot
 from runops.core.declaration import Observation
+from runops.core.waiting import flows
 from runops.core.waiting.steps import Effect, Flow, Read, Send, intercept
 
 if TYPE_CHECKING:
@@ -87,6 +89,7 @@ class Reader:
         self._client = client
         self._budget = budget
         self._pages: dict[str, bytes] = {}
+        self._observed: dict[RunRef, Observation] = {}
 
     def drive(self, flow: Flow[R]) -> R:
         """The result of a flow that only reads.
@@ -101,13 +104,20 @@ class Reader:
         return self._budget.has(seconds)
 
     def observe(self, ref: RunRef) -> Observation:
-        """Read a run once."""
-        return self.drive(_observe(ref))
+        """Read a run once in the tick, however often it is asked for."""
+        if ref not in self._observed:
+            self._observed[ref] = self.drive(_observe(ref))
+        return self._observed[ref]
 
-    def get(self, ref: RunRef) -> RunSnapshot:
-        """Read a run once, and why it failed where that takes another read."""
+    def get(self, ref: RunRef, wanted: Collection[str] = ()) -> RunSnapshot:
+        """Read a run once, and why it failed or the details that its end is judged by, where that takes another read.
+
+        Args:
+            ref: The run.
+            wanted: The details.
+        """
         self._budget.check()
-        return self._client.get(ref)
+        return self._client.drive(flows.get(self.provider, ref, wanted))
 
     def cancel(self, ref: RunRef) -> None:
         """Ask the service to stop a run."""

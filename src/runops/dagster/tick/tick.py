@@ -20,6 +20,7 @@ import dagster as dg
 from runops.core import (
     ConfigurationError,
     Outcome,
+    Provider,
     RunNotFound,
     RunopsError,
     RunRef,
@@ -27,11 +28,15 @@ from runops.core import (
     UnknownStateError,
     Verdict,
 )
+from runops.core.model.policy import EXPECTED_OF
+from runops.core.waiting.limits import WaitProgress, reached
+from runops.core.waiting.options import WaitOptions
 from runops.core.waiting.state import settled, timed_out
 from runops.core.waiting.window import digest
+from runops.dagster.options import policy_of
 from runops.dagster.resource import resource_of
 from runops.dagster.tick.cursor import Cursor, TargetMemory
-from runops.dagster.tick.events import Report, ReportedRuns, submitted_by_dagster
+from runops.dagster.tick.events import Judged, Report, ReportedRuns, submitted_by_dagster
 from runops.dagster.tick.plan import SensorPlan, Watched, fingerprint, given_runs
 from runops.dagster.tick.reader import Budget, OutOfTimeError, Reader, request_seconds
 
@@ -60,10 +65,11 @@ class SensorTick:
     def __init__(self, context: dg.SensorEvaluationContext, plan: SensorPlan) -> None:
         self.plan = plan
         self.resource = resource_of(context.resources, plan.resource_key)
-        self.policy = self.resource.declaration.policy(plan.on_outcome)
+        self.policy = policy_of(self._provider(), {"on_outcome": plan.on_outcome, **plan.end})
         self.instance = context.instance
         self.cursor = Cursor.parse(context.cursor)
         self.now = time.time()
+        self.limits = self._limits()
         self.budget = Budget(plan.seconds)
         self.report = Report(context, plan, self.now)
         self.visited = self.failed = 0
@@ -94,9 +100,21 @@ class SensorTick:
 
     def _client(self) -> RunClient:
         try:
-            return self.resource.client(request_timeout=self._request_seconds, sleep=self.budget.sleep)
+            return self.resource.client(
+                request_timeout=self._request_seconds, sleep=self.budget.sleep, states=self.plan.end.get("states")
+            )
         except ConfigurationError as error:
             raise ConfigurationError(f"Resource {self.plan.resource_key!r}: {error}") from None
+
+    def _provider(self) -> Provider:
+        """The declaration, with the words that the sensor teaches."""
+        return self.resource.declaration.with_states(self.plan.end.get("states"))
+
+    def _limits(self) -> WaitOptions | None:
+        """What bounds an open run; None where nothing does."""
+        limits = {name: value for name, value in self.plan.limits.items() if value is not None}
+        provider = self.resource.declaration
+        return WaitOptions.build(provider, now=self.now, **limits) if limits else None
 
     def _order(self) -> list[dg.AssetKey]:
         keys = list(self.plan.targets)
@@ -209,7 +227,7 @@ class SensorTick:
         except UnknownStateError as error:
             snapshot = RunSnapshot(ref=ref, state=error.state, reason=str(error), url=reader.provider.url(ref))
         if snapshot is None:
-            snapshot = self._timed_out(reader, ref)
+            snapshot = self._limited(reader, memory, ref) or self._timed_out(reader, ref)
         if snapshot is None:
             return
         try:
@@ -222,8 +240,11 @@ class SensorTick:
     def _report(self, asset_key: dg.AssetKey, snapshot: RunSnapshot, log: ReportedRuns) -> None:
         if not self.plan.own and submitted_by_dagster(self.instance, snapshot.ref):
             return
-        verdict = self.policy.decide(snapshot.outcome) if snapshot.outcome else Verdict.FAIL
-        self.report.add_run(asset_key, snapshot, verdict, log)
+        judged: Judged = Verdict.FAIL, {}
+        if snapshot.outcome is not None:
+            judgement = self.policy.judge(snapshot)
+            judged = judgement.verdict, judgement.unmet
+        self.report.add_run(asset_key, snapshot, judged, log)
 
     def _ref(self, watched: Watched, run_id: str) -> RunRef:
         refs = given_runs(watched)
@@ -248,6 +269,9 @@ class SensorTick:
             return None
         if snapshot.outcome is Outcome.FAILED and not snapshot.reason and reader.provider.explain is not None:
             return reader.get(ref)
+        wanted = self.policy.expect.details
+        if snapshot.outcome in EXPECTED_OF and any(snapshot.details.get(name) is None for name in wanted):
+            return reader.get(ref, wanted)
         return snapshot
 
     def _read(self, reader: Reader, memory: TargetMemory, ref: RunRef) -> RunSnapshot | None:
@@ -269,10 +293,35 @@ class SensorTick:
         last = reader.get(ref)
         if last.outcome is not None:
             return last
-        if self.plan.cancel_on_timeout and ref not in self.plan.attached:
-            try:
-                reader.cancel(ref)
-            except RunopsError as error:
-                # That it fails must not keep the end of the wait from being reported.
-                self.report.warn(f"{ref} could not be cancelled and may go on: {error}")
+        self._cancel(reader, ref)
         return timed_out(reader.provider, ref, last, "timeout")
+
+    def _limited(self, reader: Reader, memory: TargetMemory, ref: RunRef) -> RunSnapshot | None:
+        """The end of a wait for an open run that has stalled or spent too much, by its own answer."""
+        options = self.limits
+        if options is None:
+            return None
+        observed = reader.observe(ref)
+        snapshot = observed.snapshot
+        if snapshot.outcome is not None:
+            # It has ended since the list was read: the next tick reports that.
+            return None
+        past = WaitProgress.from_dict(memory.clocks.get(ref.run_id), self.now)
+        past.began = past.began or self.now
+        past.take_in(observed, snapshot, self.now)
+        memory.clocks[ref.run_id] = past.to_dict(self.now)
+        limit = reached(reader.provider, options, past, snapshot, self.now)
+        if limit is None:
+            return None
+        self._cancel(reader, ref)
+        return timed_out(reader.provider, ref, snapshot, limit.ended_by, figure=limit.figure)
+
+    def _cancel(self, reader: Reader, ref: RunRef) -> None:
+        """Cancel a run whose wait has ended, where that is wanted."""
+        if not self.plan.cancel_on_timeout or ref in self.plan.attached:
+            return
+        try:
+            reader.cancel(ref)
+        except RunopsError as error:
+            # That it fails must not keep the end of the wait from being reported.
+            self.report.warn(f"{ref} could not be cancelled and may go on: {error}")
