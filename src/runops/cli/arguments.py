@@ -33,7 +33,7 @@ exit codes:
 """
 
 
-ABOUT_A_RUN = ("get", "watch", "cancel")
+ABOUT_A_RUN = ("get", "explain", "watch", "cancel")
 """The commands that take the address of a run."""
 
 
@@ -72,6 +72,15 @@ def parser(parents: Sequence[str] = ()) -> argparse.ArgumentParser:
     add_verdicts(get)
     add_json(get)
 
+    explain = commands.add_parser("explain", help="say which rule gives which verdict on a run")
+    add_run(explain)
+    add_verdicts(explain)
+    explain.add_argument(
+        "--soft-fail", action="store_true", help="as a sensor of Airflow: failed, cancelled and timed_out are a skip"
+    )
+    add_limits(explain)
+    add_json(explain)
+
     watch = commands.add_parser("watch", help="wait until runs are over; interrupting it cancels nothing")
     add_run(watch, several=True)
     add_patience(watch)
@@ -82,7 +91,7 @@ def parser(parents: Sequence[str] = ()) -> argparse.ArgumentParser:
     add_run(cancel)
     add_json(cancel)
 
-    for command in (get, watch, cancel):
+    for command in (get, explain, watch, cancel):
         add_parents(command, parents)
 
     commands.add_parser("submit", help="start a run (runops submit PROVIDER --help)", add_help=False)
@@ -178,8 +187,15 @@ def add_patience(command: argparse.ArgumentParser) -> None:
     """The clocks of a wait."""
     command.add_argument("--timeout", metavar="S", default=604_800.0, help="seconds for the whole wait (a week)")
     command.add_argument("--error-budget", metavar="S", default=900.0, help="seconds of failures in a row (900)")
-    command.add_argument("--max-paused", metavar="S", help="seconds that a run may stay paused or waiting (no bound)")
     command.add_argument("--poll-interval", metavar="S", help="shortest time between two looks, in seconds")
+    add_limits(command)
+
+
+def add_limits(command: argparse.ArgumentParser) -> None:
+    """What a run itself may not go beyond."""
+    command.add_argument("--max-paused", metavar="S", help="seconds that a run may stay paused or waiting (no bound)")
+    command.add_argument("--max-stalled", metavar="S", help="seconds for which nothing of a run may change (no bound)")
+    command.add_argument("--max-spend", metavar="N", help="what a run may spend, in its provider's unit (no bound)")
 
 
 def add_verdicts(command: argparse.ArgumentParser) -> None:
@@ -190,6 +206,23 @@ def add_verdicts(command: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         help="such as degraded=warn; verdicts are succeed, warn, skip, fail; may be repeated",
+    )
+    command.add_argument(
+        "--state",
+        metavar="WORD=MEANING",
+        action="append",
+        default=[],
+        help="a word that no documentation has, and the phase or outcome it means, such as partial=degraded",
+    )
+    command.add_argument(
+        "--expect",
+        metavar="CONDITION",
+        action="append",
+        default=[],
+        help="what a run that ended well must show, such as 'findings_count=0' or 'attempts_completed>=1'",
+    )
+    command.add_argument(
+        "--on-unmet", metavar="VERDICT", default="fail", help="the verdict on one that does not (%(default)s)"
     )
 
 

@@ -14,7 +14,7 @@ import time
 import unicodedata
 from collections import Counter
 
-from runops.cli.display import verdict_of
+from runops.cli.display import judgement_of, unmet_of
 from runops.cli.output import complain, printable, say
 from runops.core import OutcomePolicy, Progress, RunRef, RunSnapshot
 
@@ -55,8 +55,9 @@ class Bars:
 
     def ended(self, snapshot: RunSnapshot) -> None:
         """Write its verdict, its reason and its page, for good."""
-        verdict = verdict_of(self._policy, snapshot)
-        self._write(snapshot.ref, str(verdict), self._report(snapshot, str(verdict)))
+        judgement = judgement_of(self._policy, snapshot)
+        verdict = str(judgement and judgement.verdict)
+        self._write(snapshot.ref, verdict, self._report(snapshot, verdict, unmet_of(judgement)))
 
     def failed(self, ref: RunRef, why: str) -> None:
         """Write that it is not known how it stands, and why on standard error."""
@@ -101,12 +102,12 @@ class Bars:
         space = max(width - len("  ") - columns(tail), SHORTEST_ID)
         return f"{self._signs.shortened(ref.run_id, space)}  {tail}"
 
-    def _report(self, snapshot: RunSnapshot, verdict: str) -> list[str]:
+    def _report(self, snapshot: RunSnapshot, verdict: str, unmet: str) -> list[str]:
         """The end of a run, each part on lines of its own. An address stays whole, so that it can be followed."""
         width = max(shutil.get_terminal_size().columns - 1, 20)
         outcome = "" if snapshot.outcome in (None, snapshot.state) else f" ({snapshot.outcome})"
         lines = [f"{snapshot.ref}: {snapshot.state or 'not seen'} -> {verdict}{outcome}"]
-        for text in (str(snapshot.progress or ""), snapshot.reason or ""):
+        for text in (str(snapshot.progress or ""), snapshot.reason or "", unmet):
             indented = textwrap.wrap(printable(text), width - 2, break_on_hyphens=False)
             lines += [f"  {line}" for line in indented]
         return lines + ([f"  {snapshot.url}"] if snapshot.url else [])

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable
 from runops.cli import notes, settings
 from runops.cli.bars import Bars
 from runops.cli.codes import COULD_NOT_TELL, USAGE
-from runops.cli.display import Display, JsonLines, Lines, print_json, print_run
+from runops.cli.display import Display, JsonLines, Lines, judgement_of, print_json, print_run
 from runops.cli.output import OutputError, complain, printable, say
+from runops.cli.verdict_codes import CODES, WORST_FIRST
 from runops.cli.watching import watch_runs
 from runops.core import (
     ConfigurationError,
@@ -22,18 +23,19 @@ from runops.core import (
     RunopsError,
     RunRef,
     RunSnapshot,
-    Verdict,
     find,
 )
 from runops.core.providers import tables
+from runops.core.waiting import flows
 
-CODES = {Verdict.SUCCEED: 0, Verdict.WARN: 0, Verdict.FAIL: 1, Verdict.SKIP: 3}
-WORST_FIRST = (COULD_NOT_TELL, CODES[Verdict.FAIL], CODES[Verdict.SKIP])
+LIMITS = ("max_stalled", "max_spend")
+"""What ends the wait for a run that goes on to no good, so that it is stopped where it is ours."""
 
 
 def run(options: argparse.Namespace) -> int:
     """Do what a parsed command line says; its exit code."""
     commands = {"get": get, "watch": watch, "cancel": cancel, "states": states, "orphans": left_behind}
+    commands["explain"] = explained
     return guarded(commands[options.command], options)
 
 
@@ -42,6 +44,13 @@ def left_behind(options: argparse.Namespace) -> int:
     from runops.cli.orphans import orphans
 
     return orphans(options)
+
+
+def explained(options: argparse.Namespace) -> int:
+    """Which rule gives which verdict."""
+    from runops.cli.explain import explain
+
+    return explain(options)
 
 
 def guarded(command: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
@@ -64,32 +73,56 @@ def worst(codes: Iterable[int]) -> int:
 
 def get(options: argparse.Namespace) -> int:
     """Look at a run once."""
-    provider = find(options.provider)
+    provider = settings.provider(options)
     policy = settings.policy(provider, options)
     ref = settings.address(provider, options, options.run_id)
     with settings.connect(provider) as client, notes.waiting_for(provider, client.root):
-        snapshot = client.get(ref)
-    verdict = policy.decide(snapshot.outcome) if snapshot.outcome else None
+        snapshot = client.drive(flows.get(client.provider, ref, policy.expect.details))
+    judgement = judgement_of(policy, snapshot)
     if options.json:
-        print_json(snapshot, verdict)
+        print_json(snapshot, judgement)
     else:
-        print_run(snapshot, verdict)
-    return 0 if verdict is None else CODES[verdict]
+        print_run(snapshot, judgement)
+    return 0 if judgement is None else CODES[judgement.verdict]
 
 
 def watch(options: argparse.Namespace) -> int:
     """Wait until runs are over."""
-    provider = find(options.provider)
+    provider = settings.provider(options)
     refs = [settings.address(provider, options, run_id) for run_id in dict.fromkeys(options.run_ids)]
     return wait_for(provider, refs, options)
 
 
-def wait_for(provider: Provider, refs: list[RunRef], options: argparse.Namespace) -> int:
-    """Wait for runs and report each; the exit code of all."""
+def wait_for(provider: Provider, refs: list[RunRef], options: argparse.Namespace, *, own: bool = False) -> int:
+    """Wait for runs and report each; the exit code of all.
+
+    Args:
+        provider: The provider.
+        refs: The runs.
+        options: What the command line says.
+        own: Whether this command has started them.
+    """
     policy = settings.policy(provider, options)
     client = settings.connect_async(provider)
-    ends = watch_runs(client, refs, settings.clocks(options), display_for(refs, policy, as_json=options.json))
-    return worst(COULD_NOT_TELL if end is None else CODES[policy.decide(end)] for end in ends)
+    patience = settings.wait_options(provider, options, policy, now=client.clock())
+    ends = watch_runs(client, refs, patience, display_for(refs, policy, as_json=options.json))
+    if own:
+        stop_what_reached_a_limit(provider, ends)
+    return worst(COULD_NOT_TELL if end is None else CODES[policy.judge(end).verdict] for end in ends)
+
+
+def stop_what_reached_a_limit(provider: Provider, ends: Iterable[RunSnapshot | None]) -> None:
+    """Cancel the runs that this command has started and that stalled or spent too much, where the provider can."""
+    for end in ends:
+        if end is None or end.ended_by not in LIMITS or provider.cancel is None:
+            continue
+        try:
+            with settings.connect(provider) as client, notes.waiting_for(provider, client.root):
+                client.cancel(end.ref)
+        except RunopsError as error:
+            complain(f"{end.ref} could not be cancelled and may go on: {error}")
+        else:
+            complain(f"{end.ref}: the provider was asked to stop it")
 
 
 def display_for(refs: list[RunRef], policy: OutcomePolicy, *, as_json: bool) -> Display:

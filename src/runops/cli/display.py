@@ -7,7 +7,9 @@ import time
 from typing import Protocol
 
 from runops.cli.output import complain, printable, say
-from runops.core import OutcomePolicy, RunRef, RunSnapshot, Verdict
+from runops.core import OutcomePolicy, RunRef, RunSnapshot
+from runops.core.model.expectation import in_words
+from runops.core.model.policy import Judgement
 from runops.core.waiting.state import LogThrottle
 
 
@@ -51,7 +53,7 @@ class JsonLines:
 
     def ended(self, snapshot: RunSnapshot) -> None:
         """The line."""
-        print_json(snapshot, verdict_of(self._policy, snapshot))
+        print_json(snapshot, judgement_of(self._policy, snapshot))
 
     def failed(self, ref: RunRef, why: str) -> None:
         """A line on standard error."""
@@ -82,7 +84,7 @@ class Lines:
 
     def ended(self, snapshot: RunSnapshot) -> None:
         """The line with the verdict."""
-        print_run(snapshot, verdict_of(self._policy, snapshot))
+        print_run(snapshot, judgement_of(self._policy, snapshot))
 
     def failed(self, ref: RunRef, why: str) -> None:
         """A line on standard error."""
@@ -96,17 +98,24 @@ class Lines:
         """Nothing."""
 
 
-def print_json(snapshot: RunSnapshot, verdict: Verdict | None) -> None:
+def print_json(snapshot: RunSnapshot, judgement: Judgement | None) -> None:
     """One run as a line of JSON."""
-    say(json.dumps(snapshot.to_result(verdict)))
+    say(json.dumps(snapshot.to_result() if judgement is None else judgement.result(snapshot)))
 
 
-def print_run(snapshot: RunSnapshot, verdict: Verdict | None) -> None:
+def print_run(snapshot: RunSnapshot, judgement: Judgement | None) -> None:
     """One run for a person: a line, and the page to look at."""
-    line = printable(snapshot.summary() + (f" -> {verdict}" if verdict else ""))
-    say(line + (f"\n  {printable(snapshot.url)}" if snapshot.url else ""))
+    line = printable(snapshot.summary() + (f" -> {judgement.verdict}" if judgement else ""))
+    for text in (unmet_of(judgement), snapshot.url):
+        line += f"\n  {printable(text)}" if text else ""
+    say(line)
 
 
-def verdict_of(policy: OutcomePolicy, snapshot: RunSnapshot) -> Verdict | None:
+def judgement_of(policy: OutcomePolicy, snapshot: RunSnapshot) -> Judgement | None:
     """The verdict on a run that is over, or whose wait is."""
-    return None if snapshot.outcome is None else policy.decide(snapshot.outcome)
+    return None if snapshot.outcome is None else policy.judge(snapshot)
+
+
+def unmet_of(judgement: Judgement | None) -> str:
+    """What was expected and not met, for a person."""
+    return f"not met: {in_words(judgement.unmet)}" if judgement and judgement.unmet else ""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 from runops.cli.arguments import flag
 from runops.core import (
@@ -20,9 +21,10 @@ from runops.core import (
     find,
 )
 from runops.core.declaration.address import address_variable
-from runops.core.declaration.arguments import optional_seconds, seconds
+from runops.core.declaration.arguments import optional_seconds, positive, seconds
 from runops.core.model.secret import Secret
 from runops.core.transport.network_settings import NETWORK_SETTINGS
+from runops.core.waiting.options import WaitOptions
 
 
 def connect(provider: Provider, **more: Any) -> RunClient:
@@ -79,11 +81,41 @@ def policy(provider: Provider, options: argparse.Namespace) -> OutcomePolicy:
     Raises:
         ConfigurationError: An outcome or a verdict is unknown.
     """
-    return provider.policy(pairs("--on-outcome", options.on_outcome))
+    return provider.policy(
+        pairs("--on-outcome", options.on_outcome),
+        soft_fail=getattr(options, "soft_fail", False),
+        expect=conditions(options.expect) or None,
+        on_unmet=options.on_unmet,
+    )
+
+
+def provider(options: argparse.Namespace) -> Provider:
+    """The provider that the command line names, with the words that it teaches.
+
+    Raises:
+        ConfigurationError: There is none, or a word is documented.
+    """
+    return find(options.provider).with_states(pairs("--state", options.state))
+
+
+def conditions(given: Iterable[str]) -> dict[str, str]:
+    """``["a>=1", "b=2"]`` as ``{"a": ">=1", "b": "2"}``.
+
+    Raises:
+        ConfigurationError: One has no operator.
+    """
+    found: dict[str, str] = {}
+    for text in given:
+        match = re.fullmatch(r"\s*(\w+)\s*(==|!=|<=|>=|=|<|>)\s*(.+)", text, re.DOTALL)
+        if match is None:
+            raise ConfigurationError(f"--expect takes a condition such as 'findings_count=0', not {text[:80]!r}.")
+        name, sign, wanted = match.groups()
+        found[name] = wanted.strip() if sign == "=" else f"{sign} {wanted.strip()}"
+    return found
 
 
 def clocks(options: argparse.Namespace) -> dict[str, float | None]:
-    """What a wait takes: timeout, error_budget, max_paused, poll_interval, in seconds.
+    """What a wait takes: timeout, error_budget, max_paused, max_stalled, poll_interval, in seconds, and max_spend.
 
     Raises:
         ConfigurationError: One is no number above 0.
@@ -91,9 +123,36 @@ def clocks(options: argparse.Namespace) -> dict[str, float | None]:
     return {
         "timeout": seconds("--timeout", options.timeout),
         "error_budget": seconds("--error-budget", options.error_budget),
-        "max_paused": optional_seconds("--max-paused", options.max_paused),
         "poll_interval": optional_seconds("--poll-interval", options.poll_interval),
+        **limits(options),
     }
+
+
+def limits(options: argparse.Namespace) -> dict[str, float | None]:
+    """What a run itself may not go beyond: max_paused and max_stalled, in seconds, and max_spend.
+
+    Raises:
+        ConfigurationError: One is no number above 0.
+    """
+    return {
+        "max_paused": optional_seconds("--max-paused", options.max_paused),
+        "max_stalled": optional_seconds("--max-stalled", options.max_stalled),
+        "max_spend": None if options.max_spend is None else positive("--max-spend", options.max_spend),
+    }
+
+
+def wait_options(provider: Provider, options: argparse.Namespace, policy: OutcomePolicy, *, now: float) -> WaitOptions:
+    """The clocks and limits of a wait that begins now, in unix seconds.
+
+    Raises:
+        ConfigurationError: One is wrong, or the provider does not say what its runs spend.
+    """
+    wanted = policy.expect.details
+    if not hasattr(options, "timeout"):
+        return WaitOptions.build(provider, now=now, wanted=wanted, **cast("Any", limits(options)))
+    given: dict[str, Any] = {**clocks(options)}
+    interval = given.pop("poll_interval")
+    return WaitOptions.build(provider, now=now, wanted=wanted, interval=interval, **given)
 
 
 def pairs(flag: str, given: Iterable[str]) -> dict[str, str]:

@@ -26,6 +26,10 @@ from runops.core.waiting.turns import Turn
 JSON_HELP = "JSON, or @file.json, or @- for standard input"
 
 
+SUBMITTED = "submitted"
+"""What was done about a run that is ours."""
+
+
 def submit(argv: list[str]) -> int:
     """Start a run, and with ``--wait`` stay until it is over; the exit code."""
     first = argparse.Namespace(argv=argv)
@@ -49,8 +53,8 @@ def _submit(given: argparse.Namespace) -> int:
         ) from None
     options = parser.parse_args(argv[1:])
     # A wrong word must be found before there is a run.
-    settings.policy(provider, options)
-    settings.clocks(options)
+    provider = provider.with_states(settings.pairs("--state", options.state))
+    settings.wait_options(provider, options, settings.policy(provider, options), now=0.0)
     call = provider.call(**_call_arguments(build, options))
     started = _started(provider, call, options)
     if started is None:
@@ -64,7 +68,7 @@ def _submit(given: argparse.Namespace) -> int:
         complain(f"{ref}: {what}")
     else:
         announce(provider, ref, what, as_json=False)
-    return wait_for(provider, [ref], options)
+    return wait_for(provider, [ref], options, own=what == SUBMITTED)
 
 
 def _started(provider: Provider, call: Call, options: argparse.Namespace) -> tuple[RunRef, str] | None:
@@ -103,7 +107,7 @@ def _started(provider: Provider, call: Call, options: argparse.Namespace) -> tup
         else:
             complain(f"interrupted; a run may have been started. Look at {provider.title} before you submit again.")
         return None
-    return ref, "active already, and taken in place of a new run" if attached else "submitted"
+    return ref, "active already, and taken in place of a new run" if attached else SUBMITTED
 
 
 def _stub() -> argparse.ArgumentParser:

@@ -3,36 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from runops.cli import notes, unexpected
 from runops.cli.display import Display
 from runops.cli.output import OutputError
-from runops.core import AsyncRunClient, ConfigurationError, Outcome, RunopsError, RunRef
+from runops.core import AsyncRunClient, ConfigurationError, RunopsError, RunRef, RunSnapshot
+from runops.core.waiting.options import WaitOptions
 
 TICK = 0.5
 """Seconds between two drawings of a live display."""
 
 
 def watch_runs(
-    client: AsyncRunClient, refs: Sequence[RunRef], clocks: Mapping[str, Any], display: Display
-) -> list[Outcome | None]:
-    """Wait until all runs are over; how each ended, or None where that could not be told.
+    client: AsyncRunClient, refs: Sequence[RunRef], patience: WaitOptions, display: Display
+) -> list[RunSnapshot | None]:
+    """Wait until all runs are over; the last snapshot of each, or None where that could not be told.
 
     Raises:
         OutputError: What they show cannot be written.
         ConfigurationError: A setting is wrong, for all of them alike.
     """
     with notes.shown(display.note):
-        return asyncio.run(_watch(client, refs, clocks, display))
+        return asyncio.run(_watch(client, refs, patience, display))
 
 
 async def _watch(
-    client: AsyncRunClient, refs: Sequence[RunRef], clocks: Mapping[str, Any], display: Display
-) -> list[Outcome | None]:
+    client: AsyncRunClient, refs: Sequence[RunRef], patience: WaitOptions, display: Display
+) -> list[RunSnapshot | None]:
     async with client:
-        waits = asyncio.gather(*(_one(client, ref, clocks, display) for ref in refs))
+        waits = asyncio.gather(*(_one(client, ref, patience, display) for ref in refs))
         if not display.live:
             return await waits
         ticking = asyncio.create_task(_tick(display))
@@ -48,9 +48,9 @@ async def _watch(
             await asyncio.gather(waits, ticking, return_exceptions=True)
 
 
-async def _one(client: AsyncRunClient, ref: RunRef, clocks: Mapping[str, Any], display: Display) -> Outcome | None:
+async def _one(client: AsyncRunClient, ref: RunRef, patience: WaitOptions, display: Display) -> RunSnapshot | None:
     try:
-        last = await client.wait(ref, on_update=display.saw, **clocks)
+        last = await client.wait(ref, on_update=display.saw, patience=patience)
     except (OutputError, ConfigurationError):
         raise
     except RunopsError as error:
@@ -61,7 +61,7 @@ async def _one(client: AsyncRunClient, ref: RunRef, clocks: Mapping[str, Any], d
         display.failed(ref, f"{ref}: {unexpected.describe(error)}")
         return None
     display.ended(last)
-    return last.outcome
+    return last
 
 
 async def _tick(display: Display) -> None:
