@@ -73,13 +73,7 @@ def parser(parents: Sequence[str] = ()) -> argparse.ArgumentParser:
     add_json(get)
 
     explain = commands.add_parser("explain", help="say which rule gives which verdict on a run")
-    add_run(explain)
-    add_verdicts(explain)
-    explain.add_argument(
-        "--soft-fail", action="store_true", help="as a sensor of Airflow: failed, cancelled and timed_out are a skip"
-    )
-    add_limits(explain)
-    add_json(explain)
+    add_what_decides(explain)
 
     watch = commands.add_parser("watch", help="wait until runs are over; interrupting it cancels nothing")
     add_run(watch, several=True)
@@ -189,6 +183,17 @@ def add_patience(command: argparse.ArgumentParser) -> None:
     command.add_argument("--error-budget", metavar="S", default=900.0, help="seconds of failures in a row (900)")
     command.add_argument("--poll-interval", metavar="S", help="shortest time between two looks, in seconds")
     add_limits(command)
+
+
+def add_what_decides(command: argparse.ArgumentParser) -> None:
+    """A run, and all that a task may say of its end."""
+    add_run(command)
+    add_verdicts(command)
+    command.add_argument(
+        "--soft-fail", action="store_true", help="as a sensor of Airflow: failed, cancelled and timed_out are a skip"
+    )
+    add_limits(command)
+    add_json(command)
 
 
 def add_limits(command: argparse.ArgumentParser) -> None:

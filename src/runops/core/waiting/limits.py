@@ -101,7 +101,7 @@ class WaitProgress:
         self.resumed = False
 
     def _not_before_began(self, moment: float | None, now: float) -> float:
-        return now if moment is None else min(max(moment, self.began or now), now)
+        return now if moment is None else min(max(moment, now if self.began is None else self.began), now)
 
 
 def signature(look: Observation, before: str | None = None) -> str:

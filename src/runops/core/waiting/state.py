@@ -104,11 +104,10 @@ class WaitState:
             self._warned |= {look.reading.full_state}
             logger.warning(
                 "%s reports %r, which is not documented (known: %s); it counts as running until the deadline. "
-                "states={%r: ...} says what it means.",
+                "An entry in states= says what it means.",
                 self.ref,
                 look.reading.full_state,
                 ", ".join(self.provider.states.known),
-                look.reading.full_state,
             )
         if snapshot.outcome is not None:
             return snapshot
