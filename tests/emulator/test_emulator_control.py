@@ -260,3 +260,46 @@ def test_the_app_serves_clients_in_the_same_process() -> None:
         return seen
 
     assert asyncio.run(statuses()) == ["queued", "processing", "degraded"]
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize(("state", "status"), [("revoked", 401), ("forbidden", 403), ("accepted", 200)])
+def test_a_key_is_rotated_and_stands_nowhere(call, emulator, provider: str, state: str, status: int) -> None:
+    emulator.create_run(provider, run_id="run-1")
+    assert call.read(provider, "run-1", key="canary-old").status_code == 200
+    said = call.control("POST", "/keys", json={"key": "canary-old", "state": state, "label": "old"})
+    assert call.read(provider, "run-1", key="canary-old").status_code == status
+    assert call.read(provider, "run-1", key="canary-new").status_code == 200
+    key_id = said.json()["key_id"]
+    ours = emulator.requests(key_id=key_id)
+    assert [entry["key"] for entry in ours] == ["accepted", state]
+    assert [entry["key_label"] for entry in ours] == [None, "old"]
+    assert emulator.requests(key_label="old") == ours[1:]
+    kept = json.dumps([emulator.requests(), call.control("GET", "/keys").json()])
+    assert key_id in kept
+    assert "canary" not in kept
+    call.control("POST", "/reset", json={"only": ["keys"]})
+    assert call.read(provider, "run-1", key="canary-old").status_code == 200
+
+
+def test_a_key_of_one_provider_stays_good_at_the_others(call, emulator) -> None:
+    emulator.create_run("nexio", run_id="run-1")
+    emulator.create_run("nyx", run_id="run-1")
+    emulator.set_key("old", "revoked", provider="nyx")
+    assert [call.read(name, "run-1", key="old").status_code for name in ("nyx", "nexio")] == [401, 200]
+
+
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [
+        ({"state": "revoked"}, "key is required"),
+        ({"key": "k", "state": "gone"}, "state is one of accepted, revoked, forbidden"),
+        ({"key": "k", "state": "revoked", "provider": "nexxio"}, "unknown provider"),
+        ({"key": "k", "state": "revoked", "label": 7}, "label"),
+        ({"key": "k", "state": "revoked", "labbel": "x"}, "labbel"),
+    ],
+)
+def test_what_makes_no_sense_of_a_key_is_refused_by_its_field(call, body: dict[str, Any], named: str) -> None:
+    answer = call.control("POST", "/keys", json=body)
+    assert answer.status_code == 400
+    assert named in answer.json()["error"]

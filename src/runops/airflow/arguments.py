@@ -111,6 +111,7 @@ class EndSettings(TypedDict, total=False):
 class SensorSettings(SensorArguments, EndSettings, total=False):
     """What every sensor takes beside the run; see :class:`~runops.airflow.sensor.RunSensor`."""
 
+    auth_grace: Seconds
     deferrable: bool
     error_budget: Seconds
     poke_interval: Seconds | None

@@ -19,6 +19,7 @@ from runops.airflow.tasks import may_go_on
 from runops.airflow.verdicts import publish, published
 from runops.core import (
     AnswerError,
+    AuthError,
     ConfigurationError,
     FinalError,
     NotSupported,
@@ -32,6 +33,7 @@ from runops.core import (
 from runops.core.declaration.arguments import one_of
 from runops.core.waiting.discovery import WHICH, Search, look_for, nothing_found, seek
 from runops.core.waiting.options import WaitOptions
+from runops.core.waiting.state import WaitProgress
 
 LOOKBACK = timedelta(hours=24)
 """How far before the DAG run's ``run_after`` a search begins where no earlier DAG run says it."""
@@ -114,9 +116,10 @@ class RunDiscoverySensor(WaitingSensor):
         if self.deferrable:
             here = replace(options, deadline=min(options.deadline, time.time() + WORKER_SECONDS))
         whole = here.deadline == options.deadline
+        past = WaitProgress()
         try:
             with self._hook().client() as client:
-                found = client.drive(seek(client.provider, search, here, clock=client.clock))
+                found = client.drive(seek(client.provider, search, here, clock=client.clock, past=past))
         except AirflowTaskTimeout:
             return self._last_search(context, search, "execution_timeout")
         except RunopsError as error:
@@ -127,7 +130,7 @@ class RunDiscoverySensor(WaitingSensor):
                 return self._choose(context, found.ref, found.url)
             if whole:
                 return found
-        return self._defer(context, None, options, search=search)
+        return self._defer(context, None, options, search=search, past=past)
 
     def _poked(self, context: Any) -> RunSnapshot | None:
         ref = self._remembered(context)
@@ -151,6 +154,9 @@ class RunDiscoverySensor(WaitingSensor):
             with self._hook().client() as client:
                 once = replace(options, deadline=began)
                 found = client.drive(seek(client.provider, search, once, clock=client.clock, warned=warned))
+        except AuthError as error:
+            self._poke(context).refused(error, seen=bool(past.get("listed")))
+            return None
         except (PollingError, FinalError) as error:
             if not may_go_on(error):
                 raise as_airflow(error) from None
@@ -158,7 +164,7 @@ class RunDiscoverySensor(WaitingSensor):
             return nothing_found(self.service, search) if over else None
         except RunopsError as error:
             raise as_airflow(error) from None
-        task_state.update(listed=True, failing_since=None, warned=sorted(warned))
+        task_state.update(listed=True, failing_since=None, refused_since=None, warned=sorted(warned))
         if not found.ended_by:
             return self._choose(context, found.ref, found.url)
         return found if time.time() >= options.deadline else None

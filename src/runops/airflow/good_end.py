@@ -25,6 +25,7 @@ class EndRules:
     provider: str
     on_outcome: Mapping[str, str] | None
     expect: Expect
+    auth_grace: float | timedelta
     max_paused: float | timedelta | None
 
     def set_end_rules(
@@ -34,6 +35,7 @@ class EndRules:
         states: Mapping[str, str] | None,
         expect: Expect,
         on_unmet: str,
+        auth_grace: float | timedelta,
         max_paused: float | timedelta | None,
         max_stalled: float | timedelta | None,
         max_spend: float | None,
@@ -43,6 +45,7 @@ class EndRules:
         self.states = states
         self.expect = expect
         self.on_unmet = on_unmet
+        self.auth_grace = auth_grace
         self.max_paused = max_paused
         self.max_stalled = max_stalled
         self.max_spend = max_spend
@@ -75,8 +78,9 @@ class EndRules:
         )
 
     def _limits(self) -> dict[str, Any]:
-        """What bounds the run itself, as :meth:`WaitOptions.build` takes it."""
+        """What bounds the run itself, and the wait for its key, as :meth:`WaitOptions.build` takes it."""
         return {
+            "auth_grace": self.auth_grace,
             "max_paused": self.max_paused,
             "max_stalled": self.max_stalled,
             "max_spend": self.max_spend,

@@ -1,4 +1,4 @@
-"""From an Airflow connection to a client. It reads the connection once, never shows its key, and waits for nothing."""
+"""From an Airflow connection to a client, which can read the key anew. It never shows a key, and waits for nothing."""
 
 from __future__ import annotations
 
@@ -107,7 +107,8 @@ class RunHook(NamesChecked, BaseHook):
         :raises ConfigurationError: A field of the connection is unusable.
         """
         with in_airflow_terms():
-            return RunClient(**{**self._with_words(self._settings), **settings})
+            reread: dict[str, Any] = {"reread": ConnectionKey(self.conn_id)}
+            return RunClient(**{**reread, **self._with_words(self._settings), **settings})
 
     async def async_client(self, **settings: Any) -> AsyncRunClient:
         """A client for the triggerer; an async context manager. Takes and raises what :meth:`client` does.
@@ -115,8 +116,11 @@ class RunHook(NamesChecked, BaseHook):
         :raises TriggerCrashed: Airflow did not give the connection in time.
         """
         with in_airflow_terms():
+            reread = AsyncConnectionKey(self.conn_id)
             # In no local of this frame: a host that was filled in wrongly may hold the key.
-            return AsyncRunClient(**cast("Any", {**self._with_words(await self._read_settings()), **settings}))
+            return AsyncRunClient(
+                **cast("Any", {"reread": reread, **self._with_words(await self._read_settings()), **settings})
+            )
 
     def _with_words(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """What a client takes, with the provider as the connection and the task teach it; the task wins."""
@@ -187,6 +191,36 @@ class RunHook(NamesChecked, BaseHook):
             f"There is no connection {self.conn_id!r}: create one of type {kind} with the API key of {title} as its "
             "password."
         )
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionKey:
+    """Reads the key of a connection as it stands now; what a client calls when its own is refused.
+
+    :param conn_id: The connection.
+    """
+
+    conn_id: str
+
+    def __call__(self) -> Secret:
+        """The key. It is masked in the logs of this process from then on."""
+        key = _Fields.of(BaseHook.get_connection(self.conn_id)).password
+        mask_secret(key.reveal())
+        return key
+
+
+@dataclass(frozen=True, slots=True)
+class AsyncConnectionKey:
+    """As :class:`ConnectionKey`, without holding up the event loop. All triggers of a connection share what it gives.
+
+    :param conn_id: The connection.
+    """
+
+    conn_id: str
+
+    async def __call__(self) -> Secret:
+        """The key."""
+        return _Fields.of(await connection_of(self.conn_id)).password
 
 
 @dataclass(frozen=True, slots=True)

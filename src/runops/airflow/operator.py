@@ -33,6 +33,7 @@ from runops.core.declaration import Call
 from runops.core.declaration.arguments import one_of, optional_seconds, seconds
 from runops.core.model.policy import retry_may_submit
 from runops.core.waiting.options import (
+    DEFAULT_AUTH_GRACE,
     DEFAULT_ERROR_BUDGET,
     DEFAULT_TIMEOUT,
     ON_CONFLICT,
@@ -65,6 +66,8 @@ class RunOperator(OwnRun):
         and ``verdict`` are null.
     :param timeout: Seconds (or a timedelta) for the whole wait of one try.
     :param error_budget: Seconds (or a timedelta) of failed reads in a row before ``PollingError``.
+    :param auth_grace: Seconds (or a timedelta) for which the key may be refused (401, 403) after a good read: the
+        connection is read again at once and then every 30 s, and a changed key goes on. 0 fails the task at once.
     :param poll_interval: The shortest time between two reads, in seconds (or as a timedelta).
     :param on_outcome: Outcome to verdict, such as ``{"degraded": "warn"}``. Outcomes: succeeded, degraded, exhausted,
         failed, cancelled, timed_out. Verdicts: succeed, warn, skip, fail.
@@ -120,6 +123,7 @@ class RunOperator(OwnRun):
         wait: bool = True,
         timeout: float | timedelta = DEFAULT_TIMEOUT,
         error_budget: float | timedelta = DEFAULT_ERROR_BUDGET,
+        auth_grace: float | timedelta = DEFAULT_AUTH_GRACE,
         poll_interval: float | timedelta | None = None,
         on_outcome: Mapping[str, str] | None = None,
         states: Mapping[str, str] | None = None,
@@ -165,6 +169,7 @@ class RunOperator(OwnRun):
             states=states,
             expect=expect,
             on_unmet=on_unmet,
+            auth_grace=auth_grace,
             max_paused=max_paused,
             max_stalled=max_stalled,
             max_spend=max_spend,

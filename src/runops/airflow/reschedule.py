@@ -17,7 +17,7 @@ from runops.airflow.metrics import erred
 from runops.airflow.task_state import TaskState
 from runops.airflow.tasks import Follower
 from runops.airflow.verdicts import publish
-from runops.core import FinalError, PollingError, RunopsError, RunRef, RunSnapshot
+from runops.core import AuthError, FinalError, PollingError, RunopsError, RunRef, RunSnapshot
 from runops.core.model.states import StateTable
 from runops.core.waiting.limits import WaitProgress, reached
 from runops.core.waiting.options import WaitOptions
@@ -25,6 +25,8 @@ from runops.core.waiting.state import timed_out
 
 POKE_SECONDS = 90.0
 """For so long one poke reads again: a result that is still to come, and over a short failure."""
+HOLD_SECONDS = 10.0
+"""After the grace of a refused key, for the last try with it."""
 
 
 class _NotOver(Exception):
@@ -79,7 +81,9 @@ class Poke:
         options, service, learnt = self._options, self._hook.provider, self._learnt()
         url = service.url(ref)
         publish(self._context, ref, url)
-        deadline = min(max(options.deadline, self._began), self._began + POKE_SECONDS)
+        # Without a record the next poke would not know since when the key is refused: this one holds for all of it.
+        longest = POKE_SECONDS if self._task_state.exists else max(POKE_SECONDS, options.auth_grace + HOLD_SECONDS)
+        deadline = min(max(options.deadline, self._began), self._began + longest)
         here = replace(options, deadline=deadline, max_paused=None, max_stalled=None, max_spend=None)
         follower = _FirstRead(self._context, self._log, url=url)
         try:
@@ -95,7 +99,7 @@ class Poke:
             self._raise(error)
         if snapshot.ended_by and time.time() < options.deadline:
             self._log.warning("%s could not be read in this poke.", ref)
-            self._task_state.update(failing_since=learnt.failing_since)
+            self._task_state.update(failing_since=learnt.failing_since, refused_since=learnt.refused_since)
             return None
         return snapshot
 
@@ -115,6 +119,19 @@ class Poke:
         self._task_state.update(failing_since=failing_since)
         return now >= self._options.deadline
 
+    def refused(self, error: AuthError, *, seen: bool) -> None:
+        """Take in a poke whose key was refused; the next one reads the connection anew.
+
+        :param error: The refusal.
+        :param seen: Whether an earlier poke could read.
+        :raises AirflowException: The key is refused for too long, or nothing was ever read with it.
+        """
+        since = (self._task_state.load() or {}).get("refused_since") or self._began
+        if not seen or time.time() - since >= self._options.auth_grace:
+            self._raise(error)
+        self._log.warning("%s The connection is read again at the next poke.", error)
+        self._task_state.update(refused_since=since)
+
     def _raise(self, error: RunopsError) -> NoReturn:
         erred(self._hook.provider.name, error)
         raise as_airflow(error) from None
@@ -132,6 +149,7 @@ class Poke:
             changed_at=past.get("changed_at"),
             signature=past.get("signature"),
             resumed=past.get("signature") is not None,
+            refused_since=past.get("refused_since"),
         )
 
     def _still_open(self, learnt: WaitProgress, snapshot: RunSnapshot) -> RunSnapshot | None:
@@ -139,6 +157,7 @@ class Poke:
         self._task_state.update(
             seen=True,
             failing_since=None,
+            refused_since=None,
             parked_since=learnt.parked_since,
             changed_at=learnt.changed_at,
             signature=learnt.signature,

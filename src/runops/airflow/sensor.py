@@ -24,7 +24,7 @@ from runops.airflow.templates import needs_worker
 from runops.airflow.verdicts import publish
 from runops.core import RunRef, RunResult, RunSnapshot
 from runops.core.model.cadence import spread
-from runops.core.waiting.options import DEFAULT_ERROR_BUDGET, WaitOptions
+from runops.core.waiting.options import DEFAULT_AUTH_GRACE, DEFAULT_ERROR_BUDGET, WaitOptions
 
 RESCHEDULE_SECONDS = 60.0
 """The shortest time between two pokes in reschedule mode, unless the user gives a ``poke_interval``."""
@@ -49,6 +49,7 @@ class WaitingSensor(RunWaiting, BaseSensorOperator):
         expect: Mapping[str, Any] | None = None,
         on_unmet: str = "fail",
         error_budget: float | timedelta = DEFAULT_ERROR_BUDGET,
+        auth_grace: float | timedelta = DEFAULT_AUTH_GRACE,
         max_paused: float | timedelta | None = None,
         max_stalled: float | timedelta | None = None,
         max_spend: float | None = None,
@@ -66,6 +67,7 @@ class WaitingSensor(RunWaiting, BaseSensorOperator):
             states=states,
             expect=expect,
             on_unmet=on_unmet,
+            auth_grace=auth_grace,
             max_paused=max_paused,
             max_stalled=max_stalled,
             max_spend=max_spend,
@@ -239,6 +241,8 @@ class RunSensor(WaitingSensor):
         ``== != < <= > >=``, or a list of values. A detail that is missing does not meet it.
     :param on_unmet: The verdict on a run that does not; ``fail`` is final and no ``soft_fail`` softens it.
     :param error_budget: Seconds (or a timedelta) of failed reads in a row before ``PollingError``.
+    :param auth_grace: Seconds (or a timedelta) for which the key may be refused (401, 403) after a good read: the
+        connection is read again at once and then every 30 s, and a changed key goes on. 0 fails the task at once.
     :param max_paused: Seconds (or a timedelta) that the run may stay paused or waiting before it counts as timed_out.
         It counts from where this wait first saw the run so, or from where the provider says (OnePin does). Unless the
         provider says it, a restart of the triggerer begins it anew, and reschedule mode needs Airflow 3.3 or newer.

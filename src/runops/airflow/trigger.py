@@ -274,7 +274,8 @@ class RunTrigger(BaseTrigger):
         hook = self._hook()
         clocks, ended_by = self._clocks()
         async with await hook.async_client() as client:
-            found = await client.drive(seek(client.provider, search, clocks, clock=client.clock))
+            past = WaitProgress.from_dict(self.past, time.time())
+            found = await client.drive(seek(client.provider, search, clocks, clock=client.clock, past=past))
         if found.ended_by:
             nothing = nothing_found(hook.provider, search, ended_by)
             self.log.info("%s", nothing.reason)

@@ -34,6 +34,7 @@ from runops.core.model.cadence import backoff, spread
 from runops.core.waiting.discovery import SEEK_SECONDS, named
 from runops.core.waiting.options import DEFAULT_ERROR_BUDGET, WaitOptions
 from runops.core.waiting.state import LogThrottle
+from runops.core.waiting.steps import renewed
 from runops.core.waiting.watch import WatchState
 
 VERSION = 1
@@ -72,7 +73,7 @@ class RunFinishedTrigger(BaseEventTrigger):
     word has ``outcome`` null.
 
     Nothing ends the watch: a wrong key or a service that does not answer is an error in the triggerer's log, and is
-    tried again. All arguments are JSON primitives without any secret.
+    tried again, with the key that the connection has then. All arguments are JSON primitives without any secret.
 
     :param provider: A shipped provider's name, or ``"package.module:NAME"`` for one of your own, with a list of runs.
     :param parent: The parent's id or name, or ``{kind: id}``: Nyx ``config_name``, OnePin and B3OS ``workflow_id``,
@@ -181,7 +182,7 @@ class RunFinishedTrigger(BaseEventTrigger):
 
     async def _read_list(self, client: AsyncRunClient, watch: WatchState) -> None:
         first, gap = not watch.begun, watch.gap
-        followed = watch.take(await client.drive(watch.look(client.provider, self.parent, now=client.clock())))
+        followed = watch.take(await client.drive(renewed(watch.look(client.provider, self.parent, now=client.clock()))))
         if first:
             self.log.info("The watch over %s begins; %d of its runs are open.", self._named, len(watch.open))
         elif followed:

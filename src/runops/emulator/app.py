@@ -21,6 +21,7 @@ from runops.emulator.befall import befall
 from runops.emulator.control import control_routes
 from runops.emulator.guard import Guard
 from runops.emulator.journal import REQUESTS_KEPT
+from runops.emulator.keys import id_of
 from runops.emulator.services import default_apis
 from runops.emulator.store import Emulator
 from runops.emulator.wire import Answer, Request, TooLargeError, read_request
@@ -102,12 +103,22 @@ class ProviderApp:
         with self.emulator.lock:
             try:
                 if not route.public:
-                    self.api.check_key(request)
+                    self._check_key(self.api.check_key(request))
                 return route.handler(request)
             except RefusedError as refused:
                 return refused.answer
 
+    def _check_key(self, key: str) -> None:
+        """Refuse a key of which somebody has said so, as the service refuses any bad one."""
+        state = self.emulator.keys.state(self.api.name, key)
+        if state == "revoked":
+            raise RefusedError(self.api.error(401, "Invalid credentials"))
+        if state == "forbidden":
+            raise RefusedError(self.api.error(403, "This key may not do that"))
+
     def _entry(self, request: Request, route: Route | None) -> dict[str, Any]:
+        key, keys = self.api.read_key(request), self.emulator.keys
+        said = "accepted" if key is None else keys.state(self.api.name, key)
         return {
             "time": self.emulator.now(),
             "provider": self.api.name,
@@ -121,7 +132,9 @@ class ProviderApp:
             "headers": sorted(name[:LONGEST_KEPT] for name in request.headers),
             "user_agent": request.headers.get("user-agent", "")[:LONGEST_KEPT] or None,
             "client": request.client,
-            "key": _judged(self.api.read_key(request)),
+            "key": _judged(key) if said == "accepted" else said,
+            "key_id": None if key is None else id_of(key),
+            "key_label": None if key is None else keys.label(self.api.name, key),
             "fault": None,
         }
 

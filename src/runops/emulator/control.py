@@ -34,11 +34,16 @@ something was forgotten, the lists say how much as ``dropped``.
 ``GET /_control/requests``: ``{"count", "requests"}``: what was received, oldest first: ``index, time,
     provider, action, method, path, query, status`` (null for a reset), ``run_id, created_run_id,
     headers`` (names), ``user_agent, client`` (address and port), ``key`` (``accepted missing invalid
-    forbidden``), ``fault``. Never a key. Filters as query parameters: ``provider, action, method,
-    run_id, status, fault, key, path_contains, after`` (index); ``count_only=true`` leaves the list out.
+    forbidden revoked``), ``key_id`` (12 letters of its SHA-256), ``key_label`` (see below), ``fault``.
+    Never a key. Filters as query parameters: ``provider, action, method, run_id, status, fault, key,
+    key_id, key_label, path_contains, after`` (index); ``count_only=true`` leaves the list out.
     Where older ones were forgotten: ``dropped``, how many.
 ``GET /_control/scripts``: the names of the scripts of each provider.
-``POST /_control/reset``: forget everything, or ``{"only": ["runs", "faults", "requests"]}``.
+``POST /_control/keys``: say what a key is from now on, to rotate it under those who use it: ``{"key", "state",
+    "provider"?, "label"?}``, where ``state`` is ``revoked`` (answered 401), ``forbidden`` (403) or ``accepted``, at one
+    provider or at all. Answers ``{"key_id"}``, which names it in the journal; the key itself is kept nowhere.
+``GET /_control/keys``: ``{"keys": [...]}``: what was said, by ``key_id``.
+``POST /_control/reset``: forget everything, or ``{"only": ["runs", "faults", "requests", "keys"]}``.
 """
 
 from __future__ import annotations
@@ -136,6 +141,8 @@ class Control:
             Route("/faults", _checked(self._list_faults), methods=["GET"]),
             Route("/requests", _checked(self._list_requests), methods=["GET"]),
             Route("/scripts", _checked(self._list_scripts), methods=["GET"]),
+            Route("/keys", _checked(self._set_key), methods=["POST"]),
+            Route("/keys", _checked(self._list_keys), methods=["GET"]),
             Route("/reset", _checked(self._reset), methods=["POST"]),
         ]
 
@@ -201,6 +208,16 @@ class Control:
 
     async def _list_scripts(self, request: Request) -> Response:
         return ControlResponse({name: list(api.scripts) for name, api in self.emulator.apis.items()})
+
+    async def _set_key(self, request: Request) -> Response:
+        body = await _body(request, frozenset({"key", "state", "provider", "label"}))
+        key_id = self.emulator.set_key(
+            body.get("key", ""), body.get("state", ""), provider=body.get("provider"), label=body.get("label")
+        )
+        return ControlResponse({"key_id": key_id})
+
+    async def _list_keys(self, request: Request) -> Response:
+        return ControlResponse({"keys": self.emulator.keys.described()})
 
     async def _reset(self, request: Request) -> Response:
         body = await _body(request, frozenset({"only"}))

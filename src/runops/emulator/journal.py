@@ -11,7 +11,7 @@ from runops.emulator import checks
 
 REQUESTS_KEPT = 20_000
 """About 1.4 kB each: of reads so many, and of all others so many, so that no poll pushes a submit out."""
-EQUAL = frozenset({"provider", "action", "method", "run_id", "status", "fault", "key"})
+EQUAL = frozenset({"provider", "action", "method", "run_id", "status", "fault", "key", "key_id", "key_label"})
 """Filters that an entry must equal."""
 
 

@@ -16,10 +16,13 @@ from runops.emulator import checks
 from runops.emulator.api import Api
 from runops.emulator.faults import Fault, FaultList
 from runops.emulator.journal import REQUESTS_KEPT, Journal
+from runops.emulator.keys import Keys
 from runops.emulator.plans import RUN_OPTIONS, RunPlan, parents_of
 from runops.emulator.provider_runs import ProviderRuns
 from runops.emulator.runs import Run, ScriptError
 
+PARTS = ("runs", "faults", "requests", "keys")
+"""What can be forgotten."""
 RUNS_KEPT = 20_000
 """For each provider."""
 
@@ -53,6 +56,7 @@ class Emulator:
         self.lock = threading.RLock()
         self.fault_list = FaultList(seed)
         self.journal = Journal(requests_kept)
+        self.keys = Keys()
         self._stores: dict[str, ProviderRuns] = {}
         order = itertools.count(1)
 
@@ -199,12 +203,27 @@ class Emulator:
         with self.lock:
             return self.fault_list.take(provider, action, method, path, run_id)
 
-    def reset(self, only: Iterable[str] = ("runs", "faults", "requests")) -> None:
-        """Forget runs (with holds and defaults), faults or requests; ids start over with the runs."""
+    def set_key(self, /, key: str, state: str, *, provider: str | None = None, label: str | None = None) -> str:
+        """Say what a key is from now on: ``accepted``, ``revoked`` (401) or ``forbidden`` (403); return its name.
+
+        Args:
+            key: The key itself; only a hash of it is kept.
+            state: What it is.
+            provider: At one service, or at all of them.
+            label: What the journal calls it, beside its hash.
+
+        Raises:
+            ScriptError: If any of this makes no sense.
+        """
+        self._stores_of(provider)
+        return self.keys.put(key, state, provider=provider, label=label)
+
+    def reset(self, only: Iterable[str] = PARTS) -> None:
+        """Forget runs (with holds and defaults), faults, requests or keys; ids start over with the runs."""
         with self.lock:
             parts = set(checks.texts("only", only))
-            if parts - {"runs", "faults", "requests"}:
-                raise ScriptError("only is a list of runs, faults and requests")
+            if parts - set(PARTS):
+                raise ScriptError("only is a list of runs, faults, requests and keys")
             if "runs" in parts:
                 for store in self._stores.values():
                     store.clear()
@@ -212,12 +231,14 @@ class Emulator:
                 self.fault_list.clear()
             if "requests" in parts:
                 self.journal.clear()
+            if "keys" in parts:
+                self.keys.clear()
 
     def requests(self, /, **filters: Any) -> list[dict[str, Any]]:
         """Return the requests received, oldest first.
 
         Args:
-            **filters: ``provider, action, method, run_id, status, fault, key`` (equal) and
+            **filters: ``provider, action, method, run_id, status, fault, key, key_id, key_label`` (equal) and
                 ``path_contains``, ``after`` (index).
 
         Raises:

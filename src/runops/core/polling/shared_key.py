@@ -52,6 +52,7 @@ class SharedKey:
         self.waits: dict[object, Carrier] = {}
         """The waits that go on with this key, by the poller that has them."""
         self._loop = asyncio.get_running_loop()
+        self._clock = session.clock
         self._reread = reread
         self._in_use = KeyInUse(session.token, session.origin)
         self._reading: asyncio.Task[None] | None = None
@@ -90,20 +91,20 @@ class SharedKey:
         """
         refused = refused or self.token.mark
         if self.token.mark == refused:
-            if self._reading is None and self._in_use.due_in(self._loop.time()) <= 0:
+            if self._reading is None and self._in_use.due_in(self._clock()) <= 0:
                 # Nobody's own: whoever asked may be gone before the answer comes.
                 self._reading = self._loop.create_task(self._read(), context=contextvars.Context())
             if self._reading is not None:
                 await asyncio.shield(self._reading)
-        return self._in_use.reply(refused, self._loop.time())
+        return self._in_use.reply(refused, self._clock())
 
     async def _read(self) -> None:
         before = self.token.mark
         try:
             async with asyncio.timeout(REREAD_SECONDS):
-                changed = self._in_use.was_read(await self._value(), self._loop.time())
+                changed = self._in_use.was_read(await self._value(), self._clock())
         except Exception as error:  # noqa: BLE001 - as many kinds as there are places for keys
-            self._in_use.was_not_read(error, self._loop.time())
+            self._in_use.was_not_read(error, self._clock())
         else:
             if changed:
                 self._left.add(before)

@@ -16,7 +16,7 @@ from runops.core.model.states import StateReading
 from runops.core.waiting.flows import may_send, unreadable
 from runops.core.waiting.listing import born, listed
 from runops.core.waiting.options import WaitOptions
-from runops.core.waiting.state import WaitState, timed_out
+from runops.core.waiting.state import WaitProgress, WaitState, timed_out
 from runops.core.waiting.steps import Clock, Flow, Send, Sleep, within
 
 logger = logging.getLogger("runops")
@@ -152,7 +152,13 @@ def look_for(provider: Provider, search: Search, *, warned: set[str] | None = No
 
 
 def seek(
-    provider: Provider, search: Search, patience: WaitOptions, *, clock: Clock, warned: set[str] | None = None
+    provider: Provider,
+    search: Search,
+    patience: WaitOptions,
+    *,
+    clock: Clock,
+    warned: set[str] | None = None,
+    past: WaitProgress | None = None,
 ) -> Flow[RunSnapshot]:
     """Look until the wanted run is there; it as the list shows it, or ``timed_out`` when the deadline came first.
 
@@ -162,6 +168,7 @@ def seek(
         patience: The clocks of the whole wait; its cadence, at least ``search.interval``, is that of the looks.
         clock: Where the flow reads the time.
         warned: As in :func:`look_for`.
+        past: What an earlier part of this search has learnt, kept up to date.
 
     Raises:
         PollingError: The error budget is used up.
@@ -174,7 +181,7 @@ def seek(
     # The limits are those of a run, which is not there yet.
     cadence = patience.cadence.at_least(search.interval)
     patience = replace(patience, cadence=cadence, max_stalled=None, max_spend=None)
-    watch = WaitState(provider, nobody, patience, began=began)
+    watch = WaitState(provider, nobody, patience, began=began, past=past)
     logged_at, warned = began, set[str]() if warned is None else warned
     while True:
         now = clock()
