@@ -130,7 +130,7 @@ def test_a_submit_with_a_bad_key_is_final_at_once(host: Any, rotation: Rotation,
 
 
 @pytest.mark.parametrize("which", ["latest", "next"])
-def test_a_search_goes_on_with_the_new_key(host: Any, rotation: Rotation, mode: dict[str, Any], which: str) -> None:
+def test_a_search_goes_on_with_the_new_key(host: Any, rotation: Rotation, mode: dict[str, Any], which: Any) -> None:
     from runops.airflow import RunDiscoverySensor
 
     rotation.at(100, 150)
@@ -165,9 +165,9 @@ def test_a_poke_without_a_record_holds_by_itself(
     task = RunSensor(task_id="wait", provider="nexio", **host.made("nexio", seconds=900), **mode)
     execute = task.execute
 
-    def next_poke(given: Any) -> Any:
-        given["ti"].start_date = given["ti"].start_date.fromtimestamp(host.clock(), given["ti"].start_date.tzinfo)
-        return execute(given)
+    def next_poke(context: Any) -> Any:
+        context["ti"].start_date = context["ti"].start_date.fromtimestamp(host.clock(), context["ti"].start_date.tzinfo)
+        return execute(context)
 
     task.execute = next_poke
     ended = host.run(task, context)
