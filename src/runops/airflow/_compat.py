@@ -74,12 +74,14 @@ __all__ = [
     "TaskDeferralError",
     "TaskDeferralTimeout",
     "TaskDeferred",
+    "answers_in_turn",
     "asset_state_stores",
     "conf",
     "connection_of",
     "discards_on_clear",
     "has_task_state_store",
     "heartbeat_seconds",
+    "kills_in_triggerer",
     "pushed",
     "renders_in_triggerer",
     "state_in",
@@ -156,6 +158,19 @@ async def task_state_of(ti: Any) -> str | None:
     return state_in(answer.task_states, ti)
 
 
+def answers_in_turn(channel: Any) -> bool:
+    """Whether a channel of a triggerer takes each answer for that to the last request, as that of Airflow 3.1 does.
+
+    Private: nothing public says so. It belongs to one event loop.
+    """
+    return hasattr(channel, "_async_reader") and not hasattr(channel, "start_reader")
+
+
+def kills_in_triggerer() -> bool:
+    """Whether a triggerer tells a trigger that a person has killed its task."""
+    return hasattr(BaseTrigger, "on_kill")
+
+
 def asset_state_stores(trigger: Any) -> list[Any]:
     """The memory of each asset that a trigger watches; none on Airflow below 3.3, or outside of a triggerer."""
     accessors = getattr(trigger, "asset_state_store", None)
@@ -170,9 +185,10 @@ async def connection_of(conn_id: str) -> Any:
     """A connection, read without holding up the event loop.
 
     Before Airflow 3.3.2 ``aget_connection`` masks secrets by a call that can end in a deadlock error on the loop's
-    own thread, so there the plain call runs in a thread. ``aextra_dejson`` came with the fix.
+    own thread, so there the plain call runs in a thread. ``aextra_dejson`` came with the fix. Airflow 3.1 has no such
+    error, and its channel cannot be used from a thread at all.
     """
-    if hasattr(Connection, "aextra_dejson"):
+    if hasattr(Connection, "aextra_dejson") or answers_in_turn(supervisor()):
         return await BaseHook.aget_connection(conn_id)
     return await asyncio.to_thread(BaseHook.get_connection, conn_id)
 

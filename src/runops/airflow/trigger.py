@@ -14,7 +14,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from jinja2 import TemplateError
 
 from runops.airflow import events
-from runops.airflow._compat import AirflowException, supervisor, task_state_of
+from runops.airflow._compat import AirflowException, kills_in_triggerer, supervisor, task_state_of
 from runops.airflow.bounds import AIRFLOW_SECONDS, in_own_thread, within
 from runops.airflow.events import VERSION
 from runops.airflow.exceptions import TriggerCrashed, as_airflow
@@ -159,8 +159,7 @@ class RunTrigger(BaseTrigger):
             return
         run = "the run of the lost submit" if self.ref is None else RunRef.parse(self.ref)
         try:
-            async with asyncio.timeout(STATE_SECONDS):
-                state = await task_state_of(self.task_instance)
+            state = await within(STATE_SECONDS, "the state of a task", task_state_of(self.task_instance))
         except Exception:  # whatever the reason, without the state nobody knows that a person wants the run gone
             self.log.warning("Left alone: %s, since the state of its task could not be read.", run, exc_info=True)
             return
@@ -195,9 +194,10 @@ class RunTrigger(BaseTrigger):
     def _open_channel(self) -> list[asyncio.Task[Any]]:
         """Ask a first time for a task's state where nobody in this process has: building the answer takes seconds.
 
-        A kill has no such seconds, and where connections come from the environment it would be the first to ask.
+        A kill has no such seconds, and where connections come from the environment it would be the first to ask. Where
+        no kill is told to a trigger, nobody needs the answer.
         """
-        channel = supervisor()
+        channel = supervisor() if kills_in_triggerer() else None
         if not self.cancel_on_kill or self.turn is not None or self.task_instance is None:
             return []
         if channel is None or channel is RunTrigger._channel:
