@@ -14,6 +14,7 @@ from typing import Any
 import dagster as dg
 import pytest
 from dagster._core.remote_representation.external_data import RepositorySnap
+from pydantic import ValidationError
 
 import runops.dagster
 from runops.core import AuthError, Call, ConfigurationError, NotSupported, Outcome, find
@@ -307,3 +308,12 @@ def test_a_service_that_cannot_be_reached_is_named_with_its_resource_and_the_cau
         f"No connection to Nexio at {place} (NexioResource): connection refused. "
         "Check the base URL (the host), and whether this machine can reach it."
     )
+
+
+@pytest.mark.parametrize("field", ["api_key", "base_url", "proxy"])
+def test_a_setting_of_the_wrong_type_is_refused_without_being_shown(field: str) -> None:
+    given = {"api_key": "key", field: {"of": "canary-pw-81c"}}
+    with pytest.raises(ValidationError) as raised:
+        NexioResource(**given)
+    assert field in str(raised.value)
+    assert "canary-pw-81c" not in str(raised.value)
