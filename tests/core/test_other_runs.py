@@ -322,3 +322,13 @@ def test_another_run_is_known_however_large_the_answer_is(nodes: int, mark: byte
     b3os.check(request, mark + json.dumps(about("b3os", "r-2", "failure", executionState=state)).encode())
     with pytest.raises(AnotherRun):
         b3os.check(request, mark + json.dumps(about("b3os", "r-other", "failure", executionState=state)).encode())
+
+
+@pytest.mark.parametrize("provider", ["b3os", "nekt"])
+def test_an_id_that_comes_as_a_number_names_a_run_too(provider: str) -> None:
+    declared = find(provider)
+    route = declared.cancel or declared.status
+    request = declared.request(route, declared.ref("7"))
+    declared.check(request, json.dumps(about(provider, 7)).encode())
+    with pytest.raises(AnotherRun):
+        declared.check(request, json.dumps(about(provider, 8)).encode())

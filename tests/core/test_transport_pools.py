@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import gzip
+import os
 import socket
 import ssl
 import struct
@@ -328,6 +329,28 @@ def test_a_body_over_the_limit_is_refused_before_it_is_whole(make: Callable[...,
             with pytest.raises(MalformedAnswer, match="max_response_bytes=100000"):
                 await asks(pool, service.url)
             await pool.close()
+
+    run(story)
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzip"])
+def test_a_body_as_large_as_the_limit_is_read_and_a_larger_one_is_not(make: Callable[..., Pool], packed: bool) -> None:
+    whole = os.urandom(LIMIT)
+
+    def answer(body: bytes) -> bytes:
+        sent, more = (gzip.compress(body), b"Content-Encoding: gzip\r\n") if packed else (body, b"")
+        return b"HTTP/1.1 200 OK\r\n%bContent-Length: %d\r\n\r\n%b" % (more, len(sent), sent)
+
+    async def story() -> None:
+        for body in (whole, whole + b"x"):
+            async with serving(says(answer(body))) as service:
+                pool = make(service.url)
+                if body is whole:
+                    assert (await asks(pool, service.url)).content == whole
+                else:
+                    with pytest.raises(MalformedAnswer, match="max_response_bytes=100000"):
+                        await asks(pool, service.url)
+                await pool.close()
 
     run(story)
 
