@@ -119,7 +119,7 @@ class AnswerReader:
             limit: The most bytes of body, decompressed.
             bodiless: Whether the answer has no body, whatever its header announces.
         """
-        self._limit = self._most = limit
+        self._limit = limit
         self._bodiless = bodiless
         self._raw_headers: list[tuple[bytes, bytes]] = []
         self._headers: dict[str, str] = {}
@@ -143,7 +143,9 @@ class AnswerReader:
         if self._unframed:
             # The parser would read on; httpx refuses it.
             return unreadable(self._peer)
-        return too_large(self._limit) if self._size > self._most else None
+        # What does not compress is a little larger than it is; the whole body is measured when it is undone.
+        spare = LONGEST_HEAD if "content-encoding" in self._headers else 0
+        return too_large(self._limit) if self._size > self._limit + spare else None
 
     def _feed(self, part: bytes) -> AnswerError | None:
         self._unread += len(part)
@@ -198,9 +200,6 @@ class AnswerReader:
         for raw, value in self._raw_headers:
             name, text = _name(raw), value.decode("latin-1")
             headers[name] = f"{headers[name]}, {text}" if name in headers else text
-        if "content-encoding" in headers:
-            # What does not compress is a little larger than it is; the whole body is measured when it is undone.
-            self._most = self._limit + LONGEST_HEAD
         self._unframed = headers.get("transfer-encoding", "chunked").lower() != "chunked"
         if self._bodiless:
             # The parser would wait for the body that the header announces: this connection is not used again.
