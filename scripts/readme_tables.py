@@ -1,4 +1,4 @@
-"""Write the README's tables from the declarations; ``--check`` only compares. It writes nothing else."""
+"""Write the tables of the README and the docs from the declarations; ``--check`` only compares. Nothing else."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 
 from runops.core.providers import tables
 
-README = Path(__file__).resolve().parent.parent / "README.md"
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = (ROOT / "README.md", ROOT / "docs" / "good_end.md")
 _TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -18,11 +19,11 @@ def rendered(text: str) -> str:
 
 
 def main() -> int:
-    text = README.read_text()
-    fresh = rendered(text)
+    fresh = {page: rendered(page.read_text()) for page in PAGES}
     if "--check" in sys.argv:
-        return int(fresh != text)
-    README.write_text(fresh)
+        return int(any(text != page.read_text() for page, text in fresh.items()))
+    for page, text in fresh.items():
+        page.write_text(text)
     return 0
 
 

@@ -76,6 +76,8 @@ NyxConfigSensor(task_id="s", config_name="c", since=DAY, which="next", exponenti
 OnepinWorkflowSensor(task_id="s", workflow_id="w", since="{{ ds }}", retry_delay=60)
 B3osWorkflowSensor(task_id="s", workflow_id="w", execution_timeout=DAY)
 NektPipelineSensor(task_id="s", pipeline="p", silent_fail=True)
+NyxRunSensor(task_id="s", run_id="r", expect={"findings_count": 0}, on_unmet="skip", max_spend=5, max_stalled=DAY)
+NexioRunSensor(task_id="s", run_id="r", states={"partial": "degraded"}, on_unmet="skipp")  # pyright: ignore[reportArgumentType]
 OnepinRunOperator(task_id="o", workflow_id="w", wait=False, mark_runs=True, submit_grace=DAY, durable=False)
 B3osRunOperator(task_id="o", workflow_id="w", cancel_on_kill=False, cancel_on_timeout=False, on_clear="reattach")
 B3osRunOperator(task_id="o", workflow_id="w", cancel_on_failure=True)

@@ -35,7 +35,9 @@ def submit_and_wait(key: str) -> Verdict:
         )
         assert_type(ref, RunRef)
         last = client.wait(ref, 60)
-        last = client.wait(ref, timeout=timedelta(hours=1), max_paused=None, on_update=lambda snapshot: None)
+        last = client.wait(
+            ref, timeout=timedelta(hours=1), max_paused=None, max_spend=5, on_update=lambda snapshot: None
+        )
         assert_type(last, RunSnapshot)
         assert_type(client.watch(ref), Iterator[RunSnapshot])
         assert_type(client.recent({"workflow_id": "w"}), list[RunSnapshot])

@@ -66,11 +66,24 @@ def keys(providers: Iterable[Provider] = PROVIDERS.values()) -> list[Row]:
     ]
 
 
+def details(providers: Iterable[Provider] = PROVIDERS.values()) -> list[Row]:
+    """What ``expect`` can look at and ``max_spend`` can bound: title, details with their kinds, what is spent."""
+    rows: list[Row] = []
+    for provider in providers:
+        kinds = provider.body.detail_kinds() or {}
+        shown = ", ".join(f"`{name}` ({kind})" for name, kind in kinds.items())
+        spend = provider.spend
+        spent = f"{spend.unit} (`{'` + `'.join(spend.details)}`)" if spend else "not shown"
+        rows.append((provider.title, shown, spent))
+    return rows
+
+
 def markdown(name: str) -> str:
-    """One of the README's tables: ``states``, ``verdicts``, ``abilities`` or ``keys``."""
+    """One of the tables of the documentation: ``states``, ``verdicts``, ``abilities``, ``keys`` or ``details``."""
     header, rows = {
         "states": (("provider", "its word", "means", "verdict by default"), all_states),
         "verdicts": (("outcome", "verdict by default", "with `soft_fail=True`"), verdicts),
+        "details": (("provider", "details of a run", "it spends"), details),
         "abilities": (("provider", "read", "submit", "cancel", "list", "is read"), abilities),
         "keys": (
             ("provider", "connection type", "header", "environment variable", "options", "documentation"),

@@ -38,7 +38,7 @@ class WaitClocks(TypedDict, total=False):
     """How long a run that is neither paused nor waiting may show no change: of its state, its progress or the time at
     which its provider last updated it. Default: no such bound."""
     max_spend: float | None
-    """What the run may spend, in the unit of its provider (``runops states`` shows it). Default: no such bound."""
+    """What the run may spend, in the unit that its provider's declaration names. Default: no such bound."""
     poll_interval: Seconds | None
     """The shortest time between two looks. Default: what the provider's declaration says."""
 
