@@ -20,7 +20,7 @@ WORKERS ?= logical
 PARALLEL := --numprocesses=$(WORKERS) --maxprocesses=8 --dist=loadgroup --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-unit test-fast test-packaging test-wheel test-airflow test-airflow-required test-airflow-lowest test-airflow-next test-dagster-lowest test-dagster test-airflow-outcomes test-all mutants check format lock build bench bench-triggerer bench-import bench-parse screenshots demo demo-ui clean
+.PHONY: help setup test test-unit test-fast test-packaging test-wheel test-airflow test-airflow-required test-airflow-lowest test-airflow-next airflow-versions test-dagster-lowest test-dagster test-airflow-outcomes test-all mutants check format lock build bench bench-triggerer bench-import bench-parse screenshots demo demo-ui clean
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-22s %s\n", $$1, $$2 }'
@@ -80,6 +80,12 @@ test-airflow-next: $(READY) ## Run the fast Airflow tests on the newest pre-rele
 	@$(BIN)/python scripts/setup_environment.py $(NEXT_AIRFLOW_VENV) --lock requirements/airflow-next.lock --without-project
 	@# A pre-release may warn of what it is about to change.
 	@PYTHONPATH=src $(NEXT_AIRFLOW_VENV)/bin/python -P -m pytest $(PARALLEL) tests/airflow_side -m "not slow" -W default -p no:cacheprovider
+
+airflow-versions: $(READY) ## Write docs/airflow_versions.md: what holds on each Airflow, by tests there; 25 minutes.
+	@$(BIN)/python scripts/setup_environment.py $(LOWEST_AIRFLOW_VENV) --lock requirements/airflow-lowest.lock --without-project
+	@$(BIN)/python scripts/setup_environment.py $(MIDDLE_AIRFLOW_VENV) --lock requirements/airflow-3.2.lock --without-project
+	@$(BIN)/python scripts/setup_environment.py $(NEXT_AIRFLOW_VENV) --lock requirements/airflow-next.lock --without-project
+	@$(BIN)/python -m scripts.airflow_versions $(VERSIONS)
 
 test-dagster-lowest: $(READY) ## Run the fast Dagster tests on the oldest supported Dagster, httpx and pydantic.
 	@$(BIN)/python scripts/setup_environment.py $(LOWEST_DAGSTER_VENV) --lock requirements/dagster-lowest.lock --without-project

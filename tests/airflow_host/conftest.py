@@ -80,7 +80,7 @@ def host(supervisor: Supervisor, folder: Path, outside: Outside, postgres: Postg
         for provider, fields in ((name.removesuffix("_default"), it) for name, it in outside.connections().items())
     }
     connections = outside.connections() | patient
-    yield from _running(Host(supervisor, own, connections, database=postgres, triggerers=2))
+    yield from running(Host(supervisor, own, connections, database=postgres, triggerers=2))
 
 
 @pytest.fixture(scope="session")
@@ -93,10 +93,11 @@ def sqlite_host(supervisor: Supervisor, folder: Path, outside: Outside) -> Itera
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{own}/airflow/airflow.db?timeout=60",
         "AIRFLOW__CORE__PARALLELISM": "8",
     }
-    yield from _running(Host(supervisor, own, outside.connections(), settings=settings))
+    yield from running(Host(supervisor, own, outside.connections(), settings=settings))
 
 
-def _running(host: Host) -> Iterator[Host]:
+def running(host: Host) -> Iterator[Host]:
+    """A host from its database to its end."""
     host.migrate()
     host.start()
     host.wait_until_healthy()

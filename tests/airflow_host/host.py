@@ -164,7 +164,8 @@ class Host(Airflow):
         self.database = database
         stored = {} if database is None else {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database.sqlalchemy_url}
         short = NOTICED if database is not None else {}
-        own = {"PYTHONPATH": str(ROOT), KILL_FOLDER: str(self.pauses)}
+        # An environment of another version of Airflow has no runops of its own.
+        own = {"PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "src"))), KILL_FOLDER: str(self.pauses)}
         super().__init__(
             supervisor, self.home, {"tests": dags}, connections, ROOMY | short | stored | own | dict(settings or {})
         )

@@ -25,6 +25,10 @@ from runops.airflow.own_run import cancel_left_run
 from runops.airflow.records import SUBMITTED_RUN
 from tests.services import SUBMITTING
 
+pytestmark = pytest.mark.promise(
+    "`cancel_on_failure`, after each kind of failure, in each mode, with and without a try left"
+)
+
 CANCELLING = [name for name in SUBMITTING if name != "nexio"]
 needs_a_store = pytest.mark.skipif(not has_task_state_store(), reason="each try is the last that knows of its run")
 
@@ -338,3 +342,13 @@ def test_the_callback_is_given_the_task_that_was_rendered() -> None:
     context = {"task": SimpleNamespace(leave_nothing=called.append)}
     cancel_left_run(context)
     assert called == [context]
+
+
+def test_a_run_that_was_attached_to_is_never_cancelled(host: Any, made: Any, deferrable: bool) -> None:
+    theirs = host.emulator.create_run("nyx", script="forever", parents={"config_name": "nightly"})
+    task, context = made("nyx", on_conflict="attach", timeout=100, deferrable=deferrable), host.context()
+    ended = host.run(task, context)
+    assert ended.xcoms["run_id"] == theirs
+    ends(task, context, ended.error)
+    cancel_left_run({**context, "task": made("nyx", on_conflict="attach")})
+    assert cancels(host) == 0

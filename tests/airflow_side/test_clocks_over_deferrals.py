@@ -12,6 +12,8 @@ from runops.airflow._compat import TaskDeferred
 from runops.airflow.events import read_end
 from runops.airflow.exceptions import PollingError, RunTimedOut, SensorRunFailed
 
+pytestmark = pytest.mark.promise("the clocks of a wait hold over a deferral")
+
 
 def deferral(task: Any, context: Any) -> TaskDeferred:
     with pytest.raises(TaskDeferred) as deferred:

@@ -10,6 +10,10 @@ from runops.airflow import forgotten
 from runops.airflow._compat import TaskDeferred, has_task_state_store
 from runops.airflow.exceptions import ConflictError, SubmitUncertainError, SubmitUnconfirmed
 
+pytestmark = pytest.mark.promise(
+    "a task of which Airflow remembers nothing finds its run, or sends nothing while it may live"
+)
+
 needs_a_store = pytest.mark.skipif(not has_task_state_store(), reason="nothing is remembered that could be discarded")
 
 
@@ -87,7 +91,7 @@ def test_a_run_of_before_that_is_over_counts_as_it_does_with_a_record(
 
 def test_what_another_has_started_is_not_attached_to(host: Any, made: Any) -> None:
     host.emulator.create_run("nyx", script="succeeded", seconds=50, parents={"config_name": "nightly"})
-    task, context = made("nyx"), host.context()
+    task, context = made("nyx", on_conflict="fail"), host.context()
     cleared(context)
     assert type(host.run(task, context).error) is ConflictError
     assert cancels(host) == []
@@ -144,7 +148,7 @@ def test_where_no_list_shows_it_nothing_is_sent_at_all(host: Any, made: Any, def
 def test_where_the_provider_refuses_a_second_run_it_is_said_that_it_does(
     host: Any, made: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    task, context = made("onepin"), host.context()
+    task, context = made("onepin", on_conflict="fail"), host.context()
     first = leaves_a_run(host, task, context)
     cleared(context)
     assert type(host.run(task, context).error) is ConflictError

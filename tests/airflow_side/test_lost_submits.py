@@ -17,6 +17,8 @@ from runops.airflow.submission import identity_of
 from runops.airflow.trigger import RunTrigger
 from runops.core.waiting.intent import new_mark
 
+pytestmark = pytest.mark.promise("the run of a lost submit is looked for, and nothing is submitted twice")
+
 
 @pytest.fixture(params=[False, True], ids=["worker", "deferrable"])
 def deferrable(request: pytest.FixtureRequest) -> bool:

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.promise("every mode ends alike, with the same result")
+
 SEEDS = range(60)
 FAULTS: tuple[dict[str, Any], ...] = (
     {"kind": "status", "status": 500},

@@ -11,6 +11,8 @@ import runops.airflow
 from runops.airflow import exceptions
 from runops.core.model.errors import ConfigurationError
 
+pytestmark = pytest.mark.promise("`runops_retry_policy()`")
+
 sdk: Any = pytest.importorskip("airflow.sdk")
 knows_policies = pytest.mark.skipif(not hasattr(sdk, "ExceptionRetryPolicy"), reason="needs Airflow 3.3 or newer")
 

@@ -18,7 +18,10 @@ from runops.airflow import NexioRunSensor, OnepinRunSensor, RunSensor, RunTrigge
 from runops.airflow._compat import AirflowSkipException, renders_in_triggerer
 from runops.airflow.exceptions import TriggerCrashed
 
-pytestmark = pytest.mark.skipif(not renders_in_triggerer(), reason="needs Airflow 3.3 or newer")
+pytestmark = [
+    pytest.mark.skipif(not renders_in_triggerer(), reason="needs Airflow 3.3 or newer"),
+    pytest.mark.promise("a sensor begins in the triggerer (`start_from_trigger`)"),
+]
 
 WORKFLOW = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
 

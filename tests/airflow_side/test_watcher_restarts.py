@@ -11,7 +11,7 @@ from pytest_mock import MockerFixture
 
 from runops.airflow import RunFinishedTrigger, watcher
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.promise("a watcher goes on where it was after a restart")]
 
 PARENT = {"workflow_id": "wf_1"}
 

@@ -188,3 +188,11 @@ def test_an_op_a_function_and_a_submit_job_take_it_too(service: Callable[[str], 
         ended = job.execute_in_process(instance=runs.instance, resources={"b3os": runs.resource}, raise_on_error=False)
         assert not ended.success
     assert (runs.submits, runs.cancels) == (3, 3)
+
+
+def test_a_run_that_was_attached_to_is_never_cancelled(service: Callable[[str], Any]) -> None:
+    runs = service("nyx")
+    runs.made(script="forever", parents={"config_name": "nightly"})
+    ended = runs.materialize(asset_of("nyx", on_conflict="attach", timeout=60))
+    assert not ended.success
+    assert runs.cancels == 0
