@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from runops.core import ConfigurationError, Outcome, Phase, RunSnapshot, UnknownStateError, find
+from runops.core.declaration import Spend
 from runops.core.declaration.decode import Observation
+from runops.core.model.expectation import Expectations
 from runops.core.model.policy import Rule, Verdict
 from runops.core.providers import PROVIDERS
 from runops.core.waiting.limits import WaitProgress
@@ -74,6 +77,39 @@ def test_the_wait_arguments_of_both_clients_take_the_limits(runs_of: Any) -> Non
     assert "0.41 of at most 0.4 USD are spent" in last.reason
     still = runs("watch", runs.made(script="running"), max_stalled=120)
     assert [each.ended_by for each in still] == [None, "max_stalled"]
+
+
+def test_a_detail_that_is_missing_for_a_broken_read_is_read_again(runs_of: Any) -> None:
+    runs = runs_of("b3os")
+    ref = runs.made(script=[{"at": 0, "set": {"status": "success", "totalCu": None}}])
+    runs.emulator.add_fault(provider="b3os", action="get", kind="status", status=503, skip=1, count=2)
+    policy = runs.provider.policy(expect={"totalCu": "> 0"})
+    patience = WaitOptions.build(runs.provider, now=runs.clock(), wanted=policy.expect.details)
+    last = runs("wait", ref, patience=patience)
+    assert policy.judge(last).unmet["totalCu"]["found"] is None
+    assert len(runs.requests(action="get")) >= 4
+
+
+def test_a_body_with_details_of_its_own_may_be_expected_to_show_anything() -> None:
+    from runops.core.declaration import RunBody
+
+    class Odd(RunBody):
+        def details(self) -> dict[str, Any]:
+            return {"anything": 3}
+
+    assert Odd.detail_kinds() is None
+    expect = Expectations.build({"anything": ">= 3"}, Odd.detail_kinds())
+    assert expect.unmet({"anything": 3}) == {}
+    assert list(expect.unmet({"anything": "3"})) == ["anything"]
+
+
+@pytest.mark.parametrize(
+    ("spend", "text"),
+    [(("USD", ("cost",)), "spend.details"), (("", ("spent_usd",)), "spend.unit"), (("USD", ()), "spend.details")],
+)
+def test_a_declaration_that_spends_nothing_it_shows_is_refused(spend: Any, text: str) -> None:
+    with pytest.raises(ConfigurationError, match=text):
+        replace(find("nyx"), name="nyx_two", spend=Spend(*spend))
 
 
 # --- words -----------------------------------------------------------------------------------------------------

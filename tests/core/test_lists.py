@@ -239,6 +239,8 @@ class Listed:
         self.runs: dict[str, dict[str, Any]] = {}
         self.parents: dict[str, str] = {}
         self.hidden: set[str] = set()
+        self.left_out: set[str] = set()
+        """Fields of a run that a list does not show."""
         self.no_list: tuple[int, bytes] | None = None
         self.turns = True
         self.asked: list[tuple[float, str]] = []
@@ -269,7 +271,8 @@ class Listed:
         parent = None if name == "nyx" else names[-2]
         ids = [each for each in reversed(self.runs) if parent in (None, self.parents[each]) and each not in self.hidden]
         start = int(query.get("offset", 0)) if self.turns else 0
-        shown = [self.runs[each] for each in ids[start : start + 100]]
+        items = [self.runs[each] for each in ids[start : start + 100]]
+        shown = [{key: value for key, value in item.items() if key not in self.left_out} for item in items]
         wrapped = {"b3os": {"data": {"items": shown}}, "nyx": {"runs": shown}, "onepin": {"data": shown}}[name]
         return 200, json.dumps(wrapped).encode()
 
@@ -310,13 +313,16 @@ class Waits:
         self.tasks: dict[str, asyncio.Task[RunSnapshot]] = {}
         self.looks: Counter[str] = Counter()
 
-    def begin(self, *refs: RunRef, every: float = 0.2, timeout: float = 60, error_budget: float = 30) -> None:
+    def begin(
+        self, *refs: RunRef, every: float = 0.2, timeout: float = 60, error_budget: float = 30, **more: Any
+    ) -> None:
         for ref in refs:
             patience = WaitOptions(
                 deadline=wall_clock() + timeout,
                 error_budget=error_budget,
                 max_paused=None,
                 cadence=Cadence(every, 1.0, every),
+                **more,
             )
 
             def told(snapshot: RunSnapshot) -> None:
@@ -397,6 +403,58 @@ def test_an_end_on_a_list_that_tells_it_in_short_is_read_from_the_run() -> None:
         assert service.singles()["r3"] >= 1
 
     run("onepin", scenario)
+
+
+@pytest.mark.parametrize(("provider", "spent"), [("b3os", "totalCu"), ("nyx", "spent_usd"), ("onepin", "token_cost")])
+@pytest.mark.parametrize("shown", [True, False])
+def test_a_limit_on_what_runs_spend_is_reached_whether_or_not_their_list_shows_it(
+    provider: str, spent: str, shown: bool
+) -> None:
+    async def scenario(service: Listed, waits: Waits) -> None:
+        service.left_out = set() if shown else {spent}
+        little: dict[str, Any] = {spent: 1}
+        much: dict[str, Any] = {spent: 5}
+        waits.begin(*(service.put(f"r{n}", **little) for n in range(40)), max_spend=5.0)
+        await waits.all_seen(3)
+        before = sum(service.singles().values())
+        for n in range(40):
+            service.put(f"r{n}", **much)
+        async with asyncio.timeout(10):
+            ends = await asyncio.gather(*waits.tasks.values())
+        assert {end.ended_by for end in ends} == {"max_spend"}
+        after = sum(service.singles().values()) - before
+        assert (after <= 4) if shown else (after >= 40)
+
+    run(provider, scenario)
+
+
+def test_a_list_that_lacks_progress_and_times_is_no_change_of_a_run_that_stands_still() -> None:
+    async def scenario(service: Listed, waits: Waits) -> None:
+        service.left_out = {"updated_at", "finished_nodes"}
+        still: dict[str, Any] = {"finished_nodes": 3, "updated_at": "2026-01-01T00:00:00Z"}
+        waits.begin(*(service.put(f"r{n}", **still) for n in range(40)), max_stalled=4.0)
+        began = now()
+        async with asyncio.timeout(30):
+            ends = await asyncio.gather(*waits.tasks.values())
+        assert {end.ended_by for end in ends} == {"max_stalled"}
+        assert 3.9 <= now() - began <= 6
+        assert service.lists() >= 3
+
+    run("onepin", scenario)
+
+
+def test_an_end_on_a_complete_list_that_lacks_a_detail_is_judged_by_the_run_itself() -> None:
+    async def scenario(service: Listed, waits: Waits) -> None:
+        service.left_out = {"findings_count"}
+        waits.begin(*(service.put(f"r{n}") for n in range(40)), wanted=("findings_count",))
+        await waits.all_seen(2)
+        for n in range(40):
+            service.put(f"r{n}", status="completed", result="success", findings_count=2)
+        async with asyncio.timeout(10):
+            ends = await asyncio.gather(*waits.tasks.values())
+        assert {end.details["findings_count"] for end in ends} == {2}
+
+    run("nyx", scenario)
 
 
 def test_runs_that_have_fallen_off_the_list_are_still_seen_in_time() -> None:

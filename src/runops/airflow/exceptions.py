@@ -9,12 +9,15 @@ exception                   raised when                              retried by 
 ``SensorRunFailed``         the run of any other sensor failed (a    no                   yes
                             ``RunFailed`` too)
 ``RunCancelled``            the run was cancelled                    no                   yes
-``RunTimedOut``             ``timeout`` or ``max_paused`` ended an   yes; an operator     yes, but never when it
-                            operator's wait, or                      re-attaches          was ``execution_timeout``
+``RunTimedOut``             ``timeout``, ``max_paused``,             yes; an operator     yes, but never when it
+                            ``max_stalled`` or ``max_spend`` ended   re-attaches          was ``execution_timeout``
+                            an operator's wait, or
                             ``execution_timeout`` any wait
-``SensorTimedOut``          ``timeout`` or ``max_paused`` ended a    no                   yes
-                            sensor's wait (a ``RunTimedOut`` too)
-``RunRejected``             a fail verdict on any other outcome      no                   no
+``SensorTimedOut``          ``timeout``, ``max_paused``,             no                   yes
+                            ``max_stalled`` or ``max_spend`` ended
+                            a sensor's wait (a ``RunTimedOut`` too)
+``RunRejected``             a fail verdict on any other outcome, or  no                   no
+                            a run that does not meet ``expect``
 ``PollingError``            reads failed for ``error_budget``        yes; an operator     no
                                                                      re-attaches
 ``ServiceUnavailable``      the service could not be reached, and    yes                  no
