@@ -14,6 +14,7 @@ from contextvars import ContextVar
 
 import httpx
 
+from runops.core.model.errors import AnswerError
 from runops.core.transport.base import REQUEST_TIMEOUT, Accept, AcceptAsync, Answer, Prepared, accept_any, timeouts
 from runops.core.transport.connections import async_transport
 from runops.core.transport.exchange import Exchange
@@ -93,10 +94,13 @@ def send(
                     hang_up(response)
                 response.close()
     except (httpx.ReadTimeout, httpx.WriteTimeout):
-        raise took_too_long(seconds, peer, bound) from None
+        failure: AnswerError = took_too_long(seconds, peer, bound)
     except httpx.HTTPError as error:
-        raise from_transport(error, peer, unreadable=exchange.read and not exchange.hung_up) from None
-    return answer
+        failure = from_transport(error, peer, unreadable=exchange.read and not exchange.hung_up)
+    else:
+        return answer
+    # Outside of the handler: frames of httpcore hold what is said to a proxy, and no error of theirs stands behind it.
+    raise failure
 
 
 async def send_async(
@@ -138,8 +142,10 @@ async def send_async(
                 finally:
                     await response.aclose()
     except httpx.HTTPError as error:
-        raise from_transport(error, peer, unreadable=exchange.read and not exchange.hung_up) from None
-    return answer
+        failure = from_transport(error, peer, unreadable=exchange.read and not exchange.hung_up)
+    else:
+        return answer
+    raise failure
 
 
 def _body_of(response: httpx.Response, limit: int, peer: Peer) -> Inflater:
