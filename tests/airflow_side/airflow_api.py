@@ -79,7 +79,9 @@ class FakeAirflow(httpx.BaseTransport):
 
     def _instances(self, request: httpx.Request) -> httpx.Response:
         operators = request.url.params.get_list("operator")
-        found = [it.body() for it in self.instances if it.operator in operators]
+        states = request.url.params.get_list("state")
+        found = [it for it in self.instances if not operators or it.operator in operators]
+        found = [it.body() for it in found if not states or it.state in states]
         return self._page(request, "task_instances", found)
 
     def _xcoms(self, request: httpx.Request) -> httpx.Response:

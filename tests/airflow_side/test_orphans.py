@@ -158,6 +158,32 @@ def test_a_run_that_a_clear_could_not_cancel_is_listed_while_its_task_waits_for_
     assert len(found_in(FakeAirflow(it))) == 2
 
 
+@pytest.mark.parametrize("state", ["running", "deferred", "up_for_reschedule", "up_for_retry"])
+def test_a_run_that_a_sensor_of_another_task_waits_for_is_not_listed(host: Any, after: Any, state: str) -> None:
+    it, _ = after("onepin", "failed")
+    (run,) = host.emulator.runs(provider="onepin")
+    sensor = Instance("a_sensor", state, "OurOwnSensor", rendered={"run_id": run["run_id"]})
+    assert found_in(FakeAirflow(it, sensor)) == []
+    sensor.state = "success"
+    assert len(found_in(FakeAirflow(it, sensor))) == 1
+    sensor.state, sensor.rendered = state, {"run_id": "another"}
+    assert len(found_in(FakeAirflow(it, sensor))) == 1
+
+
+def test_a_sensor_that_begins_between_the_list_and_the_cancel_keeps_its_run(
+    host: Any, after: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runops.airflow.orphans.FRESH_SECONDS", 0.0)
+    it, _ = after("onepin", "failed")
+    (run,) = host.emulator.runs(provider="onepin")
+    airflow = FakeAirflow(it)
+    with review_of(airflow) as review:
+        (found,) = review.find()
+        airflow.instances.append(Instance("a_sensor", "deferred", "S", rendered={"run_id": run["run_id"]}))
+        assert review.cancel(found).act is Act.TAKEN_UP
+    assert host.emulator.requests(provider="onepin", action="cancel") == []
+
+
 def test_on_nyx_a_run_that_nothing_names_any_more_is_found_by_the_mark_of_its_task(host: Any, after: Any) -> None:
     after("nyx", "failed", store=False)
     (run,) = host.emulator.runs(provider="nyx")

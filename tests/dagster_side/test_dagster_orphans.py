@@ -131,6 +131,8 @@ WAITING: dict[str, Callable[[Any, dg.DagsterRun], None]] = {
     "a re-execution goes on": lambda runs, run: again(runs, run, dg.DagsterRunStatus.STARTED),
     "a re-execution has not begun": lambda runs, run: again(runs, run, dg.DagsterRunStatus.NOT_STARTED),
     "a run retry is due": lambda runs, run: runs.instance.add_run_tags(run.run_id, {"dagster/will_retry": "true"}),
+    "another Dagster run was given it": lambda runs, run: given_to_another(runs, "awaited"),
+    "another Dagster run has taken it up": lambda runs, run: given_to_another(runs, "submitted"),
     "a sensor reports it": lambda runs, run: runs.instance.add_run_tags(run.run_id, pending(runs)),
 }
 
@@ -151,6 +153,12 @@ def again(runs: Any, run: dg.DagsterRun, value: dg.DagsterRunStatus) -> None:
         job_name=run.job_name, status=value, tags=tags, parent_run_id=run.run_id, root_run_id=run.run_id
     )
     runs.instance.add_run(made)
+
+
+def given_to_another(runs: Any, relation: str) -> None:
+    (run,) = runs.emulator.runs(provider=runs.provider.name)
+    tags = {f"runops.{runs.provider.name}/{run['run_id']}": relation}
+    runs.instance.add_run(dg.DagsterRun(job_name="another", status=dg.DagsterRunStatus.STARTED, tags=tags))
 
 
 def pending(runs: Any) -> Mapping[str, str]:
@@ -273,12 +281,17 @@ def test_a_submit_that_was_refused_for_want_of_a_turn_and_a_run_that_was_active_
     for kinds in (
         ["submitting", "turn awaited"],
         ["submitting", "turn awaited", "submitting", "turn awaited", "refused"],
-        ["submitting", "attached"],
     ):
         entries = [("step", {**marks, "kind": kind, "ref": ref}) for kind in kinds]
         assert submissions_of([(run, entries)]) == []
-    again = [("step", {**marks, "kind": "taken up", "ref": ref, "attached": True})]
-    assert [each.ended for each in submissions_of([(run, again)])] == [True]
+    own = [("step", {**marks, "kind": kind, "ref": {**ref, "run_id": "ours"}}) for kind in ("submitting", "submitted")]
+    for attached in ({"kind": "attached"}, {"kind": "taken up", "attached": True}):
+        given = [("step", {**marks, "kind": "submitting"}), ("step", {**marks, "ref": ref, **attached})]
+        ended = [("step", {**marks, "kind": "ended", "ended": "succeeded"})]
+        found = submissions_of([(run, [*own, *given, *ended])])
+        assert [(each.ref and each.ref.run_id, each.given, each.ended) for each in found] == [
+            ("ours", False, False), ("another's", True, True),
+        ]  # fmt: skip
 
 
 def test_the_command_line_reads_an_instance_by_its_folder(

@@ -14,8 +14,9 @@ is over, but what it has submitted with ``wait=False``: that it has given away.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
+from time import monotonic
 from typing import Any
 
 from runops.airflow import records
@@ -32,6 +33,10 @@ AT_WORK = frozenset({"running", "deferred", "restarting"})
 """States in which a task waits, or is about to be run again by what runs it."""
 DUE = frozenset({None, "scheduled", "queued", "up_for_retry", "up_for_reschedule"})
 """States in which a task waits as long as its DAG run goes on."""
+WAITING = ("deferred", "queued", "restarting", "running", "scheduled", "up_for_reschedule", "up_for_retry")
+"""All of them, but that of a task which has not begun: its fields are not rendered yet."""
+FRESH_SECONDS = 10.0
+"""For so long it is known which runs were given to tasks that wait."""
 RUN_OVER = frozenset({"success", "failed"})
 GIVEN_AWAY = frozenset({"success"})
 """States after which a run may have been left to others on purpose."""
@@ -46,12 +51,22 @@ class AirflowTasks:
     :param api: The API.
     :param since: Task instances that have not changed since then are not looked at.
     :param operators: Names of further operator classes that submit runs.
+    :param clock: Seconds, for tests.
     """
 
-    def __init__(self, api: AirflowApi, *, since: datetime, operators: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        api: AirflowApi,
+        *,
+        since: datetime,
+        operators: frozenset[str] = frozenset(),
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
         self._api = api
+        self._clock = clock
         self._since = since
         self._operators = OPERATORS | operators
+        self._given: tuple[float, frozenset[str]] | None = None
 
     def suspects(self) -> Iterator[Suspect]:
         """All that was submitted and that no task waits for."""
@@ -66,6 +81,17 @@ class AirflowTasks:
         ti = self._instance(suspect.holder)
         # Of a task instance that is gone nothing waits, and nothing says whose the run is either.
         return ti is not None and any(_same(each, suspect) for each in self._suspects_of(ti))
+
+    def awaits(self, ref: RunRef) -> bool:
+        """Whether a task that was given a run waits for it: a sensor, or any other whose ``run_id`` is rendered so.
+
+        :param ref: The run.
+        """
+        now = self._clock()
+        if self._given is None or now - self._given[0] > FRESH_SECONDS:
+            rendered = (ti.rendered.get("run_id") for ti in self._api.instances_in(WAITING))
+            self._given = now, frozenset(str(run_id) for run_id in rendered if run_id is not None)
+        return ref.run_id in self._given[1]
 
     def cancelled(self, suspect: Suspect, ref: RunRef) -> None:
         """Let a task that takes the run up again know that it is to submit a new one.

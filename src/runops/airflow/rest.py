@@ -89,6 +89,15 @@ class AirflowApi:
             if found.operator in wanted:
                 yield found
 
+    def instances_in(self, states: Iterable[str]) -> Iterator[TaskInstance]:
+        """All task instances in some states, of whatever operator.
+
+        :param states: The states.
+        """
+        query = {"state": sorted(states), "order_by": "id"}
+        for entry in self._pages("/dags/~/dagRuns/~/taskInstances", "task_instances", query):
+            yield TaskInstance.parse(entry)
+
     def instance(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> TaskInstance | None:
         """A task instance as it is now; None where it is gone."""
         path = "/dags/{}/dagRuns/{}/taskInstances/{}".format(*map(_segment, (dag_id, run_id, task_id)))

@@ -24,6 +24,7 @@ from runops.core.waiting.orphans import Orphan, Suspect
 from runops.dagster import _compat
 from runops.dagster.builders.deferred import PENDING, PENDING_IN, PENDING_RUN
 from runops.dagster.resource import ProviderResource
+from runops.dagster.step.live_run import AWAITED, SUBMITTED, tag_of
 from runops.dagster.step.records import RECORD, SUBMITS
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ _SUBMISSION = ("version", "provider", "partition", "submission", "nth")
 
 
 @dataclass(frozen=True, slots=True)
-class Submitted:
+class Submission:
     """One submission, as the records of a step show it.
 
     Args:
@@ -50,6 +51,7 @@ class Submitted:
         about: Its parent, its credential and what was known before it, as recorded.
         ref: The external run; None where the answer was never recorded.
         ended: Whether its end was seen.
+        given: Whether somebody else has started it.
     """
 
     run: dg.DagsterRun
@@ -58,6 +60,7 @@ class Submitted:
     about: Mapping[str, Any]
     ref: RunRef | None = None
     ended: bool = False
+    given: bool = False
 
 
 class DagsterRuns:
@@ -85,6 +88,12 @@ class DagsterRuns:
         """Look again whether nothing waits for a suspect."""
         return self._find(suspect) is not None
 
+    def awaits(self, ref: RunRef) -> bool:
+        """Whether a Dagster run that goes on waits for a run, be it given or submitted: its tag says so."""
+        tags = {tag_of(ref): [SUBMITTED, AWAITED]}
+        going = [status for status in dg.DagsterRunStatus if status not in OVER]
+        return bool(self._instance.get_run_records(dg.RunsFilter(tags=tags, statuses=going), limit=1))
+
     def cancelled(self, suspect: Suspect, ref: RunRef) -> None:
         """Write into the log of its Dagster run that it was cancelled: a re-execution then submits a new one."""
         submitted = self._find(suspect)
@@ -107,7 +116,7 @@ class DagsterRuns:
                 return
             cursor = page[-1].dagster_run.run_id
 
-    def _find(self, suspect: Suspect) -> Submitted | None:
+    def _find(self, suspect: Suspect) -> Submission | None:
         """What a suspect was made of, if nothing waits for it still."""
         run = self._instance.get_run_by_id(suspect.holder["dagster_run_id"])
         if run is None:
@@ -117,12 +126,12 @@ class DagsterRuns:
         found = self._suspects_of(group)
         return next((submitted for each, submitted in found if (each.ref, each.intent) == same), None)
 
-    def _suspects_of(self, group: list[dg.DagsterRun]) -> Iterator[tuple[Suspect, Submitted]]:
+    def _suspects_of(self, group: list[dg.DagsterRun]) -> Iterator[tuple[Suspect, Submission]]:
         if any(run.status not in OVER for run in group) or _compat.retry_is_due(self._instance, group):
             return
         pending = {ref for run in group if (ref := _pending(run)) is not None}
         for each in submissions_of((run, self._records(run)) for run in group):
-            if not each.ended and each.ref not in pending:
+            if not (each.ended or each.given) and each.ref not in pending:
                 yield _suspect(each), each
 
     def _records(self, run: dg.DagsterRun) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -134,38 +143,36 @@ class DagsterRuns:
 
 def submissions_of(
     logs: Iterable[tuple[dg.DagsterRun, Iterable[tuple[str, Mapping[str, Any]]]]],
-) -> list[Submitted]:
+) -> list[Submission]:
     """Every submission of a group of Dagster runs, each once.
 
     Args:
         logs: The runs, oldest first, each with the records of its steps, oldest first.
     """
-    found: dict[tuple[Any, ...], list[Submitted]] = {}
+    found: dict[tuple[Any, ...], list[Submission]] = {}
     for run, entries in logs:
         for step_key, record in entries:
             marks = {name: record.get(name) for name in _SUBMISSION}
             of_step = found.setdefault((step_key, *marks.values()), [])
-            _after(of_step, record, Submitted(run, step_key, marks, record))
+            _after(of_step, record, Submission(run, step_key, marks, record))
     return [each for of_step in found.values() for each in of_step]
 
 
-def _after(found: list[Submitted], record: Mapping[str, Any], new: Submitted) -> None:
+def _after(found: list[Submission], record: Mapping[str, Any], new: Submission) -> None:
     """Take in one more record of a submission: the newest attempt stands last."""
     last = found[-1] if found else None
     match record.get("kind"):
         case "submitting":
             found.append(new)
-        case "taken up" if record.get("attached"):
-            # It was active already when the step came: somebody else has started it.
-            pass
-        case "submitted" | "taken up":
+        case "submitted" | "taken up" | "attached":
             ref = RunRef.parse(record["ref"])
             about = record if last is None else {**last.about, **record}
             if last is not None and (last.ref is None or last.ref == ref):
                 found.pop()
-            # A run that was active already is nobody's of ours.
-            found.append(replace(new, ref=ref, about=about, ended=bool(record.get("attached"))))
-        case "refused" | "turn awaited" | "attached" if last is not None and last.ref is None:
+            # Active already when the step came: somebody else has started it, and the submit was refused.
+            given = record.get("kind") == "attached" or bool(record.get("attached"))
+            found.append(replace(new, ref=ref, about=about, given=given))
+        case "refused" | "turn awaited" if last is not None and last.ref is None:
             found.pop()
         case "ended" if last is not None:
             # Our wait may have ended, by a clock or for want of answers, and the run goes on.
@@ -185,7 +192,7 @@ def _pending(run: dg.DagsterRun) -> RunRef | None:
         return None
 
 
-def _suspect(submitted: Submitted) -> Suspect:
+def _suspect(submitted: Submission) -> Suspect:
     run, about = submitted.run, submitted.about
     credential = about.get("credential")
     return Suspect(

@@ -29,6 +29,10 @@ class Host(Protocol):
         """Look again whether nothing waits for a suspect."""
         ...
 
+    def awaits(self, ref: RunRef) -> bool:
+        """Whether something waits for a run that it was given, whoever has submitted it."""
+        ...
+
     def cancelled(self, suspect: Suspect, ref: RunRef) -> None:
         """Note that a run was cancelled, so that whoever takes it up again knows it."""
         ...
@@ -66,10 +70,12 @@ class OrphanReview:
             if self._credentials and suspect.credential not in self._credentials:
                 continue
             for orphan in self._examine(suspect):
-                if orphan.ref is None or orphan.ref not in seen:
+                if orphan.ref is None:
                     yield orphan
-                if orphan.ref is not None:
+                elif orphan.ref not in seen:
                     seen.add(orphan.ref)
+                    if not self._host.awaits(orphan.ref):
+                        yield orphan
 
     def cancel(self, orphan: Orphan) -> Orphan:
         """Cancel a run that is left behind, unless something waits for it by now; with what became of that.
@@ -82,7 +88,8 @@ class OrphanReview:
             return orphan
         try:
             client = self._client(suspect)
-            if not self._host.still_left(suspect) or client.get(ref).run_ended:
+            waited_for = not self._host.still_left(suspect) or self._host.awaits(ref)
+            if waited_for or client.get(ref).run_ended:
                 return replace(orphan, act=Act.TAKEN_UP)
             client.cancel(ref)
         except RunopsError as error:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 CANCEL_REQUEST_TIMEOUT = 5.0
 """Seconds for one request of a cancel: whoever pressed Terminate waits for it."""
+SUBMITTED, AWAITED = "submitted", "awaited"
+"""The values of a Dagster run's tag: what it has to do with an external run."""
 CANCEL_SECONDS = 30.0
 """Seconds after which a refused cancel is not tried again, whatever pause the service asks for."""
 
@@ -111,7 +113,7 @@ class LiveRun:
         if run is None:
             return
         try:
-            _compat.tag_run(self._context.instance, run.run_id, {f"runops.{ref.provider}/{ref.run_id}": relation})
+            _compat.tag_run(self._context.instance, run.run_id, {tag_of(ref): relation})
         except Exception as error:  # noqa: BLE001 - a storage raises what it likes
             self.log(f"The Dagster run could not be tagged with {ref} ({type(error).__name__}).", logging.WARNING)
 
@@ -131,6 +133,11 @@ class LiveRun:
         """A client for whoever waits for a Terminate to be done."""
         seconds = min(CANCEL_REQUEST_TIMEOUT, self._resource.request_timeout)
         return self._resource.client(request_timeout=seconds, sleep=_bounded_sleep(), states=self._states)
+
+
+def tag_of(ref: RunRef) -> str:
+    """The tag by which Dagster runs are found that have to do with an external run."""
+    return f"runops.{ref.provider}/{ref.run_id}"
 
 
 def _bounded_sleep() -> Callable[[float], None]:

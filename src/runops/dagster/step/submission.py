@@ -40,7 +40,7 @@ from runops.core.waiting.submit_in_turn import TurnRules
 from runops.core.waiting.turns import Turn
 from runops.dagster import _compat
 from runops.dagster.step.interrupts import INTERRUPTS, HeldInterrupts
-from runops.dagster.step.live_run import LiveRun
+from runops.dagster.step.live_run import AWAITED, SUBMITTED, LiveRun
 from runops.dagster.step.records import Attempt, Records
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ class StepSubmission:
     def _attach(self, ref: RunRef) -> Start:
         self.live.attached, self.live.ref = True, ref
         self.records.submitted(ref, self.provider.url(ref), deadline=self.deadline, at=None, attached=True)
-        self.live.tag(ref, "awaited")
+        self.live.tag(ref, AWAITED)
         self.live.log(f"{ref} is active already, and is waited for as if it were given{self.live.place(ref)}.")
         return Start(ref, self.deadline, attached=True)
 
@@ -258,7 +258,7 @@ class StepSubmission:
             self.live.ref = ref
             start = Start(ref, self.deadline, submitted_at=time.time())
             self.records.submitted(ref, self.provider.url(ref), deadline=start.deadline, at=start.submitted_at)
-            self.live.tag(ref, "submitted")
+            self.live.tag(ref, SUBMITTED)
         self.live.log(f"Submitted {ref}{self.live.place(ref)}.")
         return start
 
@@ -303,7 +303,7 @@ class StepSubmission:
             at=start.submitted_at,
             attached=start.attached,
         )
-        self.live.tag(ref, "awaited" if start.attached else "submitted")
+        self.live.tag(ref, AWAITED if start.attached else SUBMITTED)
         return start
 
     def _read(self, ref: RunRef) -> RunSnapshot | None:

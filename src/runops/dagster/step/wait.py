@@ -34,7 +34,7 @@ from runops.dagster import _compat, verdicts
 from runops.dagster.options import StepSettings, StepSubmitSettings, names_of, policy_of, wait_options
 from runops.dagster.resource import ProviderResource, key_of, named_resource
 from runops.dagster.step.interrupts import HeldInterrupts
-from runops.dagster.step.live_run import LiveRun, core_warnings_in
+from runops.dagster.step.live_run import AWAITED, LiveRun, core_warnings_in
 from runops.dagster.step.submission import OVER, Start, StepSubmission, refuse_when_over, status_of_run
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ class StepWait:
     def for_given(self, ref: RunRef) -> RunSnapshot:
         """Wait for a run that somebody else started."""
         refuse_when_over(self._context)
-        self._live.tag(ref, "awaited")
+        self._live.tag(ref, AWAITED)
         with self._live.cancelled_on_interrupt(), self._resource.client(states=self._states) as client:
             return self._follow(client, Start(ref, self._options.deadline))
 

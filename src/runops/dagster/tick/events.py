@@ -11,6 +11,7 @@ from runops.core import ConfigurationError, RunopsError, RunRef, RunSnapshot, Ve
 from runops.core.model.run import Unmet
 from runops.dagster import _compat, verdicts
 from runops.dagster.functions import called, described
+from runops.dagster.step.live_run import SUBMITTED, tag_of
 from runops.dagster.tick.cursor import Cursor
 from runops.dagster.tick.plan import SensorPlan
 
@@ -130,7 +131,7 @@ def events_of(
 
 def submitted_by_dagster(instance: dg.DagsterInstance, ref: RunRef) -> bool:
     """Whether a Dagster run has submitted an external one: then the run reports it itself."""
-    tags = {f"runops.{ref.provider}/{ref.run_id}": "submitted"}
+    tags = {tag_of(ref): SUBMITTED}
     return bool(instance.get_run_records(dg.RunsFilter(tags=tags), limit=1))
 
 
