@@ -118,6 +118,8 @@ def test_a_refusal_after_the_turn_keeps_the_place_and_the_deadline(host: Any, ma
     before, after = first.value.trigger.turn, second.value.trigger.turn
     assert (after["since"], after["until"], after["mark"]) == (before["since"], before["until"], before["mark"])
     assert after["in_the_way"] != before["in_the_way"]
+    assert first.value.timeout is not None
+    assert second.value.timeout is not None
     assert second.value.timeout < first.value.timeout
 
 
@@ -445,7 +447,7 @@ class Client:
                 error = RunNotFound("none", status=404, is_json=True)
             elif isinstance(effect, Send):
                 reply = Reply(self._service.page().encode(), self.clock())
-            else:
+            elif isinstance(effect, Exception):
                 raise effect
 
 

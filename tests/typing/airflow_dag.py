@@ -78,7 +78,9 @@ B3osWorkflowSensor(task_id="s", workflow_id="w", execution_timeout=DAY)
 NektPipelineSensor(task_id="s", pipeline="p", silent_fail=True)
 NyxRunSensor(task_id="s", run_id="r", expect={"findings_count": 0}, on_unmet="skip", max_spend=5, max_stalled=DAY)
 NexioRunSensor(task_id="s", run_id="r", states={"partial": "degraded"}, on_unmet="skipp")  # pyright: ignore[reportArgumentType]
-OnepinRunOperator(task_id="o", workflow_id="w", wait=False, mark_runs=True, submit_grace=DAY, durable=False)
+OnepinRunOperator(
+    task_id="o", workflow_id="w", wait=False, mark_runs=True, submit_grace=DAY, durable=False, on_conflict="fail"
+)
 B3osRunOperator(task_id="o", workflow_id="w", cancel_on_kill=False, cancel_on_timeout=False, on_clear="reattach")
 B3osRunOperator(task_id="o", workflow_id="w", cancel_on_failure=True)
 RunSensor(

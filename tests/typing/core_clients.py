@@ -31,7 +31,13 @@ def submit_and_wait(key: str) -> Verdict:
     with RunClient(provider, token=key, request_timeout=timedelta(seconds=10)) as client:
         assert_type(client, RunClient)
         ref = client.submit(
-            call, adopt_uncertain=True, submit_grace=timedelta(minutes=1), identity="me", resubmit=False
+            call,
+            adopt_uncertain=True,
+            submit_grace=timedelta(minutes=1),
+            identity="me",
+            resubmit=False,
+            on_conflict="attach",
+            timeout=60,
         )
         assert_type(ref, RunRef)
         last = client.wait(ref, 60)
@@ -82,4 +88,5 @@ def mistakes_are_found(client: RunClient, ref: RunRef) -> None:
 async def mistakes_are_found_in_asyncio(client: AsyncRunClient, call: Call, ref: RunRef) -> None:
     await client.submit(call, adopt_uncertian=True)  # pyright: ignore[reportCallIssue]
     await client.submit(call, submit_grace="long")  # pyright: ignore[reportArgumentType]
+    await client.submit(call, on_conflict="queue")  # pyright: ignore[reportArgumentType]
     await client.wait(ref, poll_intervall=3)  # pyright: ignore[reportCallIssue]

@@ -54,6 +54,7 @@ def decision(context: dg.AssetExecutionContext, nexio: NexioResource) -> dict[st
         adopt_uncertain=True,
         mark_runs=False,
         submit_grace=60,
+        on_conflict="wait",
         reattach=False,
     )
     assert_type(result, RunResult)

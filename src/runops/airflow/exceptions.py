@@ -23,7 +23,9 @@ exception                   raised when                              retried by 
 ``ServiceUnavailable``      the service could not be reached, and    yes                  no
                             nothing was started
 ``ConflictError``           something is active where a run should   yes                  no
-                            start
+                            start: no turn came within ``timeout``,
+                            ``on_conflict`` is ``"fail"``, or there
+                            is no one run to attach to
 ``TriggerCrashed``          the trigger met an error of its own      yes; an operator     no
                                                                      re-attaches
 ``UnknownStateError``       the run is over in an undocumented word  no                   no
@@ -100,7 +102,7 @@ class ServiceUnavailable(AirflowException):
 
 
 class ConflictError(AirflowException):
-    """Something is active where the run should start; a later try may succeed."""
+    """Something is active where the run should start; nothing was submitted, and a later try may succeed."""
 
 
 class TriggerCrashed(AirflowException):
