@@ -182,6 +182,30 @@ def test_a_key_that_may_not_list_still_gets_its_turn(runs_of: Callable[..., Any]
     assert 100 <= runs.clock.passed < 100 + 2 * LONGEST_PAUSE
 
 
+@pytest.mark.parametrize("provider", SINGLE)
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_key_that_is_refused_for_a_while_in_the_middle_loses_no_turn(
+    runs_of: Callable[..., Any], provider: str, status: int
+) -> None:
+    runs = runs_of(provider)
+    busy(runs, seconds=100)
+    refusing: list[bool] = []
+
+    def refuse(seconds: float) -> None:
+        if 50 < runs.clock.passed < 200 and not refusing:
+            refusing.append(True)
+            runs.emulator.add_fault(kind="status", status=status, provider=provider, count=None)
+        if runs.clock.passed > 200:
+            runs.emulator.reset(["faults"])
+
+    runs.clock.on_sleep = refuse
+    ref = runs("submit", call_of(provider))
+    assert [ref.run_id] == submitted(runs)
+    # The same key is good again: it is sent a last time when its grace is over.
+    assert 340 < runs.clock.passed < 380
+    assert len(submits(runs)) == 2
+
+
 def test_a_key_that_is_refused_in_the_middle_ends_the_wait_with_nothing_submitted(runs_of: Callable[..., Any]) -> None:
     runs = runs_of("nyx")
     busy(runs, script="forever")

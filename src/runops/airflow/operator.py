@@ -30,7 +30,7 @@ from runops.core import (
     Verdict,
 )
 from runops.core.declaration import Call
-from runops.core.declaration.arguments import one_of, optional_seconds, seconds
+from runops.core.declaration.arguments import grace, one_of, optional_seconds, seconds
 from runops.core.model.policy import retry_may_submit
 from runops.core.waiting.options import (
     DEFAULT_AUTH_GRACE,
@@ -331,6 +331,7 @@ class RunOperator(OwnRun):
                     until=self._deadline(context),
                     interval=optional_seconds("poll_interval", self.poll_interval),
                     error_budget=seconds("error_budget", self.error_budget),
+                    auth_grace=grace("auth_grace", self.auth_grace),
                 ),
             ),
             log=self.log,

@@ -15,7 +15,7 @@ from runops.core.model.errors import ConflictError
 from runops.core.model.run import RunRef
 from runops.core.waiting import submission, turns
 from runops.core.waiting.intent import Intent, list_before_submit
-from runops.core.waiting.options import DEFAULT_ERROR_BUDGET, SUBMIT_GRACE, OnConflict
+from runops.core.waiting.options import DEFAULT_AUTH_GRACE, DEFAULT_ERROR_BUDGET, SUBMIT_GRACE, OnConflict
 from runops.core.waiting.steps import Clock, Flow, Sleep
 from runops.core.waiting.turns import Turn
 
@@ -31,12 +31,14 @@ class TurnRules:
         until: When a wait for a turn ends, in unix seconds.
         interval: As :class:`Turn` takes it.
         error_budget: As :class:`Turn` takes it.
+        auth_grace: As :class:`Turn` takes it.
     """
 
     on_conflict: OnConflict
     until: float
     interval: float | None = None
     error_budget: float = DEFAULT_ERROR_BUDGET
+    auth_grace: float = DEFAULT_AUTH_GRACE
 
     def refused(
         self,
@@ -63,6 +65,7 @@ class TurnRules:
             mark=mark,
             interval=self.interval,
             error_budget=self.error_budget,
+            auth_grace=self.auth_grace,
         )
         if turns.is_news(turn, earlier):
             logger.info("%s", turns.notice(provider, turn))

@@ -21,11 +21,13 @@ from typing import Any, Self
 
 from runops.core.declaration import Call, Provider
 from runops.core.model.cadence import backoff, spread
-from runops.core.model.errors import ConflictError, RunopsError, TransientError
+from runops.core.model.errors import AuthError, ConflictError, RunopsError, TransientError
 from runops.core.model.run import RunRef, RunSnapshot
+from runops.core.transport.keys import KeyRead
 from runops.core.waiting.flows import latest_page, list_page, pause_after
-from runops.core.waiting.options import DEFAULT_ERROR_BUDGET
-from runops.core.waiting.steps import Clock, Flow, Sleep
+from runops.core.waiting.options import DEFAULT_AUTH_GRACE, DEFAULT_ERROR_BUDGET
+from runops.core.waiting.refused_key import RefusedKey
+from runops.core.waiting.steps import Clock, Flow, ReadKey, Sleep
 
 logger = logging.getLogger("runops")
 
@@ -47,6 +49,7 @@ class Turn:
         state: That run's state, in the service's own word.
         interval: The shortest time between two looks, in seconds; None for what the declaration says.
         error_budget: Seconds of failed looks in a row before the wait gives up.
+        auth_grace: Seconds for which a key that was good may be refused before the wait gives up.
     """
 
     parent: Mapping[str, str]
@@ -58,6 +61,7 @@ class Turn:
     state: str | None = None
     interval: float | None = None
     error_budget: float = DEFAULT_ERROR_BUDGET
+    auth_grace: float = DEFAULT_AUTH_GRACE
 
     def to_dict(self) -> dict[str, Any]:
         """JSON primitives that :meth:`from_dict` reads."""
@@ -99,6 +103,7 @@ def refused(
     mark: str | None = None,
     interval: float | None = None,
     error_budget: float = DEFAULT_ERROR_BUDGET,
+    auth_grace: float = DEFAULT_AUTH_GRACE,
 ) -> Turn:
     """The wait for a turn after a refusal: a new one, or an earlier one that goes on at its place.
 
@@ -112,6 +117,7 @@ def refused(
         mark: What the refused POST bore.
         interval: As :class:`Turn` takes it.
         error_budget: As :class:`Turn` takes it.
+        auth_grace: As :class:`Turn` takes it.
 
     Raises:
         ConflictError: The wait is over.
@@ -123,6 +129,7 @@ def refused(
         mark=mark,
         interval=interval,
         error_budget=error_budget,
+        auth_grace=auth_grace,
     )
     turn = turn.behind(conflict.active[0]) if conflict.active else replace(turn, refusals=turn.refusals + 1)
     if now >= turn.until:
@@ -233,15 +240,23 @@ def await_turn(
             raise expired(provider, looks.turn, now)
         if not turn.parent:
             return looks.turn
+        if looks.key is not None and looks.key.holds:
+            read: KeyRead = yield ReadKey(looks.key.mark)
+            if not looks.key.was_read(read, clock()):
+                yield Sleep(looks.bounded(looks.key.pause(clock()), clock()), for_key=True)
+                continue
         try:
             standing = yield from look(provider, turn.parent, by=looks.turn.until, clock=clock)
         except TransientError as error:
             pause = looks.failed(error, clock())
+        except AuthError as error:
+            if not looks.may_list:
+                return (yield from looks.blindly(provider, error, clock))
+            # The key was good a moment ago: it may have been rotated.
+            looks.refused(provider, error, clock())
+            continue
         except RunopsError as error:
-            logger.info("The runs of %s could not be listed: %s", provider.title, error)
-            if not turn.refusals:
-                yield Sleep(looks.blind_pause(clock()))
-            return looks.turn
+            return (yield from looks.blindly(provider, error, clock))
         else:
             if looks.saw(standing, clock()):
                 # A large list may have been read in a thread: what a host does here belongs to its own.
@@ -266,10 +281,20 @@ class _Looks:
     """When the run in the way was first seen there: young runs are looked at sooner."""
     failing_since: float | None = None
     failures: int = 0
+    key: RefusedKey | None = None
+    """What is to be done about the key, from its refusal to the next good look."""
+
+    @property
+    def may_list(self) -> bool:
+        """Whether the lists were read with this key before: some keys may start runs and not list them."""
+        return self.turn.in_the_way is not None
 
     def saw(self, standing: Standing, now: float) -> bool:
         """Take in a good look; whether another run is in the way."""
         self.failing_since, self.failures = None, 0
+        if self.key is not None:
+            self.key.works()
+            self.key = None
         if not standing.active:
             return False
         before, self.turn = self.turn, self.turn.behind(standing.active[0])
@@ -285,6 +310,26 @@ class _Looks:
         if now - self.failing_since >= self.turn.error_budget:
             raise error
         return pause_after(error, self.failures) * (1 - 0.5 * spread())
+
+    def refused(self, provider: Provider, error: AuthError, now: float) -> None:
+        """Take in that the key is refused, which it was not before.
+
+        Raises:
+            AuthError: It has been for ``auth_grace``.
+        """
+        if not self.turn.auth_grace:
+            raise error
+        if self.key is None:
+            subject = f"The wait for a turn at {provider.title}"
+            self.key = RefusedKey(subject, since=now, grace=self.turn.auth_grace)
+        self.key.refused(error, now)
+
+    def blindly(self, provider: Provider, error: RunopsError, clock: Clock) -> Flow[Turn]:
+        """Let the next POST itself tell, since the lists cannot."""
+        logger.info("The runs of %s could not be listed: %s", provider.title, error)
+        if not self.turn.refusals:
+            yield Sleep(self.blind_pause(clock()))
+        return self.turn
 
     def pause(self, provider: Provider, now: float) -> float:
         """Seconds until the next look."""

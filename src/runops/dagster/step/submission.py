@@ -181,6 +181,7 @@ class StepSubmission:
             mark=mark,
             interval=self.rules.interval,
             error_budget=self.rules.error_budget,
+            auth_grace=self.rules.auth_grace,
         )
         if turns.is_news(turn, earlier):
             self.live.log(turns.notice(self.provider, turn))

@@ -285,6 +285,7 @@ class StepWait:
                 until=self._options.deadline,
                 interval=optional_seconds("poll_interval", self._settings.get("poll_interval")),
                 error_budget=self._options.error_budget,
+                auth_grace=self._options.auth_grace,
             ),
         )
 
