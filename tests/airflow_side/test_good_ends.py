@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -225,6 +226,67 @@ def test_a_spend_limit_that_is_reached_while_deferred_cancels_once_and_a_retry_s
     host.emulator.set_defaults(provider="nyx", script="succeeded", seconds=20)
     assert host.run(task, context).result["outcome"] == "succeeded"
     assert len(host.emulator.requests(provider="nyx", action="submit")) == 2
+
+
+def deferred(task: Any, context: Any) -> Any:
+    """The deferral of a task, whose trigger the dead triggerer had."""
+    with pytest.raises(TaskDeferred) as raised:
+        task.execute(context)
+    return raised.value
+
+
+def resumed(task: Any, context: Any, host: Any, from_row: Any) -> Any:
+    """How the task ends once a trigger is made of its row again."""
+    with pytest.raises(Exception, match="of at most") as ended:
+        task.resume_execution(from_row.method_name, {"event": host.fired(from_row)}, context)
+    return ended.value
+
+
+def test_a_spend_limit_that_is_reached_while_no_triggerer_lives_ends_the_wait_at_the_first_look_of_the_next(
+    host: Any, operators: Any, calls: Any
+) -> None:
+    steps = [{"at": 0, "set": {"status": "running", "spent_usd": 1}}, {"at": 600, "set": {"spent_usd": 4.5}}]
+    host.emulator.set_defaults(provider="nyx", script=steps)
+    task, context = operators["nyx"](task_id="w", **calls["nyx"], max_spend=4, deferrable=True), host.context()
+    from_row = deferred(task, context)
+    host.clock.now += 3600
+    began = host.clock.now
+    assert type(resumed(task, context, host, from_row)) is RunTimedOut
+    assert host.clock.now - began < 30
+    assert len(host.emulator.requests(provider="nyx", action="cancel")) == 1
+
+
+@pytest.mark.parametrize("provider", ["b3os", "nyx"])
+def test_a_run_that_stalls_while_triggerers_come_and_go_is_called_stalled_in_time(
+    host: Any, sensors: Any, provider: str
+) -> None:
+    task = sensors[provider](
+        task_id="w", **host.made(provider, script="running"), max_stalled=3600, deferrable=True, timeout=100_000
+    )
+    context = host.context()
+    began = host.clock.now
+    from_row = deferred(task, context)
+    # A triggerer that dies sooner than the limit, again and again, leaves the row as it was.
+    host.clock.now = began + 3000
+    error = resumed(task, context, host, from_row)
+    assert type(error) is SensorTimedOut
+    assert host.clock.now - began == pytest.approx(3600, abs=60)
+
+
+def test_a_last_read_after_execution_timeout_reads_what_is_expected_too(host: Any, sensors: Any) -> None:
+    run = host.made("nyx", script="succeeded", seconds=100)
+    task = sensors["nyx"](
+        task_id="w",
+        **run,
+        expect={"findings_count": 0},
+        deferrable=True,
+        execution_timeout=timedelta(seconds=60),
+    )
+    context = host.context()
+    deferred(task, context)
+    host.clock.now += 3600
+    with pytest.raises(RunRejected, match="findings_count is 1"):
+        task.resume_execution("__fail__", {"error": "Trigger timeout"}, context)
 
 
 def test_with_cancel_on_timeout_false_a_limit_leaves_the_run_and_a_retry_re_attaches(

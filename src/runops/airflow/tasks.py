@@ -44,6 +44,7 @@ from runops.core import (
 )
 from runops.core.model.run import EndedBy
 from runops.core.transport.retry import may_pass
+from runops.core.waiting import flows
 from runops.core.waiting.discovery import Search
 from runops.core.waiting.options import WaitOptions
 from runops.core.waiting.state import WaitProgress, timed_out
@@ -297,7 +298,7 @@ class RunWaiting(RenderedTask, EndRules, NamesChecked):
         with in_airflow_terms():
             try:
                 with hook.client() as client:
-                    last = client.get(ref)
+                    last = client.drive(flows.get(client.provider, ref, self._limits()["wanted"]))
             except AnswerError as error:
                 self.log.warning("The last read of %s failed: %s", ref, error)
             if last is not None and last.run_ended:
