@@ -306,7 +306,7 @@ def test_a_look_is_taken_when_the_stall_clock_is_over_and_a_held_back_one_may_co
 
 def test_the_stall_clock_survives_restarts_that_read_the_same_old_record() -> None:
     past = WaitProgress()
-    wait("nexio", past).saw(look("nexio", status="processing"), NOW)
+    wait("nexio", past, max_stalled=3600).saw(look("nexio", status="processing"), NOW)
     for restart in (600, 1200, 3000):
         state = wait("nexio", handed_over(past, at=NOW + 5, read_at=NOW + restart), max_stalled=3600)
         state.saw(look("nexio", status="processing"), NOW + restart)
@@ -318,7 +318,7 @@ def test_the_stall_clock_survives_restarts_that_read_the_same_old_record() -> No
 
 def test_over_a_restart_the_provider_s_own_time_dates_a_change_that_nobody_saw() -> None:
     past = WaitProgress()
-    wait("nekt", past).saw(look("nekt", updated_at=stamp(NOW)), NOW)
+    wait("nekt", past, max_stalled=1000).saw(look("nekt", updated_at=stamp(NOW)), NOW)
     told = {"updated_at": stamp(NOW + 100)}
     state = wait("nekt", handed_over(past, at=NOW + 5, read_at=NOW + 900), max_stalled=1000)
     state.saw(look("nekt", **told), NOW + 900)

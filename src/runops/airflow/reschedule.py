@@ -6,6 +6,7 @@ the task's record, which needs Airflow 3.3 or newer; Airflow removes a task's XC
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -84,7 +85,9 @@ class Poke:
         # Without a record the next poke would not know since when the key is refused: this one holds for all of it.
         longest = POKE_SECONDS if self._task_state.exists else max(POKE_SECONDS, options.auth_grace + HOLD_SECONDS)
         deadline = min(max(options.deadline, self._began), self._began + longest)
-        here = replace(options, deadline=deadline, max_paused=None, max_stalled=None, max_spend=None)
+        # The limits are judged by this poke, and not by the wait in it, which only notes what they need.
+        stalls = None if options.max_stalled is None else math.inf
+        here = replace(options, deadline=deadline, max_paused=None, max_stalled=stalls, max_spend=None)
         follower = _FirstRead(self._context, self._log, url=url)
         try:
             with self._hook.client() as client:

@@ -81,18 +81,21 @@ class WaitProgress:
             past.resumed = past.signature is not None
         return past
 
-    def take_in(self, look: Observation, snapshot: RunSnapshot, now: float) -> None:
+    def take_in(self, look: Observation, snapshot: RunSnapshot, now: float, *, stalls: bool = True) -> None:
         """Set the clocks of a run that goes on by a good read of it.
 
         Args:
             look: What was read.
             snapshot: What it means.
             now: When, in unix seconds.
+            stalls: Whether anybody asks for how long nothing has changed.
         """
         if snapshot.phase not in PARKED:
             self.parked_since = None
         elif self.parked_since is None:
             self.parked_since = self._not_before_began(look.paused_since and look.paused_since.timestamp(), now)
+        if not stalls:
+            return
         shown = signature(look, self.signature)
         if shown != self.signature:
             # Who has looked all the time knows better when it changed than the provider, whose clock may be wrong.

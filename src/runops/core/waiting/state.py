@@ -112,7 +112,7 @@ class WaitState:
         if snapshot.outcome is not None:
             return snapshot
         if look is not self._taken_in:
-            past.take_in(look, snapshot, now)
+            past.take_in(look, snapshot, now, stalls=self.options.max_stalled is not None)
             self._taken_in = look
         return None
 
