@@ -301,6 +301,20 @@ def test_every_page_is_read_however_short_the_server_makes_it() -> None:
     assert {request.url.params["updated_at_gte"] for request in airflow.requests} == {SINCE.isoformat()}
 
 
+def test_a_task_instance_whose_run_has_ended_costs_one_read_beside_the_lists() -> None:
+    ended = {"state": "submitted", "ref": {"provider": "b3os", "run_id": "r"}, "provider": "b3os", "ended": "succeeded"}
+    airflow = FakeAirflow(
+        *(
+            Instance(
+                f"task_{number}", "success", "B3osRunOperator", store={"runops": ended}, xcoms={"run_submitted": {}}
+            )
+            for number in range(200)
+        )
+    )
+    assert list(tasks_of(airflow).suspects()) == []
+    assert len(airflow.requests) == 200 + 2 + 2
+
+
 def test_a_class_of_ones_own_is_known_by_what_its_tasks_have_left(after: Any) -> None:
     it, _ = after("onepin", "failed")
     it.operator = "OurOwnOperator"

@@ -112,9 +112,10 @@ class AirflowTasks:
 
     def _instances(self) -> Iterator[TaskInstance]:
         """The task instances of all operators of ours; those of a user's own class are known by what one has left."""
-        for ti in self._unique(self._operators):
-            yield ti
         tasks: set[tuple[str, str]] = set()
+        for ti in self._unique(self._operators):
+            tasks.add((ti.dag_id, ti.task_id))
+            yield ti
         others: set[str] = set()
         for dag_id, run_id, task_id, map_index in self._api.holders_of(
             records.SUBMITTED_RUN, self._since - LONGEST_RUN
