@@ -53,3 +53,12 @@ def test_a_request_is_held_back_until_its_moment_and_no_longer() -> None:
 @pytest.mark.parametrize("late", [0.0, 0.5, 10.0])
 def test_a_last_look_that_nothing_holds_back_may_leave_after_its_moment(late: float) -> None:
     assert session("not held back").turn(clock() - late) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("left", "seconds", "says"),
+    [(24.0, 29.0, "the rest of the wait, "), (25.0, 30.0, "request_timeout="), (3600.0, 30.0, "request_timeout=")],
+)
+def test_an_exchange_is_said_to_be_bound_by_what_bounds_it(left: float, seconds: float, says: str) -> None:
+    session = Session(find("nexio"), token="key", request_timeout=30, clock=lambda: 1000.0)
+    assert session.time_for(1000.0 + left) == (seconds, says)

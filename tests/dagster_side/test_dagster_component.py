@@ -13,7 +13,7 @@ from dagster._core.remote_representation.external_data import RepositorySnap
 from dagster.components.core.package_entry import discover_package_objects
 from dagster.components.testing import create_defs_folder_sandbox
 
-from runops.dagster.component import RunopsComponent
+from runops.dagster.component import RunopsComponent, model
 
 KEY = "canary-key-5f2b9c7e1d"
 TYPE = "runops.dagster.component.RunopsComponent"
@@ -428,3 +428,15 @@ def test_a_template_that_fails_in_a_step_names_its_asset_and_field(
     assert "assets[0].call" in said
     assert "south" in said
     assert runs.submits == 0
+
+
+PARTS = [each for each in vars(model).values() if isinstance(each, type) and each.__module__ == model.__name__]
+
+
+@pytest.mark.parametrize(
+    "part", [part for part in PARTS if hasattr(part, "model_fields")], ids=lambda part: part.__name__
+)
+def test_every_field_of_a_defs_file_says_what_it_is(part: Any) -> None:
+    for name, field in part.model_fields.items():
+        resolvers = [each for each in field.metadata if isinstance(each, dg.Resolver)]
+        assert name == "type" or field.description or any(each.description for each in resolvers), name

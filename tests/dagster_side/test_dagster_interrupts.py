@@ -70,6 +70,19 @@ def test_terminate_while_a_refused_submit_waits_for_its_next_try_gives_up_at_onc
     assert runs.emulator.runs(provider="b3os") == []
 
 
+def test_an_interrupt_that_has_struck_in_a_pause_does_not_strike_again_at_the_end() -> None:
+    struck: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: struck.append(number))
+    try:
+        with HeldInterrupts() as held:
+            signal.raise_signal(signal.SIGINT)
+            held.let_through()
+            assert struck == [signal.SIGINT]
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert struck == [signal.SIGINT]
+
+
 def interrupted_in(held: HeldInterrupts, done: list[str]) -> None:
     with held:
         signal.raise_signal(signal.SIGINT)

@@ -154,3 +154,22 @@ def test_nexio_runs_carry_the_environment_of_the_key_and_the_version_asked_for(c
     submitted = call("nexio", "POST", "/api/v1/engines/e/runs", json=body, key="nx_staging_0123")
     run = call.read("nexio", submitted.json()["run_id"]).json()
     assert (run["environment"], run["engine_version"]) == ("staging", "1.3")
+
+
+@pytest.mark.parametrize(
+    ("provider", "script", "left_out"),
+    [("nexio", "bare", {"created_at", "environment"}), ("b3os", "bare", {"startedAt", "workflowId"})],
+)
+def test_a_bare_run_leaves_out_what_is_not_required_from_its_first_answer_on(
+    call, emulator, provider, script, left_out
+) -> None:
+    run_id = emulator.create_run(provider, script=script, seconds=10, held=True)
+    for _ in range(2):
+        answer = call.read(provider, run_id).json()
+        assert not left_out & set(answer.get("data", answer))
+        emulator.advance(run_id=run_id)
+
+
+def test_times_that_nobody_can_read_are_there_from_the_first_answer_on(call, emulator) -> None:
+    run_id = emulator.create_run("b3os", script="unreadable_times", seconds=10, held=True)
+    assert call.read("b3os", run_id).json()["data"]["startedAt"] == "yesterday"
