@@ -40,6 +40,14 @@ EXECUTORS: dict[str, Any] = {
         }
     ),
 }
+EVERYBODY = 20
+"""Steps that run at once in the jobs of turns."""
+EXECUTORS["everybody"] = dg.multiprocess_executor.configured(
+    {
+        "max_concurrent": EVERYBODY,
+        "start_method": {"forkserver": {"preload_modules": ["dagster", "runops.dagster.builders.asset"]}},
+    }
+)
 CALLS: dict[str, Callable[[str], dict[str, Any]]] = {
     "nexio": lambda parent: {"engine_slug": parent, "input": {}},
     "nyx": lambda parent: {
@@ -134,6 +142,30 @@ def jobs_of(provider: str, *, retries: int) -> list[dg.JobDefinition]:
     return [job_of(executor) for executor in ("in_process", "multiprocess")]
 
 
+# --- jobs that take turns --------------------------------------------------------------------------------------
+
+
+def turns_of(provider: str) -> dg.JobDefinition:
+    """Twenty steps at once on one parent that takes one run at a time."""
+    op = build_run_op(
+        name=f"{provider}_turn",
+        resource_key=provider,
+        call=submission(provider),
+        poll_interval=1,
+        config_schema={"parent": dg.Field(str, default_value=TURNS[provider])},
+    )
+
+    @dg.job(name=f"turns_{provider}", executor_def=EXECUTORS["everybody"])
+    def job() -> None:
+        for number in range(EVERYBODY):
+            op.alias(f"turn_{number}")()
+
+    return job
+
+
+TURNS = {"nyx": "turns", "onepin": "7c9e6679-7425-40de-944b-e07fc1f90ae7"}
+
+
 # --- assets that wait ------------------------------------------------------------------------------------------
 
 
@@ -197,6 +229,7 @@ defs = dg.Definitions(
             dg.define_asset_job(f"assets_{executor}", selection=list(ASSETS.values()), executor_def=EXECUTORS[executor])
             for executor in ("in_process", "forked")
         ),
+        *(turns_of(provider) for provider in TURNS),
         *(ends_of_ops(executor) for executor in ("in_process", "forked")),
     ],
     resources=RESOURCES,
