@@ -12,12 +12,12 @@ from airflow.sdk.execution_time import task_runner
 
 from runops.airflow import RunOperator
 from runops.airflow._compat import AirflowFailException, AirflowTaskTimeout, TaskDeferralError, TaskDeferred
-from runops.airflow.exceptions import ConflictError, RunTimedOut, TriggerCrashed
+from runops.airflow.exceptions import ConflictError, RunTimedOut, SubmitUncertainError, TriggerCrashed
 from runops.airflow.line import HELD_SECONDS, Line
 from runops.airflow.records import ATTACHED, AWAITING_TURN, SUBMITTED
 from runops.airflow.task_state import TaskState
 from runops.airflow.trigger import RunTrigger
-from runops.core import ConfigurationError, find
+from runops.core import ConfigurationError, RunClient, find
 from runops.core.waiting.turns import Turn
 from tests import simulated_time
 from tests.services import WORKFLOW
@@ -565,3 +565,60 @@ def test_old_rows_have_no_turn_and_new_ones_keep_it() -> None:
     assert "turn" not in old.serialize()[1]
     turn = Turn(parent=PARENT["nyx"], since=1.0, until=2.0).to_dict()
     assert RunTrigger(provider="nyx", turn=turn, patience={}).serialize()[1]["turn"] == turn
+
+
+# --- killed at any moment -----------------------------------------------------------------------------------------
+
+
+class Death(BaseException):
+    """The process is gone."""
+
+
+@pytest.mark.parametrize("provider", SINGLE)
+def test_a_task_that_dies_at_any_moment_of_its_turn_starts_one_run_and_cancels_none(
+    host: Any, made: Any, monkeypatch: pytest.MonkeyPatch, deferrable: bool, provider: str
+) -> None:
+    """Before and after each request of the worker and each record of the task, one moment in each story."""
+    left = 0
+
+    def dying(real: Any) -> Any:
+        def moment() -> None:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                raise Death
+
+        def act(*arguments: Any, **named: Any) -> Any:
+            moment()
+            answer = real(*arguments, **named)
+            moment()
+            return answer
+
+        return act
+
+    monkeypatch.setattr(TaskState, "save", dying(TaskState.save))
+    monkeypatch.setattr(TaskState, "forget", dying(TaskState.forget))
+    monkeypatch.setattr(RunClient, "_send", dying(RunClient._send))
+    number = 0
+    while left <= 0:
+        # Until a story has fewer moments than that.
+        number += 1
+        host.emulator.reset()
+        task, context = made(provider, deferrable=deferrable, submit_grace=40), host.context()
+        busy(host, provider, seconds=15)
+        left = number
+        try:
+            ended = host.run(task, context)
+        except Death:
+            context["ti"].next_try()
+            host.clock.now += 5
+            ended = host.run(task, context)
+        if isinstance(ended.error, SubmitUncertainError):
+            # OnePin shows no mark: only a death between the POST and the record of its answer leaves this.
+            assert provider == "onepin", number
+            assert len(own(host, provider)) <= 1, number
+        else:
+            assert ended.error is None, number
+            assert [ended.result["run_id"]] == own(host, provider), number
+        assert cancels(host) == 0, number
+    assert number > 15
