@@ -546,6 +546,17 @@ def test_what_cannot_be_told_is_exit_code_4(
     assert (code, out) == (0, "Nothing is left behind.\n")
 
 
+@pytest.mark.parametrize("options", [(), ("--cancel",), ("--json",), ("--cancel", "--json")])
+def test_what_cannot_be_told_is_shown_in_every_form_of_the_command(
+    after: Any, command: Any, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
+) -> None:
+    it, _ = after("b3os", "failed")
+    monkeypatch.setenv("B3OS_API_KEY", "invalid-key")
+    code, out, err = command(FakeAirflow(it), *options)
+    assert (code, sum("was answered 401" in line for line in out.splitlines())) == (4, 1)
+    assert "cancelled" not in err
+
+
 def test_a_provider_from_elsewhere_is_imported_only_where_the_user_names_it(command: Any) -> None:
     ref = {"provider": "acme", "run_id": "r1", "parents": {}}
     record = {"state": "submitted", "ref": ref, "provider": "this:that", "conn_id": "acme"}

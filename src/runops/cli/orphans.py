@@ -39,7 +39,7 @@ def orphans(options: argparse.Namespace) -> int:
         review = OrphanReview(host, _Keys(options.provider), credentials=options.credential)
         with review:
             found = _listed(review.find(), options)
-            if options.cancel and any(each.standing is Standing.LEFT for each in found):
+            if options.cancel and found:
                 found, interrupted = _cancelled(review, found, options)
                 if interrupted:
                     return INTERRUPTED
@@ -136,8 +136,9 @@ def _listed(found: Iterator[Orphan], options: argparse.Namespace) -> list[Orphan
 
 def _cancelled(review: OrphanReview, found: list[Orphan], options: argparse.Namespace) -> tuple[list[Orphan], bool]:
     """Cancel what is left, each shown as soon as it is done; what became of it, and whether somebody interrupted."""
-    wanted = _confirmed(sum(each.standing is Standing.LEFT for each in found), options)
-    if not wanted:
+    left = sum(each.standing is Standing.LEFT for each in found)
+    wanted = left > 0 and _confirmed(left, options)
+    if left and not wanted:
         complain("nothing was cancelled.")
     done: list[Orphan] = []
     try:
