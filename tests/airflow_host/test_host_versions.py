@@ -77,11 +77,10 @@ def waiting(version_host: Host, outside: Outside) -> Host:
 
 def again(host: Host, outside: Outside, name: str) -> list[dict[str, Any]]:
     """The runs of a task, once its next try waits for one of them, or has ended."""
-    first = runs(outside, name)[0]
 
     def begun() -> bool:
         tries = host.instance(task_of(name))["try_number"]
-        waits = host.state(task_of(name)) in ("running", "deferred") and "submitted_run" not in first
+        waits = host.state(task_of(name)) in ("running", "deferred")
         return tries > 1 and (waits or host.state(task_of(name)) in ("success", "failed"))
 
     until(f"the next try of {name}", 120, begun, pause=1.0)

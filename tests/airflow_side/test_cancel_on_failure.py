@@ -208,10 +208,10 @@ def test_a_process_that_knows_nothing_finds_the_run_in_what_the_task_has_pushed(
     assert cancels(host) == 1
 
 
-def test_a_store_that_cannot_be_asked_leaves_the_xcom(host: Any, made: Any) -> None:
+def test_a_process_that_does_not_run_the_task_asks_no_store_that_nobody_answers_for(host: Any, made: Any) -> None:
     class NoStore:
         def get(self, key: str) -> Any:
-            raise RuntimeError("this process has no such memory")
+            raise AssertionError("the DAG processor would wait for ever")
 
         set = get
 
@@ -228,7 +228,9 @@ def test_the_run_of_an_earlier_try_is_cancelled_too(host: Any, made: Any) -> Non
     assert cancels(host) == 0
     context["ti"].next_try()
     # The last try does not even get to its execute.
-    ends(made(), context, RuntimeError("a template"))
+    task = made()
+    task.before_rendering()
+    ends(task, context, RuntimeError("a template"))
     assert cancels(host) == 1
 
 

@@ -290,13 +290,14 @@ def test_a_step_that_outlives_its_dagster_run_submits_nothing_beside_a_re_execut
     assert runs.submits == 0
 
 
+@pytest.mark.parametrize("options", [{}, {"cancel_on_timeout": False, "cancel_on_failure": True}], ids=["time", "end"])
 def test_a_step_that_outlives_its_dagster_run_cancels_nothing_when_its_own_time_is_up(
-    service: Callable[[str], Any], mocker: MockerFixture
+    service: Callable[[str], Any], mocker: MockerFixture, options: dict[str, Any]
 ) -> None:
     failing_before(mocker, "submitted", after=True)
     runs = service("b3os")
     runs.emulator.set_defaults("b3os", script="forever")
-    ended = runs.materialize(asset_of("b3os", timeout=60, retry_policy=None))
+    ended = runs.materialize(asset_of("b3os", timeout=60, retry_policy=None, **options))
     assert "is not cancelled" in ended.log
     assert (runs.submits, runs.cancels) == (1, 0)
 

@@ -47,6 +47,12 @@ class OwnRun(RunWaiting):
     on_clear: str
     _running: tuple[Any, RunRef] | None = None
     _submitting: tuple[Any, Submission] | None = None
+    _on_worker = False
+
+    def before_rendering(self) -> None:
+        """Note that this is the process of a task. The DAG processor renders nothing, and has no task state store."""
+        super().before_rendering()
+        self._on_worker = True
 
     def hear_of_the_end(self) -> None:
         """Have Airflow tell when no try is left, after what a user wants to be told.
@@ -131,11 +137,13 @@ class OwnRun(RunWaiting):
         return None
 
     def _record(self, context: Any) -> dict[str, Any] | None:
-        try:
-            return self._task_state(context).load_any()
-        except Exception:  # whatever the host raises where this process has no store: the DAG processor has none
-            self.log.debug("The task state could not be read.", exc_info=True)
-            return None
+        # The DAG processor would wait for an answer that never comes.
+        return self._task_state(context).load_any() if self._is_running else None
+
+    @property
+    def _is_running(self) -> bool:
+        """Whether this is a process that runs the task."""
+        return self._on_worker or self._submitting is not None or self._running is not None
 
     def _lost_run(self, parent: Mapping[str, str], intent: Intent, conn_id: str) -> RunRef:
         """The run of a submit that was not answered, by one look for its mark.
@@ -155,10 +163,8 @@ class OwnRun(RunWaiting):
             except RunopsError as error:
                 self.log.info("%s could not be read before the cancel: %s", ref, error)
             client.cancel(ref)
-        try:
+        if self._is_running:
             self._task_state(context).update(given_up=True)
-        except Exception:  # as above; the record only tells a later clear what is known already
-            self.log.debug("The task state could not be written.", exc_info=True)
         return f"Cancelled {ref}: its task has failed, and no other try waits for it."
 
     def _task_state(self, context: Any) -> TaskState:

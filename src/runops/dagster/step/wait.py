@@ -260,7 +260,9 @@ class StepWait:
             self._live.log(f"Whether the step is tried again could not be found out ({name}): nothing is cancelled.")
             return
         # A step that outlives its Dagster run may stand beside a re-execution, which waits for the same run.
-        if not self._outlives_its_run():
+        if self._outlives_its_run():
+            self._live.log("The Dagster run is over already: its external run is not cancelled.", logging.WARNING)
+        else:
             self._live.cancel_left()
 
     def _submitting_client(self, held: HeldInterrupts) -> RunClient:
