@@ -67,7 +67,11 @@ def test_a_task_that_fails_leaves_nothing_in_a_frame_of_ours(
     connect(monkeypatch, troubled, way)
     sensor = B3osRunSensor(task_id="a_task", run_id=way, timeout=0.6, error_budget=0.2, poke_interval=0.1)
     operator = B3osRunOperator(
-        task_id="a_task", workflow_id=way, payload={"text": "the own words of who submits"}, durable=False
+        task_id="a_task",
+        workflow_id=way,
+        payload={"text": "the own words of who submits"},
+        durable=False,
+        timeout=0.6,
     )
     for task in (sensor, operator):
         error = host.run(task).error

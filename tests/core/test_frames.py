@@ -45,7 +45,7 @@ CALLS: dict[str, Callable[[Any, str], Any]] = {
     "fetch_result": lambda client, way: client.fetch_result(client.ref(way)),
     "recent": lambda client, way: client.recent(way),
     "probe": lambda client, way: client.probe(),
-    "submit": lambda client, way: client.submit(call(client.provider, way)),
+    "submit": lambda client, way: client.submit(call(client.provider, way), timeout=0.4),
     "watch": lambda client, way: watched(client, way),
 }
 

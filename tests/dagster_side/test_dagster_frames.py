@@ -32,7 +32,9 @@ def resource(troubled: str, way: str, key: Any = KEY, **settings: Any) -> B3osRe
 ACTS: dict[str, Callable[[B3osResource, str], Any]] = {
     "get": lambda runs, way: runs.get(way),
     "wait": lambda runs, way: runs.wait(way, timeout=0.4, error_budget=0.2),
-    "submit": lambda runs, way: runs.submit(workflow_id=way, payload={"text": "the own words of who submits"}),
+    "submit": lambda runs, way: runs.submit(
+        workflow_id=way, payload={"text": "the own words of who submits"}, timeout=0.4
+    ),
     "fetch_result": lambda runs, way: runs.fetch_result(way),
 }
 
