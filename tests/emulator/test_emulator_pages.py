@@ -173,3 +173,23 @@ def test_a_bare_run_leaves_out_what_is_not_required_from_its_first_answer_on(
 def test_times_that_nobody_can_read_are_there_from_the_first_answer_on(call, emulator) -> None:
     run_id = emulator.create_run("b3os", script="unreadable_times", seconds=10, held=True)
     assert call.read("b3os", run_id).json()["data"]["startedAt"] == "yesterday"
+
+
+@pytest.mark.parametrize(
+    ("provider", "script"),
+    [("nexio", "succeeded"), ("nyx", "succeeded"), ("nyx", "exhausted"), ("onepin", "failed_without_error")],
+)
+def test_a_run_is_over_after_its_seconds_and_says_when_it_ended(call, emulator, provider, script) -> None:
+    run_id = emulator.create_run(provider, script=script, seconds=10, held=True)
+    emulator.advance(9.9, run_id=run_id)
+    before = call.read(provider, run_id).json()
+    emulator.advance(0.1, run_id=run_id)
+    after = call.read(provider, run_id).json()
+    assert before.get("data", before).get("completed_at") is None
+    assert after.get("data", after).get("completed_at") is not None
+
+
+def test_the_workflow_of_onepin_has_a_graph_without_nodes(call) -> None:
+    workflow_id = call.server.emulator.apis["onepin"].default_parent
+    shown = call("onepin", "GET", f"/api/v1/workflows/{workflow_id}").json()["data"]
+    assert shown["definition"]["graph"] == {"nodes": [], "edges": []}
