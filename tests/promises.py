@@ -2,7 +2,8 @@
 
 A test that carries ``@pytest.mark.promise("text")`` is one proof of that promise. ``since="3.3"`` says from which
 version on it is to hold; on an older one its tests run all the same, and have to fail there, which proves that it is
-missing. A promise whose every test is skipped is missing too, for the reason of the skip.
+missing; ``missing="why"`` says that it holds on none. A promise whose every test is skipped is missing too, for the
+reason of the skip.
 """
 
 from __future__ import annotations
@@ -33,9 +34,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if marker is None:
             continue
         kept.append(item)
-        since = marker.kwargs.get("since")
+        since, missing = marker.kwargs.get("since"), marker.kwargs.get("missing")
         if since is not None and _number(airflow_version) < _number(since):
-            item.add_marker(pytest.mark.xfail(reason=f"from Airflow {since} on", strict=True))
+            missing = f"from Airflow {since} on"
+        if missing is not None:
+            item.add_marker(pytest.mark.xfail(reason=missing, strict=True))
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = kept
 

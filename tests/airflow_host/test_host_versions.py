@@ -21,6 +21,7 @@ NAMES = [
 ]  # fmt: skip
 CRASHED = [name for name in NAMES if name.startswith("crash")]
 DYING = ["alone_b3os_worker", "whole_b3os_worker"]
+TURNS = ["first", "second"]
 CANCEL_SECONDS = 20.0
 
 
@@ -56,8 +57,10 @@ def version_host(supervisor: Supervisor, folder: Path, outside: Outside) -> Iter
 def waiting(version_host: Host, outside: Outside) -> Host:
     """All tasks wait, each on its run; then a person, or a crash, does what each is named after."""
     host = version_host
-    host.wait_for_dags(["versions"])
+    host.wait_for_dags(["versions", "versions_turns"])
     host.trigger("versions", RUN, {})
+    for run_id in TURNS:
+        host.trigger("versions_turns", run_id, {})
     until("each task has submitted", 300, lambda: all(runs(outside, name) for name in NAMES), pause=1.0)
     for name in (*CRASHED, *DYING):
         host.wait_for(task_of(name), {"running"})
@@ -141,13 +144,15 @@ def test_a_task_that_fails_for_good_cancels_its_run(waiting: Host, outside: Outs
     until("the run is cancelled", CANCEL_SECONDS, lambda: cancelled(outside, run))
 
 
-@pytest.mark.promise("a person marks a task failed between two tries: its run is cancelled", since="9.9")
+@pytest.mark.promise(
+    "a person marks a task failed between two tries: its run is cancelled",
+    missing="Airflow has no process and no trigger then that could hear of it; `runops orphans` finds the run",
+)
 def test_a_kill_between_two_tries_cancels(waiting: Host, outside: Outside) -> None:
     task = task_of("between_b3os_worker")
     waiting.wait_for(task, {"up_for_retry"}, 120)
     waiting.mark(task, "failed")
     (run,) = runs(outside, "between_b3os_worker")
-    # Nobody is there to hear of it on any version so far: `runops orphans` finds the run.
     until("the run is cancelled", CANCEL_SECONDS, lambda: cancelled(outside, run))
 
 
@@ -158,9 +163,19 @@ def test_a_worker_that_dies_for_good_has_its_run_cancelled(waiting: Host, outsid
     until("the run is cancelled", 60, lambda: cancelled(outside, run))
 
 
-@pytest.mark.promise("cancel_on_failure: the task's process dies on the last try: its run is cancelled", since="9.9")
+@pytest.mark.promise(
+    "cancel_on_failure: the task's process dies on the last try: its run is cancelled",
+    missing="Airflow calls no callback then; `runops orphans` finds the run",
+)
 def test_a_task_process_that_dies_for_good_has_its_run_cancelled(waiting: Host, outside: Outside) -> None:
     waiting.wait_for(task_of("alone_b3os_worker"), {"failed"}, 120)
     (run,) = runs(outside, "alone_b3os_worker")
-    # Airflow calls no callback then: `runops orphans` finds the run.
     until("the run is cancelled", CANCEL_SECONDS, lambda: cancelled(outside, run))
+
+
+@pytest.mark.promise("two DAG runs on one parent take turns and both succeed (Nyx, deferrable)")
+def test_two_dag_runs_take_turns(waiting: Host, outside: Outside) -> None:
+    for run_id in TURNS:
+        task = Task("versions_turns", run_id, "nyx_deferred")
+        assert waiting.wait_for(task, {"success", "failed"}, 200) == "success", waiting.log(task)
+    assert len(outside.submitted("nyx", config_name="one-at-a-time")) == len(TURNS)

@@ -20,6 +20,8 @@ from runops.core import ConfigurationError
 from tests.good_ends import CASES, SERVICES, WRONG, Case
 from tests.services import PARENTS, WORKFLOW
 
+pytestmark = pytest.mark.promise("words taught, expectations, and limits of stalling and spending")
+
 DISCOVERY: dict[str, tuple[Any, dict[str, str]]] = {
     "nyx": (NyxConfigSensor, {"config_name": "nightly"}),
     "onepin": (OnepinWorkflowSensor, {"workflow_id": WORKFLOW}),

@@ -22,6 +22,8 @@ from runops.core.waiting.turns import Turn
 from tests import simulated_time
 from tests.services import WORKFLOW
 
+pytestmark = pytest.mark.promise("tasks take turns on one parent: wait, attach or fail")
+
 SINGLE = ["nyx", "onepin"]
 PARENT = {"nyx": {"config_name": "nightly"}, "onepin": {"workflow_id": WORKFLOW}}
 

@@ -30,4 +30,13 @@ def versions() -> None:
          retry_delay=timedelta(minutes=30))  # fmt: skip
 
 
+@dag(schedule=None, catchup=False)
+def versions_turns() -> None:
+    KINDS["nyx"](
+        task_id="nyx_deferred", deferrable=True, poll_interval=2, max_active_tis_per_dag=1,
+        **arguments("nyx", "one-at-a-time", seconds=15),
+    )  # fmt: skip
+
+
 versions()
+versions_turns()
