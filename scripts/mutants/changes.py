@@ -59,6 +59,8 @@ class _Finder:
         for line in text.splitlines(keepends=True):
             self._lines.append(self._lines[-1] + len(line))
         self._begins = 1
+        self._ends: set[ast.stmt] = set()
+        """The last statements of functions, where to return nothing is what happens anyway."""
         self._encoded = [line.encode() for line in text.splitlines(keepends=True)]
 
     def found(self) -> Iterator[Change]:
@@ -68,6 +70,8 @@ class _Finder:
     def _walk(self, node: ast.AST) -> Iterator[ast.AST]:
         outer = self._begins
         self._begins = node.lineno if isinstance(node, ast.stmt | ast.ExceptHandler) else outer
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            self._ends.add(node.body[-1])
         yield node
         for name, value in ast.iter_fields(node):
             if name in ("annotation", "returns", "decorator_list", "type_comment"):
@@ -117,6 +121,8 @@ class _Finder:
                 yield self._whole(value, "None", "return")
             case ast.Raise():
                 yield self._whole(node, "pass", "exception not raised")
+            case ast.Return() if node in self._ends:
+                pass
             case ast.Continue() | ast.Break() | ast.AugAssign() | ast.Delete() | ast.Return():
                 yield self._whole(node, "pass", "removed statement")
             case ast.Expr(value=ast.Call() | ast.Await() | ast.YieldFrom()):
