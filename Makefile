@@ -45,7 +45,8 @@ test-dagster: $(READY) ## Run all tests of the Dagster side, those with its own 
 	@$(BIN)/python -m pytest tests/dagster_side tests/dagster_host
 
 test-airflow-outcomes: $(READY) ## Every outcome in every mode in a real Airflow on sqlite.
-	@$(BIN)/python -m pytest tests/airflow_host/test_host_matrix.py tests/airflow_host/test_host_matrix_discovery.py
+	@$(BIN)/python -m pytest tests/airflow_host/test_host_matrix.py tests/airflow_host/test_host_matrix_discovery.py \
+	  tests/airflow_host/test_host_good_ends.py
 
 test-all: $(READY) ## Run every test there is, the load tests too.
 	@$(MAKE) --no-print-directory test test-wheel test-airflow-lowest test-airflow-next test-dagster-lowest
