@@ -181,6 +181,12 @@ def add_patience(command: argparse.ArgumentParser) -> None:
     """The clocks of a wait."""
     command.add_argument("--timeout", metavar="S", default=604_800.0, help="seconds for the whole wait (a week)")
     command.add_argument("--error-budget", metavar="S", default=900.0, help="seconds of failures in a row (900)")
+    command.add_argument(
+        "--auth-grace",
+        metavar="S",
+        default=300.0,
+        help="seconds for which a key may be refused after a good read; it is tried once more then (300; 0 for none)",
+    )
     command.add_argument("--poll-interval", metavar="S", help="shortest time between two looks, in seconds")
     add_limits(command)
 

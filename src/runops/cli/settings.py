@@ -21,7 +21,7 @@ from runops.core import (
     find,
 )
 from runops.core.declaration.address import address_variable
-from runops.core.declaration.arguments import optional_seconds, positive, seconds
+from runops.core.declaration.arguments import grace, optional_seconds, positive, seconds
 from runops.core.model.secret import Secret
 from runops.core.transport.network_settings import NETWORK_SETTINGS
 from runops.core.waiting.options import WaitOptions
@@ -115,7 +115,8 @@ def conditions(given: Iterable[str]) -> dict[str, str]:
 
 
 def clocks(options: argparse.Namespace) -> dict[str, float | None]:
-    """What a wait takes: timeout, error_budget, max_paused, max_stalled, poll_interval, in seconds, and max_spend.
+    """What a wait takes: timeout, error_budget, auth_grace, max_paused, max_stalled, poll_interval, in seconds, and
+    max_spend.
 
     Raises:
         ConfigurationError: One is no number above 0.
@@ -123,6 +124,7 @@ def clocks(options: argparse.Namespace) -> dict[str, float | None]:
     return {
         "timeout": seconds("--timeout", options.timeout),
         "error_budget": seconds("--error-budget", options.error_budget),
+        "auth_grace": grace("--auth-grace", options.auth_grace),
         "poll_interval": optional_seconds("--poll-interval", options.poll_interval),
         **limits(options),
     }

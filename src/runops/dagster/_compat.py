@@ -82,6 +82,16 @@ def run_of(context: StepContext) -> dg.DagsterRun | None:
         return None
 
 
+def reload_environment(context: StepContext) -> None:
+    """Load the variables that Dagster's secrets loader has for this code location, as the process did when it began.
+
+    By default it reads ``.env`` files. What is set in the process only stays as it is.
+    """
+    run = run_of(context)
+    origin = None if run is None else run.remote_job_origin
+    context.instance.inject_env_vars(None if origin is None else origin.location_name)
+
+
 def step_key_of(context: StepContext) -> str:
     """The key of the step that runs; only within a run."""
     return context.get_step_execution_context().step.key

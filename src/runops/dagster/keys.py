@@ -2,12 +2,20 @@
 
 Dagster writes the configured values of a resource into the repository snapshot. A variable named by ``dg.EnvVar``
 appears there by its name; a key given as plain text would appear as it is, so its place is taken by a token.
+
+A key may be rotated while a step waits. So what a variable or a file holds is read anew for each client, and again when
+the service refuses it. The environment of a process does not change by itself: a key that is to be rotated under
+running steps stands in a file (``api_key_file``, such as a mounted secret of Kubernetes, which is kept up to date
+there), or in what Dagster's own secrets loader reads, such as a ``.env`` file.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 import dagster as dg
 
@@ -17,6 +25,65 @@ from runops.core.model.secret import Secret
 _PREFIX = "hidden-"
 _held: dict[str, Secret] = {}
 _variables: set[str] = set()
+_named: dict[str, str] = {}
+"""The one variable that held the key when its token was made: Dagster puts in its place what it holds."""
+KeySource = Callable[[], Secret]
+LARGEST_FILE = 100_000
+"""Bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class VariableKey:
+    """Reads the key that an environment variable holds now.
+
+    Args:
+        name: The variable.
+    """
+
+    name: str
+
+    def __call__(self) -> Secret:
+        """The key; empty where the variable is not set."""
+        return Secret(os.environ.get(self.name))
+
+
+@dataclass(frozen=True, slots=True)
+class FileKey:
+    """Reads the key that a file holds now.
+
+    Args:
+        path: The file.
+    """
+
+    path: str
+
+    def __call__(self) -> Secret:
+        """The key, without the line break at its end."""
+        with Path(self.path).expanduser().open(encoding="utf-8") as file:
+            return Secret(file.read(LARGEST_FILE))
+
+
+class RefreshedKey:
+    """Reads a key; where it is the one of before, what brings the process up to date is called first.
+
+    Args:
+        read: Reads it.
+        refresh: Brings the process up to date.
+    """
+
+    def __init__(self, read: KeySource, refresh: Callable[[], None]) -> None:
+        self._read = read
+        self._refresh = refresh
+        self._before = read()
+
+    def __call__(self) -> Secret:
+        """The key."""
+        key = self._read()
+        if key == self._before:
+            self._refresh()
+            key = self._read()
+        self._before = key
+        return key
 
 
 def hide(value: object) -> object:
@@ -28,7 +95,36 @@ def hide(value: object) -> object:
         return value
     stands_for = _PREFIX + hashlib.sha256(value.encode()).hexdigest()[:16]
     _held[stands_for] = Secret(value)
+    named = [name for name in _variables if VariableKey(name)() == _held[stands_for]]
+    if len(named) == 1:
+        _named.setdefault(stands_for, named[0])
     return stands_for
+
+
+def check_one(kind: str, api_key: object, api_key_file: object) -> None:
+    """Refuse a resource that has no place for its key, or two.
+
+    Raises:
+        ConfigurationError: As it says.
+    """
+    if bool(api_key) == bool(api_key_file):
+        given = "both api_key and api_key_file" if api_key else "neither api_key nor api_key_file"
+        raise ConfigurationError(f"{kind} has {given}: give one, such as api_key=dg.EnvVar('NAME').")
+
+
+def of_file(path: str, *, field: str) -> tuple[Secret, str, KeySource]:
+    """The key in a file, a text that names the file, and how it is read again.
+
+    Raises:
+        ConfigurationError: The file cannot be read, or holds nothing.
+    """
+    try:
+        key = FileKey(path)()
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"{field}: {path!r} cannot be read ({type(error).__name__}).") from None
+    if not key:
+        raise ConfigurationError(f"{field}: {path!r} is empty: put the API key there.")
+    return key, f"file {path!r}", FileKey(path)
 
 
 def is_known(value: str) -> bool:
@@ -57,7 +153,16 @@ def reveal(value: str, *, field: str, what: str = "API key") -> tuple[Secret, st
         raise ConfigurationError(
             f"{field} holds a stand-in for a text that this process was never given: use dg.EnvVar for the {what}."
         )
+    source = source_of(value)
+    if source is not None and source():
+        return source(), f"environment variable {source.name}"
     key = _held.get(value) or Secret(value)
     # A variable that is not set is not where an empty key comes from.
-    named = [name for name in sorted(_variables) if name in os.environ and Secret(os.environ[name]) == key]
+    named = [name for name in sorted(_variables) if name in os.environ and VariableKey(name)() == key]
     return key, f"environment variable {named[0]}" if named else field
+
+
+def source_of(value: str) -> VariableKey | None:
+    """How the key behind a field is read again; None for a key that stands in the definitions themselves."""
+    name = value.env_var_name if isinstance(value, dg.EnvVar) else _named.get(value)
+    return None if name is None else VariableKey(name)

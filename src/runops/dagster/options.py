@@ -100,6 +100,7 @@ def check_values(caller: str, settings: Mapping[str, object]) -> None:
         arguments.one_of("on_conflict", settings.get("on_conflict", "wait"), ON_CONFLICT)
         for name in _DURATIONS & settings.keys():
             arguments.seconds(name, settings[name])
+        arguments.grace("auth_grace", settings.get("auth_grace", 0.0))
         for name in _OPTIONAL_DURATIONS & settings.keys():
             arguments.optional_seconds(name, settings[name])
     except ConfigurationError as error:

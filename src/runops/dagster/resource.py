@@ -27,7 +27,14 @@ if TYPE_CHECKING:
 class ProviderResource(NetworkFields):
     """The settings that every service has. Use one of its named children, or :class:`RunResource`."""
 
-    api_key: str = Field(description="The API key or token. Use dg.EnvVar, so that it stands in no file.")
+    api_key: str = Field(
+        default="", description="The API key or token. Use dg.EnvVar, so that it stands in no file; or api_key_file."
+    )
+    api_key_file: str | None = Field(
+        default=None,
+        description="Path of a file that holds the key instead, such as a mounted secret. It is read for each client, "
+        "and again when the service refuses the key, so that a key can be rotated while steps wait.",
+    )
     mark_runs: bool = Field(
         default=True,
         description="Let a submit add a mark to a text that the service shows again, so that its run is known by it.",
@@ -44,6 +51,7 @@ class ProviderResource(NetworkFields):
             # Before any frame of Dagster's holds it.
             if "api_key" in values:
                 values["api_key"] = keys.hide(values["api_key"])
+            keys.check_one(type(self).__name__, values.get("api_key"), values.get("api_key_file"))
             super().__init__(**values)
 
     @field_validator("api_key", mode="before")
@@ -72,7 +80,8 @@ class ProviderResource(NetworkFields):
         """A client with these settings, for ``with resource.client() as client: ...``.
 
         Args:
-            settings: Settings of :class:`runops.core.RunClient` that take the place of the resource's.
+            settings: Settings of :class:`runops.core.RunClient` that take the place of the resource's. And ``refresh``:
+                what brings the variables of this process up to date, called where a refused key is unchanged.
 
         Raises:
             ConfigurationError: A setting is wrong; the text names it and never holds the key.
@@ -80,16 +89,26 @@ class ProviderResource(NetworkFields):
         # Only who talks to a service loads the HTTP library; a code location that is loaded does not.
         from runops.core import RunClient
 
-        return RunClient(self.declaration, **{**self._client_settings(), **settings})
+        given = {**self._client_settings(), **settings}
+        refresh = given.pop("refresh", None)
+        if refresh is not None and given["reread"] is not None:
+            given["reread"] = keys.RefreshedKey(given["reread"], refresh)
+        return RunClient(self.declaration, **given)
 
     def _client_settings(self) -> dict[str, Any]:
-        token, origin = keys.reveal(self.api_key, field=f"api_key of {type(self).__name__}")
+        kind, path = type(self).__name__, plain(self.api_key_file)
+        if path:
+            token, origin, reread = keys.of_file(path, field=f"api_key_file of {kind}")
+        else:
+            token, origin = keys.reveal(self.api_key, field=f"api_key of {kind}")
+            reread = keys.source_of(self.api_key)
         return {
             "token": token,
             **self._network_settings(self.declaration),
             "options": {name: plain(value) for name, value in self.client_options.items()},
             "mark_runs": self.mark_runs,
             "origin": origin,
+            "reread": reread,
             "user_agent": f"dagster/{dg.__version__}",
         }
 

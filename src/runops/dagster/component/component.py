@@ -35,6 +35,9 @@ class RunopsComponent(dg.Component, Part):
         description="The NAME of the environment variable that holds the API key; by default the service's own.",
         examples=["NYX_TOKEN"],
     )
+    api_key_file: str | None = Field(
+        default=None, description="Path of a file that holds the API key instead, such as a mounted secret."
+    )
     base_url: str | None = Field(default=None, description="Root of the API, where it is not the public one.")
     base_url_env_var: str | None = Field(
         default=None, description="The NAME of a variable that holds it, instead, and that must then be set."
@@ -83,6 +86,8 @@ class RunopsComponent(dg.Component, Part):
     @model_validator(mode="after")
     def _consistent(self) -> RunopsComponent:
         provider = find(self.provider)
+        if self.api_key_file is not None and self.api_key_env_var is not None:
+            raise WrongField(["api_key_file"], "give api_key_file or api_key_env_var, not both")
         if self.base_url is not None:
             if self.base_url_env_var is not None:
                 raise WrongField(["base_url"], "give base_url or base_url_env_var, not both")
@@ -148,6 +153,10 @@ class RunopsComponent(dg.Component, Part):
 
     def build_resource(self) -> RunResource:
         """The resource of this component. It knows the names of variables, and never what they hold."""
+        variable = self.api_key_env_var or find(self.provider).key_variable
+        key: dict[str, Any] = (
+            {"api_key_file": self.api_key_file} if self.api_key_file else {"api_key": dg.EnvVar(variable)}
+        )
         settings: dict[str, Any] = {
             "request_timeout": self.request_timeout,
             "requests_per_minute": self.requests_per_minute,
@@ -160,7 +169,7 @@ class RunopsComponent(dg.Component, Part):
         }
         return RunResource(
             provider=self.provider,
-            api_key=dg.EnvVar(self.api_key_env_var or find(self.provider).key_variable),
+            **key,
             options=self.options,
             states=self.states,
             **{name: value for name, value in settings.items() if value is not None},

@@ -9,7 +9,13 @@ import dagster as dg
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from runops.core import OutcomePolicy
-from runops.core.waiting.options import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT, SUBMIT_GRACE, OnConflict
+from runops.core.waiting.options import (
+    DEFAULT_AUTH_GRACE,
+    DEFAULT_ERROR_BUDGET,
+    DEFAULT_TIMEOUT,
+    SUBMIT_GRACE,
+    OnConflict,
+)
 from runops.dagster.builders.sensor import DEFAULT_LOOKBACK
 from runops.dagster.component.defs_file import Described, Template, WrongField, keep_template, sample_of
 
@@ -29,7 +35,7 @@ _ABOVE_ZERO = frozenset(
         "requests_per_minute",
     }
 )
-_NOT_NEGATIVE = frozenset({"max_retries", "retry_delay"})
+_NOT_NEGATIVE = frozenset({"max_retries", "retry_delay", "auth_grace"})
 
 
 class Part(Described):
@@ -77,6 +83,10 @@ class Waiting(Ending):
 
     timeout: float = Field(default=DEFAULT_TIMEOUT, description="Seconds for the whole wait.")
     error_budget: float = Field(default=DEFAULT_ERROR_BUDGET, description="Seconds of failed reads in a row.")
+    auth_grace: float = Field(
+        default=DEFAULT_AUTH_GRACE,
+        description="Seconds for which the key may be refused after a good read, while it is read again; 0 for none.",
+    )
     poll_interval: float | None = Field(default=None, description="The shortest time between two reads, in seconds.")
     max_paused: float | None = Field(default=None, description="Seconds that the run may stay paused or waiting.")
 

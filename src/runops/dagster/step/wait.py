@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from runops.core import (
@@ -200,7 +201,7 @@ class StepWait:
         """Wait for a run that somebody else started."""
         refuse_when_over(self._context)
         self._live.tag(ref, AWAITED)
-        with self._live.cancelled_on_interrupt(), self._resource.client(states=self._states) as client:
+        with self._live.cancelled_on_interrupt(), self._client() as client:
             return self._follow(client, Start(ref, self._options.deadline))
 
     def for_submitted(self, call: Call) -> RunSnapshot:
@@ -268,7 +269,11 @@ class StepWait:
     def _submitting_client(self, held: HeldInterrupts) -> RunClient:
         mark_runs = self._settings.get("mark_runs")
         marks = {} if mark_runs is None else {"mark_runs": mark_runs}
-        return self._resource.client(sleep=held.sleep, states=self._states, **marks)
+        return self._client(sleep=held.sleep, **marks)
+
+    def _client(self, **settings: Any) -> RunClient:
+        refresh = partial(_compat.reload_environment, self._context)
+        return self._resource.client(states=self._states, refresh=refresh, **settings)
 
     def _submission(self, client: RunClient, call: Call, held: HeldInterrupts) -> StepSubmission:
         return StepSubmission(
