@@ -70,7 +70,9 @@ links: list[type[RunLink]] = [RunLink, NyxRunLink]
 
 # What all take: Airflow's own arguments, those of sensors, and ours.
 NexioRunSensor(task_id="s", run_id="r", pool="p", mode="reschedule", never_fail=True, poke_interval=DAY, max_wait=60)
-NyxRunSensor(task_id="s", run_id="r", error_budget=DAY, max_paused=None, timeout=5, start_from_trigger=True)
+NyxRunSensor(
+    task_id="s", run_id="r", error_budget=DAY, auth_grace=0, max_paused=None, timeout=5, start_from_trigger=True
+)
 B3osRunSensor(task_id="s", run_id="r", b3os_conn_id="b3os_eu", deferrable=True, outlets=[Asset("a")])
 NyxConfigSensor(task_id="s", config_name="c", since=DAY, which="next", exponential_backoff=True)
 OnepinWorkflowSensor(task_id="s", workflow_id="w", since="{{ ds }}", retry_delay=60)

@@ -40,6 +40,7 @@ def decision(context: dg.AssetExecutionContext, nexio: NexioResource) -> dict[st
         call=call,
         timeout=3600,
         error_budget=timedelta(minutes=5),
+        auth_grace=timedelta(minutes=2),
         poll_interval=10,
         max_paused=None,
         max_stalled=600,
@@ -79,7 +80,7 @@ def by_hand(
     assert_type(nexio.get("r_1"), RunSnapshot)
     assert_type(onepin.get("r_1", workflow_id="w"), RunSnapshot)
     assert_type(onepin.wait("r_1", "w", timeout=timedelta(hours=1)), RunSnapshot)
-    assert_type(nyx.wait("r_1", error_budget=60, poll_interval=5, max_paused=None), RunSnapshot)
+    assert_type(nyx.wait("r_1", error_budget=60, poll_interval=5, max_paused=None, auth_grace=0), RunSnapshot)
     assert_type(nyx.recent("nightly"), list[RunSnapshot])
     assert_type(nekt.recent(source="crm"), list[RunSnapshot])
     nekt.cancel("r_1")
