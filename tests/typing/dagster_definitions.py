@@ -105,7 +105,7 @@ resources = {
     "acme": RunResource(provider="acme_runs:ACME", api_key=KEY, options={"team": "t"}),
 }
 NexioResource(api_key=KEY, base_ulr="https://api.example.com")  # pyright: ignore[reportCallIssue]
-NyxResource(base_url="https://api.example.com")  # pyright: ignore[reportCallIssue]
+NyxResource(api_key_file=7)  # pyright: ignore[reportArgumentType]
 OnepinResource(api_key=KEY, workspace=1)  # pyright: ignore[reportCallIssue]
 RunResource(api_key=KEY)  # pyright: ignore[reportCallIssue]
 
