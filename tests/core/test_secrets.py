@@ -198,7 +198,7 @@ def test_an_error_that_quotes_the_key_and_the_payload_leaks_neither(
         runs.emulator.add_fault(kind="status", status=status, body=body, provider=provider, count=5)
         written.trying(runs, "wait", ref, 30, error_budget=20)
         if provider in SUBMITS:
-            written.trying(runs, "submit", runs.provider.call(**SUBMITS[provider]))
+            written.trying(runs, "submit", runs.provider.call(**SUBMITS[provider]), timeout=60)
         if provider != "nexio":
             written.trying(runs, "cancel", ref)
             runs.emulator.reset(["faults"])
