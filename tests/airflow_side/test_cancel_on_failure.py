@@ -6,9 +6,12 @@ import json
 from collections.abc import Callable
 from datetime import timedelta
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args
+from uuid import uuid4
 
 import pytest
+import structlog
+from airflow.utils.state import TaskInstanceState
 
 from runops.airflow import own_run
 from runops.airflow._compat import AirflowFailException, AirflowTaskTimeout, TaskDeferred, has_task_state_store
@@ -219,6 +222,42 @@ def test_a_process_that_does_not_run_the_task_asks_no_store_that_nobody_answers_
     _waits(host, made(), context)
     cancel_left_run({**context, "task_state_store": NoStore(), "task": made()})
     assert cancels(host) == 1
+
+
+def test_the_dag_processor_cancels_by_what_it_can_ask_for(
+    host: Any, made: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow.api_fastapi.execution_api.datamodels.taskinstance import TaskInstance
+    from airflow.callbacks.callback_requests import TaskCallbackRequest
+    from airflow.dag_processing import processor
+    from airflow.sdk import DAG
+    from airflow.sdk.execution_time import task_runner
+    from airflow.sdk.execution_time.comms import GetXCom, XComResult
+
+    context = host.context()
+    _waits(host, made(), context)
+    asked: list[type] = []
+
+    class Comms:
+        def send(self, msg: Any) -> Any:
+            asked.append(type(msg))
+            if isinstance(msg, GetXCom):
+                return XComResult(key=msg.key, value=context["ti"].xcoms.get(msg.key))
+            return None
+
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", Comms(), raising=False)
+    with DAG("a_dag", schedule=None) as dag:
+        made()
+    names = {"task_id": "a_task", "dag_id": "a_dag", "run_id": "a_run", "try_number": 1, "map_index": -1}
+    ti = TaskInstance(id=uuid4(), dag_version_id=uuid4(), **names)
+    told = {"filepath": "a.py", "bundle_name": "b", "bundle_version": None, "msg": "the worker is gone"}
+    request = TaskCallbackRequest(ti=ti, task_callback_type=TaskInstanceState.FAILED, **told)
+    processor._execute_task_callbacks(SimpleNamespace(dags={"a_dag": dag}), request, structlog.get_logger())  # pyright: ignore[reportArgumentType]
+    assert cancels(host) == 1
+    # To any other question there would be no answer.
+    answered = get_args(get_args(processor.ToManager)[0])
+    assert asked
+    assert set(asked) <= set(answered)
 
 
 @needs_a_store
