@@ -80,6 +80,8 @@ def mistakes_are_found(client: RunClient, ref: RunRef) -> None:
     RunClient(find("nexio"), token="k", base_ulr="https://nexio.example")  # pyright: ignore[reportCallIssue]
     AsyncRunClient(find("nexio"), token="k", request_timeuot=3)  # pyright: ignore[reportCallIssue]
     RunClient(find("nexio"), token="k", mark_runs="no")  # pyright: ignore[reportArgumentType]
+    RunClient(find("nexio"), token="k", verify=3.5)  # pyright: ignore[reportArgumentType]
+    RunClient(find("nexio"), token="k", proxi="http://proxy:3128")  # pyright: ignore[reportCallIssue]
     client.wait(ref, error_buget=3)  # pyright: ignore[reportCallIssue]
     client.wait(ref, max_paused="an hour")  # pyright: ignore[reportArgumentType]
     client.watch(ref, seen=True)  # pyright: ignore[reportCallIssue]

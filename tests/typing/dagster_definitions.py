@@ -100,7 +100,7 @@ resources = {
     "nexio": NexioResource(api_key=KEY, request_timeout=10, requests_per_minute=60, allow_http=True),
     "nyx": NyxResource(api_key="key", base_url="http://127.0.0.1:8642/nyx", mark_runs=False),
     "onepin": OnepinResource(api_key=KEY, workspace_id="w"),
-    "b3os": B3osResource(api_key=KEY, org_id="o"),
+    "b3os": B3osResource(api_key=KEY, org_id="o", verify="/ca.pem", client_cert="/c.pem", proxy=KEY),
     "nekt": NektResource(api_key=KEY, max_response_bytes=1_000_000),
     "acme": RunResource(provider="acme_runs:ACME", api_key=KEY, options={"team": "t"}),
 }

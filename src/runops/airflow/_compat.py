@@ -16,6 +16,8 @@ from airflow.sdk.execution_time import context as task_context
 from airflow.sdk.execution_time.xcom import XCom
 from airflow.triggers.base import BaseTrigger
 
+from runops.airflow.crowds import shared
+
 if TYPE_CHECKING:
     from airflow.sdk import conf
     from airflow.sdk.exceptions import (
@@ -182,15 +184,19 @@ def asset_state_stores(trigger: Any) -> list[Any]:
 
 
 async def connection_of(conn_id: str) -> Any:
-    """A connection, read without holding up the event loop.
+    """A connection, read without holding up the event loop; once for all that ask for it at the same moment.
 
     Before Airflow 3.3.2 ``aget_connection`` masks secrets by a call that can end in a deadlock error on the loop's
     own thread, so there the plain call runs in a thread. ``aextra_dejson`` came with the fix. Airflow 3.1 has no such
     error, and its channel cannot be used from a thread at all.
     """
-    if hasattr(Connection, "aextra_dejson") or answers_in_turn(supervisor()):
-        return await BaseHook.aget_connection(conn_id)
-    return await asyncio.to_thread(BaseHook.get_connection, conn_id)
+
+    async def read() -> Any:
+        if hasattr(Connection, "aextra_dejson") or answers_in_turn(supervisor()):
+            return await BaseHook.aget_connection(conn_id)
+        return await asyncio.to_thread(BaseHook.get_connection, conn_id)
+
+    return await shared(conn_id, read)
 
 
 def heartbeat_seconds() -> float:

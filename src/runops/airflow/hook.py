@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Self, cast
@@ -16,6 +16,7 @@ from runops.airflow import exceptions
 from runops.airflow._compat import AirflowNotFoundException, connection_of
 from runops.airflow.arguments import NamesChecked
 from runops.airflow.bounds import AIRFLOW_SECONDS, within
+from runops.airflow.crowds import own_round
 from runops.airflow.exceptions import in_airflow_terms
 from runops.core import PROVIDERS, AnswerError, AsyncRunClient, AuthError, Provider, RunClient, find
 from runops.core.model.errors import ConfigurationError
@@ -169,9 +170,18 @@ class RunHook(NamesChecked, BaseHook):
     async def _read_settings(self) -> dict[str, Any]:
         try:
             what = f"the connection {self.conn_id!r}"
-            return self._settings_of(await within(AIRFLOW_SECONDS, what, connection_of(self.conn_id)))
+            return self._settings_of(
+                await self._in_own_round(within(AIRFLOW_SECONDS, what, connection_of(self.conn_id)))
+            )
         except AirflowNotFoundException:
             raise self._missing() from None
+
+    @staticmethod
+    async def _in_own_round(reading: Awaitable[Any]) -> Any:
+        connection = _Fields.of(await reading)
+        # Thousands may have waited for it: what each makes of it must not hold the loop in one go.
+        await own_round()
+        return connection
 
     def _settings_of(self, connection: Any) -> dict[str, Any]:
         # As in client_settings, no frame keeps Airflow's own object.
