@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +13,7 @@ import httpx
 import pytest
 from pytest_mock import MockerFixture
 
+from runops.core.transport.exchange import Readable
 from runops.core.transport.network import Backend
 from runops.core.transport.reuse import hang_up, hang_up_async, more_came
 
@@ -79,3 +81,22 @@ def test_the_answer_of_a_transport_without_connections_leaves_none_to_close() ->
     assert not more_came(answer)
     hang_up(answer)
     asyncio.run(hang_up_async(answer))
+
+
+@pytest.mark.parametrize("how", ["poll", "select"])
+def test_a_kept_connection_with_something_to_read_is_told_and_so_is_a_closed_one(
+    how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if how == "select":
+        monkeypatch.delattr(select, "poll")
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        readable = Readable(ours)
+        assert not readable
+        theirs.sendall(b"x")
+        assert readable
+        ours.recv(1)
+        assert not readable
+        ours.close()
+        assert readable
+        assert Readable(ours)

@@ -48,7 +48,7 @@ def steps_of(moments: Iterable[Moment], seconds: float) -> list[Step]:
     return [Step(moment.fraction * seconds, moment.changes, moment.removed) for moment in moments]
 
 
-def timestamp(moment: float, digits: int = 3) -> str:
+def timestamp(moment: float, digits: int) -> str:
     """Write a moment (seconds since the epoch) as RFC 3339 in UTC with a trailing ``Z``."""
     text = dt.datetime.fromtimestamp(moment, dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")
     return (text[: len(text) - 6 + digits] if digits else text[:-7]) + "Z"
