@@ -86,7 +86,7 @@ def test_without_wait_a_try_after_a_crash_submits_nothing_though_the_run_has_fai
 
     task, context = made(provider, script="failed", wait=False), host.context()
     with monkeypatch.context() as patch:
-        patch.setattr(operator, "publish", lambda *_: sys.exit())
+        patch.setattr(operator, "publish", lambda *_, **__: sys.exit())
         with pytest.raises(SystemExit):
             task.execute(context)
     context["ti"].next_try()
