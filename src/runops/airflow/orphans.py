@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
-from time import monotonic
+from time import time
 from typing import Any
 
 from runops.airflow import records
@@ -60,7 +60,7 @@ class AirflowTasks:
         *,
         since: datetime,
         operators: frozenset[str] = frozenset(),
-        clock: Callable[[], float] = monotonic,
+        clock: Callable[[], float] = time,
     ) -> None:
         self._api = api
         self._clock = clock

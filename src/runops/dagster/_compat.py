@@ -19,6 +19,8 @@ What is used, and the public way that is missing:
 - ``end_of_step``: the events of a run can be read only record by record of an asset.
 - ``partitions_of``, ``has_partition``, ``nearest_partition``: a sensor is given its code location, but no way to ask
   for the partitions of an asset in it.
+- ``reload_environment``: what has put a ``.env`` or a secret into the variables of a step when its process began is the
+  instance's own, and nothing public lets it do so again.
 - ``ResolutionException``: what a ``defs.yaml`` that cannot be resolved raises, for others to raise and to catch.
 """
 

@@ -104,10 +104,13 @@ def hide(value: object) -> object:
 def check_one(kind: str, api_key: object, api_key_file: object) -> None:
     """Refuse a resource that has no place for its key, or two.
 
+    Dagster builds a resource anew with what its variables hold: an empty one is refused where the key is used, by the
+    text that names the resource and the variable.
+
     Raises:
         ConfigurationError: As it says.
     """
-    if bool(api_key) == bool(api_key_file):
+    if (api_key is None and not api_key_file) or (api_key and api_key_file):
         given = "both api_key and api_key_file" if api_key else "neither api_key nor api_key_file"
         raise ConfigurationError(f"{kind} has {given}: give one, such as api_key=dg.EnvVar('NAME').")
 
