@@ -124,10 +124,15 @@ def test_a_step_cancels_with_the_new_key(rotation: Any) -> None:
     assert [each["status"] for each in made.service.emulator.requests(action="cancel")] == [200]
 
 
-@pytest.mark.parametrize("given", [{}, {"api_key": "k", "api_key_file": "f"}, {"api_key": ""}], ids=str)
+@pytest.mark.parametrize("given", [{}, {"api_key": "k", "api_key_file": "f"}, {"api_key_file": ""}], ids=str)
 def test_a_resource_without_a_place_for_its_key_or_with_two_is_refused(given: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match=r"api_key and api_key_file|api_key nor api_key_file"):
         NyxResource(**given)
+
+
+def test_an_empty_key_is_refused_before_anything_is_sent() -> None:
+    with pytest.raises(ConfigurationError, match="api_key of NyxResource"):
+        NyxResource(api_key="").get("r")
 
 
 def test_a_file_that_is_missing_or_empty_is_named_and_nothing_is_sent(tmp_path: Path) -> None:

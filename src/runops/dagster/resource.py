@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 class ProviderResource(NetworkFields):
     """The settings that every service has. Use one of its named children, or :class:`RunResource`."""
 
-    api_key: str = Field(
-        default="", description="The API key or token. Use dg.EnvVar, so that it stands in no file; or api_key_file."
+    # Not empty by default: Dagster builds a resource anew from what departs from a default, and an empty variable does.
+    api_key: str | None = Field(
+        default=None, description="The API key or token. Use dg.EnvVar, so that it stands in no file; or api_key_file."
     )
     api_key_file: str | None = Field(
         default=None,
@@ -100,8 +101,8 @@ class ProviderResource(NetworkFields):
         if path:
             token, origin, reread = keys.of_file(path, field=f"api_key_file of {kind}")
         else:
-            token, origin = keys.reveal(self.api_key, field=f"api_key of {kind}")
-            reread = keys.source_of(self.api_key)
+            token, origin = keys.reveal(self.api_key or "", field=f"api_key of {kind}")
+            reread = keys.source_of(self.api_key or "")
         return {
             "token": token,
             **self._network_settings(self.declaration),
