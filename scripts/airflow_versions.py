@@ -57,7 +57,8 @@ def run(name: str, folder: str, kind: str, tests: tuple[str, ...]) -> bool:
         ROOT / folder / "bin" / "python", "-P", "-m", "pytest", "-q", "-p", "tests.promises", "--promises",
         RESULTS / f"{name}-{kind}.json", *tests, "-W", "default", "-p", "no:cacheprovider",
     ]  # fmt: skip
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(("src", "."))}
+    # Whole paths: the components of a real Airflow begin in other folders.
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT / "src"), str(ROOT)))}
     return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode != 0
 
 

@@ -91,7 +91,7 @@ def test_a_step_that_fails_leaves_nothing_in_a_frame_of_ours(troubled: str) -> N
 
 def test_a_key_is_held_only_in_its_own_type() -> None:
     runs = RunResource(provider="b3os", api_key=KEY)
-    secret, field = keys.reveal(runs.api_key, field="api_key of RunResource")
+    secret, field = keys.reveal(runs.api_key or "", field="api_key of RunResource")
     assert secret.reveal() == KEY
     assert field == "api_key of RunResource"
     shown = [*frames.shown(runs), *frames.shown(vars(runs)), *frames.shown(vars(keys)["_held"]), repr((secret, field))]
