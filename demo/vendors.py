@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -45,6 +46,9 @@ class Vendors:
         folder: Its working directory.
     """
 
+    environment: Mapping[str, str] = MappingProxyType({})
+    """Further variables of its process."""
+
     def __init__(self, supervisor: Supervisor, folder: Path) -> None:
         self.url = ""
         self._supervisor = supervisor
@@ -62,7 +66,8 @@ class Vendors:
             DemoError: It does not.
         """
         command = [sys.executable, "-m", "runops.emulator", "--port", "0", "--seed", "1"]
-        component = self._supervisor.start("emulator", command, environment=clean_environment(), folder=self._folder)
+        environment = clean_environment(**self.environment)
+        component = self._supervisor.start("emulator", command, environment=environment, folder=self._folder)
         limit = time.monotonic() + START_SECONDS
         while time.monotonic() < limit:
             self._supervisor.sleep(0.1)

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -21,6 +22,8 @@ from tests.airflow_host.postgres import Postgres
 
 ROOT = Path(__file__).resolve().parents[2]
 DAGS = Path(__file__).resolve().parent / "dags"
+SOURCES = os.pathsep.join((str(ROOT), str(ROOT / "src")))
+"""An environment of another version of Airflow has no runops of its own."""
 
 NOTICED = {
     # A task whose worker is gone is noticed after this.
@@ -105,6 +108,8 @@ class Task:
 class Outside(Vendors):
     """The emulator, in a process of its own, and what it was asked."""
 
+    environment = MappingProxyType({"PYTHONPATH": SOURCES})
+
     def tell(self, action: str, /, **body: Any) -> dict[str, Any]:
         """Post to the control API: ``runs``, ``faults``, ``hold``, ``advance``, ``defaults``, ``set``, ``reset``."""
         return self._client.post(f"{self.url}/_control/{action}", json=body).raise_for_status().json()
@@ -164,8 +169,7 @@ class Host(Airflow):
         self.database = database
         stored = {} if database is None else {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database.sqlalchemy_url}
         short = NOTICED if database is not None else {}
-        # An environment of another version of Airflow has no runops of its own.
-        own = {"PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "src"))), KILL_FOLDER: str(self.pauses)}
+        own = {"PYTHONPATH": SOURCES, KILL_FOLDER: str(self.pauses)}
         super().__init__(
             supervisor, self.home, {"tests": dags}, connections, ROOMY | short | stored | own | dict(settings or {})
         )
