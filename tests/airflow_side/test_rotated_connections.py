@@ -8,11 +8,13 @@ import logging
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 from airflow.sdk import BaseHook
 
 from runops.airflow import RunSensor
+from runops.airflow._compat import renders_in_triggerer
 from runops.airflow.exceptions import AuthError
 from runops.airflow.hook import AsyncConnectionKey, ConnectionKey, RunHook
 from runops.airflow.trigger import RunTrigger
@@ -24,6 +26,7 @@ from runops.emulator.keys import id_of
 from tests.services import CALLS, PROVIDERS, SUBMITTING
 from tests.simulated_time import until
 
+pytestmark = pytest.mark.promise("a key that is rotated under waits loses no task, and the old one is not used on")
 NEW = "canary-new-key-5f2b9c3d71"
 
 
@@ -185,6 +188,69 @@ def test_a_key_is_read_where_it_is_set_and_shows_itself_to_nobody(connect: Any, 
         assert NEW not in repr(read) + repr(key)
     assert masked == [NEW]
     assert ConnectionKey("a") == ConnectionKey("a") != ConnectionKey("b")
+
+
+# --- who begins anew while the key is refused ----------------------------------------------------------------------
+
+
+def id_of_a_try(made_at: float) -> str:
+    """As Airflow makes it: a UUID of version 7, which holds the moment."""
+    return str(UUID(int=int(made_at * 1000) << 80 | 7 << 76 | 2 << 62 | 5))
+
+
+@pytest.mark.skipif(not renders_in_triggerer(), reason="needs Airflow 3.3 or newer")
+@pytest.mark.parametrize(("age", "is_lost"), [(3600, False), (70, False), (5, True), (None, True)])
+def test_a_wait_of_the_triggerer_that_begins_anew_while_the_key_is_refused_is_not_lost(
+    host: Any, rotation: Rotation, sensors: Any, age: float | None, is_lost: bool
+) -> None:
+    made = host.made("nexio", seconds=600)
+    task = sensors["nexio"](task_id="wait", deferrable=True, start_from_trigger=True, **made)
+    waits = RunTrigger(**json.loads(json.dumps(task.start_trigger_args.trigger_kwargs)))
+    ti = SimpleNamespace(task_id="wait", task=task, id=uuid4() if age is None else id_of_a_try(host.clock() - age))
+    waits.task_instance = ti  # pyright: ignore[reportAttributeAccessIssue]
+    waits.render_template_fields({"params": {}}, task.get_template_env())
+    rotation.revoke()
+    rotation.at(0, 100)
+
+    async def payload() -> Any:
+        return [event.payload async for event in waits.run()]
+
+    (event,) = asyncio.run(payload())
+    if is_lost:
+        assert event["error"] == "AuthError", "for all that is known nothing was ever read with this key"
+        assert host.clock.passed < 60
+    else:
+        assert event["snapshot"]["outcome"] == "succeeded"
+        assert max(rotation.uses_of_the_old_key()) <= 60
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+@pytest.mark.parametrize("changed", [True, False])
+@pytest.mark.parametrize("provider", SUBMITTING)
+def test_a_try_that_takes_its_run_up_while_the_key_is_refused_waits_for_the_new_one(
+    host: Any, rotation: Rotation, operators: Any, provider: str, deferrable: bool, changed: bool
+) -> None:
+    def die(seconds: float) -> None:
+        raise SystemExit
+
+    host.emulator.set_defaults(script="succeeded", seconds=600)
+    context = host.context()
+    task = operators[provider](task_id="run", deferrable=deferrable, **CALLS[provider])
+    host.clock.on_sleep = die
+    with pytest.raises(SystemExit):
+        task.execute(context)
+    rotation.revoke()
+    rotation.at(0, host.clock.passed + 90 if changed else None)
+    host.clock.on_sleep = rotation._on_sleep
+    context["ti"].next_try()
+    ended = host.run(task, context)
+    assert len(host.emulator.requests(action="submit")) == 1
+    if changed:
+        assert ended.error is None, ended.error
+        assert ended.result["outcome"] == "succeeded"
+    else:
+        assert type(ended.error) is AuthError
+        assert 300 <= host.clock.passed <= 500
 
 
 # --- real triggers in one loop, on the real clock ------------------------------------------------------------------

@@ -12,7 +12,7 @@ import pytest
 from runops.core import ConfigurationError
 from runops.dagster import NyxResource, build_run_asset, keys
 from runops.emulator.keys import id_of
-from tests.services import CALLS, PROVIDERS, Clock
+from tests.services import CALLS, PROVIDERS, SUBMITTING, Clock
 
 OLD, NEW = "canary-old-key-41d7e0aa9c", "canary-new-key-c20f5b7713"
 VARIABLE = "ACME_ROTATED_KEY"
@@ -122,6 +122,33 @@ def test_a_step_cancels_with_the_new_key(rotation: Any) -> None:
     asset = build_run_asset(key="a", resource_key="nyx", call=CALLS["nyx"], timeout=200, auth_grace=60)
     assert not made.service.materialize(asset).success
     assert [each["status"] for each in made.service.emulator.requests(action="cancel")] == [200]
+
+
+@pytest.mark.parametrize("provider", SUBMITTING)
+@pytest.mark.parametrize("kind", ["variable", "file"])
+def test_a_try_that_takes_its_run_up_while_the_key_is_refused_waits_for_the_new_one(
+    rotation: Any, clock: Clock, provider: str, kind: str
+) -> None:
+    made = rotation(provider, kind)
+    made.service.emulator.set_defaults(script="succeeded", seconds=600)
+    asset = build_run_asset(
+        key="a", resource_key=provider, call=CALLS[provider], retry_policy=dg.RetryPolicy(max_retries=1)
+    )
+    rotated: list[None] = []
+
+    def dies_once(seconds: float) -> None:
+        if not rotated:
+            rotated.append(None)
+            made._revoke()
+            made.at(0, clock.passed + 90)
+            raise RuntimeError("the process is gone")
+
+    clock.on_sleep = dies_once
+    ended = made.service.materialize(asset)
+    assert ended.success, ended.failures
+    assert rotated
+    assert len(made.service.emulator.requests(action="submit")) == 1
+    assert made.late_uses_of_the_old_key() == []
 
 
 @pytest.mark.parametrize("given", [{}, {"api_key": "k", "api_key_file": "f"}, {"api_key_file": ""}], ids=str)

@@ -7,6 +7,7 @@ knows a provider.
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -158,6 +159,25 @@ async def task_state_of(ti: Any) -> str | None:
     )
     answer: Any = await supervisor().asend(question)
     return state_in(answer.task_states, ti)
+
+
+BEGUN_BEFORE_SECONDS = 60.0
+"""A try that was made longer ago may have begun before."""
+
+
+def may_have_begun_before(ti: Any, now: float) -> bool:
+    """Whether the task of a trigger may have waited already, in a triggerer that is gone.
+
+    Nothing says when a task began there. But the id of each try is a UUID of version 7, which holds the moment at
+    which the try was made.
+
+    :param now: In unix seconds.
+    """
+    try:
+        made = uuid.UUID(str(getattr(ti, "id", None)))
+    except ValueError:
+        return False
+    return made.version == 7 and now - (made.int >> 80) / 1000 > BEGUN_BEFORE_SECONDS
 
 
 def answers_in_turn(channel: Any) -> bool:

@@ -238,7 +238,8 @@ class RunOperator(OwnRun):
         if not self.wait:
             return RunSnapshot(ref=started.ref, state=None, phase=Phase.QUEUED, url=url).to_result()
         options = self._clocks(deadline=self._deadline(context))
-        return self._apply_verdict(context, self._await_run(context, started.ref, options, submitted_at=started.at))
+        last = self._await_run(context, started.ref, options, submitted_at=started.at, taken_up=started.taken_up)
+        return self._apply_verdict(context, last)
 
     def after_rendering(self) -> None:
         """Hide what may be secret: Airflow stores what the template fields hold now, and logs it at DEBUG."""

@@ -39,11 +39,18 @@ WORKER_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """The run to wait for, the unix seconds of its submit, where those are known, and whether it is ours to cancel."""
+    """The run to wait for.
+
+    :param ref: The run.
+    :param at: Unix seconds of its submit, where those are known.
+    :param own: Whether it is ours to cancel.
+    :param taken_up: Whether an earlier try had it already.
+    """
 
     ref: RunRef
     at: float | None
     own: bool = True
+    taken_up: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +172,7 @@ class Submission:
                 self._log.info(
                     "Re-attached to %s, which an earlier try %s.", ref, "submitted" if own else "found active"
                 )
-                return Submitted(ref, record.get("submitted_at"), own)
+                return Submitted(ref, record.get("submitted_at"), own, taken_up=True)
         elif record.get("state") == AWAITING_TURN and not record.get("given_up"):
             turn = Turn.from_dict(record["turn"])
             self._log.info("An earlier try waited for its turn; the wait goes on.")

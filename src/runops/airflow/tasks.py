@@ -34,6 +34,7 @@ from runops.airflow.trigger import RunTrigger
 from runops.airflow.verdicts import apply_verdict, publish
 from runops.core import (
     AnswerError,
+    AuthError,
     FinalError,
     PollingError,
     RunopsError,
@@ -207,12 +208,18 @@ class RunWaiting(RenderedTask, EndRules, NamesChecked):
         return RunHook(getattr(self, self.conn_id_field) or None, provider=self.provider, states=self.states)
 
     def _await_run(
-        self, context: Any, ref: RunRef, options: WaitOptions, *, submitted_at: float | None = None
+        self,
+        context: Any,
+        ref: RunRef,
+        options: WaitOptions,
+        *,
+        submitted_at: float | None = None,
+        taken_up: bool = False,
     ) -> RunSnapshot:
         """Wait here, or read for a while here and then defer; the last snapshot."""
         follower = Follower(context, self.log, url=self.service.url(ref))
         # A resumed process goes on with the wait of its try.
-        past = WaitProgress(began=context["ti"].start_date.timestamp())
+        past = WaitProgress(began=context["ti"].start_date.timestamp(), accepted=taken_up)
         here = options
         if self.deferrable:
             here = replace(options, deadline=min(options.deadline, time.time() + WORKER_SECONDS))
@@ -223,7 +230,8 @@ class RunWaiting(RenderedTask, EndRules, NamesChecked):
         except AirflowTaskTimeout:
             return self._last_read(ref, follower.last, "execution_timeout")
         except RunopsError as error:
-            if whole or not may_go_on(error):
+            refused = isinstance(error, AuthError) and past.may_be_accepted(options.auth_grace, time.time())
+            if whole or not (refused or may_go_on(error)):
                 erred(self.provider, error)
                 raise as_airflow(error) from None
         else:

@@ -14,7 +14,13 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from jinja2 import TemplateError
 
 from runops.airflow import events
-from runops.airflow._compat import AirflowException, kills_in_triggerer, supervisor, task_state_of
+from runops.airflow._compat import (
+    AirflowException,
+    kills_in_triggerer,
+    may_have_begun_before,
+    supervisor,
+    task_state_of,
+)
 from runops.airflow.bounds import AIRFLOW_SECONDS, in_own_thread, within
 from runops.airflow.events import VERSION
 from runops.airflow.exceptions import TriggerCrashed, as_airflow
@@ -330,6 +336,8 @@ class RunTrigger(BaseTrigger):
         self.ref = service.ref(fields["run_id"], parents).model_dump(mode="json")
         # Should this trigger begin anew elsewhere, the clock that Airflow keeps for it ends it in time all the same.
         self.patience["deadline"] = time.time() + start["timeout"]
+        if may_have_begun_before(self.task_instance, time.time()):
+            self.past = WaitProgress(accepted=True).to_dict(time.time())
 
     def _clocks(self) -> tuple[WaitOptions, Literal["timeout", "execution_timeout"]]:
         """The clocks of the wait, and which of the two that may end it comes first."""

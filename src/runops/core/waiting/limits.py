@@ -43,6 +43,7 @@ class WaitProgress:
         signature: What it showed then; see :func:`signature`.
         resumed: Whether changes may have been missed since, between two processes.
         refused_since: Since when the key is refused; None while it is accepted.
+        accepted: Whether the key was accepted before, in a process whose reads are not on record.
     """
 
     began: float | None = None
@@ -54,6 +55,17 @@ class WaitProgress:
     signature: str | None = None
     resumed: bool = False
     refused_since: float | None = None
+    accepted: bool = False
+
+    def may_be_accepted(self, grace: float, now: float) -> bool:
+        """Whether a key that is refused now is still waited for.
+
+        Args:
+            grace: Seconds for which it may be refused.
+            now: In unix seconds.
+        """
+        was_accepted = self.seen or self.accepted
+        return was_accepted and self.refused_since is not None and now < self.refused_since + grace
 
     def to_dict(self, now: float) -> dict[str, Any]:
         """JSON primitives that :meth:`from_dict` reads."""
@@ -70,7 +82,7 @@ class WaitProgress:
         """
         if value is None:
             return cls()
-        past = cls(began=value.get("began"), seen=bool(value.get("seen")))
+        past = cls(began=value.get("began"), seen=bool(value.get("seen")), accepted=bool(value.get("accepted")))
         past.changed_at, past.signature = value.get("changed_at"), value.get("signature")
         if 0 <= now - value.get("as_of", 0.0) <= FRESH:
             past.failing_since = value.get("failing_since")

@@ -159,7 +159,7 @@ class WaitState:
         if self.key is None:
             since = now if past.refused_since is None else past.refused_since
             subject = str(self.ref) if self.ref.run_id else f"The search at {self.provider.title}"
-            self.key = RefusedKey(subject, since=since, grace=grace if past.seen else None)
+            self.key = RefusedKey(subject, since=since, grace=grace if past.seen or past.accepted else None)
             past.refused_since = since
         self._error = error.with_traceback(None)
         self.key.refused(error, now)

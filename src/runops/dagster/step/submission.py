@@ -58,6 +58,7 @@ class Start:
         deadline: When the wait ends, in unix seconds.
         submitted_at: When the run was submitted, in unix seconds, where that is known.
         seen: Whether it has been seen, so that a 404 is a passing error.
+        taken_up: Whether an earlier try had it already.
         stopped: Whether this step asked the service to cancel it.
         attached: Whether it was active already, so that this step never cancels it.
     """
@@ -66,6 +67,7 @@ class Start:
     deadline: float
     submitted_at: float | None = None
     seen: bool = False
+    taken_up: bool = False
     stopped: bool = False
     attached: bool = False
 
@@ -286,6 +288,7 @@ class StepSubmission:
             self.records.deadline_of(earlier) or self.deadline,
             submitted_at=earlier.submitted_at,
             seen=now is not None,
+            taken_up=True,
             stopped=earlier.stopped,
             attached=earlier.attached,
         )

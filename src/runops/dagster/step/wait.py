@@ -28,6 +28,7 @@ from runops.core import (
 )
 from runops.core.declaration.arguments import check_names, one_of, optional_seconds, seconds
 from runops.core.model.run import Unmet
+from runops.core.waiting.limits import WaitProgress
 from runops.core.waiting.options import ON_CONFLICT, SUBMIT_GRACE
 from runops.core.waiting.state import LogThrottle
 from runops.core.waiting.submit_in_turn import TurnRules
@@ -309,7 +310,7 @@ class StepWait:
                 start.ref,
                 patience=replace(self._options, deadline=start.deadline),
                 submitted_at=start.submitted_at,
-                seen=start.seen,
+                past=WaitProgress(seen=start.seen, accepted=start.taken_up),
                 on_update=log_update,
             )
         except PollingError:
