@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import socket
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -128,11 +129,14 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def emulator(served: Server, clock: Clock) -> Iterator[Emulator]:
-    """The emulator, empty and on the test's clock."""
+def emulator(request: pytest.FixtureRequest, served: Server, clock: Clock) -> Iterator[Emulator]:
+    """The emulator, empty, on the test's clock, and with ids of the test's own.
+
+    A task that was killed in the test before may still send its cancel, which must not meet a run of this one.
+    """
     from tests.services import on_clock
 
-    with on_clock(served, clock) as emulator:
+    with on_clock(served, clock, zlib.crc32(request.node.nodeid.encode())) as emulator:
         yield emulator
 
 

@@ -60,10 +60,10 @@ class Clock:
 
 
 @contextmanager
-def on_clock(server: Server, clock: Clock) -> Iterator[Emulator]:
+def on_clock(server: Server, clock: Clock, seed: int = 0) -> Iterator[Emulator]:
     """The emulator, empty and on a test's clock."""
     emulator = server.emulator
-    emulator.reset()
+    emulator.reset(seed=seed)
     real, emulator.now = emulator.now, clock
     yield emulator
     emulator.now = real

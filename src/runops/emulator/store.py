@@ -218,14 +218,20 @@ class Emulator:
         self._stores_of(provider)
         return self.keys.put(key, state, provider=provider, label=label)
 
-    def reset(self, only: Iterable[str] = PARTS) -> None:
-        """Forget runs (with holds and defaults), faults, requests or keys; ids start over with the runs."""
+    def reset(self, only: Iterable[str] = PARTS, *, seed: int | None = None) -> None:
+        """Forget runs (with holds and defaults), faults, requests or keys; ids start over with the runs.
+
+        Args:
+            only: What to forget.
+            seed: Where ids start from now on, so that no request of before meets a run of the same id.
+        """
         with self.lock:
             parts = set(checks.texts("only", only))
             if parts - set(PARTS):
                 raise ScriptError("only is a list of runs, faults, requests and keys")
             if "runs" in parts:
                 for store in self._stores.values():
+                    store.api.seed = store.api.seed if seed is None else seed
                     store.clear()
             if "faults" in parts:
                 self.fault_list.clear()
