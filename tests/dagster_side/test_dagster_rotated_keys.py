@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
 import pytest
 
 from runops.core import ConfigurationError
-from runops.dagster import NyxResource, build_run_asset, keys
+from runops.dagster import NyxResource, _compat, build_run_asset, keys
 from runops.emulator.keys import id_of
 from tests.services import CALLS, PROVIDERS, SUBMITTING, Clock
 
@@ -100,6 +103,21 @@ def test_a_step_goes_on_with_the_key_that_stands_there(rotation: Any, provider: 
     assert made.late_uses_of_the_old_key() == []
     assert OLD not in ended.log
     assert NEW not in ended.log
+
+
+def test_dagsters_own_loader_reads_the_env_file_of_a_project_again(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("DAGSTER_PROJECT_ENV_FILE_PATHS", json.dumps({"host": str(tmp_path)}))
+    monkeypatch.setenv(VARIABLE, OLD)
+    (tmp_path / ".env").write_text(f"{VARIABLE}={NEW}\n")
+    with dg.DagsterInstance.local_temp() as instance:
+        run = SimpleNamespace(remote_job_origin=SimpleNamespace(location_name="host"))
+        context: Any = SimpleNamespace(instance=instance, run=run)
+        _compat.reload_environment(context)
+        assert os.environ[VARIABLE] == NEW
+        os.environ[VARIABLE] = OLD
+        run.remote_job_origin.location_name = "another"
+        _compat.reload_environment(context)
+        assert os.environ[VARIABLE] == OLD
 
 
 @pytest.mark.parametrize("kind", ["variable", "file"])
