@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -38,6 +39,8 @@ run_monitoring:
   enabled: true
   poll_interval_seconds: 2
 """
+LIKE_DEV = ("--inject-env-vars-from-instance", "--location-name", "host")
+"""As Dagster itself starts the server of a code location: with what the secrets loader has."""
 WORKSPACE = """
 load_from:
   - grpc_server: {{host: 127.0.0.1, port: {port}, location_name: host}}
@@ -90,6 +93,8 @@ class Host:
     """Dagster as a person uses it: what a button of its web interface does, and what its log shows then."""
 
     until = staticmethod(until)
+    first_key = "canary-old-variable-5d1c07"
+    """Stands in the variable of a ``.env`` file when the code server begins; workers and steps inherit it."""
 
     def __init__(
         self,
@@ -275,10 +280,24 @@ def whole_dagster(served: Server, tmp_path_factory: pytest.TempPathFactory) -> I
         "HOST_FOLDER": str(folder),
         "HOST_URL": served.url,
         "PYTHONPATH": str(SOURCES),
+        # As `dg dev` names the folder of a project whose .env the secrets loader reads.
+        "DAGSTER_PROJECT_ENV_FILE_PATHS": json.dumps({"host": str(folder)}),
     }
+    (folder / ".env").write_text(f"HOST_ROTATED_KEY={Host.first_key}\n")
     definitions = str(FOLDER / "host_definitions.py")
     commands = {
-        "code": ["dagster", "api", "grpc", "--host", "127.0.0.1", "--port", str(code), "--python-file", definitions],
+        "code": [
+            "dagster",
+            "api",
+            "grpc",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(code),
+            "--python-file",
+            definitions,
+            *LIKE_DEV,
+        ],
         "web": ["dagster_webserver", "--host", "127.0.0.1", "--port", str(web), "--workspace", "workspace.yaml"],
         "daemon": ["dagster._daemon", "run", "--workspace", "workspace.yaml"],
     }
