@@ -18,7 +18,8 @@ os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = f"sqlite:///{HOME / 'airflow
 import asyncio
 import json
 import shutil
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -198,7 +199,7 @@ def connect(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 @pytest.fixture
-def host(emulator: Emulator, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Host:
+def host(emulator: Emulator, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
     """Airflow's side of a task, with everything of ours on the test's clock."""
     import runops.airflow
     from runops.airflow import hook, trigger
@@ -223,7 +224,12 @@ def host(emulator: Emulator, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> H
 
     monkeypatch.setattr(RunHook, "client", on_the_clock)
     monkeypatch.setattr(RunHook, "async_client", on_the_clock_async)
-    return Host(emulator, clock)
+    before = set(threading.enumerate())
+    yield Host(emulator, clock)
+    # What a task has left to a thread, such as a cancel that took longer than it may wait, belongs to this test.
+    for thread in set(threading.enumerate()) - before:
+        if thread.name == "runops-attempt":
+            thread.join(5)
 
 
 @pytest.fixture(params=["poke", "reschedule", "deferrable"])

@@ -78,5 +78,6 @@ async def in_own_thread(work: Callable[[], R]) -> R:
         with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
             loop.call_soon_threadsafe(resolve, set_it)
 
-    threading.Thread(target=contextvars.copy_context().run, args=(run,), daemon=True).start()
+    target = contextvars.copy_context().run
+    threading.Thread(target=target, args=(run,), name="runops-attempt", daemon=True).start()
     return await done

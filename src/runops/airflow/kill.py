@@ -48,7 +48,7 @@ def within(limit: float, work: Callable[[], Any]) -> Any:
         except Exception:  # the caller sees that nothing came; the log says why
             logger.warning("An attempt while the task is being ended failed.", exc_info=True)
 
-    thread = threading.Thread(target=attempt, daemon=True)
+    thread = threading.Thread(target=attempt, name="runops-attempt", daemon=True)
     thread.start()
     thread.join(limit)
     return given[0] if given else None
