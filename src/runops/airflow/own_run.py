@@ -8,6 +8,7 @@ address of the run stands in one from before the wait.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -184,5 +185,8 @@ class OwnRun(RunWaiting):
         self.log.info("Cancelled %s.", ref)
         return True
 
+    # --- what subclasses say ---
+
+    @abstractmethod
     def _call(self) -> Call:
-        raise NotImplementedError
+        """What the task submits."""

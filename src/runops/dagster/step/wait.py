@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Unpack, cast
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
 
 from runops.core import (
     Call,
@@ -41,6 +41,8 @@ from runops.dagster.step.submission import OVER, Start, StepSubmission, refuse_w
 
 if TYPE_CHECKING:
     from runops.core import RunClient
+
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,19 +118,15 @@ def end_of_run(
     if (call is None) == (ref is None):
         raise ConfigurationError("wait_for_run needs either call= (to submit a run) or ref= (to wait for one).")
     wait = StepWait(context, resource, settings, submits=ref is None)
+
+    def whole_wait() -> RunResult:
+        last = wait.for_given(resource.ref(ref)) if ref else wait.for_submitted(_checked(call, wait.provider))
+        return wait.decide(last)
+
     with core_warnings_in(context):
-        try:
-            last = wait.for_given(resource.ref(ref)) if ref else wait.for_submitted(_checked(call, wait.provider))
-            ended = wait.decide(last)
-        except RunopsError as error:
-            failure = verdicts.failure_of(error, named_resource(context.resources, resource))
-            wait.leave_nothing(failure)
-            raise failure from error
-        except Exception as error:
-            wait.leave_nothing(error)
-            raise
+        ended = wait.leaving_nothing(whole_wait)
         if ended.verdict is Verdict.FAIL:
-            wait.leave_nothing(verdicts.failure(last))
+            wait.leave_nothing(verdicts.failure(ended.snapshot))
     return ended
 
 
@@ -155,15 +153,7 @@ def submit_run(
     """
     wait = StepWait(context, resource, cast("StepSettings", settings), submits=True)
     with core_warnings_in(context):
-        try:
-            return wait.only_submitted(_checked(call, wait.provider), keep)
-        except RunopsError as error:
-            failure = verdicts.failure_of(error, named_resource(context.resources, resource))
-            wait.leave_nothing(failure)
-            raise failure from error
-        except Exception as error:
-            wait.leave_nothing(error)
-            raise
+        return wait.leaving_nothing(lambda: wait.only_submitted(_checked(call, wait.provider), keep))
 
 
 class StepWait:
@@ -244,6 +234,22 @@ class StepWait:
                 logging.WARNING,
             )
         return RunResult(last, verdict, judgement.unmet)
+
+    def leaving_nothing(self, work: Callable[[], R]) -> R:
+        """What ``work`` gives. Where it fails, the step ends by that, and its run may be cancelled.
+
+        Raises:
+            dagster.Failure: An error of ours, as Dagster shows it.
+        """
+        try:
+            return work()
+        except RunopsError as error:
+            failure = verdicts.failure_of(error, named_resource(self._context.resources, self._resource))
+            self.leave_nothing(failure)
+            raise failure from error
+        except Exception as error:
+            self.leave_nothing(error)
+            raise
 
     def leave_nothing(self, error: BaseException) -> None:
         """Cancel the run of a step that fails for good: nobody is left who would wait for it.
