@@ -222,14 +222,18 @@ def test_without_a_clear_that_discards_nothing_changes(
 
 @pytest.mark.parametrize("on_clear", ["submit", "reattach"])
 def test_without_a_store_a_retry_finds_its_run_by_its_mark(
-    host: Any, made: Any, deferrable: bool, on_clear: str
+    host: Any, made: Any, deferrable: bool, on_clear: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     task, context = made("nyx", deferrable=deferrable, on_clear=on_clear, retries=1), host.context(store=False)
     context["ti"].max_tries = 1
     first = leaves_a_run(host, task, context)
     context["ti"].next_try()
+    capsys.readouterr()
     assert host.run(task, context).xcoms["run_id"] == first
     assert submits(host) == 1
+    warned = capsys.readouterr().out
+    assert "here a retry after a crash knows its run by its mark alone" in warned
+    assert "submits anew" not in warned
 
 
 @pytest.mark.parametrize(("on_clear", "attached"), [("submit", False), ("reattach", True)])

@@ -41,6 +41,7 @@ from runops.core.waiting.options import (
     OnConflict,
     WaitOptions,
 )
+from runops.core.waiting.own_runs import shows_marks
 from runops.core.waiting.submit_in_turn import TurnRules
 from runops.core.waiting.turns import Turn
 
@@ -191,8 +192,9 @@ class RunOperator(OwnRun):
         """
         self.check_rendered()
         if self.durable and not self._task_state(context).exists:
+            does = "knows its run by its mark alone" if shows_marks(self.service) else "submits anew"
             self.log.warning(
-                "durable needs the task state store of Airflow 3.3 or newer: here a retry after a crash submits anew."
+                "durable needs the task state store of Airflow 3.3 or newer: here a retry after a crash %s.", does
             )
         return self._submit_and_wait(context)
 
