@@ -132,11 +132,11 @@ def dags() -> Mapping[str, Any]:
 @pytest.fixture
 def run_dag(dags: Mapping[str, Any], served: Any, mocker: MockerFixture) -> Iterator[Callable[..., dict[str, Any]]]:
     """``run_dag("modes", {...})`` runs a DAG; its task instances by task id (and map index)."""
-    from runops.airflow import tasks
+    from runops.airflow import task_base, tasks
 
     mocker.patch.object(tasks, "WORKER_SECONDS", 0.1)
-    mocker.patch.object(tasks, "EARLIEST_SECONDS", 0.0)
-    mocker.patch.object(tasks, "heartbeat_seconds", return_value=0.0)
+    mocker.patch.object(task_base, "EARLIEST_SECONDS", 0.0)
+    mocker.patch.object(task_base, "heartbeat_seconds", return_value=0.0)
     served.emulator.reset()
 
     def run(dag_id: str, params: dict[str, Any], **of_the_run: Any) -> dict[str, Any]:

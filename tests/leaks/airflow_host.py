@@ -42,13 +42,13 @@ def main() -> None:
     import airflow.api_fastapi.execution_api.app  # noqa: F401 - slow, and no task should wait for it
     from airflow.dag_processing.dagbag import DagBag
 
-    from runops.airflow import tasks
+    from runops.airflow import task_base, tasks
     from runops.airflow.trigger import RunTrigger
 
     hurry()
     tasks.WORKER_SECONDS = 0.02
-    tasks.EARLIEST_SECONDS = 0.0
-    tasks.heartbeat_seconds = lambda: 0.0
+    task_base.EARLIEST_SECONDS = 0.0
+    task_base.heartbeat_seconds = lambda: 0.0
     show_triggers(RunTrigger)
     bag = DagBag(DAGS)
     assert not bag.import_errors, bag.import_errors

@@ -113,7 +113,6 @@ class RunOperator(OwnRun):
     template_fields: Sequence[str] = ("arguments", "conn_id", "expect")
     operator_extra_links = (RunLink(),)
     payload_fields: ClassVar[tuple[str, ...]] = ("arguments",)
-    """Template fields that may hold credentials or personal data. What they are rendered to is shown to nobody."""
 
     def __init__(
         self,
@@ -242,11 +241,6 @@ class RunOperator(OwnRun):
         options = self._clocks(deadline=self._deadline(context))
         last = self._await_run(context, started.ref, options, submitted_at=started.at, taken_up=started.taken_up)
         return self._apply_verdict(context, last)
-
-    def after_rendering(self) -> None:
-        """Hide what may be secret: Airflow stores what the template fields hold now, and logs it at DEBUG."""
-        shown = tuple(field for field in self.template_fields if field not in self.payload_fields)
-        self.template_fields = shown
 
     # --- what the wait asks ---
 

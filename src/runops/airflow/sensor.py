@@ -18,8 +18,9 @@ from runops.airflow.arguments import SensorArguments, SensorSettings
 from runops.airflow.exceptions import SensorRunFailed, SensorTimedOut, in_airflow_terms
 from runops.airflow.link import RunLink
 from runops.airflow.reschedule import Poke
+from runops.airflow.task_base import LATE_SECONDS
 from runops.airflow.task_state import TaskState
-from runops.airflow.tasks import LATE_SECONDS, RunWaiting
+from runops.airflow.tasks import RunWaiting
 from runops.airflow.templates import needs_worker
 from runops.airflow.verdicts import publish
 from runops.core import RunRef, RunResult, RunSnapshot

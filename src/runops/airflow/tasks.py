@@ -7,29 +7,16 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
-from inspect import signature
 from typing import Any, ClassVar, Literal, NoReturn
 
-from airflow.sdk import BaseOperator
-
-from runops.airflow._compat import (
-    AirflowException,
-    AirflowTaskTimeout,
-    RenderedTask,
-    TaskDeferralError,
-    TaskDeferralTimeout,
-    heartbeat_seconds,
-)
-from runops.airflow.arguments import NamesChecked, check_names
+from runops.airflow._compat import AirflowException, AirflowTaskTimeout
 from runops.airflow.events import read_end
 from runops.airflow.exceptions import RunFailed, RunTimedOut, TriggerCrashed, as_airflow, in_airflow_terms
-from runops.airflow.good_end import EndRules
-from runops.airflow.hook import RunHook
 from runops.airflow.lineage import facets
-from runops.airflow.link import LINKS, RunLink
 from runops.airflow.metrics import erred
 from runops.airflow.observer import Observer
 from runops.airflow.submission import WORKER_SECONDS, LostSubmit
+from runops.airflow.task_base import LATE_SECONDS, TaskBase, earliest_event
 from runops.airflow.trigger import RunTrigger
 from runops.airflow.verdicts import apply_verdict, publish
 from runops.core import (
@@ -41,7 +28,6 @@ from runops.core import (
     RunRef,
     RunResult,
     RunSnapshot,
-    find,
 )
 from runops.core.model.run import EndedBy
 from runops.core.transport.retry import may_pass
@@ -50,15 +36,6 @@ from runops.core.waiting.discovery import Search
 from runops.core.waiting.options import WaitOptions
 from runops.core.waiting.state import WaitProgress, timed_out
 from runops.core.waiting.turns import Turn
-
-EARLIEST_SECONDS = 10.0
-"""A trigger that fires sooner after the deferral can fail its task: the scheduler may not have seen it end yet."""
-LATE_SECONDS = 60.0
-"""For so long after its end a wait may still be the trigger's; then Airflow's own deferral timeout ends it."""
-
-
-class _NeverBegan(TriggerCrashed):
-    """The triggerer could not make the trigger at all."""
 
 
 class Follower(Observer):
@@ -82,49 +59,17 @@ class Follower(Observer):
             publish(self._context, snapshot.ref, snapshot.url)
 
 
-class RunWaiting(RenderedTask, EndRules, NamesChecked):
+class RunWaiting(TaskBase):
     """A task that waits for one run. Subclasses say which run, and for how long."""
 
-    conn_id_field: ClassVar[str] = "conn_id"
-    """The attribute that holds the connection id, which templates fill."""
     timed_out_error: ClassVar[type[RunTimedOut]] = RunTimedOut
     failed_error: type[RunFailed] = RunFailed
     """What a failed run raises: whether another try could end otherwise."""
-
-    named_fields: ClassVar[tuple[str, ...]] = ()
-    """Arguments of a named class's own: the parents of its runs, or what its submit takes."""
-    shared_fields: ClassVar[tuple[str, ...]] = ()
-    """Further template fields of a named class, which its generic parent handles."""
 
     _result: RunResult | None = None
 
     deferrable: bool
     error_budget: float | timedelta
-
-    def __init_subclass__(cls, *, provider: str | None = None, **kwargs: Any) -> None:
-        """Derive from the signature of a named class what Airflow wants as attributes of the class.
-
-        :param provider: The provider of all its runs, for a class with an ``__init__`` of its own: all that it takes
-            by keyword is templated, and the last of it is the connection.
-        """
-        super().__init_subclass__(**kwargs)
-        if provider is None:
-            return
-        parameters = signature(cls.__init__).parameters.values()
-        *own, cls.conn_id_field = (each.name for each in parameters if each.kind is each.KEYWORD_ONLY)
-        cls.named_fields = tuple(name for name in own if name not in cls.shared_fields)
-        cls.template_fields = tuple(dict.fromkeys((*own, *cls.shared_fields, cls.conn_id_field, *cls.end_fields)))
-        cls.operator_extra_links = (LINKS.get(find(provider).name, RunLink)(),)
-
-    @classmethod
-    def partial(cls, **kwargs: Any) -> Any:
-        """As any operator's.
-
-        :param kwargs: As the class takes them.
-        :raises ConfigurationError: It takes no such argument.
-        """
-        check_names(cls, kwargs)
-        return super().partial(**kwargs)
 
     def execute_complete(self, context: Any, event: dict[str, Any] | None = None) -> RunResult:
         """Go on after the trigger's event.
@@ -137,16 +82,6 @@ class RunWaiting(RenderedTask, EndRules, NamesChecked):
         except TriggerCrashed as error:
             return self._after_crash(context, error)
         return self._apply_verdict(context, snapshot)
-
-    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Any) -> Any:
-        """Airflow's entry after a deferral, also when it ended by a timeout or a crash of the trigger."""
-        try:
-            return BaseOperator.resume_execution(self, next_method, next_kwargs, context)
-        except TaskDeferralTimeout:
-            return self._after_deferral_timeout(context)
-        except TaskDeferralError as error:
-            kind = _never_began(next_kwargs)
-            return self._after_crash(context, error if kind is None else _NeverBegan(f"{error}: {kind}"))
 
     # --- what subclasses say ---
 
@@ -163,24 +98,8 @@ class RunWaiting(RenderedTask, EndRules, NamesChecked):
         return {}
 
     def _after_crash(self, context: Any, error: AirflowException) -> RunResult:
-        """What to do when the trigger broke: nothing is known of the run."""
+        """Nothing is known of the run."""
         raise self._crashed(context, None, error)
-
-    def _crashed(self, context: Any, ref: RunRef | None, error: AirflowException) -> TriggerCrashed:
-        run = "the run" if ref is None else ref
-        ti = context["ti"]
-        # The numbers are Airflow's own: the first try is 1, and max_tries is the number of retries.
-        last = getattr(ti, "try_number", 0) > (ti.max_tries or 0)
-        if isinstance(error, _NeverBegan):
-            then = "another try ends the same way until the triggerer has the same runops as the workers."
-        elif last:
-            then = "no try is left to look at it again: clear the task."
-        else:
-            then = "another try of the task looks at it again."
-        return TriggerCrashed(
-            f"The trigger broke before it could tell how {run} ended ({error}). The triggerer's log of this task says "
-            f"why. This says nothing about the run itself, which may go on; {then}"
-        )
 
     def _apply_verdict(self, context: Any, snapshot: RunSnapshot) -> RunResult:
         with in_airflow_terms():
@@ -203,9 +122,6 @@ class RunWaiting(RenderedTask, EndRules, NamesChecked):
         return None if self._result is None else facets(self._result)
 
     # --- the wait ---
-
-    def _hook(self) -> RunHook:
-        return RunHook(getattr(self, self.conn_id_field) or None, provider=self.provider, states=self.states)
 
     def _await_run(
         self,
@@ -257,7 +173,7 @@ class RunWaiting(RenderedTask, EndRules, NamesChecked):
         before_run = lost or turn
         deadline = options.deadline if before_run is None else before_run.until
         ends = deadline if execution_ends is None else min(deadline, execution_ends)
-        earliest = now + max(EARLIEST_SECONDS, 2 * heartbeat_seconds())
+        earliest = earliest_event(now)
         trigger = RunTrigger(
             provider=self.provider,
             conn_id=self._hook().conn_id,
@@ -286,10 +202,6 @@ class RunWaiting(RenderedTask, EndRules, NamesChecked):
             timeout=timedelta(seconds=max(ends, earliest) + LATE_SECONDS - now),
         )
 
-    def _patience(self, options: WaitOptions) -> dict[str, Any]:
-        """What the triggerer needs to wait as the worker does: the clocks, and the words that the task teaches."""
-        return {**options.to_dict(), **({"states": dict(self.states)} if self.states else {})}
-
     def _after_deferral_timeout(self, context: Any) -> RunResult:
         """No event came in time: the triggerer is down or overloaded. Read the run a last time."""
         return self._apply_verdict(context, self._last_read(self._waited_for(context), None, self._ended_by(context)))
@@ -312,22 +224,6 @@ class RunWaiting(RenderedTask, EndRules, NamesChecked):
             if last is not None and last.run_ended:
                 return last
             return timed_out(hook.provider, ref, last, ended_by)
-
-    def _execution_ends(self, context: Any) -> float | None:
-        """Unix seconds at which Airflow's clock for this try is over, deferred or not."""
-        limit = self.execution_timeout
-        return None if limit is None else context["ti"].start_date.timestamp() + limit.total_seconds()
-
-
-def _never_began(next_kwargs: Mapping[str, Any] | None) -> str | None:
-    """The name of the error for which a triggerer could not even make a trigger; None where it broke later.
-
-    :param next_kwargs: What Airflow resumes a task with after a trigger has failed.
-    """
-    trace = (next_kwargs or {}).get("traceback")
-    last = "".join(trace).strip().rpartition("\n")[2] if isinstance(trace, (list, tuple, str)) else ""
-    kind = last.partition(":")[0]
-    return kind if kind in ("ImportError", "ModuleNotFoundError", "AttributeError", "TypeError") else None
 
 
 def may_go_on(error: RunopsError) -> bool:
