@@ -6,7 +6,7 @@ import math
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, Self, TypeAlias, TypedDict, cast
 
 from runops.core.model.refusal import ConfigurationError, nearest
 from runops.core.model.run import Unmet
@@ -24,7 +24,15 @@ _ORDERS: Mapping[str, Callable[[Any, Any], bool]] = {
     ">": operator.gt,
 }
 _OPERATORS = ("==", "!=", *_ORDERS)
+_SIGNS = frozenset((*_OPERATORS, "in"))
 _FLAGS = {"true": True, "yes": True, "false": False, "no": False}
+
+
+class ConditionDict(TypedDict):
+    """A :class:`Condition` as JSON primitives."""
+
+    sign: str
+    values: list[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +50,23 @@ class Condition:
     def __str__(self) -> str:
         shown = [str(value).lower() if isinstance(value, bool) else f"{value!r}" for value in self.values]
         return f"in [{', '.join(shown)}]" if self.sign == "in" else f"{self.sign} {shown[0]}"
+
+    def to_dict(self) -> ConditionDict:
+        """JSON primitives that :meth:`from_dict` reads."""
+        return {"sign": self.sign, "values": list(self.values)}
+
+    @classmethod
+    def from_dict(cls, value: object) -> Self:
+        """Read what :meth:`to_dict` wrote.
+
+        Raises:
+            ConfigurationError: It is something else, or of a later version that knows more signs.
+        """
+        given: Mapping[str, Any] = cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
+        sign, values = given.get("sign"), given.get("values")
+        if sign not in _SIGNS or not isinstance(values, (list, tuple)) or not values:
+            raise ConfigurationError(f"This is no condition on a detail: the sign is {str(sign)[:20]!r}.")
+        return cls(str(sign), tuple(cast("list[Any]", values)))
 
     def holds(self, found: object) -> bool:
         """Whether a detail is as it should be. A missing one never is."""

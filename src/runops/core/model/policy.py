@@ -6,10 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Any, Self, TypedDict, TypeVar, cast
 
 from runops.core.model.errors import ConfigurationError
-from runops.core.model.expectation import NOTHING, DetailKind, Expectations, in_words
+from runops.core.model.expectation import (
+    NOTHING,
+    Condition,
+    ConditionDict,
+    DetailKind,
+    Expectations,
+    in_words,
+)
 from runops.core.model.refusal import nearest
 from runops.core.model.run import Outcome, RunResult, RunSnapshot, Unmet
 
@@ -93,6 +100,17 @@ class Judgement:
         return snapshot.to_result(self.verdict, self.unmet)
 
 
+class PolicyDict(TypedDict, total=False):
+    """An :class:`OutcomePolicy` as JSON primitives: what lets another process judge. Keys are only ever added."""
+
+    verdicts: dict[str, str]
+    """Of every outcome, so that a default that a later version changes changes nothing for a task under way."""
+    rules: dict[str, str]
+    """What has given a verdict, where that is not the default."""
+    expect: dict[str, ConditionDict]
+    on_unmet: str
+
+
 @dataclass(frozen=True)
 class OutcomePolicy:
     """A total mapping of outcomes to verdicts, and what is expected of the details of a run that ended well.
@@ -160,6 +178,50 @@ class OutcomePolicy:
             _member(Verdict, "on_unmet names the verdict", on_unmet),
         )
 
+    def to_dict(self) -> PolicyDict:
+        """JSON primitives that :meth:`from_dict` reads. They hold no secret and no payload."""
+        made = PolicyDict(
+            verdicts={str(outcome): str(verdict) for outcome, verdict in self.verdicts.items()},
+            on_unmet=str(self.on_unmet),
+        )
+        if self.rules:
+            made["rules"] = {str(outcome): str(rule) for outcome, rule in self.rules.items()}
+        if self.expect.conditions:
+            made["expect"] = {name: each.to_dict() for name, each in self.expect.conditions.items()}
+        return made
+
+    @classmethod
+    def from_dict(cls, value: object) -> Self:
+        """Read what :meth:`to_dict` wrote, in this version or another one.
+
+        What is missing is as the defaults say. What a later version has added is left out where it only explains
+        (keys, rules, outcomes); a verdict or a condition that this version does not know is refused, since a run
+        would be judged by something else than the task says.
+
+        Raises:
+            ConfigurationError: It is no policy, or holds such a verdict or condition.
+        """
+        if not isinstance(value, Mapping):
+            raise ConfigurationError(f"This is no policy: it is of the type {type(value).__name__}.")
+        given = cast("Mapping[str, Any]", value)
+        verdicts = {
+            Outcome(name): _member(Verdict, "The policy names the verdict", verdict)
+            for name, verdict in _section(given, "verdicts").items()
+            if name in set(Outcome)
+        }
+        rules = {
+            Outcome(name): Rule(rule)
+            for name, rule in _section(given, "rules").items()
+            if name in set(Outcome) and rule in set(Rule)
+        }
+        conditions = {name: Condition.from_dict(each) for name, each in _section(given, "expect").items()}
+        return cls(
+            MappingProxyType({**DEFAULT_VERDICTS, **verdicts}),
+            MappingProxyType(rules),
+            Expectations(conditions),
+            _member(Verdict, "The policy's on_unmet names the verdict", given.get("on_unmet", Verdict.FAIL)),
+        )
+
     def decide(self, outcome: Outcome) -> Verdict:
         """The verdict for an outcome, as far as the outcome alone says it; :meth:`judge` is the whole."""
         return self.verdicts[outcome]
@@ -187,6 +249,13 @@ def retry_may_submit(outcome: Outcome) -> bool:
     and after ``timed_out`` the earlier run is still alive.
     """
     return outcome is Outcome.FAILED
+
+
+def _section(value: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    section: object = value.get(name) or {}
+    if not isinstance(section, Mapping):
+        raise ConfigurationError(f"This is no policy: {name} is of the type {type(section).__name__}.")
+    return cast("Mapping[str, Any]", section)
 
 
 def _member(kind: type[Member], what: str, name: object) -> Member:
