@@ -92,7 +92,7 @@ GENERIC = (RunSensor, RunOperator, runops.airflow.RunDiscoverySensor)
 
 def test_what_a_user_may_say_about_a_wait_is_what_the_core_says() -> None:
     for settings in (WaitSettings, SubmitSettings):
-        assert set(settings.__annotations__) <= parameters(RunOperator)
+        assert set(settings.__annotations__) <= names_of(RunOperator)
     assert set(HookSettings.__annotations__) == parameters(runops.airflow.RunHook) - {"provider"}
 
 

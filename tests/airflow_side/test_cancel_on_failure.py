@@ -24,8 +24,8 @@ from runops.airflow.exceptions import (
     TriggerCrashed,
     UnknownStateError,
 )
-from runops.airflow.own_run import cancel_left_run
 from runops.airflow.records import SUBMITTED_RUN
+from runops.airflow.submitting import cancel_left_run
 from tests.services import SUBMITTING
 
 pytestmark = pytest.mark.promise(

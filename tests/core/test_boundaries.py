@@ -22,7 +22,7 @@ LARGEST = {"file": 400, "function": 45, "class": 20, "attributes": 15}
 """Lines of a file and of a function's body without its docstring; methods of a class, and attributes of ``self``."""
 STILL_TOO_LARGE = {
     # Airflow stores and shows a task by its arguments: each is an attribute under the same name.
-    ("attributes", "airflow/operator.py:RunOperator"): 20,
+    ("attributes", "airflow/submitting.py:Submitting"): 18,
     # As frozen as the rows in Airflow's database: each argument is an attribute that is stored again.
     ("attributes", "airflow/trigger.py:RunTrigger"): 17,
 }

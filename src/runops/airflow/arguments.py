@@ -7,7 +7,7 @@ are those of the newest Airflow that is supported; an older one refuses what it 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from datetime import datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, Required, Self, TypedDict
@@ -130,8 +130,8 @@ class DiscoverySettings(SensorSettings, total=False):
     which: Literal["latest", "next"]
 
 
-class OperatorSettings(TaskArguments, WaitSettings, SubmitSettings, EndSettings, total=False):
-    """What every operator takes beside its submit; see :class:`~runops.airflow.operator.RunOperator`."""
+class SubmittingSettings(TaskArguments, WaitSettings, SubmitSettings, EndSettings, total=False):
+    """What every operator takes beside its submits; see :class:`~runops.airflow.operator.RunOperator`."""
 
     cancel_on_failure: bool
     cancel_on_kill: bool
@@ -140,6 +140,11 @@ class OperatorSettings(TaskArguments, WaitSettings, SubmitSettings, EndSettings,
     durable: bool
     mark_runs: bool | None
     on_clear: Literal["submit", "reattach"]
+
+
+class OperatorSettings(SubmittingSettings, total=False):
+    """What every operator of one run takes beside its submit."""
+
     wait: bool
 
 
@@ -184,15 +189,15 @@ def check_names(kind: type, given: Iterable[str]) -> None:
             raise ConfigurationError(f"{kind.__name__} takes no argument {name!r}.{nearest(name, sorted(known))}")
 
 
-def check_submit(kind: type, service: Provider, takes: Collection[str], given: Iterable[str]) -> None:
+def check_submit(kind: type, service: Provider, given: Iterable[str]) -> None:
     """Refuse what no template mends: a submit's argument that Airflow takes for its own, or one that it lacks.
 
     :param kind: The generic operator.
-    :param service: The provider.
-    :param takes: What its submit takes.
+    :param service: The provider; one that takes submits.
     :param given: What is given.
     :raises ConfigurationError: Names the argument.
     """
+    takes = service.submit.arguments if service.submit else ()
     clash = sorted(set(takes) & _names_taken_by(kind))
     if clash:
         raise ConfigurationError(
@@ -210,8 +215,7 @@ def check_submit(kind: type, service: Provider, takes: Collection[str], given: I
 @cache
 def _names_taken_by(kind: type) -> frozenset[str]:
     """What Airflow and the operator take by name, which a submit's argument cannot be called."""
-    classes = (BaseOperator, kind)
-    named = {name for each in classes for name in inspect.signature(each.__init__).parameters}
+    named = {*inspect.signature(BaseOperator.__init__).parameters, *names_of(kind)}
     return frozenset(named) - {"self", "args", "kwargs"} | {"context", "task"}
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import timedelta
 from functools import partial
-from typing import Any, ClassVar, Literal, Unpack
+from typing import Any, ClassVar, Unpack
 
-from runops.airflow._compat import AirflowException, conf
-from runops.airflow.arguments import TaskArguments, check_submit
+from runops.airflow._compat import AirflowException
+from runops.airflow.arguments import SubmittingSettings, check_submit
 from runops.airflow.events import read_found, says_lost, says_turn
 from runops.airflow.events import turn as turn_event
 from runops.airflow.exceptions import in_airflow_terms
@@ -19,7 +18,6 @@ from runops.airflow.records import AWAITING_TURN, SUBMITTED_RUN
 from runops.airflow.submission import LostSubmit, Submission, SubmitRules, Submitted, identity_of
 from runops.airflow.verdicts import is_own, keep_turn, kept_turn, publish, published
 from runops.core import (
-    NotSupported,
     Outcome,
     OutcomePolicy,
     Phase,
@@ -30,19 +28,8 @@ from runops.core import (
     Verdict,
 )
 from runops.core.declaration import Call
-from runops.core.declaration.arguments import grace, one_of, optional_seconds, seconds
+from runops.core.declaration.arguments import seconds
 from runops.core.model.policy import retry_may_submit
-from runops.core.waiting.options import (
-    DEFAULT_AUTH_GRACE,
-    DEFAULT_ERROR_BUDGET,
-    DEFAULT_TIMEOUT,
-    ON_CONFLICT,
-    SUBMIT_GRACE,
-    OnConflict,
-    WaitOptions,
-)
-from runops.core.waiting.own_runs import shows_marks
-from runops.core.waiting.submit_in_turn import TurnRules
 from runops.core.waiting.turns import Turn
 
 MOST_CRASHES = 3
@@ -121,68 +108,13 @@ class RunOperator(OwnRun):
         arguments: Mapping[str, Any] | None = None,
         conn_id: str | None = None,
         wait: bool = True,
-        timeout: float | timedelta = DEFAULT_TIMEOUT,
-        error_budget: float | timedelta = DEFAULT_ERROR_BUDGET,
-        auth_grace: float | timedelta = DEFAULT_AUTH_GRACE,
-        poll_interval: float | timedelta | None = None,
-        on_outcome: Mapping[str, str] | None = None,
-        states: Mapping[str, str] | None = None,
-        expect: Mapping[str, Any] | None = None,
-        on_unmet: str = "fail",
-        max_paused: float | timedelta | None = None,
-        max_stalled: float | timedelta | None = None,
-        max_spend: float | None = None,
-        adopt_uncertain: bool = False,
-        mark_runs: bool | None = None,
-        submit_grace: float | timedelta = SUBMIT_GRACE,
-        on_conflict: OnConflict = "wait",
-        cancel_on_kill: bool = True,
-        cancel_on_timeout: bool = True,
-        cancel_on_failure: bool = False,
-        durable: bool = True,
-        on_clear: Literal["submit", "reattach"] = "submit",
-        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
-        **kwargs: Unpack[TaskArguments],
+        **kwargs: Unpack[SubmittingSettings],
     ) -> None:
-        super().__init__(**kwargs)
-        self.provider = provider
+        super().__init__(provider=provider, conn_id=conn_id, **kwargs)
         self.arguments = arguments
-        setattr(self, self.conn_id_field, conn_id)
         self.wait = wait
-        self.timeout = timeout
-        self.error_budget = error_budget
-        self.poll_interval = poll_interval
-        self.adopt_uncertain = adopt_uncertain
-        self.mark_runs = mark_runs
-        self.submit_grace = submit_grace
-        self.on_conflict: OnConflict = on_conflict
-        self.cancel_on_kill = cancel_on_kill
-        self.cancel_on_timeout = cancel_on_timeout
-        self.cancel_on_failure = cancel_on_failure
-        self.durable = durable
-        self.on_clear = on_clear
-        self.deferrable = deferrable
-        if cancel_on_failure:
-            self.hear_of_the_end()
-        self.set_end_rules(
-            on_outcome=on_outcome,
-            states=states,
-            expect=expect,
-            on_unmet=on_unmet,
-            auth_grace=auth_grace,
-            max_paused=max_paused,
-            max_stalled=max_stalled,
-            max_spend=max_spend,
-        )
-        service = self.service
-        if service.submit is None:
-            raise NotSupported(f"{service.title} documents no way to start a run: wait for its runs with a sensor.")
         given = arguments if isinstance(arguments, Mapping) else {}
-        check_submit(RunOperator, service, service.submit.arguments, (*given, *self.named_fields))
-        one_of("on_conflict", on_conflict, ON_CONFLICT)
-        one_of("on_clear", on_clear, ("submit", "reattach"))
-        seconds("submit_grace", submit_grace)
-        self._clocks(deadline=0.0)
+        check_submit(RunOperator, self.service, (*given, *self.named_fields))
 
     def execute(self, context: Any) -> RunResult:
         """Start the run, or find the one that an earlier try started, and wait.
@@ -190,11 +122,7 @@ class RunOperator(OwnRun):
         :param context: The task's context.
         """
         self.check_rendered()
-        if self.durable and not self._task_state(context).exists:
-            does = "knows its run by its mark alone" if shows_marks(self.service) else "submits anew"
-            self.log.warning(
-                "durable needs the task state store of Airflow 3.3 or newer: here a retry after a crash %s.", does
-            )
+        self._warn_without_store(context)
         return self._submit_and_wait(context)
 
     def execute_complete(self, context: Any, event: dict[str, Any] | None = None) -> RunResult:
@@ -243,9 +171,6 @@ class RunOperator(OwnRun):
         return self._apply_verdict(context, last)
 
     # --- what the wait asks ---
-
-    def _deadline(self, context: Any) -> float:
-        return context["ti"].start_date.timestamp() + seconds("timeout", self.timeout)
 
     def _waited_for(self, context: Any) -> RunRef:
         return self.service.ref(published(context), self._call().parents)
@@ -323,13 +248,7 @@ class RunOperator(OwnRun):
                 about=_about(self),
                 tries=EarlierTries.of(context, self.retries) if self.durable else None,
                 reattach=self.on_clear == "reattach",
-                turns=TurnRules(
-                    on_conflict=self.on_conflict,
-                    until=self._deadline(context),
-                    interval=optional_seconds("poll_interval", self.poll_interval),
-                    error_budget=seconds("error_budget", self.error_budget),
-                    auth_grace=grace("auth_grace", self.auth_grace),
-                ),
+                turns=self._turn_rules(context),
             ),
             log=self.log,
             crashes=crashes,
@@ -340,17 +259,6 @@ class RunOperator(OwnRun):
     def _call(self) -> Call:
         named = {name: getattr(self, name) for name in self.named_fields}
         return self.service.call(**{**(self.arguments or {}), **named})
-
-    def _clocks(self, *, deadline: float) -> WaitOptions:
-        return WaitOptions.build(
-            self.service,
-            now=0.0,
-            timeout=self.timeout,
-            deadline=deadline,
-            error_budget=self.error_budget,
-            **self._limits(),
-            interval=self.poll_interval,
-        )
 
 
 def _about(task: RunOperator) -> dict[str, Any]:

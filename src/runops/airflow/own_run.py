@@ -12,12 +12,12 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
-from runops.airflow._compat import AirflowException, has_task_state_store
+from runops.airflow._compat import AirflowException
 from runops.airflow.hook import RunHook
 from runops.airflow.kill import killed_by_person, within
 from runops.airflow.records import SUBMITTED, SUBMITTED_RUN, SUBMITTING
 from runops.airflow.submission import Submission
-from runops.airflow.task_state import TaskState
+from runops.airflow.submitting import Submitting
 from runops.airflow.tasks import RunWaiting
 from runops.core import RunopsError, RunRef
 from runops.core.declaration import Call
@@ -31,38 +31,11 @@ LEAVE_SECONDS = 15.0
 LEAVE_REQUEST_SECONDS = 5.0
 
 
-def cancel_left_run(context: Any) -> None:
-    """Cancel the run that a failed task leaves behind. Airflow calls it where no try is left.
-
-    :param context: The task's context.
-    """
-    context["task"].leave_nothing(context)
-
-
-class OwnRun(RunWaiting):
+class OwnRun(Submitting, RunWaiting):
     """A task that has submitted its run, which it may cancel."""
 
-    cancel_on_kill: bool
-    cancel_on_failure: bool
-    durable: bool
-    on_clear: str
     _running: tuple[Any, RunRef] | None = None
     _submitting: tuple[Any, Submission] | None = None
-    _on_worker = False
-
-    def before_rendering(self) -> None:
-        """Note that this is the process of a task. The DAG processor renders nothing, and has no task state store."""
-        super().before_rendering()
-        self._on_worker = True
-
-    def hear_of_the_end(self) -> None:
-        """Have Airflow tell when no try is left, after what a user wants to be told.
-
-        Where a try cannot know what an earlier one submitted, each try is the last that can cancel its run.
-        """
-        self.on_failure_callback = [*self.on_failure_callback, cancel_left_run]
-        if not (self.durable and has_task_state_store()):
-            self.on_retry_callback = [*self.on_retry_callback, cancel_left_run]
 
     def on_kill(self) -> None:
         """Cancel the run if a person killed the task; leave it if the worker is only being shut down."""
@@ -167,12 +140,6 @@ class OwnRun(RunWaiting):
         if self._is_running:
             self._task_state(context).update(given_up=True)
         return f"Cancelled {ref}: its task has failed, and no other try waits for it."
-
-    def _task_state(self, context: Any) -> TaskState:
-        return TaskState(context if self.durable else {"ti": context["ti"]}, everlasting=self.on_clear == "reattach")
-
-    def _can_cancel(self, wanted: bool) -> bool:
-        return wanted and self.service.cancel is not None
 
     def _cancel(self, ref: RunRef | None, **settings: Any) -> bool:
         """Cancel a run, or where none is given, the one whose submit was not answered, if it bears our mark."""
