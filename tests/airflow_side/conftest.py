@@ -202,7 +202,7 @@ def connect(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 def host(emulator: Emulator, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
     """Airflow's side of a task, with everything of ours on the test's clock."""
     import runops.airflow
-    from runops.airflow import hook, trigger
+    from runops.airflow import hook, trigger, trigger_base
     from runops.airflow.hook import RunHook
 
     for found in iter_modules(runops.airflow.__path__, "runops.airflow."):
@@ -213,6 +213,7 @@ def host(emulator: Emulator, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> I
         sleep=clock.sleep_async, timeout=asyncio.timeout, gather=asyncio.gather, create_task=asyncio.create_task
     )
     monkeypatch.setattr(trigger, "asyncio", sleeping)
+    monkeypatch.setattr(trigger_base, "asyncio", sleeping)
     monkeypatch.setattr(hook, "AsyncRunClient", ClockedClient)
     client, async_client = RunHook.client, RunHook.async_client
 

@@ -17,7 +17,16 @@ from airflow.sdk.execution_time import task_runner
 from airflow.triggers.base import BaseEventTrigger, BaseTrigger
 
 import runops.airflow
-from runops.airflow import NexioRunSensor, RunFinishedTrigger, RunTrigger, _compat, exceptions, link, own_run, trigger
+from runops.airflow import (
+    NexioRunSensor,
+    RunFinishedTrigger,
+    RunTrigger,
+    _compat,
+    exceptions,
+    link,
+    own_run,
+    trigger_base,
+)
 from runops.airflow._compat import AirflowFailException, AirflowSensorTimeout, AirflowSkipException, TaskDeferred
 
 ROOT = Path(__file__).parents[2]
@@ -183,7 +192,7 @@ def test_airflow_trap_11_a_task_of_our_own_in_the_triggerer_carries_no_log_conte
     """The poller's workers start in an empty context; what a trigger spawns for the process does too."""
     from runops.core.polling import dispatch, poller
 
-    for module in (dispatch, poller, trigger):
+    for module in (dispatch, poller, trigger_base):
         spawned = re.findall(r"create_task\((?:[^()]|\([^()]*\))*\)", inspect.getsource(module))
         assert spawned
         assert all("contextvars.Context()" in call for call in spawned), spawned
@@ -320,7 +329,7 @@ def test_airflow_trap_23_rows_outlive_deploys(host: Any, sensors: Any) -> None:
 def test_airflow_trap_24_a_kill_takes_less_than_the_time_that_airflow_gives() -> None:
     assert own_run.STATE_SECONDS + own_run.KILL_SECONDS < 5
     assert own_run.LEAVE_SECONDS < 20
-    assert trigger.STATE_SECONDS + trigger.CANCEL_SECONDS < 30
+    assert trigger_base.STATE_SECONDS + trigger_base.CANCEL_SECONDS < 30
 
 
 def test_airflow_trap_25_only_what_must_not_be_retried_is_of_a_kind_that_airflow_never_retries() -> None:

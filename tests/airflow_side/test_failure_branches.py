@@ -383,7 +383,7 @@ def test_a_connection_that_never_comes_is_an_event_that_names_it(
 def test_a_state_that_is_never_told_holds_back_no_event(host: Any, made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from airflow.sdk.execution_time import task_runner
 
-    from runops.airflow import trigger
+    from runops.airflow import trigger_base
 
     with pytest.raises(TaskDeferred) as deferred:
         made("b3os", seconds=60, deferrable=True).execute(host.context())
@@ -396,15 +396,15 @@ def test_a_state_that_is_never_told_holds_back_no_event(host: Any, made: Any, mo
         raise ConnectionError("Nobody else is there.")
 
     monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", SimpleNamespace(asend=asend), raising=False)
-    monkeypatch.setattr(trigger.RunTrigger, "_channel", None)
-    monkeypatch.setattr(trigger, "OPENING_SECONDS", 0.1)
+    monkeypatch.setattr(trigger_base.TriggerBase, "_channel", None)
+    monkeypatch.setattr(trigger_base, "OPENING_SECONDS", 0.1)
     assert asyncio.run(event_of(waits))["kind"] == "ended"
 
 
 def test_a_cancel_that_is_not_answered_in_time_is_told(
     host: Any, made: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from runops.airflow import hook, trigger
+    from runops.airflow import hook, trigger_base
 
     with pytest.raises(TaskDeferred) as deferred:
         made("b3os", script="forever", deferrable=True).execute(host.context())
@@ -413,8 +413,8 @@ def test_a_cancel_that_is_not_answered_in_time_is_told(
     async def state(self: Any) -> str:
         return "failed"
 
-    monkeypatch.setattr(trigger, "task_state_of", state)
-    monkeypatch.setattr(trigger, "CANCEL_SECONDS", 0.1)
+    monkeypatch.setattr(trigger_base, "task_state_of", state)
+    monkeypatch.setattr(trigger_base, "CANCEL_SECONDS", 0.1)
     monkeypatch.setattr(hook, "connection_of", hanging)
     with pytest.raises(TimeoutError):
         asyncio.run(waits.on_kill())

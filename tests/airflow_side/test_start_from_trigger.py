@@ -14,7 +14,7 @@ import pytest
 from airflow.sdk import DAG, Param, XComArg
 from pytest_mock import MockerFixture
 
-from runops.airflow import NexioRunSensor, OnepinRunSensor, RunSensor, RunTrigger, trigger
+from runops.airflow import NexioRunSensor, OnepinRunSensor, RunSensor, RunTrigger, trigger_base
 from runops.airflow._compat import AirflowSkipException, renders_in_triggerer
 from runops.airflow.exceptions import TriggerCrashed
 
@@ -304,7 +304,7 @@ def test_a_template_that_waits_for_an_answer_that_never_comes_ends_and_says_so(
             threading.Event().wait()
             return "never"
 
-    mocker.patch.object(trigger, "AIRFLOW_SECONDS", 0.2)
+    mocker.patch.object(trigger_base, "AIRFLOW_SECONDS", 0.2)
     task = NexioRunSensor(task_id="w", run_id="{{ params.run }}", deferrable=True, start_from_trigger=True)
     waits = begun(task, environment=False)
     waits.render_template_fields({"params": Silent()})

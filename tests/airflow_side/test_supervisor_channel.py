@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from runops.airflow import trigger as trigger_module
+from runops.airflow import trigger_base
 from runops.airflow._compat import kills_in_triggerer
 from runops.airflow.hook import RunHook
 from runops.airflow.trigger import RunTrigger
@@ -140,7 +140,7 @@ def test_a_trigger_asks_for_nothing_that_is_not_needed_and_its_cancellation_leav
 
     supervisor = Supervisor()
     patience = WaitOptions.build(find("nexio"), now=1e9, timeout=3e9).to_dict()
-    monkeypatch.setattr(trigger_module.RunTrigger, "_channel", None)
+    monkeypatch.setattr(trigger_base.TriggerBase, "_channel", None)
 
     async def story() -> None:
         async with channel(supervisor, monkeypatch):

@@ -106,7 +106,7 @@ def test_a_task_that_begins_in_the_triggerer_does_too(host: Any, secured: Secure
 def test_a_kill_of_a_deferred_task_cancels_through_it(host: Any, secured: Secured, mocker: MockerFixture) -> None:
     proxy = secured.set()
     host.emulator.set_defaults(provider="b3os", script="forever")
-    from runops.airflow import trigger as module
+    from runops.airflow import trigger_base as module
     from runops.airflow._compat import TaskDeferred
 
     with pytest.raises(TaskDeferred) as deferred:

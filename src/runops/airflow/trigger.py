@@ -3,47 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
-from typing import Any, ClassVar, Literal
-
-from airflow.triggers.base import BaseTrigger, TriggerEvent
-from jinja2 import TemplateError
+from typing import Any, Literal
 
 from runops.airflow import events
-from runops.airflow._compat import (
-    AirflowException,
-    kills_in_triggerer,
-    may_have_begun_before,
-    supervisor,
-    task_state_of,
-)
-from runops.airflow.bounds import AIRFLOW_SECONDS, in_own_thread, within
+from runops.airflow._compat import may_have_begun_before
 from runops.airflow.events import VERSION
-from runops.airflow.exceptions import TriggerCrashed, as_airflow
-from runops.airflow.hook import RunHook
-from runops.airflow.kill import ALIVE, OVER
 from runops.airflow.line import Line
-from runops.airflow.metrics import erred
 from runops.airflow.observer import Observer
 from runops.airflow.submission import LostSubmit
-from runops.airflow.templates import environment
-from runops.core import AsyncRunClient, ConflictError, RunopsError, RunRef, RunSnapshot, SubmitUncertainError, find
+from runops.airflow.trigger_base import TriggerBase
+from runops.core import AsyncRunClient, ConflictError, RunRef, RunSnapshot, SubmitUncertainError, find
 from runops.core.waiting.discovery import Search, nothing_found, seek
 from runops.core.waiting.options import WaitOptions
 from runops.core.waiting.state import WaitProgress, timed_out
 from runops.core.waiting.turns import Turn
 
-STATE_SECONDS = 2.0
-CANCEL_SECONDS = 15.0
-OPENING_SECONDS = 30.0
-"""The first answer about a task's state may take this long: a triggerer builds then what answers."""
 
-
-class RunTrigger(BaseTrigger):
+class RunTrigger(TriggerBase):
     """Wait until a run is over, or is there at all, or a clock ends the wait; then fire one event, whatever happens.
 
     All arguments are JSON primitives without any secret: Airflow keeps them in its database as they are. Rows outlive
@@ -67,9 +46,6 @@ class RunTrigger(BaseTrigger):
         and the parents.
     :param fields: Those fields, which templates fill. Others are of a later version, and ignored.
     """
-
-    _channel: ClassVar[Any] = None
-    """The connection to Airflow over which a state was read already."""
 
     def __init__(
         self,
@@ -107,8 +83,7 @@ class RunTrigger(BaseTrigger):
         self.cancel_on_kill = cancel_on_kill
         self.on_clear = on_clear
         self.start = None if start is None else dict(start)
-        self._rendering: tuple[Any, Any] | None = None
-        self._fields = self._own_fields(fields)
+        self._fields = self._own_fields(self.start, fields, "run_id")
         for name, value in self._fields.items():
             setattr(self, name, value)
 
@@ -137,51 +112,11 @@ class RunTrigger(BaseTrigger):
             **started,
         }
 
-    def render_template_fields(self, context: Any, jinja_env: Any = None) -> None:
-        """What a triggerer calls before :meth:`run`, which does it: there it is bounded, and a failure is an event.
-
-        :param context: The task's context, as a triggerer has it.
-        :param jinja_env: The Jinja environment; by default that of a triggerer.
-        """
-        self._rendering = context, jinja_env
-
-    async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Wait, and fire one event: never earlier than ``not_before``, never an exception."""
-        opening = self._open_channel()
-        event = await self._end()
-        await asyncio.gather(*opening, return_exceptions=True)
-        await asyncio.sleep(max(self.not_before - time.time(), 0.0))
-        yield TriggerEvent(event)
-
-    async def on_kill(self) -> None:
-        """Cancel the run if a person killed the task; leave it if the task is only being moved.
-
-        Airflow 3.3 calls this on a reassignment to another triggerer too, so the task's state is read first. After a
-        clear whose next try has deferred already, that state is deferred again, and nothing is cancelled here: the
-        next try has seen to it.
-        """
-        if not self.cancel_on_kill or self.turn is not None:
+    def _own(self) -> str | None:
+        if self.turn is not None:
             # Who waits for a turn has submitted nothing.
-            return
-        run = "the run of the lost submit" if self.ref is None else RunRef.parse(self.ref)
-        try:
-            state = await within(STATE_SECONDS, "the state of a task", task_state_of(self.task_instance))
-        except Exception:  # whatever the reason, without the state nobody knows that a person wants the run gone
-            self.log.warning("Left alone: %s, since the state of its task could not be read.", run, exc_info=True)
-            return
-        if state in ALIVE or (self.on_clear == "reattach" and state not in OVER):
-            self.log.info("Left alone: %s, since the state of its task is %s.", run, state)
-            return
-        self.log.info("Cancelling %s: the state of its task is %s.", run, state)
-        try:
-            async with asyncio.timeout(CANCEL_SECONDS):
-                async with await self._hook().async_client() as client:
-                    await self._cancel(client)
-        except TimeoutError:
-            self.log.warning(
-                "Whether %s is cancelled is not known: there was no answer within %g s.", run, CANCEL_SECONDS
-            )
-            raise
+            return None
+        return "the run of the lost submit" if self.ref is None else str(RunRef.parse(self.ref))
 
     async def _cancel(self, client: AsyncRunClient) -> None:
         if self.lost is None:
@@ -197,67 +132,17 @@ class RunTrigger(BaseTrigger):
         await client.cancel(ref)
         self.log.info("Cancelled %s.", ref)
 
-    def _open_channel(self) -> list[asyncio.Task[Any]]:
-        """Ask a first time for a task's state where nobody in this process has: building the answer takes seconds.
-
-        A kill has no such seconds, and where connections come from the environment it would be the first to ask. Where
-        no kill is told to a trigger, nobody needs the answer.
-        """
-        channel = supervisor() if kills_in_triggerer() else None
-        if not self.cancel_on_kill or self.turn is not None or self.task_instance is None:
-            return []
-        if channel is None or channel is RunTrigger._channel:
-            return []
-        RunTrigger._channel = channel
-        state = within(OPENING_SECONDS, "the state of a task", task_state_of(self.task_instance))
-        return [asyncio.create_task(state, context=contextvars.Context())]
-
     async def _end(self) -> dict[str, Any]:
-        try:
-            if self.start is not None:
-                await self._fill_templates()
-                self._begin(self.start)
-            if self.search is not None:
-                return await self._find_run(Search.from_dict(self.search))
-            if self.lost is not None:
-                return await self._find_submitted(LostSubmit.from_dict(self.lost))
-            if self.turn is not None:
-                return await self._await_turn(Turn.from_dict(self.turn))
-            snapshot = await self._wait()
-        except RunopsError as error:
-            return self._error(as_airflow(error))
-        except AirflowException as error:
-            return self._error(error)
-        except Exception as error:
-            self.log.exception("The trigger met an error that is not the run's.")
-            message = f"The trigger met an error that is not the run's: {type(error).__name__}."
-            return self._error(TriggerCrashed(message))
-        return events.ended(snapshot)
-
-    async def _fill_templates(self) -> None:
-        """Fill the task's templates. It may send requests to Airflow, and block, so it does not on the event loop.
-
-        :raises TriggerCrashed: It failed, or took too long.
-        """
-        if self._rendering is None:
-            return
-        context, given = self._rendering
-        render = partial(super().render_template_fields, context, given or environment())
-        try:
-            await within(AIRFLOW_SECONDS, "what the task's templates name", in_own_thread(render))
-        except TriggerCrashed:
-            raise
-        except Exception as error:  # as many kinds as there are templates
-            self.log.exception("The templates of the task could not be rendered.")
-            why = str(error) if isinstance(error, TemplateError) else "the log of the trigger says more"
-            raise TriggerCrashed(
-                f"The templates of the task could not be rendered in the triggerer: {type(error).__name__}: {why}."
-            ) from None
-
-    def _error(self, error: Exception) -> dict[str, Any]:
-        self.log.error("%s", error)
-        erred(self.provider, error)
-        return events.failed(error)
+        if self.start is not None:
+            await self._fill_templates()
+            self._begin(self.start)
+        if self.search is not None:
+            return await self._find_run(Search.from_dict(self.search))
+        if self.lost is not None:
+            return await self._find_submitted(LostSubmit.from_dict(self.lost))
+        if self.turn is not None:
+            return await self._await_turn(Turn.from_dict(self.turn))
+        return events.ended(await self._wait())
 
     async def _wait(self) -> RunSnapshot:
         ref = RunRef.parse(self.ref)
@@ -319,13 +204,6 @@ class RunTrigger(BaseTrigger):
                 self.log.info("Nothing is active any more: the task submits.")
         return events.turn(turn)
 
-    def _own_fields(self, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """The task's fields that Airflow renders here, under the names that they have in the task."""
-        if self.start is None:
-            return {}
-        names = ("run_id", self.start["conn_id"], *(self.start["parents"] or ("parents",)))
-        return {name: self.conn_id if name == "conn_id" else fields.get(name) for name in names}
-
     def _begin(self, start: Mapping[str, Any]) -> None:
         """Do what a worker does before a deferral, with the rendered fields."""
         fields = {name: getattr(self, name) for name in self._fields}
@@ -345,6 +223,3 @@ class RunTrigger(BaseTrigger):
         if self.execution_ends is None or self.execution_ends >= options.deadline:
             return options, "timeout"
         return replace(options, deadline=self.execution_ends), "execution_timeout"
-
-    def _hook(self) -> RunHook:
-        return RunHook(self.conn_id, provider=self.provider, states=self.patience.get("states"))
