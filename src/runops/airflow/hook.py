@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, ClassVar, Self, cast
 
 from airflow import __version__ as airflow_version
@@ -23,6 +23,8 @@ from runops.core.model.errors import ConfigurationError
 from runops.core.model.secret import Secret
 from runops.core.transport.network_settings import NetworkSettings
 
+Ask = Callable[[Callable[[], Any]], Awaitable[Any]]
+"""Has something called where Airflow can be asked, and gives what that gives."""
 SCHEMES = ("http", "https")
 PROVIDER_EXTRA = "provider"
 """The key of the extra that names the provider of a connection of type ``runops``."""
@@ -111,17 +113,17 @@ class RunHook(NamesChecked, BaseHook):
             reread: dict[str, Any] = {"reread": ConnectionKey(self.conn_id)}
             return RunClient(**{**reread, **self._with_words(self._settings), **settings})
 
-    async def async_client(self, **settings: Any) -> AsyncRunClient:
+    async def async_client(self, *, ask: Ask | None = None, **settings: Any) -> AsyncRunClient:
         """A client for the triggerer; an async context manager. Takes and raises what :meth:`client` does.
 
+        :param ask: How a loop beside a task asks Airflow: :meth:`SideLoop.in_task`. None in the triggerer.
         :raises TriggerCrashed: Airflow did not give the connection in time.
         """
         with in_airflow_terms():
-            reread = AsyncConnectionKey(self.conn_id)
+            reread = AsyncConnectionKey(self.conn_id) if ask is None else partial(ask, ConnectionKey(self.conn_id))
+            read = self._read_settings() if ask is None else ask(lambda: self._settings)
             # In no local of this frame: a host that was filled in wrongly may hold the key.
-            return AsyncRunClient(
-                **cast("Any", {"reread": reread, **self._with_words(await self._read_settings()), **settings})
-            )
+            return AsyncRunClient(**cast("Any", {"reread": reread, **self._with_words(await read), **settings}))
 
     def _with_words(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """What a client takes, with the provider as the connection and the task teach it; the task wins."""
