@@ -7,7 +7,8 @@ One record stands in the task state store of Airflow 3.3 and newer, under :data:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 KEY = "runops"
 """The record's key in the task state store."""
@@ -21,6 +22,10 @@ SUBMITTING, SUBMITTED, REFUSED = "submitting", "submitted", "refused"
 """The ``state`` of a record: announced, answered, and surely not started."""
 ATTACHED, AWAITING_TURN = "attached", "awaiting turn"
 """Further ones, under which nothing is ours: a run that was active already is waited for, or the end of such a one."""
+MANY = "many"
+"""The ``state`` of a record that is the header of many runs; they stand in pages of their own, see :func:`page_key`."""
+STOPPED_MANY_KEY = "runops_stopped_many"
+"""As :data:`STOPPED_KEY`, for the runs of a set: ``{"runs": [...]}``."""
 
 MOST_LEFT = 20
 """Runs of before that a record names at the most; the newest stay."""
@@ -55,3 +60,40 @@ def left_behind(record: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     kept = ("state", "provider", "conn_id", "parent", "ref", "intent", "submitted_at", "waits")
     return {name: record[name] for name in kept if name in record}
+
+
+def page_key(key: str, number: int) -> str:
+    """The key of a page of many runs.
+
+    :param key: That of the header: :data:`KEY` in the task state store, :data:`SUBMITTED_RUN` among the XComs.
+    :param number: The page's number, counted through all sets of the task instance.
+    """
+    return f"{key}.{number}"
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The pages of one set.
+
+    :param first: The number of the first one.
+    :param pages: How many there are.
+    """
+
+    first: int
+    pages: int
+
+    @classmethod
+    def of(cls, header: Mapping[str, Any]) -> Self:
+        """Those of the set that a header is about.
+
+        :param header: The header.
+        """
+        return cls(int(header.get("first") or 0), int(header.get("pages") or 0))
+
+
+def spans_of(header: Mapping[str, Any]) -> list[Span]:
+    """The pages of the sets before, whose runs may still go on; oldest first.
+
+    :param header: The header.
+    """
+    return [Span(int(first), int(pages)) for first, pages in header.get("before") or ()]
