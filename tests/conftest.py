@@ -162,5 +162,5 @@ def without_pauses(mocker: MockerFixture) -> None:
     """No pause between two tries takes long, and no look for a lost submit."""
     for place in ("flows", "submission"):
         mocker.patch(f"runops.core.waiting.{place}.pause_after", return_value=0.02)
-    mocker.patch("runops.core.waiting.submission.SUBMIT_PATIENCE", 0.1)
+    mocker.patch("runops.core.waiting.submission.SUBMIT_SECONDS", 0.1)
     mocker.patch("runops.core.client.base.SUBMIT_GRACE", 0.05)

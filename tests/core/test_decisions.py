@@ -305,16 +305,16 @@ def trouble(retry_after: float | None = None) -> TransientError:
 
 def test_a_wait_goes_on_while_the_run_does_and_ends_with_it() -> None:
     waiting = watch()
-    assert waiting.saw(look(), NOW) is None
+    assert waiting.observed(look(), NOW) is None
     assert waiting.expired(NOW + 604_799) is None
-    last = waiting.saw(look(status="completed", result="success"), NOW + 5)
+    last = waiting.observed(look(status="completed", result="success"), NOW + 5)
     assert last is not None
     assert last.outcome is Outcome.SUCCEEDED
 
 
 def test_a_deadline_makes_the_last_snapshot_a_time_out() -> None:
     waiting = watch(timeout=60)
-    waiting.saw(look(spent_usd=1.5), NOW)
+    waiting.observed(look(spent_usd=1.5), NOW)
     assert waiting.expired(NOW + 59.9) is None
     last = waiting.expired(NOW + 60)
     assert last is not None
@@ -333,7 +333,7 @@ def test_a_time_out_before_any_look_has_no_state_and_one_line() -> None:
 
 def test_the_reason_of_a_time_out_is_at_most_200_characters() -> None:
     waiting = watch("onepin", timeout=60)
-    waiting.saw(look("onepin", status="paused", pause_error="word " * 100), NOW)
+    waiting.observed(look("onepin", status="paused", pause_error="word " * 100), NOW)
     last = waiting.expired(NOW + 60)
     assert last is not None
     assert len(last.reason or "") == 200
@@ -354,7 +354,7 @@ def test_the_error_budget_counts_failures_in_a_row() -> None:
     waiting = watch(error_budget=100)
     waiting.failed(trouble(), NOW)
     waiting.failed(trouble(), NOW + 99)
-    waiting.saw(look(), NOW + 99.5)
+    waiting.observed(look(), NOW + 99.5)
     waiting.failed(trouble(), NOW + 150)
     waiting.failed(trouble(), NOW + 249)
     with pytest.raises(PollingError, match=r"It is down.*neither cancelled nor submitted again"):
@@ -386,7 +386,7 @@ def test_the_grace_of_a_missing_run_counts_from_its_submit(submitted: float, see
 
 def test_a_run_that_was_seen_does_not_vanish_before_the_error_budget() -> None:
     waiting = watch(error_budget=100)
-    waiting.saw(look(), NOW)
+    waiting.observed(look(), NOW)
     waiting.failed(RunNotFound("No.", status=404), NOW + 50)
     with pytest.raises(PollingError):
         waiting.failed(RunNotFound("No.", status=404), NOW + 150)
@@ -394,10 +394,10 @@ def test_a_run_that_was_seen_does_not_vanish_before_the_error_budget() -> None:
 
 def test_max_paused_counts_only_while_the_run_is_parked() -> None:
     waiting = watch("onepin", max_paused=100)
-    waiting.saw(look("onepin", status="paused"), NOW)
-    waiting.saw(look("onepin"), NOW + 90)
-    waiting.saw(look("onepin", pause_requested_at="2026-01-01T00:00:00Z"), NOW + 95)
-    waiting.saw(look("onepin", status="paused"), NOW + 150)
+    waiting.observed(look("onepin", status="paused"), NOW)
+    waiting.observed(look("onepin"), NOW + 90)
+    waiting.observed(look("onepin", pause_requested_at="2026-01-01T00:00:00Z"), NOW + 95)
+    waiting.observed(look("onepin", status="paused"), NOW + 150)
     assert waiting.expired(NOW + 194) is None
     last = waiting.expired(NOW + 195)
     assert last is not None
@@ -406,14 +406,14 @@ def test_max_paused_counts_only_while_the_run_is_parked() -> None:
 
 def test_a_result_that_settles_late_is_believed_and_one_that_never_comes_fails_after_a_minute() -> None:
     waiting = watch()
-    assert waiting.saw(look(status="completed"), NOW) is None
-    assert waiting.saw(look(status="completed"), NOW + 59) is None
-    late = waiting.saw(look(status="completed", result="success"), NOW + 59.5)
+    assert waiting.observed(look(status="completed"), NOW) is None
+    assert waiting.observed(look(status="completed"), NOW + 59) is None
+    late = waiting.observed(look(status="completed", result="success"), NOW + 59.5)
     assert late is not None
     assert late.outcome is Outcome.SUCCEEDED
     waiting = watch()
-    waiting.saw(look(status="completed"), NOW)
-    never = waiting.saw(look(status="completed"), NOW + 60)
+    waiting.observed(look(status="completed"), NOW)
+    never = waiting.observed(look(status="completed"), NOW + 60)
     assert never is not None
     assert (never.outcome, never.reason) == (
         Outcome.FAILED,
@@ -429,7 +429,7 @@ def test_an_unknown_word_warns_once_for_each_new_word(caplog: pytest.LogCaptureF
     waiting = watch()
     with caplog.at_level(logging.WARNING):
         for word in ("resting", "resting", "resting", "thinking", "resting"):
-            waiting.saw(look(status=word), NOW)
+            waiting.observed(look(status=word), NOW)
     assert ["resting" in caplog.messages[0], "thinking" in caplog.messages[1], len(caplog.messages)] == [True, True, 2]
 
 
@@ -444,13 +444,13 @@ def test_a_pause_never_passes_a_clock_of_the_wait(
 ) -> None:
     waiting = watch("onepin", max_paused=500, error_budget=5_000)
     if parked:
-        waiting.saw(look("onepin", status="paused"), NOW)
+        waiting.observed(look("onepin", status="paused"), NOW)
     for _ in range(failures):
         waiting.failed(trouble(retry_after), NOW + now)
     pause = waiting.pause(NOW + now)
     ends = [604_800.0, *([500.0] if parked else [])]
     assert 0 <= pause <= max(0.0, min(ends) - now) + 1e-3
-    assert waiting.latest_look <= NOW + min(ends)
+    assert waiting.latest_read <= NOW + min(ends)
 
 
 def test_failing_reads_back_off_and_keep_an_asked_for_pause() -> None:
@@ -464,7 +464,7 @@ def test_failing_reads_back_off_and_keep_an_asked_for_pause() -> None:
         assert longest / 2 <= pause <= longest
     waiting.failed(trouble(retry_after=200), NOW)
     assert waiting.pause(NOW) == 200
-    waiting.saw(look(), NOW)
+    waiting.observed(look(), NOW)
     assert 5 <= waiting.pause(NOW) <= 5.5
 
 

@@ -258,12 +258,12 @@ def test_any_change_of_state_progress_or_the_provider_s_time_begins_the_stall_cl
 ) -> None:
     state = wait("nyx", max_stalled=60)
     before = {"spent_usd": 1.0, "updated_at": stamp(NOW)}
-    state.saw(look("nyx", **before), NOW)
-    state.saw(look("nyx", **before), NOW + 50)
+    state.observed(look("nyx", **before), NOW)
+    state.observed(look("nyx", **before), NOW + 50)
     assert ended_by(state, NOW + 59) is None
-    state.saw(look("nyx", **{**before, **change}), NOW + 55)
+    state.observed(look("nyx", **{**before, **change}), NOW + 55)
     assert ended_by(state, NOW + 114) is None
-    state.saw(look("nyx", **{**before, **change}), NOW + 115)
+    state.observed(look("nyx", **{**before, **change}), NOW + 115)
     assert ended_by(state, NOW + 115) == "max_stalled"
 
 
@@ -271,16 +271,16 @@ def test_an_entry_of_a_list_that_lacks_progress_is_no_change() -> None:
     state = wait("onepin", max_stalled=60)
     for moment in range(0, 60, 10):
         whole = {"finished_nodes": 3, "updated_at": stamp(NOW)} if moment % 20 == 0 else {}
-        state.saw(look("onepin", **whole), NOW + moment)
+        state.observed(look("onepin", **whole), NOW + moment)
     assert ended_by(state, NOW + 60) == "max_stalled"
 
 
 def test_a_paused_run_is_not_stalled_and_its_clock_begins_as_it_goes_on() -> None:
     state = wait("b3os", max_stalled=60)
-    state.saw(look("b3os"), NOW)
-    state.saw(look("b3os", status="waiting"), NOW + 30)
+    state.observed(look("b3os"), NOW)
+    state.observed(look("b3os", status="waiting"), NOW + 30)
     assert ended_by(state, NOW + 5000) is None
-    state.saw(look("b3os"), NOW + 5000)
+    state.observed(look("b3os"), NOW + 5000)
     assert ended_by(state, NOW + 5059) is None
     assert ended_by(state, NOW + 5060) == "max_stalled"
 
@@ -289,39 +289,39 @@ def test_a_run_that_cannot_be_read_is_not_called_stalled() -> None:
     from runops.core import TransientError
 
     state = wait("b3os", max_stalled=60)
-    state.saw(look("b3os"), NOW)
+    state.observed(look("b3os"), NOW)
     state.failed(TransientError("no"), NOW + 50)
     assert ended_by(state, NOW + 70) is None
     assert state.pause(NOW + 70) > 0.5
-    state.saw(look("b3os"), NOW + 80)
+    state.observed(look("b3os"), NOW + 80)
     assert ended_by(state, NOW + 80) == "max_stalled"
 
 
 def test_a_look_is_taken_when_the_stall_clock_is_over_and_a_held_back_one_may_come_later() -> None:
     state = wait("nekt", max_stalled=60)
-    state.saw(look("nekt"), NOW)
+    state.observed(look("nekt"), NOW)
     assert 0 < state.pause(NOW + 58) <= 2
-    assert state.latest_look > NOW + 3600
+    assert state.latest_read > NOW + 3600
 
 
 def test_the_stall_clock_survives_restarts_that_read_the_same_old_record() -> None:
     past = WaitProgress()
-    wait("nexio", past, max_stalled=3600).saw(look("nexio", status="processing"), NOW)
+    wait("nexio", past, max_stalled=3600).observed(look("nexio", status="processing"), NOW)
     for restart in (600, 1200, 3000):
         state = wait("nexio", handed_over(past, at=NOW + 5, read_at=NOW + restart), max_stalled=3600)
-        state.saw(look("nexio", status="processing"), NOW + restart)
+        state.observed(look("nexio", status="processing"), NOW + restart)
         assert ended_by(state, NOW + restart) is None
     state = wait("nexio", handed_over(past, at=NOW + 5, read_at=NOW + 3600), max_stalled=3600)
-    state.saw(look("nexio", status="processing"), NOW + 3600)
+    state.observed(look("nexio", status="processing"), NOW + 3600)
     assert ended_by(state, NOW + 3600) == "max_stalled"
 
 
 def test_over_a_restart_the_provider_s_own_time_dates_a_change_that_nobody_saw() -> None:
     past = WaitProgress()
-    wait("nekt", past, max_stalled=1000).saw(look("nekt", updated_at=stamp(NOW)), NOW)
+    wait("nekt", past, max_stalled=1000).observed(look("nekt", updated_at=stamp(NOW)), NOW)
     told = {"updated_at": stamp(NOW + 100)}
     state = wait("nekt", handed_over(past, at=NOW + 5, read_at=NOW + 900), max_stalled=1000)
-    state.saw(look("nekt", **told), NOW + 900)
+    state.observed(look("nekt", **told), NOW + 900)
     assert ended_by(state, NOW + 1099) is None
     assert ended_by(state, NOW + 1100) == "max_stalled"
 
@@ -329,7 +329,7 @@ def test_over_a_restart_the_provider_s_own_time_dates_a_change_that_nobody_saw()
 def test_a_provider_s_clock_that_is_hours_behind_ends_no_wait_that_goes_on() -> None:
     state = wait("nekt", max_stalled=60)
     for moment in range(0, 600, 30):
-        state.saw(look("nekt", updated_at=stamp(NOW - 7200 + moment)), NOW + moment)
+        state.observed(look("nekt", updated_at=stamp(NOW - 7200 + moment)), NOW + moment)
         assert ended_by(state, NOW + moment) is None
 
 

@@ -44,9 +44,9 @@ def stamp(moment: float) -> str:
 
 def test_max_paused_counts_over_both_parts() -> None:
     past = WaitProgress()
-    part("b3os", past).saw(look("b3os", status="waiting"), NOW + 2)
+    part("b3os", past).observed(look("b3os", status="waiting"), NOW + 2)
     second = part("b3os", handed_over(past, at=NOW + 10), began=NOW + 12, max_paused=60)
-    second.saw(look("b3os", status="waiting"), NOW + 12)
+    second.observed(look("b3os", status="waiting"), NOW + 12)
     assert second.expired(NOW + 61) is None
     ended = second.expired(NOW + 62)
     assert ended is not None
@@ -65,7 +65,7 @@ def test_where_the_provider_says_since_when_a_run_is_paused_a_restart_changes_no
     past = WaitProgress(began=NOW, seen=True)
     paused = look("onepin", status="paused", paused_at=stamp(NOW + 100))
     after_a_restart = part("onepin", handed_over(past, at=NOW, read_at=NOW + 500), began=NOW + 500, max_paused=600)
-    after_a_restart.saw(paused, NOW + 500)
+    after_a_restart.observed(paused, NOW + 500)
     assert after_a_restart.expired(NOW + 699) is None
     assert after_a_restart.expired(NOW + 700) is not None
 
@@ -78,13 +78,13 @@ def test_where_the_provider_says_since_when_a_run_is_paused_a_restart_changes_no
 def test_a_pause_counts_within_the_wait_only(told: float | None, counts_from: float) -> None:
     past = WaitProgress(began=NOW)
     paused = look("onepin", status="paused", paused_at=None if told is None else stamp(told))
-    part("onepin", past).saw(paused, NOW + 100)
+    part("onepin", past).observed(paused, NOW + 100)
     assert past.parked_since == counts_from
 
 
 def test_a_run_that_an_earlier_part_saw_does_not_vanish() -> None:
     past = WaitProgress()
-    part("nexio", past).saw(look("nexio", status="processing"), NOW)
+    part("nexio", past).observed(look("nexio", status="processing"), NOW)
     gone = RunNotFound("no such run", status=404)
     second = part("nexio", handed_over(past, at=NOW + 10, read_at=NOW + 5000), began=NOW + 5000)
     second.failed(gone, NOW + 5000)
@@ -105,7 +105,7 @@ def test_reads_that_failed_before_count_in_the_error_budget() -> None:
 def test_a_good_read_in_between_ends_the_count() -> None:
     past, down = WaitProgress(failing_since=NOW), TransientError("down")
     second = part("nexio", past, error_budget=60)
-    second.saw(look("nexio", status="processing"), NOW + 50)
+    second.observed(look("nexio", status="processing"), NOW + 50)
     second.failed(down, NOW + 70)
     assert past.failing_since == NOW + 70
 
@@ -113,10 +113,10 @@ def test_a_good_read_in_between_ends_the_count() -> None:
 def test_a_late_result_is_waited_for_once_over_both_parts() -> None:
     past = WaitProgress()
     provisional = look("nyx", status="completed", completed_at=stamp(NOW))
-    assert part("nyx", past).saw(provisional, NOW) is None
+    assert part("nyx", past).observed(provisional, NOW) is None
     second = part("nyx", handed_over(past, at=NOW + 10), began=NOW + 12)
-    assert second.saw(provisional, NOW + 59) is None
-    last = second.saw(provisional, NOW + 60)
+    assert second.observed(provisional, NOW + 59) is None
+    last = second.observed(provisional, NOW + 60)
     assert last is not None
     assert last.outcome == "failed"
 
@@ -124,7 +124,7 @@ def test_a_late_result_is_waited_for_once_over_both_parts() -> None:
 def test_an_old_run_is_looked_at_as_seldom_after_a_restart_as_before() -> None:
     young, old = part("nexio", WaitProgress()), part("nexio", WaitProgress(began=NOW - 100_000))
     for each in (young, old):
-        each.saw(look("nexio", status="processing"), NOW)
+        each.observed(look("nexio", status="processing"), NOW)
     assert old.pause(NOW) > 2 * young.pause(NOW)
 
 

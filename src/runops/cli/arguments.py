@@ -77,7 +77,7 @@ def parser(parents: Sequence[str] = ()) -> argparse.ArgumentParser:
 
     watch = commands.add_parser("watch", help="wait until runs are over; interrupting it cancels nothing")
     add_run(watch, several=True)
-    add_patience(watch)
+    add_clocks(watch)
     add_verdicts(watch)
     add_json(watch)
 
@@ -177,7 +177,7 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def add_patience(command: argparse.ArgumentParser) -> None:
+def add_clocks(command: argparse.ArgumentParser) -> None:
     """The clocks of a wait."""
     command.add_argument("--timeout", metavar="S", default=604_800.0, help="seconds for the whole wait (a week)")
     command.add_argument("--error-budget", metavar="S", default=900.0, help="seconds of failures in a row (900)")

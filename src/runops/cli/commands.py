@@ -104,8 +104,8 @@ def wait_for(provider: Provider, refs: list[RunRef], options: argparse.Namespace
     """
     policy = settings.policy(provider, options)
     client = settings.connect_async(provider)
-    patience = settings.wait_options(provider, options, policy, now=client.clock())
-    ends = watch_runs(client, refs, patience, display_for(refs, policy, as_json=options.json))
+    clocks = settings.wait_options(provider, options, policy, now=client.clock())
+    ends = watch_runs(client, refs, clocks, display_for(refs, policy, as_json=options.json))
     if own:
         stop_what_reached_a_limit(provider, ends)
     return worst(COULD_NOT_TELL if end is None else CODES[policy.judge(end).verdict] for end in ends)

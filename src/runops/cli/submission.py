@@ -160,7 +160,7 @@ def _parser(provider: Provider, build: Callable[..., Call]) -> argparse.Argument
         "or fail (default: %(default)s)",
     )
     parser.add_argument("--wait", action="store_true", help="stay until the run is over")
-    arguments.add_patience(parser)
+    arguments.add_clocks(parser)
     arguments.add_verdicts(parser)
     arguments.add_json(parser)
     return parser

@@ -118,7 +118,7 @@ class ProviderApp:
 
     def _entry(self, request: Request, route: Route | None) -> dict[str, Any]:
         key, keys = self.api.read_key(request), self.emulator.keys
-        said = "accepted" if key is None else keys.state(self.api.name, key)
+        state = "accepted" if key is None else keys.state(self.api.name, key)
         return {
             "time": self.emulator.now(),
             "provider": self.api.name,
@@ -132,7 +132,7 @@ class ProviderApp:
             "headers": sorted(name[:LONGEST_KEPT] for name in request.headers),
             "user_agent": request.headers.get("user-agent", "")[:LONGEST_KEPT] or None,
             "client": request.client,
-            "key": _judged(key) if said == "accepted" else said,
+            "key": _judged(key) if state == "accepted" else state,
             "key_id": None if key is None else id_of(key),
             "key_label": None if key is None else keys.label(self.api.name, key),
             "fault": None,

@@ -27,7 +27,7 @@ class Keys:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._said: dict[tuple[str | None, str], dict[str, Any]] = {}
+        self._states: dict[tuple[str | None, str], dict[str, Any]] = {}
 
     def put(self, key: Any, state: Any, *, provider: str | None = None, label: Any = None) -> str:
         """Say what a key is from now on; return its name.
@@ -48,9 +48,9 @@ class Keys:
         named = None if label is None else checks.text("label", label)
         entry = {"key_id": id_of(key), "state": state, "provider": provider, "label": named}
         with self._lock:
-            if len(self._said) >= MOST and (provider, entry["key_id"]) not in self._said:
+            if len(self._states) >= MOST and (provider, entry["key_id"]) not in self._states:
                 raise ScriptError(f"no more than {MOST} keys are remembered; reset them")
-            self._said[provider, entry["key_id"]] = entry
+            self._states[provider, entry["key_id"]] = entry
         return entry["key_id"]
 
     def state(self, provider: str, key: str) -> str:
@@ -66,16 +66,16 @@ class Keys:
     def described(self) -> list[dict[str, Any]]:
         """What was said, oldest first."""
         with self._lock:
-            return [dict(entry) for entry in self._said.values()]
+            return [dict(entry) for entry in self._states.values()]
 
     def clear(self) -> None:
         """Forget it: every key is accepted again."""
         with self._lock:
-            self._said.clear()
+            self._states.clear()
 
     def _entry(self, provider: str, key: str) -> dict[str, Any] | None:
         with self._lock:
-            if not self._said:
+            if not self._states:
                 return None
             name = id_of(key)
-            return self._said.get((provider, name)) or self._said.get((None, name))
+            return self._states.get((provider, name)) or self._states.get((None, name))

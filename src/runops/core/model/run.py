@@ -26,7 +26,7 @@ class Phase(StrEnum):
     STOPPING = "stopping"
 
 
-PARKED = frozenset({Phase.PAUSED, Phase.WAITING})
+PAUSED_OR_WAITING = frozenset({Phase.PAUSED, Phase.WAITING})
 """The phases that may last for ever, which ``max_paused`` bounds."""
 
 

@@ -268,32 +268,32 @@ class Poller:
     ) -> None:
         """Let a flow go on until it asks for something that takes time."""
         while not wait.done.done():
-            asked: Effect | Ended[RunSnapshot] | RunopsError | None = effect
-            if asked is None:
+            wanted: Effect | Ended[RunSnapshot] | RunopsError | None = effect
+            if wanted is None:
                 try:
-                    asked = wait.context.run(step, wait.flow, reply, error)
+                    wanted = wait.context.run(step, wait.flow, reply, error)
                 except BaseException as failure:  # noqa: BLE001
                     # It ends this wait, and no other; a callback of the loop would drop it unseen.
                     wait.done.set_exception(failure)
                     return
             reply, error, effect = None, None, None
-            wait.effect = None if isinstance(asked, (Ended, RunopsError)) else asked
-            match asked:
+            wait.effect = None if isinstance(wanted, (Ended, RunopsError)) else wanted
+            match wanted:
                 case Sleep(seconds):
                     self._sleep(wait, seconds)
                     return
                 case Read() if wait.observation is not None:
                     reply, wait.observation = wait.observation, None
                 case Read() | Send():
-                    error = self._held_back(asked.by)
+                    error = self._held_back(wanted.by)
                     if error is None:
-                        if isinstance(asked, Read):
-                            self._read(wait, asked.by)
+                        if isinstance(wanted, Read):
+                            self._read(wait, wanted.by)
                         else:
-                            self._send(wait, asked)
+                            self._send(wait, wanted)
                         return
                 case Ended() | ReadKey():
-                    wait.done.set_result(asked)
+                    wait.done.set_result(wanted)
                 case failure:
                     wait.done.set_exception(failure)
 

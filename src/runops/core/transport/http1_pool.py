@@ -175,7 +175,7 @@ class Http1Pool:
             await asyncio.wait(tuple(self._connecting), timeout=CLOSING_SECONDS)
         for task in self._connecting:
             task.cancel()
-        self._tell_end()
+        self._signal_end()
         await self._fallback.close()
         await self._ended.wait()
 
@@ -231,7 +231,7 @@ class Http1Pool:
         if waiter is not None and error is not None:
             waiter.set_exception(connection_failed(error, self.peer))
         self._open_more()
-        self._tell_end()
+        self._signal_end()
 
     def made(self, connection: Http1Connection) -> None:
         """A connection stands; what opened it will say so in its turn."""
@@ -258,9 +258,9 @@ class Http1Pool:
     def gone(self, connection: Http1Connection) -> None:
         """A connection is closed: the loop says so in a round after the one in which it was closed."""
         self._standing.discard(connection)
-        self._tell_end()
+        self._signal_end()
 
-    def _tell_end(self) -> None:
+    def _signal_end(self) -> None:
         if self._closed and not (self._standing or self._connecting):
             self._ended.set()
 

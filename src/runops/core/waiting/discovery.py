@@ -154,7 +154,7 @@ def look_for(provider: Provider, search: Search, *, warned: set[str] | None = No
 def seek(
     provider: Provider,
     search: Search,
-    patience: WaitOptions,
+    options: WaitOptions,
     *,
     clock: Clock,
     warned: set[str] | None = None,
@@ -165,7 +165,7 @@ def seek(
     Args:
         provider: Whose run it is.
         search: Which run.
-        patience: The clocks of the whole wait; its cadence, at least ``search.interval``, is that of the looks.
+        options: The clocks of the whole wait; its cadence, at least ``search.interval``, is that of the looks.
         clock: Where the flow reads the time.
         warned: As in :func:`look_for`.
         past: What an earlier part of this search has learnt, kept up to date.
@@ -179,29 +179,29 @@ def seek(
     nobody = RunRef(provider=provider.name, run_id="")
     nothing = Observation(RunSnapshot(ref=nobody, state=None, phase=Phase.QUEUED), StateReading("", "", Phase.QUEUED))
     # The limits are those of a run, which is not there yet.
-    cadence = patience.cadence.at_least(search.interval)
-    patience = replace(patience, cadence=cadence, max_stalled=None, max_spend=None)
-    watch = WaitState(provider, nobody, patience, began=began, past=past)
+    cadence = options.cadence.at_least(search.interval)
+    options = replace(options, cadence=cadence, max_stalled=None, max_spend=None)
+    wait = WaitState(provider, nobody, options, began=began, past=past)
     logged_at, warned = began, set[str]() if warned is None else warned
     while True:
         now = clock()
-        if (yield from may_send(watch, clock)):
+        if (yield from may_send(wait, clock)):
             try:
-                found = yield from within(look_for(provider, search, warned=warned), watch.latest_look)
+                found = yield from within(look_for(provider, search, warned=warned), wait.latest_read)
             except AnswerError as error:
                 now = clock()
-                watch.failed(error, now)
+                wait.failed(error, now)
             else:
                 if found is not None:
                     return found
                 now = clock()
-                watch.saw(nothing, now)
-        if watch.expired(now) is not None:
+                wait.observed(nothing, now)
+        if wait.expired(now) is not None:
             return nothing_found(provider, search)
         if now - logged_at >= LOG_SECONDS:
             logged_at = now
             logger.info("The %s is not there yet.", search)
-        yield Sleep(watch.pause(now), for_key=watch.holds)
+        yield Sleep(wait.pause(now), for_key=wait.holds)
 
 
 def nothing_found(

@@ -101,7 +101,7 @@ def next_update(state: WaitState, clock: Clock) -> Flow[RunSnapshot]:
     """The snapshot of a wait's next good read, or its last one when a clock has ended it."""
     while True:
         now = clock()
-        if state.looked:
+        if state.was_read:
             ended = state.expired(now)
             if ended is not None:
                 return ended
@@ -111,13 +111,13 @@ def next_update(state: WaitState, clock: Clock) -> Flow[RunSnapshot]:
             continue
         try:
             # As look does. Most looks of all are these, and a generator more would cost as much as the rest here.
-            observation: Observation = yield Read(state.ref, by := state.latest_look)
+            observation: Observation = yield Read(state.ref, by := state.latest_read)
             if observation.snapshot.outcome is not None:
                 observation = yield from _completed(state.provider, observation, by, state.options.wanted)
         except AnswerError as error:
             state.failed(error, clock(), began=now)
         else:
-            state.saw(observation, clock())
+            state.observed(observation, clock())
             assert state.last is not None
             return state.last
 
@@ -224,13 +224,13 @@ def payload(provider: Provider, ref: RunRef) -> Flow[dict[str, Any]]:
 def recent(provider: Provider, parent: str | Mapping[str, str]) -> Flow[list[RunSnapshot]]:
     """The runs on the first page of a parent's list, newest first."""
     page = yield from list_page(provider, provider.pages.parent(parent))
-    return [look.snapshot for look in page.observations]
+    return [each.snapshot for each in page.observations]
 
 
 def newest(provider: Provider, parent: str | Mapping[str, str]) -> Flow[list[RunSnapshot]]:
     """The newest runs of a parent, newest first, by the route that shows them most surely: one at least, if any."""
     page = yield from newest_page(provider, provider.pages.parent(parent))
-    return [look.snapshot for look in page.observations]
+    return [each.snapshot for each in page.observations]
 
 
 def cancel(provider: Provider, ref: RunRef) -> Flow[None]:
@@ -332,8 +332,8 @@ def unreadable(entries: int) -> str:
     return f"{entries} {'entry' if entries == 1 else 'entries'} without a readable run id"
 
 
-def _age(look: Observation) -> float:
-    return born(look.snapshot) or 0.0
+def _age(observation: Observation) -> float:
+    return born(observation.snapshot) or 0.0
 
 
 def patient_read(request: Request, *, by: float | None = None, clock: Clock = time.time) -> Flow[Reply]:

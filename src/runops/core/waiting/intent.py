@@ -123,7 +123,7 @@ def list_before_submit(
             "it is found by its mark" if mark else "nobody can tell whether it was started",
         )
         return Intent(mark)
-    ids = None if page.unread else frozenset(look.snapshot.ref.run_id for look in page.observations)
+    ids = None if page.unread else frozenset(each.snapshot.ref.run_id for each in page.observations)
     return Intent(mark, ids, _service_time(page))
 
 

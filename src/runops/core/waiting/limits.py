@@ -14,7 +14,7 @@ from hashlib import blake2b
 from typing import Any, Literal, NamedTuple, Self
 
 from runops.core.declaration import Observation, Provider
-from runops.core.model.run import PARKED, RunSnapshot
+from runops.core.model.run import PAUSED_OR_WAITING, RunSnapshot
 from runops.core.waiting.options import WaitOptions
 
 FRESH = 60.0
@@ -93,50 +93,54 @@ class WaitProgress:
             past.resumed = past.signature is not None
         return past
 
-    def take_in(self, look: Observation, snapshot: RunSnapshot, now: float, *, stalls: bool = True) -> None:
+    def take_in(self, observation: Observation, snapshot: RunSnapshot, now: float, *, stalls: bool = True) -> None:
         """Set the clocks of a run that goes on by a good read of it.
 
         Args:
-            look: What was read.
+            observation: What was read.
             snapshot: What it means.
             now: When, in unix seconds.
             stalls: Whether anybody asks for how long nothing has changed.
         """
-        if snapshot.phase not in PARKED:
+        if snapshot.phase not in PAUSED_OR_WAITING:
             self.parked_since = None
         elif self.parked_since is None:
-            self.parked_since = self._not_before_began(look.paused_since and look.paused_since.timestamp(), now)
+            self.parked_since = self._not_before_began(
+                observation.paused_since and observation.paused_since.timestamp(), now
+            )
         if not stalls:
             return
-        shown = signature(look, self.signature)
+        shown = signature(observation, self.signature)
         if shown != self.signature:
             # Who has looked all the time knows better when it changed than the provider, whose clock may be wrong.
-            told = look.updated_at.timestamp() if look.updated_at and (self.resumed or self.signature is None) else None
-            self.changed_at, self.signature = max(self._not_before_began(told, now), self.changed_at or 0.0), shown
+            own = self.signature is not None and not self.resumed
+            updated_at = None if own or not observation.updated_at else observation.updated_at.timestamp()
+            self.changed_at = max(self._not_before_began(updated_at, now), self.changed_at or 0.0)
+            self.signature = shown
         self.resumed = False
 
     def _not_before_began(self, moment: float | None, now: float) -> float:
         return now if moment is None else min(max(moment, now if self.began is None else self.began), now)
 
 
-def signature(look: Observation, before: str | None = None) -> str:
+def signature(observation: Observation, before: str | None = None) -> str:
     """What a run shows that must change while it moves: its word, its progress, and when its provider last updated it.
 
     An entry of a list may lack what the run's own answer shows: that is no change.
 
     Args:
-        look: What was read.
+        observation: What was read.
         before: The signature of what was read before, which stands in for what this lacks.
     """
-    progress, updated = look.snapshot.progress, look.updated_at
+    progress, updated_at = observation.snapshot.progress, observation.updated_at
     earlier = (before or "").split("/")
     _, old_progress, old_updated = earlier if len(earlier) == 3 else ("", "", "")
-    word = _digest(f"{look.reading.full_state} {look.snapshot.status}")
+    state = _digest(f"{observation.reading.full_state} {observation.snapshot.status}")
     return "/".join(
         (
-            word,
+            state,
             old_progress if progress is None else _digest(f"{progress.done} {progress.total} {progress.unit}"),
-            old_updated if updated is None else _digest(str(updated.timestamp())),
+            old_updated if updated_at is None else _digest(str(updated_at.timestamp())),
         )
     )
 
@@ -153,7 +157,7 @@ def reached(
         last: What the last good read showed.
         now: The present, in unix seconds.
     """
-    until = parked_until(options, past)
+    until = paused_until(options, past)
     if until is not None and now >= until:
         return Reached("max_paused", f"paused or waiting for {options.max_paused:g} s")
     spent = None if last is None or provider.spend is None else provider.spend.of(last.details)
@@ -167,7 +171,7 @@ def reached(
     return None
 
 
-def parked_until(options: WaitOptions, past: WaitProgress) -> float | None:
+def paused_until(options: WaitOptions, past: WaitProgress) -> float | None:
     """When a run has been paused or waiting for too long, in unix seconds."""
     if past.parked_since is None or options.max_paused is None:
         return None

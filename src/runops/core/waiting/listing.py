@@ -108,45 +108,45 @@ def listed(
         ConfigurationError: The list names no parents of this kind.
     """
     everyones = provider.listing is not None and provider.listing.filtered
-    seen = _Seen()
+    so_far = _PagesRead()
     request = provider.pages.request(parent)
     while True:
-        if seen.pages and _is_long(seen.pages, len(seen.entries)):
-            return seen.end("limit")
-        if seen.pages and not has_time():
-            return seen.end("time")
+        if so_far.pages and _is_long(so_far.pages, len(so_far.entries)):
+            return so_far.end("limit")
+        if so_far.pages and not has_time():
+            return so_far.end("time")
         try:
             content: bytes = yield Send(request)
         except RunNotFound:
-            if not seen.pages:
+            if not so_far.pages:
                 raise
             # Behind the last page there is nothing.
-            return seen.end("end")
+            return so_far.end("end")
         try:
             page = provider.pages.read(content, {} if everyones else parent)
         except MalformedAnswer:
-            if not seen.pages:
+            if not so_far.pages:
                 raise
-            return seen.end("limit")
-        if seen.repeats(page):
+            return so_far.end("limit")
+        if so_far.repeats(page):
             # The list does not turn its pages.
-            return seen.end("limit")
-        looks = provider.pages.read(content, parent).observations if everyones else page.observations
-        ours = [look.snapshot for look in looks]
-        entries = seen.add(page, ours)
-        following = provider.pages.next_request(parent, seen.pages, content)
+            return so_far.end("limit")
+        observations = provider.pages.read(content, parent).observations if everyones else page.observations
+        ours = [each.snapshot for each in observations]
+        entries = so_far.add(page, ours)
+        following = provider.pages.next_request(parent, so_far.pages, content)
         if following is None or _is_last(provider, len(entries) + len(page.unread)):
-            return seen.end("end")
+            return so_far.end("end")
         request = following
         if _is_older([entry.born for entry in entries], since):
-            return seen.end("since")
-        met = seen.pages >= depth and any(entry.run_id in known for entry in entries)
-        if enough(tuple(seen.ours.values())) or (met and all(run.ref.run_id in known for run in ours)):
-            return seen.end("known")
+            return so_far.end("since")
+        met = so_far.pages >= depth and any(entry.run_id in known for entry in entries)
+        if enough(tuple(so_far.ours.values())) or (met and all(run.ref.run_id in known for run in ours)):
+            return so_far.end("known")
 
 
 @dataclass
-class _Seen:
+class _PagesRead:
     """What the pages of a look have shown so far."""
 
     pages: int = 0
@@ -156,12 +156,12 @@ class _Seen:
 
     def repeats(self, page: Page) -> bool:
         """Whether a page shows nothing but what was on those before; an empty one does not."""
-        names = {look.snapshot.ref.run_id for look in page.observations}
+        names = {each.snapshot.ref.run_id for each in page.observations}
         return bool(names or page.unread) and names <= self.entries.keys() and self.unread.issuperset(page.unread)
 
     def add(self, page: Page, ours: Sequence[RunSnapshot]) -> list[Entry]:
         """Take in a page; its entries."""
-        entries = [Entry(look.snapshot.ref.run_id, born(look.snapshot), self.pages) for look in page.observations]
+        entries = [Entry(each.snapshot.ref.run_id, born(each.snapshot), self.pages) for each in page.observations]
         for entry in entries:
             # A run that moved on while the pages were turned stays where it was seen first.
             self.entries.setdefault(entry.run_id, entry)

@@ -172,18 +172,18 @@ def _run(provider: Provider, suspect: Suspect, ref: RunRef) -> Flow[list[Orphan]
 
 def _lost(provider: Provider, suspect: Suspect, intent: Intent, clock: Clock) -> Flow[list[Orphan]]:
     """The run of a submit that was not answered: proven by its mark, or not at all."""
-    seen = yield from RunSearch(provider, suspect.parent, intent, False, None, clock).look()
-    if seen.ours is not None:
-        ours = next(run for run in _snapshots(seen) if run.ref == seen.ours)
+    sighting = yield from RunSearch(provider, suspect.parent, intent, False, None, clock).look()
+    if sighting.ours is not None:
+        ours = next(run for run in _snapshots(sighting) if run.ref == sighting.ours)
         return [] if ours.run_ended else [Orphan(suspect=suspect, standing=Standing.LEFT, snapshot=ours)]
-    active = {run.ref for run in seen.active}
-    candidates = tuple(ref for ref in seen.candidates if ref in active)
+    active = {run.ref for run in sighting.active}
+    candidates = tuple(ref for ref in sighting.candidates if ref in active)
     compared = intent.mark is not None or intent.ids_before is not None
-    if seen.whole and compared and (intent.mark or not candidates):
+    if sighting.whole and compared and (intent.mark or not candidates):
         return []
     if provider.listing is None or not suspect.parent:
         why = f"{provider.title} lists no runs to look through"
-    elif not seen.whole:
+    elif not sighting.whole:
         why = "the list of runs could not be read whole"
     else:
         why = "nothing proves which of the runs that have appeared since is ours"
@@ -200,7 +200,7 @@ def _marked(provider: Provider, suspect: Suspect, pages: Pages, clock: Clock) ->
             page = pages[key] = yield from list_page(provider, suspect.parent, clock=clock)
         except AnswerError as error:
             return [unreadable(suspect, error)]
-    ours = [look.snapshot for look in page.observations if _is_by(look, suspect.submitter)]
+    ours = [each.snapshot for each in page.observations if _is_by(each, suspect.submitter)]
     return [
         Orphan(suspect=replace(suspect, ref=run.ref), standing=Standing.LEFT, snapshot=run)
         for run in ours
@@ -208,9 +208,9 @@ def _marked(provider: Provider, suspect: Suspect, pages: Pages, clock: Clock) ->
     ]
 
 
-def _is_by(look: Observation, submitter: str | None) -> bool:
-    return submitter is not None and submitter_of_mark(look.label or "") == submitter
+def _is_by(observation: Observation, submitter: str | None) -> bool:
+    return submitter is not None and submitter_of_mark(observation.label or "") == submitter
 
 
-def _snapshots(seen: Sighting) -> list[RunSnapshot]:
-    return [look.snapshot for look in seen.looks]
+def _snapshots(sighting: Sighting) -> list[RunSnapshot]:
+    return [each.snapshot for each in sighting.observations]

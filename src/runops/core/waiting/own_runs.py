@@ -52,12 +52,12 @@ def runs_of(provider: Provider, parent: Mapping[str, str], identity: str, *, clo
     pages: list[Page] = [(yield from list_page(provider, parent, clock=clock))]
     latest = yield from latest_page(provider, parent, clock=clock)
     pages += [latest] if latest else []
-    looks = {look.snapshot.ref.run_id: look for page in pages for look in page.observations}
+    observations = {each.snapshot.ref.run_id: each for page in pages for each in page.observations}
     who = submitter(identity)
-    ours = [look.snapshot for look in looks.values() if submitter_of_mark(look.label or "") == who]
+    ours = [each.snapshot for each in observations.values() if submitter_of_mark(each.label or "") == who]
     return OwnRuns(
         whole=not any(page.unread for page in pages),
         # Sorting keeps the order of the list among equals.
         ours=tuple(sorted(ours, key=lambda run: run.run_ended)),
-        active=tuple(look.snapshot for look in looks.values() if look.snapshot.phase is not None),
+        active=tuple(each.snapshot for each in observations.values() if each.snapshot.phase is not None),
     )

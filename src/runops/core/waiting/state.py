@@ -13,7 +13,7 @@ from runops.core.model.run import EndedBy, Outcome, RunRef, RunSnapshot
 from runops.core.transport.retry import may_pass
 from runops.core.waiting.limits import FRESH as FRESH
 from runops.core.waiting.limits import WaitProgress as WaitProgress
-from runops.core.waiting.limits import parked_until, reached, stalled_until
+from runops.core.waiting.limits import paused_until, reached, stalled_until
 from runops.core.waiting.options import WaitOptions
 from runops.core.waiting.refused_key import RefusedKey
 
@@ -31,7 +31,7 @@ class WaitState:
     Args:
         provider: The run's provider.
         ref: The run.
-        patience: The clocks.
+        options: The clocks.
         began: When the wait began, in unix seconds.
         submitted_at: When the run was submitted, where that is known; its age counts from there.
         seen: Whether an earlier part of this wait, in another process, has seen the run.
@@ -60,7 +60,7 @@ class WaitState:
         self,
         provider: Provider,
         ref: RunRef,
-        patience: WaitOptions,
+        options: WaitOptions,
         *,
         began: float,
         submitted_at: float | None = None,
@@ -74,7 +74,7 @@ class WaitState:
         self._past = WaitProgress(seen=seen) if past is None else past
         self._past.began = began if self._past.began is None else self._past.began
         self.provider = provider
-        self.options = patience
+        self.options = options
         self._submitted_at = submitted_at
         self._born = self._past.began if submitted_at is None else submitted_at
         self._failures = 0
@@ -83,37 +83,37 @@ class WaitState:
         self._warned = _NO_WORDS
         self._taken_in: Observation | None = None
         """The last observation: what says the same as before is the same object, and moves no clock."""
-        limits = (patience.max_paused, patience.max_stalled, patience.max_spend)
+        limits = (options.max_paused, options.max_stalled, options.max_spend)
         self._is_limited = any(limit is not None for limit in limits)
 
     @property
-    def looked(self) -> bool:
+    def was_read(self) -> bool:
         """Whether this part of the wait has looked at the run, with or without success."""
         return self.last is not None or self._error is not None
 
-    def saw(self, look: Observation, now: float) -> RunSnapshot | None:
+    def observed(self, observation: Observation, now: float) -> RunSnapshot | None:
         """Take in a good read; the last snapshot of the wait if this one ends it."""
         past = self._past
         past.failing_since, self._failures, self._error = None, 0, None
         if self.key is not None:
             self.key.works()
             self.key = past.refused_since = None
-        snapshot = self._settled(look, now)
+        snapshot = self._after_grace(observation, now)
         self.last, past.seen = snapshot, True
-        if not look.reading.known and look.reading.full_state not in self._warned:
-            self._warned |= {look.reading.full_state}
+        if not observation.reading.known and observation.reading.full_state not in self._warned:
+            self._warned |= {observation.reading.full_state}
             logger.warning(
                 "%s reports %r, which is not documented (known: %s); it counts as running until the deadline. "
                 "An entry in states= says what it means.",
                 self.ref,
-                look.reading.full_state,
+                observation.reading.full_state,
                 ", ".join(self.provider.states.known),
             )
         if snapshot.outcome is not None:
             return snapshot
-        if look is not self._taken_in:
-            past.take_in(look, snapshot, now, stalls=self.options.max_stalled is not None)
-            self._taken_in = look
+        if observation is not self._taken_in:
+            past.take_in(observation, snapshot, now, stalls=self.options.max_stalled is not None)
+            self._taken_in = observation
         return None
 
     def failed(self, error: AnswerError, now: float, *, began: float | None = None) -> None:
@@ -210,7 +210,7 @@ class WaitState:
         return max(min(pause, ends - now), 0.0)
 
     @property
-    def latest_look(self) -> float:
+    def latest_read(self) -> float:
         """The moment after which no look may begin, in unix seconds: nothing may hold it back for longer."""
         failing_since = self._past.failing_since
         return self._end if failing_since is None else min(self._end, failing_since + self.options.error_budget)
@@ -218,17 +218,17 @@ class WaitState:
     @property
     def _end(self) -> float:
         """The first moment at which a clock ends the wait, whatever is read until then."""
-        parked = parked_until(self.options, self._past) if self._is_limited else None
-        return self.options.deadline if parked is None else min(self.options.deadline, parked)
+        paused = paused_until(self.options, self._past) if self._is_limited else None
+        return self.options.deadline if paused is None else min(self.options.deadline, paused)
 
-    def _settled(self, look: Observation, now: float) -> RunSnapshot:
+    def _after_grace(self, observation: Observation, now: float) -> RunSnapshot:
         """A word that needs time to settle is believed once it has stood for that long in this wait."""
-        if look.reading.grace_seconds is None:
+        if observation.reading.grace_seconds is None:
             self._past.provisional_since = None
-            return look.snapshot
+            return observation.snapshot
         if self._past.provisional_since is None:
             self._past.provisional_since = now
-        return settled(look, now - self._past.provisional_since)
+        return settled(observation, now - self._past.provisional_since)
 
 
 class LogThrottle:
@@ -241,12 +241,12 @@ class LogThrottle:
     def __init__(self, every: float = 300.0) -> None:
         self._every = every
         self._last: RunSnapshot | None = None
-        self._said_at = 0.0
+        self._logged_at = 0.0
 
     def worth_saying(self, snapshot: RunSnapshot, now: float) -> bool:
         """Whether a person who follows the run should read about this snapshot."""
-        if snapshot.changed_from(self._last) or now - self._said_at >= self._every:
-            self._last, self._said_at = snapshot, now
+        if snapshot.changed_from(self._last) or now - self._logged_at >= self._every:
+            self._last, self._logged_at = snapshot, now
             return True
         return False
 

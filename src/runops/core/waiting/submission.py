@@ -32,7 +32,7 @@ from runops.core.waiting.steps import Clock, Flow, Send, Sleep
 
 logger = logging.getLogger("runops")
 
-SUBMIT_PATIENCE = 300.0
+SUBMIT_SECONDS = 300.0
 """Seconds for which a submit that certainly started nothing is repeated."""
 
 
@@ -83,11 +83,11 @@ def submit(
                 error = failure
                 if grace:
                     logger.warning("%s Its run is looked for, for up to %.0f s.", lost_answer(provider, error), grace)
-        seen = yield from search.look_until_found(grace)
-        if seen.ours is not None:
-            return seen.ours
-        if sent_again or not resubmit or not search.proves_absence(seen):
-            raise search.uncertain(seen, error)
+        sighting = yield from search.look_until_found(grace)
+        if sighting.ours is not None:
+            return sighting.ours
+        if sent_again or not resubmit or not search.proves_absence(sighting):
+            raise search.uncertain(sighting, error)
         logger.warning(
             "%s shows no run with the mark %s and refuses a second active one: submitting once more.",
             provider.title,
@@ -119,10 +119,10 @@ def find_submitted(
         SubmitUncertainError: It cannot be told.
     """
     search = RunSearch(provider, parent, intent, adopt_uncertain, None, clock)
-    seen = yield from search.look_until_found(grace)
-    if seen.ours is None:
-        raise search.uncertain(seen, None)
-    return seen.ours
+    sighting = yield from search.look_until_found(grace)
+    if sighting.ours is None:
+        raise search.uncertain(sighting, None)
+    return sighting.ours
 
 
 # --- the POST ----------------------------------------------------------------------------------------------------
@@ -141,7 +141,7 @@ def _post(provider: Provider, call: Call, clock: Clock) -> Flow[bytes]:
             return content
         except AnswerError as error:
             pause = pause_after(error, attempt)
-            if not submit_may_repeat(error, turned_away(provider)) or clock() + pause - began > SUBMIT_PATIENCE:
+            if not submit_may_repeat(error, turned_away(provider)) or clock() + pause - began > SUBMIT_SECONDS:
                 raise
             logger.info("Nothing was submitted to %s: %s The next try is in %.1f s.", provider.title, error, pause)
             yield Sleep(pause)
@@ -164,15 +164,15 @@ def _in_the_way(search: RunSearch, error: ConflictError, grace: float | None) ->
         ConflictError: Another run is in the way.
         SubmitUncertainError: An earlier submit is lost, and nobody can see whether its run is the one in the way.
     """
-    seen = yield from search.look()
-    if grace is not None and not seen.active:
-        seen = yield from search.look_until_found(grace)
-    if seen.ours is not None and search.intent.mark:
-        return seen.ours
-    if grace is not None and not seen.active:
-        raise search.uncertain(seen, error) from None
-    named = ", ".join(f"run {run.ref.run_id} ({run.state})" for run in seen.active[:5])
+    sighting = yield from search.look()
+    if grace is not None and not sighting.active:
+        sighting = yield from search.look_until_found(grace)
+    if sighting.ours is not None and search.intent.mark:
+        return sighting.ours
+    if grace is not None and not sighting.active:
+        raise search.uncertain(sighting, error) from None
+    named = ", ".join(f"run {run.ref.run_id} ({run.state})" for run in sighting.active[:5])
     text = f"{error} Active now: {named}." if named else str(error)
     conflict = ConflictError(text, status=error.status, code=error.code, retry_after=error.retry_after)
-    conflict.active = tuple(seen.active)
+    conflict.active = tuple(sighting.active)
     raise conflict from None

@@ -231,49 +231,49 @@ def await_turn(
         ConflictError: Its time is over.
         TransientError: The lists could not be had for longer than the error budget.
     """
-    looks = _Looks(turn, clock())
+    wait = _WaitForTurn(turn, clock())
     if turn.refusals or not turn.parent:
-        yield Sleep(looks.blind_pause(clock()))
+        yield Sleep(wait.blind_pause(clock()))
     while True:
         now = clock()
-        if now >= looks.turn.until:
-            raise expired(provider, looks.turn, now)
+        if now >= wait.turn.until:
+            raise expired(provider, wait.turn, now)
         if not turn.parent:
-            return looks.turn
-        if looks.key is not None and looks.key.holds:
-            read: KeyRead = yield ReadKey(looks.key.mark)
-            if not looks.key.was_read(read, clock()):
-                yield Sleep(looks.bounded(looks.key.pause(clock()), clock()), for_key=True)
+            return wait.turn
+        if wait.key is not None and wait.key.holds:
+            read: KeyRead = yield ReadKey(wait.key.mark)
+            if not wait.key.was_read(read, clock()):
+                yield Sleep(wait.bounded(wait.key.pause(clock()), clock()), for_key=True)
                 continue
         try:
-            standing = yield from look(provider, turn.parent, by=looks.turn.until, clock=clock)
+            standing = yield from look(provider, turn.parent, by=wait.turn.until, clock=clock)
         except TransientError as error:
-            pause = looks.failed(error, clock())
+            pause = wait.failed(error, clock())
         except AuthError as error:
-            if not looks.may_list:
-                return (yield from looks.blindly(provider, error, clock))
+            if not wait.may_list:
+                return (yield from wait.blindly(provider, error, clock))
             # The key was good a moment ago: it may have been rotated.
-            looks.refused(provider, error, clock())
+            wait.refused(provider, error, clock())
             continue
         except RunopsError as error:
-            return (yield from looks.blindly(provider, error, clock))
+            return (yield from wait.blindly(provider, error, clock))
         else:
-            if looks.saw(standing, clock()):
+            if wait.observed(standing, clock()):
                 # A large list may have been read in a thread: what a host does here belongs to its own.
                 yield Sleep(0.0)
-                tell(notice(provider, looks.turn))
-                update(looks.turn)
-            pause = looks.pause(provider, clock())
+                tell(notice(provider, wait.turn))
+                update(wait.turn)
+            pause = wait.pause(provider, clock())
             if not standing.active:
                 held = left_to_others(standing)
                 if held <= 0:
-                    return looks.turn
+                    return wait.turn
                 pause = min(held, provider.cadence.first)
-        yield Sleep(looks.bounded(pause, clock()))
+        yield Sleep(wait.bounded(pause, clock()))
 
 
 @dataclass
-class _Looks:
+class _WaitForTurn:
     """What a wait for a turn has seen so far, and when it looks again."""
 
     turn: Turn
@@ -289,7 +289,7 @@ class _Looks:
         """Whether the lists were read with this key before: some keys may start runs and not list them."""
         return self.turn.in_the_way is not None
 
-    def saw(self, standing: Standing, now: float) -> bool:
+    def observed(self, standing: Standing, now: float) -> bool:
         """Take in a good look; whether another run is in the way."""
         self.failing_since, self.failures = None, 0
         if self.key is not None:

@@ -135,8 +135,8 @@ class WatchState:
         """Take in a look; the ids of the runs that are followed from now on, oldest first."""
         first = not self.begun
         entries = found.order
-        seen = self.window.compare(entries)
-        places = {entry.run_id: seen.place(index) for index, entry in enumerate(entries)}
+        comparison = self.window.compare(entries)
+        places = {entry.run_id: comparison.place(index) for index, entry in enumerate(entries)}
         followed: list[str] = []
         for run in reversed(found.runs):
             run_id = run.ref.run_id
@@ -147,9 +147,9 @@ class WatchState:
                 followed.append(run_id)
         new_unread = bool(found.unread.difference(self.unread))
         self.unread = sorted(found.unread)
-        self._remember(found, seen, () if first else followed)
+        self._remember(found, comparison, () if first else followed)
         if not first:
-            self.gap = self.gap or new_unread or self._misses(found, seen)
+            self.gap = self.gap or new_unread or self._misses(found, comparison)
         return followed
 
     def close(self, run_id: str) -> None:
@@ -181,25 +181,27 @@ class WatchState:
         horizon = self.horizon or 0.0
         return horizon if found.at is None else min(horizon, found.at - OVERLAP)
 
-    def _misses(self, found: Listed, seen: Comparison) -> bool:
+    def _misses(self, found: Listed, comparison: Comparison) -> bool:
         """Whether runs may have come that no look has shown."""
         if found.ended_by not in ("limit", "time"):
             return False
-        if seen.last < 0:
+        if comparison.last < 0:
             return True
         if found.ended_by == "time":
             return False
-        below = len(found.order) - 1 - seen.last
-        pushed_out = below > 0 if seen.bottom else not seen.floor and below > max(len(found.order) // 10, UNMARKED)
+        below = len(found.order) - 1 - comparison.last
+        pushed_out = (
+            below > 0 if comparison.bottom else not comparison.floor and below > max(len(found.order) // 10, UNMARKED)
+        )
         ahead = found.at is not None and found.oldest is not None and found.oldest > found.at
         return pushed_out or ahead or self.window.disordered
 
-    def _remember(self, found: Listed, seen: Comparison, news: Collection[str]) -> None:
+    def _remember(self, found: Listed, comparison: Comparison, new_ids: Collection[str]) -> None:
         self.window.take(
             found.order,
-            seen,
+            comparison,
             {run.ref.run_id for run in found.runs},
-            news,
+            new_ids,
             now=found.at,
             end=found.ended_by == "end",
             goes_on=found.ended_by in ("known", "time"),

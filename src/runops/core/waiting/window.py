@@ -179,9 +179,9 @@ class Window:
     def take(
         self,
         entries: Sequence[Entry],
-        seen: Comparison,
+        comparison: Comparison,
         ours: Collection[str],
-        news: Collection[str],
+        new_ids: Collection[str],
         *,
         now: float | None,
         end: bool,
@@ -191,25 +191,25 @@ class Window:
 
         Args:
             entries: What it showed, in order.
-            seen: The same beside what was remembered.
+            comparison: The same beside what was remembered.
             ours: The ids of the watched parent's runs among them.
-            news: The ids of those that are new.
+            new_ids: The ids of those that are new.
             now: The time of the look.
             end: Whether it came to the end of the list.
             goes_on: Whether what is remembered below it still holds: it ended where nothing was new.
         """
-        late = [entry.page + 1 for entry in entries[seen.first + 1 :] if entry.run_id in news]
+        late = [entry.page + 1 for entry in entries[comparison.first + 1 :] if entry.run_id in new_ids]
         learnt = min(max(late, default=1), DEEPEST)
         self.depth = max(learnt, self.depth // 2 if self.deep else self.depth)
-        if any(entry.run_id in news for entry in entries[seen.first + DISPLACED :]):
+        if any(entry.run_id in new_ids for entry in entries[comparison.first + DISPLACED :]):
             self.late = now
         old = self.order or []
-        shown = frozenset(seen.digests)
-        below = _below(old, seen.digests[seen.last] if seen.last >= 0 else None)
+        shown = frozenset(comparison.digests)
+        below = _below(old, comparison.digests[comparison.last] if comparison.last >= 0 else None)
         size = self._size(entries, now)
         kept = [
             each
-            for entry, each in zip(entries[:size], seen.digests, strict=False)
+            for entry, each in zip(entries[:size], comparison.digests, strict=False)
             if entry.run_id in ours or _marks(each)
         ]
         whole = size == len(entries)
@@ -219,7 +219,7 @@ class Window:
         self.bottom = whole and len(kept) + len(tail) <= MOST and (end or (goes_on and self.bottom))
         self.at = now if now is not None else self.at
         # Where what came was not met by what was known, the next look goes on to that.
-        self.looks = 0 if goes_on and seen.last < 0 else self.looks + 1
+        self.looks = 0 if goes_on and comparison.last < 0 else self.looks + 1
         self._known = None
         self.remember([each for each in lost if each not in shown])
 
