@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import re
 import secrets
@@ -125,6 +126,12 @@ def list_before_submit(
         return Intent(mark)
     ids = None if page.unread else frozenset(each.snapshot.ref.run_id for each in page.observations)
     return Intent(mark, ids, _service_time(page))
+
+
+def fingerprint(call: Call, root: str) -> str:
+    """A hash that is equal for two submissions of the same thing to the same place. It holds no payload."""
+    content = json.dumps([root, call.path, call.json, dict(call.parents)], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(content.encode()).hexdigest()[:32]
 
 
 def check_call(provider: Provider, call: Call) -> None:

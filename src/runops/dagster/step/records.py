@@ -10,8 +10,6 @@ re-executions and in those that it re-executes itself.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import uuid
 from collections.abc import Iterator, Mapping
@@ -22,7 +20,7 @@ import dagster as dg
 
 from runops.core import Call, Outcome, RunRef, RunSnapshot, Verdict
 from runops.core.model.policy import retry_may_submit
-from runops.core.waiting.intent import Intent
+from runops.core.waiting.intent import Intent, fingerprint
 from runops.core.waiting.turns import Turn
 from runops.dagster import _compat
 
@@ -299,12 +297,6 @@ def _begun_in_this_attempt(context: _compat.StepContext, run: dg.DagsterRun, mar
 def _with_end_of_step(context: _compat.StepContext, found: Attempt) -> Attempt:
     end = _compat.end_of_step(context.instance, found.run.run_id, _compat.step_key_of(context))
     return replace(found, step_end=end)
-
-
-def fingerprint(call: Call, root: str) -> str:
-    """A hash that is equal for two submissions of the same thing to the same place. It holds no payload."""
-    content = json.dumps([root, call.path, call.json, dict(call.parents)], sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(content.encode()).hexdigest()[:32]
 
 
 def _after(found: Attempt | None, record: Mapping[str, Any], run: dg.DagsterRun) -> Attempt | None:

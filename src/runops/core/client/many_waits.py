@@ -1,0 +1,230 @@
+"""One row of a set from its submit to its end, and what becomes of it where the set ends first."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from runops.core.client.group_commit import GroupCommit
+from runops.core.client.many_plan import ManyPlan
+from runops.core.client.many_submits import Submits
+from runops.core.many.rows import Row, RowState, StoppedBy
+from runops.core.many.schedule import Schedule
+from runops.core.model.errors import AuthError, RunopsError
+from runops.core.model.run import EndedBy, Outcome, RunRef, RunResult, RunSnapshot
+from runops.core.waiting.limits import WaitProgress
+from runops.core.waiting.state import timed_out
+
+if TYPE_CHECKING:
+    from runops.core.client.asynchronous import AsyncRunClient
+
+logger = logging.getLogger("runops")
+
+MOST_RESULTS = 100
+"""Runs that did not end well, and whose whole results are kept."""
+CANCELS_AT_ONCE = 16
+UNAUTHORIZED = 401
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """How the rest of a set ends.
+
+    Args:
+        by: What has ended the set; None where others go on with the rest.
+        cancel: Whether what is ours is cancelled.
+        figure: The limit that was reached and what was found, in words.
+    """
+
+    by: StoppedBy | Literal["max_spend", "execution_timeout"] | None
+    cancel: bool
+    figure: str = ""
+
+
+class Carrier:
+    """Carries each active row of a ledger to its end, as a task of the loop.
+
+    Args:
+        client: Sends and waits.
+        commit: Where each step is noted, and written.
+        plan: What is wanted.
+        schedule: Who is active.
+    """
+
+    def __init__(
+        self,
+        client: AsyncRunClient,
+        commit: GroupCommit,
+        plan: ManyPlan,
+        schedule: Schedule,
+    ) -> None:
+        self.tasks: dict[int, asyncio.Task[None]] = {}
+        self.results: dict[int, RunResult] = {}
+        self.past: dict[int, WaitProgress] = {}
+        self.failure: Exception | None = None
+        """What ends the whole set: a key that is refused, or a record that cannot be written."""
+        self.submits = Submits(client, commit, plan.submits, schedule) if plan.submits is not None else None
+        self._client = client
+        self._ledger = commit.ledger
+        self._commit = commit
+        self._plan = plan
+        self._schedule = schedule
+        self._again = set(plan.again)
+        self._last: dict[int, RunSnapshot] = {}
+        self._key_is_good = False
+        """Whether the service has accepted the key for a run of this set."""
+        self._stop: Stop | None = None
+        self._cancels = asyncio.Semaphore(CANCELS_AT_ONCE)
+
+    def begin(self, index: int) -> None:
+        """Carry a row from where it stands."""
+        self.tasks[index] = asyncio.get_running_loop().create_task(self._carry(index))
+
+    async def wind_up(self, stop: Stop) -> None:
+        """End all that goes on: POSTs under way are answered first, since their runs exist."""
+        self._stop = stop
+        posting = self.submits.posting if self.submits else frozenset[int]()
+        for index, task in tuple(self.tasks.items()):
+            if index not in posting:
+                task.cancel()
+        if self.tasks:
+            await asyncio.wait(tuple(self.tasks.values()), timeout=self._plan.stop_seconds)
+        for task in tuple(self.tasks.values()):
+            task.cancel()
+        if self.tasks:
+            left = tuple(self.tasks.values())
+            logger.warning("%d runs could not be wound up within %.0f s.", len(left), self._plan.stop_seconds)
+            await asyncio.gather(*left, return_exceptions=True)
+
+    # --- one row ---
+
+    async def _carry(self, index: int) -> None:
+        try:
+            try:
+                await self._to_its_end(index)
+            except asyncio.CancelledError:
+                if self._stop is None or not _uncancelled():
+                    raise
+            if self._stop is not None:
+                await self._give_up(index, self._stop)
+        except AuthError as error:
+            self._refused(index, error)
+        except RunopsError as error:
+            self._failed(index, error)
+        except Exception as error:  # noqa: BLE001 - a store, or a callback of the host, raises what it likes
+            self.failure = self.failure or error
+        finally:
+            self._over(index)
+
+    async def _to_its_end(self, index: int) -> None:
+        row = self._ledger[index]
+        if not row.is_running:
+            assert self.submits is not None
+            await self.submits.submit(index)
+            self._key_is_good = True
+            row = self._ledger[index]
+        ref = row.ref(self._client.provider.name)
+        if self._stop is not None or ref is None:
+            return
+        snapshot = await self._client.wait(
+            ref,
+            patience=self._plan.wait,
+            submitted_at=row.submitted_at,
+            on_update=lambda update: self._saw(index, update),
+            past=self.past.setdefault(index, WaitProgress()),
+        )
+        await self._ended(index, ref, snapshot)
+
+    def _saw(self, index: int, update: RunSnapshot) -> None:
+        """A good look at a run."""
+        self._key_is_good = True
+        if update.outcome is None:
+            self._again.discard(index)
+            self._last[index] = update
+        spend = self._client.provider.spend
+        spent = spend.of(update.details) if spend else None
+        row = self._ledger[index]
+        if spent is not None and spent != row.spend and self._ledger.set(row.spending(spent), record=False):
+            self._commit.changed()
+
+    async def _ended(self, index: int, ref: RunRef, snapshot: RunSnapshot) -> None:
+        judgement = self._plan.policy.judge(snapshot)
+        before = self._ledger[index]
+        row = before.ended(snapshot, judgement, self._client.provider)
+        if index in self._again and self._gives_way(row):
+            self._commit.put(row.planned_anew())
+            return
+        if not row.good and len(self.results) < MOST_RESULTS:
+            self.results[index] = judgement.result(snapshot)
+        self._commit.put(row)
+        if row.outcome is Outcome.TIMED_OUT and self._plan.cancel_on_timeout and row.ours_to_cancel:
+            await self._cancel(index, ref)
+
+    def _gives_way(self, row: Row) -> bool:
+        """Whether a run of an earlier try is over in a way that a retry repeats."""
+        return self.submits is not None and (row.fails_anew or (row.stopped and row.outcome is Outcome.CANCELLED))
+
+    def _failed(self, index: int, error: RunopsError) -> None:
+        logger.warning("Run %d of the set: %s", index, error)
+        self._commit.put(self._ledger[index].failed(error))
+
+    def _refused(self, index: int, error: AuthError) -> None:
+        """A key that is refused is refused for all; one that lacks a right may lack it for this run alone."""
+        if error.status == UNAUTHORIZED or not self._key_is_good:
+            self.failure = self.failure or error
+        else:
+            self._failed(index, error)
+
+    def _over(self, index: int) -> None:
+        self.tasks.pop(index, None)
+        self._last.pop(index, None)
+        self._again.discard(index)
+        row = self._ledger[index]
+        if row.is_over:
+            self.past.pop(index, None)
+        self._schedule.ended(index)
+        if row.state is RowState.PLANNED and self._plan.submits is not None:
+            self._schedule.plan(index, self._plan.submits.calls[index].parent)
+        self._commit.changed()
+
+    # --- where the set ends first ---
+
+    async def _give_up(self, index: int, stop: Stop) -> None:
+        """Note what becomes of a row that goes on, and cancel its run where that is wanted."""
+        row = self._ledger[index]
+        ref = row.ref(self._client.provider.name)
+        if row.is_over or ref is None or stop.by is None:
+            return
+        if stop.by in ("max_spend", "execution_timeout"):
+            ended_by: EndedBy = stop.by
+            last = timed_out(self._client.provider, ref, self._last.get(index), ended_by, figure=stop.figure)
+            judgement = self._plan.policy.judge(last)
+            self._commit.put(row.ended(last, judgement, self._client.provider))
+            if stop.cancel and self._ledger[index].ours_to_cancel:
+                await self._cancel(index, ref)
+            return
+        cancelled = stop.cancel and row.ours_to_cancel and await self._cancel(index, ref)
+        if cancelled or stop.by == "stop_early":
+            self._commit.put(self._ledger[index].given_up(stop.by, cancelled=cancelled))
+
+    async def _cancel(self, index: int, ref: RunRef) -> bool:
+        """Cancel a run of ours; whether the service took it."""
+        if self._client.provider.cancel is None:
+            logger.warning("%s goes on: %s documents no way to cancel a run.", ref, self._client.provider.title)
+            return False
+        try:
+            async with self._cancels:
+                await self._client.cancel(ref)
+        except RunopsError as error:
+            logger.warning("%s could not be cancelled and may go on: %s", ref, error)
+            return False
+        self._commit.put(self._ledger[index].cancelled())
+        return True
+
+
+def _uncancelled() -> bool:
+    """Let the running task go on after it was cancelled."""
+    task: asyncio.Task[Any] | None = asyncio.current_task()
+    return task is not None and task.uncancel() == 0
