@@ -7,7 +7,6 @@ from airflow.sdk import dag
 from benchmarks.dags import OURS, TASKS, given
 from runops.airflow import RunSensor
 
-
 BOTH = {**OURS, "start_from_trigger": True, "end_from_trigger": True}
 
 
