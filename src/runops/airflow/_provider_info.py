@@ -123,7 +123,7 @@ def get_provider_info() -> dict:
         "operators": _modules("operator", named="RunOperator"),
         "sensors": _modules("sensor", "discovery", named="RunSensor"),
         "hooks": _modules("hook", named="Hook"),
-        "triggers": _modules("trigger", "watcher"),
+        "triggers": _modules("trigger", "runs_trigger", "watcher"),
         "connection-types": [*(_connection_type(name) for name in RECORDS), _connection_type_of_others()],
         "extra-links": [
             "runops.airflow.link.RunLink",

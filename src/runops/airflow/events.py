@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from runops.airflow._compat import AirflowException
 from runops.airflow.exceptions import TriggerCrashed, name_of, named
 from runops.core import Outcome, RunRef, RunSnapshot
 from runops.core.waiting.intent import Intent
@@ -17,6 +18,31 @@ from runops.core.waiting.turns import Turn
 
 VERSION = 1
 """Of the arguments of a trigger and of what it fires."""
+
+
+class RunsEnded(BaseModel):
+    """The event of the trigger of a set of runs."""
+
+    model_config = ConfigDict(extra="ignore", hide_input_in_errors=True)
+
+    version: int
+    kind: Literal["runs", "error"]
+    end: str | None = None
+    rows: list[dict[str, Any]] = []
+    """How runs ended; see ``runs_rows.ends``."""
+    results: dict[int, dict[str, Any]] = {}
+    """Whole results of runs that did not end well, by their row."""
+    clocks: dict[str, Any] = {}
+    """What the waits that go on have learnt; see ``runs_rows.clocks``."""
+    error: str | None = None
+    message: str | None = None
+
+    @property
+    def failure(self) -> AirflowException | None:
+        """What the trigger has failed with."""
+        if self.kind != "error":
+            return None
+        return named(self.error or "", self.message or "The trigger reports an error without a text.")
 
 
 class End(BaseModel):
@@ -52,6 +78,14 @@ def turn(wait: Turn) -> dict[str, Any]:
     return {"version": VERSION, "kind": "turn", "turn": wait.to_dict()}
 
 
+def runs(end: str) -> dict[str, Any]:
+    """The wait for a set of runs is over here; its rows are told beside it.
+
+    :param end: Why.
+    """
+    return {"version": VERSION, "kind": "runs", "end": end}
+
+
 def failed(error: Exception) -> dict[str, Any]:
     """How the run stands is not known, and why."""
     return {"version": VERSION, "kind": "error", "error": name_of(error), "message": str(error)}
@@ -76,6 +110,22 @@ def says_turn(event: object) -> bool:
     return isinstance(event, Mapping) and event.get("kind") == "turn" and isinstance(event.get("turn"), Mapping)
 
 
+def read_runs(event: object) -> RunsEnded:
+    """What a trigger says of a set of runs, an error included.
+
+    :raises TriggerCrashed: It cannot be read.
+    """
+    try:
+        return RunsEnded.model_validate(event)
+    except ValidationError as error:
+        raise _unreadable(error) from None
+
+
+def _unreadable(error: ValidationError) -> TriggerCrashed:
+    fields = ", ".join(sorted({".".join(map(str, detail["loc"])) or "event" for detail in error.errors()}))
+    return TriggerCrashed(f"The trigger's event cannot be read: {fields}.")
+
+
 def read_end(event: object) -> RunSnapshot:
     """The last snapshot that an event carries.
 
@@ -84,8 +134,7 @@ def read_end(event: object) -> RunSnapshot:
     try:
         end = End.model_validate(event)
     except ValidationError as error:
-        fields = ", ".join(sorted({".".join(map(str, detail["loc"])) or "event" for detail in error.errors()}))
-        raise TriggerCrashed(f"The trigger's event cannot be read: {fields}.") from None
+        raise _unreadable(error) from None
     if end.kind == "error":
         raise named(end.error or "", end.message or "The trigger reports an error without a text.")
     if (

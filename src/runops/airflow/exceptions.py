@@ -49,22 +49,23 @@ of these is ever seen where the table says "softened".
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from runops.airflow._compat import AirflowException, AirflowFailException, AirflowSensorTimeout
 from runops.core.model import errors
-from runops.core.model.run import RunResult
 
 
 class RunEnded(AirflowException):
     """A fail verdict on how a run ended.
 
     :param message: One line for a person.
-    :param result: The run's last snapshot as plain data, for callbacks; None after a trip between processes.
+    :param result: The run's last snapshot as plain data, or that of a set of runs, for callbacks; None after a trip
+        between processes.
     """
 
-    def __init__(self, message: str, result: RunResult | None = None) -> None:
+    def __init__(self, message: str, result: Mapping[str, Any] | None = None) -> None:
         super().__init__(message)
         self.result = result
 
@@ -162,6 +163,20 @@ def as_airflow(error: errors.RunopsError) -> AirflowException:
         if isinstance(error, kind):
             return meaning(str(error))
     return AirflowException(str(error))
+
+
+def meaning_of(name: str, *, may_be_found: bool = False) -> type[AirflowException]:
+    """What an error of the core is called in Airflow, by the name of its class, as a record has it.
+
+    :param name: The name.
+    :param may_be_found: Whether a later search may find the run of a submit whose answer is lost.
+    """
+    found = getattr(errors, name, None)
+    if not (isinstance(found, type) and issubclass(found, errors.RunopsError)):
+        return TriggerCrashed
+    if issubclass(found, errors.SubmitUncertainError) and may_be_found:
+        return SubmitUnconfirmed
+    return next((meaning for kind, meaning in _MEANINGS if issubclass(found, kind)), AirflowException)
 
 
 @contextmanager

@@ -14,10 +14,13 @@ runops.detection_latency  timer    from a run's end, as its service tells it, to
 from __future__ import annotations
 
 import time
+from collections import Counter
+from collections.abc import Iterable
 from datetime import timedelta
 
 from runops.airflow._compat import stats
 from runops.core import RunSnapshot
+from runops.core.many.rows import Row
 
 
 class Meter:
@@ -41,6 +44,17 @@ def waited(snapshot: RunSnapshot, verdict: str) -> None:
     """A wait ended."""
     tags = {"provider": snapshot.ref.provider, "outcome": str(snapshot.outcome), "verdict": str(verdict)}
     stats().incr("runops.waits", tags=tags)
+
+
+def waited_for_set(provider: str, rows: Iterable[Row]) -> None:
+    """The waits of a set ended: one count for each kind of end."""
+    ends = Counter((row.outcome, row.verdict, row.error) for row in rows if row.is_over)
+    for (outcome, verdict, error), count in ends.items():
+        if error is not None:
+            stats().incr("runops.errors", count, tags={"provider": provider, "error": error})
+        elif outcome is not None:
+            tags = {"provider": provider, "outcome": str(outcome), "verdict": str(verdict)}
+            stats().incr("runops.waits", count, tags=tags)
 
 
 def erred(provider: str, error: Exception) -> None:

@@ -121,7 +121,8 @@ class ManyRuns:
         calls = self._plan.submits.calls if self._plan.submits else ()
         started = 0
         for row in tuple(self.ledger):
-            if row.is_over:
+            # What is not sent, where nothing is submitted, is another process's: it only counts.
+            if row.is_over or not (row.is_running or self._plan.submits):
                 continue
             parent = calls[row.index].parent if row.index < len(calls) else NO_PARENTS
             if row.state is RowState.PLANNED:
