@@ -75,7 +75,7 @@ def environment() -> Path:
     """The interpreter of the environment that holds the peers, made from the lock when that is newer."""
     python, ready = ENVIRONMENT / "bin" / "python", ENVIRONMENT / ".ready"
     if not ready.exists() or ready.stat().st_mtime < LOCK.stat().st_mtime:
-        make = [sys.executable, ROOT / "scripts" / "setup_environment.py", ENVIRONMENT, "--without-project"]
+        make = [sys.executable, ROOT / "scripts" / "setup_environment.py", ENVIRONMENT]
         subprocess.run([*make, "--lock", LOCK], check=True)
         ready.touch()
     return python

@@ -1,7 +1,8 @@
 """The fake services: raw asyncio in a process of its own, so that what is measured in the client is the client.
 
 It answers the status routes of the five providers and the lists of four, dbt Cloud's and Databricks' status routes and
-a plain one for the http provider. Runs begin when they are told to and end after a seeded time.
+a plain one for the http provider. Runs begin when they are told to and end after a seeded time. Nexio, dbt Cloud and
+Databricks take submits too: such a run begins with its submit.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import struct
 import sys
 import time
 from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -26,6 +28,8 @@ from benchmarks import OVER_LONG_AGO
 
 BORN = datetime(2026, 1, 1, tzinfo=UTC)
 LIST_PAGE = 100
+SUBMITTED = 200_000
+"""The number of the first run that somebody submits; those that others ask for lie below."""
 
 
 @dataclass
@@ -34,7 +38,7 @@ class Options:
 
     Args:
         run_seconds: Between which two numbers a run lasts.
-        rolling: Each run begins when it is first asked for, not when it is told to.
+        rolling: Each run begins when it is submitted or first asked for, not when it is told to.
         latency: Seconds before each answer.
         per_minute: Requests that each key may make in any 60 s; more are answered 429.
         faults: Shares of answers by kind: ``error`` (500), ``reset``, ``cut`` (half a body), ``hang`` (never).
@@ -66,6 +70,7 @@ class Services:
         self.count = 0
         self.began: float | None = None
         self.has_begun = asyncio.Event()
+        self.submitted = 0
         self.ends: dict[int, float] = {}
         self.told: dict[int, float] = {}
         self.requests: Counter[str] = Counter()
@@ -93,6 +98,13 @@ class Services:
 
     def length(self, number: int) -> float:
         return random.Random(self.options.seed * 1_000_003 + number).uniform(*self.options.run_seconds)
+
+    def submit(self) -> int:
+        """A run begins now; its number."""
+        number = SUBMITTED + self.submitted
+        self.submitted += 1
+        self.ends[number] = time.monotonic() + self.length(number)
+        return number
 
     @property
     def age(self) -> float:
@@ -142,6 +154,7 @@ class Services:
         return {
             "age": self.age,
             "requests": sum(self.requests.values()),
+            "submitted": self.submitted,
             "requests_by_key": dict(self.requests),
             "per_second": {key: dict(seconds) for key, seconds in self.per_second.items()},
             "statuses": {str(status): count for status, count in self.statuses.items()},
@@ -256,6 +269,7 @@ def dbt_cloud(number: int, over: bool) -> dict[str, Any]:
             "account_id": 1,
             "project_id": 2,
             "job_id": 3,
+            "href": f"https://example.com/#/accounts/1/projects/2/runs/{number}/",
             "status": 10 if over else 3,
             "status_humanized": "Success" if over else "Running",
             "created_at": moment(number),
@@ -300,8 +314,23 @@ DATABRICKS = re.compile(r"/api/2\.\d/jobs/runs/get")
 PLAIN = re.compile(r"/http/runs/(\d+)")
 
 
+SUBMITS: dict[re.Pattern[str], tuple[int, Callable[[int], Any]]] = {
+    re.compile(r"/nexio/api/v1/engines/[\w-]+/runs"): (202, lambda number: nexio(number, False)),
+    re.compile(r"/api/v2/accounts/\d+/jobs/\d+/run/"): (200, lambda number: dbt_cloud(number, False)),
+    re.compile(r"/api/2\.\d/jobs/runs/submit"): (200, lambda number: {"run_id": number}),
+}
+
+
+def submitted(services: Services, target: str) -> tuple[int, Any]:
+    """Status and body of one POST."""
+    for pattern, (status, make) in SUBMITS.items():
+        if pattern.fullmatch(target):
+            return status, make(services.submit())
+    return 404, {"error": {"code": "not_found", "message": target}}
+
+
 def answer(services: Services, target: str, body: bytes) -> tuple[int, Any]:
-    """Status and body of one request."""
+    """Status and body of one request that only reads."""
     parts = urlsplit(target)
     query = dict(parse_qsl(parts.query))
     if parts.path == "/_begin":
@@ -334,7 +363,7 @@ def answer(services: Services, target: str, body: bytes) -> tuple[int, Any]:
 
 # --- the wire --------------------------------------------------------------------------------------------------
 
-REASONS = {200: b"OK", 404: b"Not Found", 429: b"Too Many Requests", 500: b"Internal Server Error"}
+REASONS = {200: b"OK", 202: b"Accepted", 404: b"Not Found", 429: b"Too Many Requests", 500: b"Internal Server Error"}
 KEY = re.compile(rb"\r\n(?:authorization: (?:bearer|token) |x-verification-token: |x-api-key: )(\S+)", re.IGNORECASE)
 LENGTH = re.compile(rb"\r\ncontent-length: (\d+)", re.IGNORECASE)
 
@@ -380,7 +409,8 @@ class Connection(asyncio.Protocol):
 
     def request(self, head: bytes, body: bytes) -> None:
         services, began = self.services, time.perf_counter()
-        target = head.split(b" ", 2)[1].decode("ascii")
+        method, target = head.split(b" ", 2)[:2]
+        target = target.decode("ascii")
         if target.startswith("/_"):
             self.say(*answer(services, target, body))
             return
@@ -396,6 +426,8 @@ class Connection(asyncio.Protocol):
             status, said = 429, {"error": {"code": "rate_limited", "message": "Slow down."}}
         elif fault == "error":
             status, said = 500, {"error": {"code": "internal", "message": "Try again."}}
+        elif method == b"POST":
+            status, said = submitted(services, target)
         else:
             status, said = answer(services, target, body)
         services.statuses[status] += 1

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.sdk.execution_time.comms import XComResult
 from airflow.triggers.base import TriggerEvent
 from pytest_mock import MockerFixture
 
@@ -157,8 +158,15 @@ def test_the_trigger_logs_changes_and_a_line_every_few_minutes(host: Any, capsys
 class Triggerer:
     """What Airflow's triggerer answers when it is asked about a task."""
 
-    def __init__(self, states: Any) -> None:
+    def __init__(self, states: Any, left: Any = None) -> None:
         self.states = states
+        self.left = left
+
+    def send(self, asked: Any) -> Any:
+        assert (type(asked).__name__, asked.key, asked.task_id) == ("GetXCom", "run_submitted", "a_task")
+        if isinstance(self.left, Exception):
+            raise self.left
+        return XComResult(key=asked.key, value=self.left)
 
     async def asend(self, asked: Any) -> Any:
         assert (asked.dag_id, asked.task_ids, asked.run_ids) == ("a_dag", ["a_task"], ["a_run"])
@@ -192,11 +200,14 @@ def test_a_trigger_opens_the_way_to_the_state_of_its_task_once_in_a_process_wher
     assert kinds.count("GetTaskStates") == int(kills_in_triggerer())
 
 
-def killed(host: Any, mocker: MockerFixture, states: Any, *, map_index: int = -1, **changes: Any) -> int:
+def killed(
+    host: Any, mocker: MockerFixture, states: Any, *, map_index: int = -1, left: Any = "its run", **changes: Any
+) -> int:
     from airflow.sdk.execution_time import task_runner
 
-    mocker.patch.object(task_runner, "SUPERVISOR_COMMS", Triggerer(states), create=True)
     run_id = host.emulator.create_run("b3os", script="forever")
+    left = {"ref": {"provider": "b3os", "run_id": run_id}} if left == "its run" else left
+    mocker.patch.object(task_runner, "SUPERVISOR_COMMS", Triggerer(states, left), create=True)
     trigger = row(provider="b3os", conn_id="b3os_default", ref={"provider": "b3os", "run_id": run_id}, **changes)
     trigger.task_instance = SimpleNamespace(  # pyright: ignore[reportAttributeAccessIssue]
         dag_id="a_dag", task_id="a_task", run_id="a_run", map_index=map_index
@@ -226,6 +237,16 @@ def test_a_kill_by_a_person_cancels_and_a_move_to_another_triggerer_does_not(
     host: Any, mocker: MockerFixture, state: str | None, on_clear: str, cancelled: int
 ) -> None:
     assert killed(host, mocker, {"a_run": {"a_task": state}}, on_clear=on_clear) == cancelled
+
+
+@pytest.mark.parametrize("left", [None, {"ref": {"run_id": "another"}}, {}, ConnectionError("gone")])
+def test_a_clear_that_reattaches_never_cancels_where_the_next_try_has_failed_before_the_triggerer_heard_of_it(
+    host: Any, mocker: MockerFixture, left: Any
+) -> None:
+    states = {"a_run": {"a_task": "failed"}}
+    assert killed(host, mocker, states, left=left, on_clear="reattach") == 0
+    # A clear that means a new run wants the run of before gone, whatever the next try has come to.
+    assert killed(host, mocker, states, left=left, on_clear="submit") == 1
 
 
 def test_a_mapped_task_is_told_from_its_siblings(host: Any, mocker: MockerFixture) -> None:

@@ -6,15 +6,18 @@ import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
 from runops.airflow import events
-from runops.airflow._compat import may_have_begun_before
+from runops.airflow._compat import may_have_begun_before, pushed
+from runops.airflow.bounds import in_own_thread, within
 from runops.airflow.events import VERSION
 from runops.airflow.line import Line
 from runops.airflow.observer import Observer
+from runops.airflow.records import SUBMITTED_RUN
 from runops.airflow.submission import LostSubmit
-from runops.airflow.trigger_base import TriggerBase
+from runops.airflow.trigger_base import STATE_SECONDS, TriggerBase
 from runops.core import AsyncRunClient, ConflictError, RunRef, RunSnapshot, SubmitUncertainError, find
 from runops.core.waiting.discovery import Search, nothing_found, seek
 from runops.core.waiting.options import WaitOptions
@@ -117,6 +120,18 @@ class RunTrigger(TriggerBase):
             # Who waits for a turn has submitted nothing.
             return None
         return "the run of the lost submit" if self.ref is None else str(RunRef.parse(self.ref))
+
+    async def _has_begun_anew(self) -> bool:
+        """Whether the XCom is gone in which the task has left its run: the next try deletes it as it begins."""
+        if self.ref is None:
+            return False
+        left = partial(pushed, self.task_instance, SUBMITTED_RUN)
+        try:
+            value = await within(STATE_SECONDS, "the run of a task", in_own_thread(left))
+        except Exception:  # noqa: BLE001 - whatever the reason, nobody knows then that a person wants the run gone
+            return True
+        ref = value.get("ref") if isinstance(value, Mapping) else None
+        return not isinstance(ref, Mapping) or ref.get("run_id") != self.ref["run_id"]
 
     async def _cancel(self, client: AsyncRunClient) -> None:
         if self.lost is None:

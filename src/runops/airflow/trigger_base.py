@@ -60,6 +60,10 @@ class TriggerBase(BaseTrigger):
     async def _cancel(self, client: AsyncRunClient) -> None:
         """Cancel that."""
 
+    async def _has_begun_anew(self) -> bool:
+        """Whether another try of the task has begun since, so that its state says nothing of this one."""
+        return False
+
     # --- the event ---
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -139,7 +143,7 @@ class TriggerBase(BaseTrigger):
 
         Airflow 3.3 calls this on a reassignment to another triggerer too, so the task's state is read first. After a
         clear whose next try has deferred already, that state is deferred again, and nothing is cancelled here: the
-        next try has seen to it.
+        next try has seen to it. One whose next try has ended already shows the end of that, as a person's mark would.
         """
         own = self._own() if self.cancel_on_kill else None
         if own is None:
@@ -149,7 +153,7 @@ class TriggerBase(BaseTrigger):
         except Exception:  # whatever the reason, without the state nobody knows that a person wants it gone
             self.log.warning("Left alone: %s, since the state of its task could not be read.", own, exc_info=True)
             return
-        if state in ALIVE or (self.on_clear == "reattach" and state not in OVER):
+        if state in ALIVE or (self.on_clear == "reattach" and (state not in OVER or await self._has_begun_anew())):
             self.log.info("Left alone: %s, since the state of its task is %s.", own, state)
             return
         self.log.info("Cancelling %s: the state of its task is %s.", own, state)
