@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow import __version__ as airflow_version
 from airflow.sdk import BaseHook, BaseOperator, Connection
+from airflow.sdk.bases.xcom import BaseXCom
 from airflow.sdk.execution_time import context as task_context
 from airflow.sdk.execution_time.xcom import XCom
 from airflow.triggers.base import BaseTrigger
@@ -81,14 +82,21 @@ __all__ = [
     "asset_state_stores",
     "conf",
     "connection_of",
+    "delete_xcom",
     "discards_on_clear",
     "has_task_state_store",
     "heartbeat_seconds",
     "kills_in_triggerer",
+    "listeners_to_tasks",
+    "makes_dag_result",
+    "maps_over",
     "pushed",
+    "render_of_map_index",
     "renders_in_triggerer",
+    "set_xcom",
     "state_in",
     "stats",
+    "stores_xcoms_elsewhere",
     "supervisor",
     "task_state_of",
     "task_state_store",
@@ -274,3 +282,64 @@ def stats() -> Any:
     except ImportError:  # Airflow 3.1 has them in its core
         from airflow.stats import Stats
     return Stats
+
+
+def stores_xcoms_elsewhere() -> bool:
+    """Whether this Airflow has an XCom backend of its own, which may block or need a worker."""
+    return XCom is not BaseXCom
+
+
+async def set_xcom(ti: Any, key: str, value: Any) -> None:
+    """Store an XCom of a trigger's task in the form that a worker stores: JSON, not the text of it.
+
+    Private: the public way is the ``xcoms`` of an event that ends a task, and Airflow stores those as a JSON text, so
+    that a later task gets a text where a worker's XCom is a dict.
+
+    :param value: JSON primitives.
+    """
+    from airflow.sdk.execution_time.comms import SetXCom
+
+    await supervisor().asend(SetXCom(key=key, value=value, **_of_xcom(ti)))
+
+
+async def delete_xcom(ti: Any, key: str) -> None:
+    """Remove an XCom of a trigger's task, which no worker has done before its try began. Private: as above."""
+    from airflow.sdk.execution_time.comms import DeleteXCom
+
+    await supervisor().asend(DeleteXCom(key=key, **_of_xcom(ti)))
+
+
+def _of_xcom(ti: Any) -> dict[str, Any]:
+    map_index = -1 if ti.map_index is None else ti.map_index
+    return {"dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": ti.task_id, "map_index": map_index}
+
+
+def listeners_to_tasks() -> list[str]:
+    """Who is told by a worker how tasks begin and end, such as OpenLineage: names for a message.
+
+    Private: a plugin registers a listener publicly, but nothing public says which there are. The first call loads all
+    plugins, so it belongs in a thread.
+    """
+    try:
+        from airflow.sdk.listener import get_listener_manager
+    except ImportError:  # Airflow 3.1 has them in its core
+        from airflow.listeners.listener import get_listener_manager
+    told = ("on_task_instance_running", "on_task_instance_success", "on_task_instance_skipped")
+    hooks: Any = get_listener_manager().hook
+    plugins = [each.plugin for name in told if hasattr(hooks, name) for each in getattr(hooks, name).get_hookimpls()]
+    return sorted({getattr(each, "__name__", type(each).__name__) for each in plugins})
+
+
+def maps_over(task: Any) -> bool:
+    """Whether a later task is mapped over what this one returns, so that Airflow must learn how long that is."""
+    return task.get_dag() is not None and next(task.iter_mapped_dependants(), None) is not None
+
+
+def makes_dag_result(task: Any) -> bool:
+    """Whether what a task returns is the result of its DAG (Airflow 3.3 and newer), which is a mark on its XCom."""
+    return bool(getattr(task, "returns_dag_result", False))
+
+
+def render_of_map_index(ti: Any) -> str | None:
+    """What a worker has made of ``map_index_template`` before the task began; None where that failed, or is not set."""
+    return getattr(ti, "rendered_map_index", None)

@@ -113,6 +113,7 @@ class SensorSettings(SensorArguments, EndSettings, total=False):
 
     auth_grace: Seconds
     deferrable: bool
+    end_from_trigger: bool
     error_budget: Seconds
     poke_interval: Seconds | None
 

@@ -100,6 +100,11 @@ def read_found(event: object) -> RunRef | None:
     return end.ref if end.kind == "found" else None
 
 
+def says_ended(event: object) -> bool:
+    """Whether an event says how a wait ended."""
+    return isinstance(event, Mapping) and event.get("kind") == "ended"
+
+
 def says_lost(event: object) -> bool:
     """Whether an event says that the run of a lost submit did not show up."""
     return isinstance(event, Mapping) and event.get("kind") == "lost"

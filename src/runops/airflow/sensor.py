@@ -15,6 +15,7 @@ from airflow.triggers.base import StartTriggerArgs
 
 from runops.airflow._compat import AirflowRescheduleException, AirflowSkipException, conf, renders_in_triggerer
 from runops.airflow.arguments import SensorArguments, SensorSettings
+from runops.airflow.end_checks import arguments_of, refuse_lost, worker_reason
 from runops.airflow.exceptions import SensorRunFailed, SensorTimedOut, in_airflow_terms
 from runops.airflow.link import RunLink
 from runops.airflow.reschedule import Poke
@@ -55,6 +56,7 @@ class WaitingSensor(RunWaiting, BaseSensorOperator):
         max_stalled: float | timedelta | None = None,
         max_spend: float | None = None,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        end_from_trigger: bool = False,
         poke_interval: float | timedelta | None = None,
         **kwargs: Unpack[SensorArguments],
     ) -> None:
@@ -75,6 +77,9 @@ class WaitingSensor(RunWaiting, BaseSensorOperator):
         )
         self.error_budget = error_budget
         self.deferrable = deferrable
+        self.end_from_trigger = end_from_trigger
+        if end_from_trigger:
+            refuse_lost(type(self), arguments_of(self), begins_there=False)
         self.interval = self.poke_interval if given and self.poke_interval else None
         self._clocks(deadline=0.0)
 
@@ -111,6 +116,18 @@ class WaitingSensor(RunWaiting, BaseSensorOperator):
             return super().resume_execution(next_method, next_kwargs, context)
 
     # --- what subclasses say ---
+
+    @classmethod
+    def partial(cls, **kwargs: Any) -> Any:
+        """As any operator's.
+
+        :param kwargs: As the class takes them.
+        :raises ConfigurationError: As the class's own.
+        """
+        made = super().partial(**kwargs)
+        if made.kwargs.get("end_from_trigger"):
+            refuse_lost(cls, made.kwargs, begins_there=False)
+        return made
 
     @abstractmethod
     def _wanted(self, context: Any, options: WaitOptions) -> RunRef | RunSnapshot:
@@ -252,6 +269,13 @@ class RunSensor(WaitingSensor):
         stalls too. Reschedule mode needs Airflow 3.3 or newer.
     :param max_spend: What the run may spend, in its provider's unit, before the wait counts as timed_out.
     :param deferrable: Wait in the triggerer. Default: Airflow's ``operators.default_deferrable``.
+    :param end_from_trigger: With ``deferrable``, end in the triggerer, without a worker, where nothing is lost by it:
+        a success, a warning or a skip, with the XComs of any other mode. A failure and every error end on a worker, so
+        that exceptions, retries, callbacks and e-mails are as ever. ``outlets``, ``on_success_callback``,
+        ``on_skipped_callback``, ``post_execute`` and ``multiple_outputs`` need a worker, and are refused; so are
+        ``on_execute_callback``, ``pre_execute`` and ``inlets`` together with ``start_from_trigger``. Where a listener
+        (OpenLineage) or an XCom backend needs one, or a later task is mapped over the result, a worker ends the task,
+        and the log says so. docs/without_a_worker.md has what each mode costs and leaves out.
     :param start_from_trigger: With ``deferrable``, begin in the triggerer at once, without a worker before the end.
         ``run_id`` and ``run_url`` are then pushed at the end only. Mapped tasks begin on a worker all the same. So
         does a task whose templates a triggerer cannot render as a worker would, and its log says why: another task's
@@ -285,6 +309,8 @@ class RunSensor(WaitingSensor):
         self.run_id = run_id
         self.parents = parents
         self.start_from_trigger = start_from_trigger and self.deferrable
+        if self.start_wanted and self.end_from_trigger:
+            refuse_lost(type(self), arguments_of(self), begins_there=True)
 
     @classmethod
     def partial(cls, **kwargs: Any) -> Any:
@@ -305,14 +331,23 @@ class RunSensor(WaitingSensor):
             "timeout": float(self.timeout),
             "conn_id": self.conn_id_field,
             "parents": list(self.named_fields) or None,
+            **({"fields": ["expect"]} if self.end_from_trigger else {}),
         }
         options = self._patience(self._clocks(deadline=0.0))
+        ends = self._end_after_start()
         return StartTriggerArgs(
             trigger_cls="runops.airflow.trigger.RunTrigger",
-            trigger_kwargs={"provider": self.provider, "patience": options, "start": start, **fields},
+            trigger_kwargs={"provider": self.provider, "patience": options, "start": start, **ends, **fields},
             next_method="execute_complete",
             timeout=timedelta(seconds=self.timeout + LATE_SECONDS),
         )
+
+    def _end_after_start(self) -> dict[str, Any]:
+        """What the trigger needs where it ends the task too; what is expected of the run it fills in itself."""
+        if not self.end_from_trigger:
+            return {}
+        policy = self.service.policy(self.on_outcome, soft_fail=self._soft_fail, on_unmet=self.on_unmet)
+        return {"end": self._end_there(policy, worker_reason(self, begins_there=True)).to_dict()}
 
     def execute(self, context: Any) -> RunResult:
         """As any sensor's, on a worker.
@@ -336,7 +371,8 @@ class RunSensor(WaitingSensor):
 
     def _rendered_fields(self) -> dict[str, Any]:
         """What the trigger needs of the task's own fields, as they stand."""
-        names = ("run_id", self.conn_id_field, *(self.named_fields or ("parents",)))
+        judged = ("expect",) if self.end_from_trigger else ()
+        names = ("run_id", self.conn_id_field, *(self.named_fields or ("parents",)), *judged)
         return {name: getattr(self, name, None) for name in names}
 
     def _wanted(self, context: Any, options: WaitOptions) -> RunRef:

@@ -10,6 +10,8 @@ from datetime import timedelta
 from typing import Any, ClassVar, Literal, NoReturn
 
 from runops.airflow._compat import AirflowException, AirflowTaskTimeout
+from runops.airflow.end_checks import worker_reason
+from runops.airflow.end_in_trigger import EndInTrigger
 from runops.airflow.events import read_end
 from runops.airflow.exceptions import RunFailed, RunTimedOut, TriggerCrashed, as_airflow, in_airflow_terms
 from runops.airflow.lineage import facets
@@ -23,6 +25,7 @@ from runops.core import (
     AnswerError,
     AuthError,
     FinalError,
+    OutcomePolicy,
     PollingError,
     RunopsError,
     RunRef,
@@ -69,6 +72,8 @@ class RunWaiting(TaskBase):
     _result: RunResult | None = None
 
     deferrable: bool
+    end_from_trigger: bool = False
+    """Whether the triggerer ends the task where nothing is lost by it."""
     error_budget: float | timedelta
 
     def execute_complete(self, context: Any, event: dict[str, Any] | None = None) -> RunResult:
@@ -96,6 +101,16 @@ class RunWaiting(TaskBase):
     def _trigger_settings(self) -> dict[str, Any]:
         """Further arguments of the trigger."""
         return {}
+
+    def _trigger_end(self, context: Any) -> dict[str, Any] | None:
+        """What the trigger needs to end the task by itself; None where it must not."""
+        if not self.end_from_trigger:
+            return None
+        return self._end_there(self._policy(), worker_reason(self, context)).to_dict()
+
+    def _end_there(self, policy: OutcomePolicy, worker: str | None) -> EndInTrigger:
+        links = tuple(link.xcom_key for link in self.operator_extra_links)
+        return EndInTrigger(policy, returns=self.do_xcom_push, links=links, worker=worker)
 
     def _after_crash(self, context: Any, error: AirflowException) -> RunResult:
         """Nothing is known of the run."""
@@ -186,6 +201,7 @@ class RunWaiting(TaskBase):
             submitted_at=submitted_at,
             past=None if past is None else past.to_dict(now),
             execution_ends=execution_ends,
+            end=None if before_run else self._trigger_end(context),
             **self._trigger_settings(),
         )
         if turn is not None:

@@ -9,9 +9,12 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
+from airflow.triggers.base import TriggerEvent
+
 from runops.airflow import events
 from runops.airflow._compat import may_have_begun_before, pushed
 from runops.airflow.bounds import in_own_thread, within
+from runops.airflow.end_in_trigger import EndInTrigger
 from runops.airflow.events import VERSION
 from runops.airflow.line import Line
 from runops.airflow.observer import Observer
@@ -45,6 +48,7 @@ class RunTrigger(TriggerBase):
     :param execution_ends: Unix seconds at which the task's ``execution_timeout`` is over, or None.
     :param cancel_on_kill: Cancel the run when a person kills the task.
     :param on_clear: ``"reattach"`` lets the run live when a person clears the task.
+    :param end: What it takes to end the task here, without a worker; None where a worker ends it.
     :param start: Where a task begins here: its ``timeout`` in seconds, and the names of its fields for the connection
         and the parents.
     :param fields: Those fields, which templates fill. Others are of a later version, and ignored.
@@ -67,6 +71,7 @@ class RunTrigger(TriggerBase):
         execution_ends: float | None = None,
         cancel_on_kill: bool = False,
         on_clear: str = "submit",
+        end: Mapping[str, Any] | None = None,
         start: Mapping[str, Any] | None = None,
         **fields: Any,
     ) -> None:
@@ -85,6 +90,7 @@ class RunTrigger(TriggerBase):
         self.execution_ends = execution_ends
         self.cancel_on_kill = cancel_on_kill
         self.on_clear = on_clear
+        self.end = None if end is None else dict(end)
         self.start = None if start is None else dict(start)
         self._fields = self._own_fields(self.start, fields, "run_id")
         for name, value in self._fields.items():
@@ -97,6 +103,7 @@ class RunTrigger(TriggerBase):
         awaited = {} if self.turn is None else {"turn": self.turn}
         learnt = {} if self.past is None else {"past": self.past}
         started = {} if self.start is None else {"start": self.start, **self._fields}
+        ends_here = {} if self.end is None else {"end": self.end}
         return "runops.airflow.trigger.RunTrigger", {
             "version": self.version,
             "provider": self.provider,
@@ -112,6 +119,7 @@ class RunTrigger(TriggerBase):
             **sought,
             **missed,
             **awaited,
+            **ends_here,
             **started,
         }
 
@@ -158,6 +166,16 @@ class RunTrigger(TriggerBase):
         if self.turn is not None:
             return await self._await_turn(Turn.from_dict(self.turn))
         return events.ended(await self._wait())
+
+    async def _task_end(self, event: Mapping[str, Any]) -> TriggerEvent | None:
+        if self.end is None or not events.says_ended(event):
+            return None
+        try:
+            end = EndInTrigger.from_dict(self.end)
+            return await end.event(self, events.read_end(event), began_here=self.start is not None)
+        except Exception:  # whatever the reason, a worker can end the task
+            self.log.warning("The triggerer could not end the task; a worker does it.", exc_info=True)
+            return None
 
     async def _wait(self) -> RunSnapshot:
         ref = RunRef.parse(self.ref)
@@ -227,6 +245,9 @@ class RunTrigger(TriggerBase):
         parents = {name: fields[name] for name in named} if named else fields.get("parents")
         self.conn_id = fields[start["conn_id"]]
         self.ref = service.ref(fields["run_id"], parents).model_dump(mode="json")
+        if self.end is not None:
+            # Nothing is sent before it is known that the end can be judged.
+            self.end = EndInTrigger.from_dict(self.end).expecting(fields["expect"], service).to_dict()
         # Should this trigger begin anew elsewhere, the clock that Airflow keeps for it ends it in time all the same.
         self.patience["deadline"] = time.time() + start["timeout"]
         if may_have_begun_before(self.task_instance, time.time()):

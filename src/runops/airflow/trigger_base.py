@@ -64,6 +64,13 @@ class TriggerBase(BaseTrigger):
         """Whether another try of the task has begun since, so that its state says nothing of this one."""
         return False
 
+    async def _task_end(self, event: Mapping[str, Any]) -> TriggerEvent | None:
+        """What ends the task without a worker; None where one resumes it with the event.
+
+        :param event: The event.
+        """
+        return None
+
     # --- the event ---
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -72,7 +79,7 @@ class TriggerBase(BaseTrigger):
         event = await self._event()
         await asyncio.gather(*opening, return_exceptions=True)
         await asyncio.sleep(max(self.not_before - time.time(), 0.0))
-        yield TriggerEvent(event)
+        yield await self._task_end(event) or TriggerEvent(event)
 
     async def _event(self) -> dict[str, Any]:
         try:

@@ -49,28 +49,57 @@ def apply_verdict(
     verdict = judgement.verdict
     result = judgement.result(snapshot)
     ti = context["ti"]
-    if snapshot.ref.run_id:
-        publish(context, snapshot.ref, snapshot.url)
-    ti.xcom_push(key=RUN, value=dict(result))
+    for key, value in xcoms_of(snapshot, result).items():
+        ti.xcom_push(key=key, value=value)
     waited(snapshot, verdict)
-    message = end_message(snapshot)
+    message = verdict_message(snapshot, judgement)
     match verdict:
-        case Verdict.SUCCEED:
-            log.info("%s", message)
-        case Verdict.WARN:
-            log.warning("%s", end_message(snapshot, f"The task succeeds, because {judgement.because}."))
+        case Verdict.SUCCEED | Verdict.WARN:
+            tell(log, message, verdict)
         case Verdict.SKIP:
-            message = end_message(snapshot, f"The task is skipped, because {judgement.because}.")
             # Airflow logs it too, but in a group that its log page does not open.
-            log.info("%s", message)
+            tell(log, message, verdict)
             raise AirflowSkipException(message)
         case Verdict.FAIL:
             by_airflow = judgement.rule is Rule.EXECUTION_TIMEOUT
             failure = _failure(outcome, failed, RunTimedOut if by_airflow else timed_out)
-            if failure is RunRejected:
-                message = end_message(snapshot, f"The task fails, because {judgement.because}.")
-            raise failure(message, result)
+            raise failure(message if failure is RunRejected else end_message(snapshot), result)
     return result
+
+
+def xcoms_of(snapshot: RunSnapshot, result: RunResult) -> dict[str, Any]:
+    """What every end pushes beside the return value, by key, whoever pushes it.
+
+    :param snapshot: The last snapshot.
+    :param result: It as plain data, with the verdict.
+    """
+    page = _page(snapshot.ref, snapshot.url) if snapshot.ref.run_id else {}
+    return {**page, RUN: dict(result)}
+
+
+def verdict_message(snapshot: RunSnapshot, judgement: Judgement) -> str:
+    """How a run ended and what becomes of its task, in one line for a person.
+
+    :param snapshot: The last snapshot.
+    :param judgement: What to do about it.
+    """
+    becomes = {
+        Verdict.SUCCEED: "",
+        Verdict.WARN: "The task succeeds",
+        Verdict.SKIP: "The task is skipped",
+        Verdict.FAIL: "The task fails",
+    }[judgement.verdict]
+    return end_message(snapshot, f"{becomes}, because {judgement.because}." if becomes else "")
+
+
+def tell(log: Any, message: str, verdict: Verdict) -> None:
+    """Log the end of a task that does not fail: a warning where the verdict is one.
+
+    :param log: The log.
+    :param message: The line.
+    :param verdict: The verdict.
+    """
+    (log.warning if verdict is Verdict.WARN else log.info)("%s", message)
 
 
 def publish(context: Mapping[str, Any], ref: RunRef, url: str | None, *, own: bool = True) -> None:
@@ -81,12 +110,13 @@ def publish(context: Mapping[str, Any], ref: RunRef, url: str | None, *, own: bo
     :param url: Its page.
     :param own: Whether the task has submitted it, and not attached to one that was active.
     """
-    ti = context["ti"]
-    ti.xcom_push(key=RUN_ID, value=ref.run_id)
-    if not own:
-        ti.xcom_push(key=ATTACHED, value=True)
-    if url is not None:
-        ti.xcom_push(key=RUN_URL, value=url)
+    attached = {} if own else {ATTACHED: True}
+    for key, value in {**_page(ref, url), **attached}.items():
+        context["ti"].xcom_push(key=key, value=value)
+
+
+def _page(ref: RunRef, url: str | None) -> dict[str, Any]:
+    return {RUN_ID: ref.run_id, **({} if url is None else {RUN_URL: url})}
 
 
 def published(context: Mapping[str, Any]) -> Any:

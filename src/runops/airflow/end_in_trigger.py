@@ -1,0 +1,124 @@
+"""The end of a task in the triggerer, without a worker, where nothing is lost by it; everything else ends on a worker.
+
+An event that ends a task has Airflow set the task's state, and little else: no callback, no asset event, no listener.
+It knows no failure that is not retried either (Airflow 3.3), or none that is (3.1). So a fail verdict, and every error,
+is always told on a worker, which costs one only then. What the task says at its end otherwise is stored here first, in
+the form in which a worker stores it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Self
+
+from airflow.triggers.base import TaskSkippedEvent, TaskSuccessEvent, TriggerEvent
+
+from runops.airflow._compat import delete_xcom, listeners_to_tasks, set_xcom, stores_xcoms_elsewhere
+from runops.airflow.bounds import AIRFLOW_SECONDS, in_own_thread, within
+from runops.airflow.crowds import shared
+from runops.airflow.link import RUN_URL
+from runops.airflow.metrics import waited
+from runops.airflow.verdicts import tell, verdict_message, xcoms_of
+from runops.core import OutcomePolicy, Provider, RunSnapshot, Verdict
+from runops.core.model.expectation import Expectations
+from runops.core.model.policy import Judgement
+
+RETURN_VALUE = "return_value"
+
+
+@dataclass(frozen=True)
+class EndInTrigger:
+    """What a trigger needs to end its task by itself; it crosses processes as JSON.
+
+    :param policy: What becomes of each outcome.
+    :param returns: Whether the task pushes what it returns (``do_xcom_push``).
+    :param links: The keys of the XComs that the buttons of the task read.
+    :param ended_only: Leave to a worker the end of a wait whose run may go on.
+    :param worker: Why a worker ends the task all the same, as the rest of a sentence; None where none needs to.
+    """
+
+    policy: OutcomePolicy
+    returns: bool = True
+    links: tuple[str, ...] = ()
+    ended_only: bool = False
+    worker: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON primitives that :meth:`from_dict` reads."""
+        return {
+            "policy": self.policy.to_dict(),
+            "returns": self.returns,
+            "links": list(self.links),
+            "ended_only": self.ended_only,
+            "worker": self.worker,
+        }
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Self:
+        """Read what :meth:`to_dict` wrote, in this version or another one.
+
+        :raises ConfigurationError: It holds no policy that this version knows.
+        """
+        return cls(
+            OutcomePolicy.from_dict(value.get("policy")),
+            returns=bool(value.get("returns", True)),
+            links=tuple(value.get("links") or ()),
+            ended_only=bool(value.get("ended_only")),
+            worker=value.get("worker"),
+        )
+
+    def expecting(self, expect: object, service: Provider) -> Self:
+        """The same, with what templates have made of ``expect``.
+
+        :param expect: As the task says it, rendered.
+        :param service: Whose runs these are.
+        :raises ConfigurationError: It cannot be read; names the detail.
+        """
+        expectations = Expectations.build(expect, service.body.detail_kinds(), title=f"{service.title} runs")
+        return replace(self, policy=replace(self.policy, expect=expectations))
+
+    async def event(self, trigger: Any, snapshot: RunSnapshot, *, began_here: bool) -> TriggerEvent | None:
+        """What ends the task of a trigger; None where a worker must do it.
+
+        :param trigger: The trigger.
+        :param snapshot: The last snapshot.
+        :param began_here: Whether no worker has begun this try, and removed the XComs of the one before.
+        """
+        judgement = self.policy.judge(snapshot)
+        if judgement.verdict is Verdict.FAIL or (self.ended_only and not snapshot.run_ended):
+            return None
+        reason = self.worker or await _reason(trigger)
+        if reason is not None:
+            trigger.log.info("end_from_trigger is set, but the task ends on a worker: %s.", reason)
+            return None
+        await self._push(trigger.task_instance, snapshot, judgement, began_here)
+        waited(snapshot, judgement.verdict)
+        tell(trigger.log, verdict_message(snapshot, judgement), judgement.verdict)
+        return TaskSkippedEvent() if judgement.verdict is Verdict.SKIP else TaskSuccessEvent()
+
+    async def _push(self, ti: Any, snapshot: RunSnapshot, judgement: Judgement, began_here: bool) -> None:
+        result = judgement.result(snapshot)
+        xcoms = xcoms_of(snapshot, result)
+        xcoms |= dict.fromkeys(self.links, xcoms.get(RUN_URL) or "")
+        returns = self.returns and judgement.verdict is not Verdict.SKIP
+        if returns:
+            xcoms[RETURN_VALUE] = dict(result)
+        elif began_here:
+            await within(AIRFLOW_SECONDS, "an XCom to be removed", delete_xcom(ti, RETURN_VALUE))
+        for key, value in xcoms.items():
+            await within(AIRFLOW_SECONDS, "an XCom to be stored", set_xcom(ti, key, value))
+
+
+async def _reason(trigger: Any) -> str | None:
+    """Why a worker must end a task, as far as only the triggerer shows it."""
+    if trigger.trigger_id is None or trigger.task_instance is None:
+        return "this trigger does not run in a triggerer"
+    if stores_xcoms_elsewhere():
+        return "this Airflow has an XCom backend of its own"
+    # The first one loads all plugins.
+    heard = await shared("listeners to tasks", partial(in_own_thread, listeners_to_tasks))
+    if heard:
+        return f"listeners are told of ends there: {', '.join(heard)}"
+    return None
