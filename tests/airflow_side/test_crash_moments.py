@@ -66,7 +66,7 @@ def before_the_deferral(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def during_the_resume(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verdicts, "publish", die)
+    monkeypatch.setattr(verdicts, "xcoms_of", die)
 
 
 BEFORE_THE_RECORD: dict[str, Callable[[pytest.MonkeyPatch], None]] = {

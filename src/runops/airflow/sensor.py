@@ -124,8 +124,11 @@ class WaitingSensor(RunWaiting, BaseSensorOperator):
         :param kwargs: As the class takes them.
         :raises ConfigurationError: As the class's own.
         """
+        if kwargs.get("end_from_trigger"):
+            refuse_lost(cls, kwargs, begins_there=False)
         made = super().partial(**kwargs)
         if made.kwargs.get("end_from_trigger"):
+            # With what default_args bring.
             refuse_lost(cls, made.kwargs, begins_there=False)
         return made
 
