@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG, Asset, BaseOperator, BaseOperatorLink
 
-from runops.airflow import NexioRunSensor, NyxConfigSensor, NyxRunSensor, RunSensor, end_in_trigger
+from runops.airflow import NexioRunSensor, NyxConfigSensor, NyxRunOperator, NyxRunSensor, RunSensor, end_in_trigger
 from runops.airflow._compat import AirflowSkipException, TaskDeferred, renders_in_triggerer
 from runops.airflow.exceptions import RunTimedOut
 from runops.airflow.trigger import RunTrigger
@@ -169,6 +169,46 @@ def test_a_search_that_finds_nothing_in_time_is_ended_there_when_it_is_soft(host
     assert isinstance(triggerer.run(task).error, AirflowSkipException)
     assert triggerer.ended_here == 1
     assert triggerer.context["ti"].xcoms["run"]["run_id"] == ""
+
+
+OPERATOR_ENDS = {
+    "succeeds": ("succeeded", {}, True),
+    "is degraded": ("exhausted", {}, True),
+    "fails softly": ("failed", {"on_outcome": {"failed": "skip"}}, True),
+    "fails": ("failed", {}, False),
+    "times out softly, so that its run is cancelled": (
+        "forever",
+        {"timeout": 60, "on_outcome": {"timed_out": "skip"}},
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", OPERATOR_ENDS)
+def test_every_end_of_an_operator_is_that_of_a_worker(
+    host: Any, calls: Any, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    script, told, here = OPERATOR_ENDS[case]
+    ends: list[Any] = []
+    triggerers: list[Triggerer] = []
+    cancels: list[int] = []
+    modes: list[dict[str, Any]] = [{}, {"end_from_trigger": True}]
+    for flags in modes:
+        host.emulator.reset()
+        host.emulator.set_defaults("nyx", script=script, seconds=40)
+        triggerers.append(Triggerer(monkeypatch, host.context()))
+        task = NyxRunOperator(task_id="a_task", **calls["nyx"], deferrable=True, **told, **flags)
+        ends.append(triggerers[-1].run(task))
+        cancels.append(len(host.emulator.requests(action="cancel")))
+    on_worker, in_triggerer = ends
+    assert [each.ended_here for each in triggerers] == [0, int(here)]
+    assert cancels == ([1, 1] if "cancelled" in case else [0, 0])
+    assert type(in_triggerer.error) is type(on_worker.error)
+    assert (in_triggerer.result is None) == (on_worker.result is None)
+    links = {"_link_NyxRunLink"} if here else set[str]()
+    assert set(in_triggerer.xcoms) - links == set(on_worker.xcoms)
+    verdicts = [each.xcoms["run"]["verdict"] for each in ends]
+    assert verdicts[0] == verdicts[1]
 
 
 # --- where a worker must end the task ---

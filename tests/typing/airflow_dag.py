@@ -73,6 +73,10 @@ NexioRunSensor(task_id="s", run_id="r", pool="p", mode="reschedule", never_fail=
 NyxRunSensor(
     task_id="s", run_id="r", error_budget=DAY, auth_grace=0, max_paused=None, timeout=5, start_from_trigger=True
 )
+NektRunSensor(task_id="s", run_id="r", deferrable=True, start_from_trigger=True, end_from_trigger=True)
+B3osWorkflowSensor(task_id="s", workflow_id="w", deferrable=True, end_from_trigger=True)
+NexioRunOperator(task_id="o", engine_slug="e", input={}, deferrable=True, end_from_trigger=True)
+NyxRunSensor(task_id="s", run_id="r", end_from_triger=True)  # pyright: ignore[reportCallIssue]
 B3osRunSensor(task_id="s", run_id="r", b3os_conn_id="b3os_eu", deferrable=True, outlets=[Asset("a")])
 NyxConfigSensor(task_id="s", config_name="c", since=DAY, which="next", exponential_backoff=True)
 OnepinWorkflowSensor(task_id="s", workflow_id="w", since="{{ ds }}", retry_delay=60)

@@ -113,18 +113,23 @@ class SensorSettings(SensorArguments, EndSettings, total=False):
 
     auth_grace: Seconds
     deferrable: bool
-    end_from_trigger: bool
     error_budget: Seconds
     poke_interval: Seconds | None
 
 
-class RunSensorSettings(SensorSettings, total=False):
+class OneRunSettings(SensorSettings, total=False):
+    """What every sensor of one run takes beside it."""
+
+    end_from_trigger: bool
+
+
+class RunSensorSettings(OneRunSettings, total=False):
     """What a sensor of a given run takes beside it."""
 
     start_from_trigger: bool
 
 
-class DiscoverySettings(SensorSettings, total=False):
+class DiscoverySettings(OneRunSettings, total=False):
     """What a sensor that finds its run takes beside the parent."""
 
     since: datetime | timedelta | str | None
@@ -146,6 +151,7 @@ class SubmittingSettings(TaskArguments, WaitSettings, SubmitSettings, EndSetting
 class OperatorSettings(SubmittingSettings, total=False):
     """What every operator of one run takes beside its submit."""
 
+    end_from_trigger: bool
     wait: bool
 
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, Literal, Unpack
 
 from runops.airflow._compat import AirflowTaskTimeout
-from runops.airflow.arguments import SensorSettings
+from runops.airflow.arguments import OneRunSettings
 from runops.airflow.events import read_found
 from runops.airflow.exceptions import RunFailed, SensorRunFailed, as_airflow, in_airflow_terms
 from runops.airflow.sensor import WaitingSensor
@@ -72,7 +72,7 @@ class RunDiscoverySensor(WaitingSensor):
         since: datetime | timedelta | str | None = None,
         which: Literal["latest", "next"] = "latest",
         conn_id: str | None = None,
-        **kwargs: Unpack[SensorSettings],
+        **kwargs: Unpack[OneRunSettings],
     ) -> None:
         super().__init__(provider=provider, conn_id=conn_id, **kwargs)
         self.parent = parent

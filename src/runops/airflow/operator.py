@@ -95,10 +95,14 @@ class RunOperator(OwnRun):
         by its mark alone (Nyx): then another one is cancelled by nothing but the kill, and not where the next try has
         deferred before the triggerer hears of the clear; and ``"reattach"`` submits nothing while it may live.
     :param deferrable: Wait in the triggerer. Default: Airflow's ``operators.default_deferrable``.
+    :param end_from_trigger: With ``deferrable``, let the triggerer end the task, without a second worker, once the run
+        has ended well or softly; see :class:`~runops.airflow.sensor.RunSensor`. A worker ends a task that has timed
+        out.
     """
 
     template_fields: Sequence[str] = ("arguments", "conn_id", "expect")
     operator_extra_links = (RunLink(),)
+    cancels_open_runs = True
     payload_fields: ClassVar[tuple[str, ...]] = ("arguments",)
 
     def __init__(
@@ -108,9 +112,11 @@ class RunOperator(OwnRun):
         arguments: Mapping[str, Any] | None = None,
         conn_id: str | None = None,
         wait: bool = True,
+        end_from_trigger: bool = False,
         **kwargs: Unpack[SubmittingSettings],
     ) -> None:
         super().__init__(provider=provider, conn_id=conn_id, **kwargs)
+        self.set_end_from_trigger(end_from_trigger)
         self.arguments = arguments
         self.wait = wait
         given = arguments if isinstance(arguments, Mapping) else {}

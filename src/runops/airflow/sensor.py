@@ -14,7 +14,7 @@ from airflow.sdk import BaseSensorOperator, PokeReturnValue
 from airflow.triggers.base import StartTriggerArgs
 
 from runops.airflow._compat import AirflowRescheduleException, AirflowSkipException, conf, renders_in_triggerer
-from runops.airflow.arguments import SensorArguments, SensorSettings
+from runops.airflow.arguments import OneRunSettings, SensorArguments
 from runops.airflow.end_checks import arguments_of, refuse_lost, worker_reason
 from runops.airflow.exceptions import SensorRunFailed, SensorTimedOut, in_airflow_terms
 from runops.airflow.link import RunLink
@@ -77,9 +77,7 @@ class WaitingSensor(RunWaiting, BaseSensorOperator):
         )
         self.error_budget = error_budget
         self.deferrable = deferrable
-        self.end_from_trigger = end_from_trigger
-        if end_from_trigger:
-            refuse_lost(type(self), arguments_of(self), begins_there=False)
+        self.set_end_from_trigger(end_from_trigger)
         self.interval = self.poke_interval if given and self.poke_interval else None
         self._clocks(deadline=0.0)
 
@@ -116,21 +114,6 @@ class WaitingSensor(RunWaiting, BaseSensorOperator):
             return super().resume_execution(next_method, next_kwargs, context)
 
     # --- what subclasses say ---
-
-    @classmethod
-    def partial(cls, **kwargs: Any) -> Any:
-        """As any operator's.
-
-        :param kwargs: As the class takes them.
-        :raises ConfigurationError: As the class's own.
-        """
-        if kwargs.get("end_from_trigger"):
-            refuse_lost(cls, kwargs, begins_there=False)
-        made = super().partial(**kwargs)
-        if made.kwargs.get("end_from_trigger"):
-            # With what default_args bring.
-            refuse_lost(cls, made.kwargs, begins_there=False)
-        return made
 
     @abstractmethod
     def _wanted(self, context: Any, options: WaitOptions) -> RunRef | RunSnapshot:
@@ -306,7 +289,7 @@ class RunSensor(WaitingSensor):
         parents: Mapping[str, str] | None = None,
         conn_id: str | None = None,
         start_from_trigger: bool = False,
-        **kwargs: Unpack[SensorSettings],
+        **kwargs: Unpack[OneRunSettings],
     ) -> None:
         super().__init__(provider=provider, conn_id=conn_id, **kwargs)
         self.run_id = run_id

@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any, ClassVar, Literal, NoReturn
 
 from runops.airflow._compat import AirflowException, AirflowTaskTimeout
-from runops.airflow.end_checks import worker_reason
+from runops.airflow.end_checks import arguments_of, refuse_lost, worker_reason
 from runops.airflow.end_in_trigger import EndInTrigger
 from runops.airflow.events import read_end
 from runops.airflow.exceptions import RunFailed, RunTimedOut, TriggerCrashed, as_airflow, in_airflow_terms
@@ -74,7 +74,30 @@ class RunWaiting(TaskBase):
     deferrable: bool
     end_from_trigger: bool = False
     """Whether the triggerer ends the task where nothing is lost by it."""
+    cancels_open_runs: ClassVar[bool] = False
+    """Whether the end of a wait may cancel a run that goes on."""
     error_budget: float | timedelta
+
+    @classmethod
+    def partial(cls, **kwargs: Any) -> Any:
+        """As any operator's.
+
+        :param kwargs: As the class takes them.
+        :raises ConfigurationError: As the class's own.
+        """
+        if kwargs.get("end_from_trigger"):
+            refuse_lost(cls, kwargs, begins_there=False)
+        made = super().partial(**kwargs)
+        if made.kwargs.get("end_from_trigger"):
+            # With what default_args bring.
+            refuse_lost(cls, made.kwargs, begins_there=False)
+        return made
+
+    def set_end_from_trigger(self, wanted: bool) -> None:
+        """Keep what the argument says, and refuse what would be lost by it."""
+        self.end_from_trigger = wanted
+        if wanted:
+            refuse_lost(type(self), arguments_of(self), begins_there=False)
 
     def execute_complete(self, context: Any, event: dict[str, Any] | None = None) -> RunResult:
         """Go on after the trigger's event.
@@ -110,7 +133,9 @@ class RunWaiting(TaskBase):
 
     def _end_there(self, policy: OutcomePolicy, worker: str | None) -> EndInTrigger:
         links = tuple(link.xcom_key for link in self.operator_extra_links)
-        return EndInTrigger(policy, returns=self.do_xcom_push, links=links, worker=worker)
+        return EndInTrigger(
+            policy, returns=self.do_xcom_push, links=links, ended_only=self.cancels_open_runs, worker=worker
+        )
 
     def _after_crash(self, context: Any, error: AirflowException) -> RunResult:
         """Nothing is known of the run."""
