@@ -3,8 +3,8 @@
 Nekt documents no way to start a run over its API, so this DAG takes the id of a run as a param. With ``soft_fail``
 a failed or canceled run skips the sensor instead of failing it: ``build_report`` runs on fresh data,
 ``build_report_on_old_data`` where the sensor was skipped. No worker is started for the sensor: it begins and ends in
-the triggerer (on Airflow 3.1 and 3.2 it begins on a worker), and only a failure would be told on one. To find the newest run of a pipeline without its id, see
-``NektPipelineSensor``.
+the triggerer (on Airflow 3.1 and 3.2 it begins on a worker), and only a failure would be told on one. To find the
+newest run of a pipeline without its id, see ``NektPipelineSensor``.
 
 Connection: ``nekt_default`` (type Nekt, the API key as password).
 """

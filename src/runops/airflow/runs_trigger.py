@@ -78,7 +78,7 @@ class RunsTrigger(TriggerBase):
         start: Mapping[str, Any] | None = None,
         **fields: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(cancel_on_kill=cancel_on_kill, on_clear=on_clear)
         self.version = version
         self.provider = provider
         self.conn_id = conn_id
@@ -87,8 +87,6 @@ class RunsTrigger(TriggerBase):
         self.plan = dict(plan)
         self.not_before = not_before
         self.execution_ends = execution_ends
-        self.cancel_on_kill = cancel_on_kill
-        self.on_clear = on_clear
         self.start = None if start is None else dict(start)
         self._waited: Ledger | None = None
         """The set while it is waited for."""

@@ -75,7 +75,7 @@ class RunTrigger(TriggerBase):
         start: Mapping[str, Any] | None = None,
         **fields: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(cancel_on_kill=cancel_on_kill, on_clear=on_clear)
         self.version = version
         self.provider = provider
         self.conn_id = conn_id
@@ -88,8 +88,6 @@ class RunTrigger(TriggerBase):
         self.submitted_at = submitted_at
         self.past = None if past is None else dict(past)
         self.execution_ends = execution_ends
-        self.cancel_on_kill = cancel_on_kill
-        self.on_clear = on_clear
         self.end = None if end is None else dict(end)
         self.start = None if start is None else dict(start)
         self._fields = self._own_fields(self.start, fields, "run_id")

@@ -33,6 +33,9 @@ class TriggerBase(BaseTrigger):
     """A trigger that fires one event, never earlier than ``not_before``, and never raises.
 
     Subclasses say what they wait for, and what of it is the task's own, so that a kill cancels it.
+
+    :param cancel_on_kill: Whether a kill by a person cancels that.
+    :param on_clear: ``"reattach"``: not when the kill is a clear.
     """
 
     _channel: ClassVar[Any] = None
@@ -42,9 +45,12 @@ class TriggerBase(BaseTrigger):
     conn_id: str | None
     patience: dict[str, Any]
     not_before: float
-    cancel_on_kill: bool
-    on_clear: str
     _rendering: tuple[Any, Any] | None = None
+
+    def __init__(self, *, cancel_on_kill: bool, on_clear: str) -> None:
+        super().__init__()
+        self.cancel_on_kill = cancel_on_kill
+        self.on_clear = on_clear
 
     # --- what subclasses say ---
 
