@@ -15,9 +15,9 @@ from runops.airflow._compat import AirflowException, AirflowFailException, Airfl
 NAMES = {
     "NexioHook", "NyxHook", "OnepinHook", "B3osHook", "NektHook", "RunHook",
     "NexioRunSensor", "NyxRunSensor", "OnepinRunSensor", "B3osRunSensor", "NektRunSensor", "RunSensor",
-    "NexioRunOperator", "NyxRunOperator", "OnepinRunOperator", "B3osRunOperator", "RunOperator", "RunTrigger", "RunsTrigger",
+    "NexioRunOperator", "NyxRunOperator", "OnepinRunOperator", "B3osRunOperator", "RunOperator",
     "NyxConfigSensor", "OnepinWorkflowSensor", "B3osWorkflowSensor", "NektPipelineSensor", "RunDiscoverySensor",
-    "RunFinishedTrigger", "cancel_orphans", "runops_retry_policy",
+    "RunTrigger", "RunsTrigger", "RunFinishedTrigger", "cancel_orphans", "runops_retry_policy",
 }  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from runops.airflow.exceptions import as_airflow
 from runops.airflow.run_list import list_of
 from runops.airflow.runs_rows import addresses, clocks, ends, merged, runs_at, waits
 from runops.airflow.trigger_base import TriggerBase
-from runops.core import AsyncRunClient, OutcomePolicy, RunopsError, Verdict, find
+from runops.core import AsyncRunClient, OutcomePolicy, RunopsError, find
 from runops.core.client.many_plan import ManyPlan
 from runops.core.client.many_runs import ManyRuns
 from runops.core.many.ledger import Ledger
@@ -159,9 +159,6 @@ class RunsTrigger(TriggerBase):
                 end = await many.run()
             except RunopsError as error:
                 return {**self._error(as_airflow(error)), **self._told(many, own)}
-        by_airflow = self._execution_first()
-        if by_airflow:
-            out_of_time(ledger, own)
         self.log.info("%s", ledger.tally.line(client.provider))
         return {**events.runs(str(end)), **self._told(many, own)}
 
@@ -181,13 +178,14 @@ class RunsTrigger(TriggerBase):
         return ManyRuns(client, ledger, self._plan(), progress=progress, until=until, past=past)
 
     def _plan(self) -> ManyPlan:
-        options = WaitOptions.from_dict(self.patience)
-        if self.execution_ends is not None:
-            options = replace(options, deadline=min(options.deadline, self.execution_ends))
+        options, by_airflow = WaitOptions.from_dict(self.patience), False
+        if self.execution_ends is not None and self.execution_ends < options.deadline:
+            options, by_airflow = replace(options, deadline=self.execution_ends), True
         return ManyPlan(
             rules=ManyRules.from_dict(self.plan["rules"]),
             policy=OutcomePolicy.from_dict(self.plan["policy"]),
             wait=options,
+            clock="execution_timeout" if by_airflow else "timeout",
             cancel_on_timeout=bool(self.plan.get("cancel_on_timeout")),
             # Whoever cancels a trigger may only be moving it; a kill is told to it otherwise.
             cancel_on_kill=False,
@@ -211,9 +209,6 @@ class RunsTrigger(TriggerBase):
         results = {str(index): dict(result) for index, result in many.results.items()}
         return {"rows": [*done, *ends(over)], "results": results, "clocks": learnt}
 
-    def _execution_first(self) -> bool:
-        return self.execution_ends is not None and self.execution_ends < self.patience["deadline"]
-
     # --- a task that begins here ---
 
     def _begin(self, start: Mapping[str, Any]) -> None:
@@ -233,14 +228,3 @@ class RunsTrigger(TriggerBase):
         self.rows = {"total": len(refs), "open": addresses(given), "clocks": learnt}
         # Should this trigger begin anew elsewhere, the clock that Airflow keeps for it ends it in time all the same.
         self.patience["deadline"] = now + start["timeout"]
-
-
-def out_of_time(ledger: Ledger, rows: Iterable[Row]) -> None:
-    """Have waits that Airflow's clock for a try has ended say so, and fail: whoever set it wants another try.
-
-    :param ledger: Where they stand.
-    :param rows: Those that went on.
-    """
-    for row in (ledger[each.index] for each in rows):
-        if row.ended_by == "timeout":
-            ledger.set(replace(row, ended_by="execution_timeout", verdict=Verdict.FAIL))

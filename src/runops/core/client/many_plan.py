@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal
 
 from runops.core.declaration import Call
 from runops.core.many.rules import ManyRules
@@ -63,6 +64,9 @@ class ManyPlan:
         submits: What is submitted; None where the runs were given.
         again: Rows that an earlier try has left, see :class:`TakenUp`: one that is found over at the first look, in a
             way that a retry repeats, gives way to a new run.
+        clock: Which clock the deadline of the waits is: the host's own for a try always fails it.
+        once: Whether each wait ends at its first good look, and its row goes on: for hosts that come back. A state
+            that needs time to settle is looked at until it has.
         cancel_on_timeout: Whether a run of ours is cancelled when a clock or a limit has ended its wait.
         cancel_on_kill: Whether our runs are cancelled when the asyncio task of the set is cancelled.
         stop_seconds: For how long a set that ends waits for POSTs under way and for its cancels.
@@ -74,6 +78,8 @@ class ManyPlan:
     wait: WaitOptions
     submits: SubmitPlan | None = None
     again: frozenset[int] = frozenset()
+    clock: Literal["timeout", "execution_timeout"] = "timeout"
+    once: bool = False
     cancel_on_timeout: bool = True
     cancel_on_kill: bool = True
     stop_seconds: float = STOP_SECONDS

@@ -167,7 +167,8 @@ class ManyRuns:
             return End.MAX_SPEND, Stop("max_spend", self._plan.cancel_on_timeout, figure)
         if not carrier.tasks and self._until_deadline() <= 0:
             return End.TIMEOUT, Stop(None, cancel=False)
-        if self._until is not None and self._until(self.ledger):
+        seen = self._plan.once and not carrier.tasks
+        if seen or (self._until is not None and self._until(self.ledger)):
             return End.SUSPENDED, Stop(None, cancel=False)
         return None
 

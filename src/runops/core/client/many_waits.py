@@ -14,7 +14,7 @@ from runops.core.many.rows import Row, RowState, StoppedBy
 from runops.core.many.schedule import Schedule
 from runops.core.model.errors import AuthError, RunopsError
 from runops.core.model.run import EndedBy, Outcome, RunRef, RunResult, RunSnapshot
-from runops.core.waiting.limits import WaitProgress
+from runops.core.waiting.limits import WaitProgress, reached
 from runops.core.waiting.state import timed_out
 
 if TYPE_CHECKING:
@@ -26,6 +26,10 @@ MOST_RESULTS = 100
 """Runs that did not end well, and whose whole results are kept."""
 CANCELS_AT_ONCE = 16
 UNAUTHORIZED = 401
+
+
+class _Seen(Exception):
+    """Ends a wait at its first good look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,13 +132,16 @@ class Carrier:
         ref = row.ref(self._client.provider.name)
         if self._stop is not None or ref is None:
             return
-        snapshot = await self._client.wait(
-            ref,
-            patience=self._plan.wait,
-            submitted_at=row.submitted_at,
-            on_update=lambda update: self._saw(index, update),
-            past=self.past.setdefault(index, WaitProgress()),
-        )
+        try:
+            snapshot = await self._client.wait(
+                ref,
+                patience=self._plan.wait,
+                submitted_at=row.submitted_at,
+                on_update=lambda update: self._saw(index, update),
+                past=self.past.setdefault(index, WaitProgress()),
+            )
+        except _Seen:
+            return
         await self._ended(index, ref, snapshot)
 
     def _saw(self, index: int, update: RunSnapshot) -> None:
@@ -148,8 +155,19 @@ class Carrier:
         row = self._ledger[index]
         if spent is not None and spent != row.spend and self._ledger.set(row.spending(spent), record=False):
             self._commit.changed()
+        if self._plan.once and update.phase is not None and not self._ends_here(index, update):
+            raise _Seen
+
+    def _ends_here(self, index: int, update: RunSnapshot) -> bool:
+        """Whether more than one look is worth while: the state may settle soon, or a clock or a limit ends the wait."""
+        provider, options, now = self._client.provider, self._plan.wait, self._client.clock()
+        if update.state is not None and provider.states.read(update.state).grace_seconds is not None:
+            return True
+        return now >= options.deadline or reached(provider, options, self.past[index], update, now) is not None
 
     async def _ended(self, index: int, ref: RunRef, snapshot: RunSnapshot) -> None:
+        if snapshot.ended_by == "timeout" and self._plan.clock != "timeout":
+            snapshot = timed_out(self._client.provider, ref, self._last.get(index), self._plan.clock)
         judgement = self._plan.policy.judge(snapshot)
         before = self._ledger[index]
         row = before.ended(snapshot, judgement, self._client.provider)
