@@ -17,7 +17,7 @@ NAMES = {
     "NexioRunSensor", "NyxRunSensor", "OnepinRunSensor", "B3osRunSensor", "NektRunSensor", "RunSensor",
     "NexioRunOperator", "NyxRunOperator", "OnepinRunOperator", "B3osRunOperator", "RunOperator",
     "NyxConfigSensor", "OnepinWorkflowSensor", "B3osWorkflowSensor", "NektPipelineSensor", "RunDiscoverySensor",
-    "RunTrigger", "RunsTrigger", "RunFinishedTrigger", "cancel_orphans", "runops_retry_policy",
+    "RunTrigger", "RunsOperator", "RunsTrigger", "RunFinishedTrigger", "cancel_orphans", "runops_retry_policy",
 }  # fmt: skip
 
 

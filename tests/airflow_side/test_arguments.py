@@ -12,12 +12,21 @@ from airflow import __version__ as airflow_version
 from airflow.sdk import DAG, BaseOperator, BaseSensorOperator
 
 import runops.airflow
-from runops.airflow import NexioRunOperator, NyxConfigSensor, NyxRunSensor, RunFinishedTrigger, RunOperator, RunSensor
+from runops.airflow import (
+    NexioRunOperator,
+    NyxConfigSensor,
+    NyxRunSensor,
+    RunFinishedTrigger,
+    RunOperator,
+    RunSensor,
+    RunsOperator,
+)
 from runops.airflow.arguments import (
     DiscoverySettings,
     HookSettings,
     OperatorSettings,
     RunSensorSettings,
+    RunsOperatorSettings,
     SensorArguments,
     TaskArguments,
     names_of,
@@ -45,6 +54,7 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "OnepinWorkflowSensor": {"workflow_id": "w"},
     "RunDiscoverySensor": {"provider": "nyx", "parent": "c"},
     "RunOperator": {"provider": "nexio"},
+    "RunsOperator": {"provider": "onepin", "calls": [{"workflow_id": "w"}]},
     "RunSensor": {"provider": "nyx", "run_id": "r"},
 }  # fmt: skip
 TASKS = [name for name in runops.airflow.__all__ if name.endswith(("Sensor", "Operator"))]
@@ -80,6 +90,8 @@ def test_airflows_own_arguments_are_those_of_the_installed_airflow(kind: Any, ty
 def test_what_is_typed_is_what_a_class_takes(name: str) -> None:
     kind: Any = getattr(runops.airflow, name)
     typed: Any = OperatorSettings if issubclass(kind, RunOperator) else RunSensorSettings
+    if issubclass(kind, RunsOperator):
+        typed = RunsOperatorSettings
     if issubclass(kind, runops.airflow.RunDiscoverySensor):
         typed = DiscoverySettings
     ours = set(typed.__annotations__) - set(TaskArguments.__annotations__)
@@ -87,7 +99,7 @@ def test_what_is_typed_is_what_a_class_takes(name: str) -> None:
     assert names_of(kind) == ours | own | parameters(BaseOperator) | ({"conn_id"} if kind in GENERIC else set())
 
 
-GENERIC = (RunSensor, RunOperator, runops.airflow.RunDiscoverySensor)
+GENERIC = (RunSensor, RunOperator, RunsOperator, runops.airflow.RunDiscoverySensor)
 
 
 def test_what_a_user_may_say_about_a_wait_is_what_the_core_says() -> None:

@@ -16,6 +16,7 @@ from airflow.sdk import BaseOperator
 
 from runops.core import ConfigurationError, Provider
 from runops.core.declaration.registry import nearest
+from runops.core.many.rules import ManySettings
 from runops.core.waiting.options import Seconds, SubmitSettings, WaitSettings
 
 if TYPE_CHECKING:
@@ -155,6 +156,12 @@ class OperatorSettings(SubmittingSettings, total=False):
     wait: bool
 
 
+class RunsOperatorSettings(SubmittingSettings, ManySettings, total=False):
+    """What every operator of many runs takes beside its calls; see
+    :class:`~runops.airflow.runs_operator.RunsOperator`.
+    """
+
+
 class HookSettings(TypedDict, total=False):
     """What every hook takes beside its connection."""
 
@@ -166,7 +173,7 @@ class NoSettings(TypedDict):
     """Nothing."""
 
 
-GENERIC = frozenset({"provider", "conn_id", "arguments", "parent", "parents"})
+GENERIC = frozenset({"provider", "conn_id", "arguments", "calls", "parent", "parents"})
 """What the generic classes take, and a named one says for itself."""
 
 

@@ -91,19 +91,19 @@ class EndRules:
 def _written(expect: object) -> tuple[object, list[str]]:
     """What of ``expect`` stands in the DAG as it is, and the names of the details whose values come from templates."""
     if not isinstance(expect, Mapping):
-        return (None, []) if _is_template(expect) else (expect, [])
+        return (None, []) if is_template(expect) else (expect, [])
     given = cast("Mapping[str, Any]", expect)
-    templated = [name for name, wanted in given.items() if _is_template(wanted)]
+    templated = [name for name, wanted in given.items() if is_template(wanted)]
     return {name: wanted for name, wanted in given.items() if name not in templated}, templated
 
 
-def _is_template(value: object) -> bool:
+def is_template(value: object) -> bool:
     """Whether only rendering shows what a value is: a template, or another task's output."""
     match value:
         case str():
             return "{{" in value or "{%" in value
         case list() | tuple():
-            return any(_is_template(each) for each in cast("list[object]", value))
+            return any(is_template(each) for each in cast("list[object]", value))
         case bool() | int() | float() | dict() | None:
             return False
         case _:

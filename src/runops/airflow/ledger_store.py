@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runops.airflow._compat import StateStore, task_state_store
-from runops.airflow.records import KEY, MANY, SUBMITTED_RUN, Span, page_key, spans_of
+from runops.airflow.records import KEY, MANY, STOPPED_MANY_KEY, SUBMITTED_RUN, Span, page_key, spans_of
 
 MOST_SPANS = 20
 """Sets of before that a header names at the most; the newest stay."""
@@ -101,6 +101,24 @@ class LedgerStore:
         for span in spans:
             if span not in kept:
                 self._forget(span)
+
+    def move(self, pages: Pages, count: int) -> None:
+        """Write the set to pages of its own, since its list has another order now; the old ones go.
+
+        :param pages: All pages that hold anything.
+        :param count: How many there may be.
+        """
+        old = Span.of(self.header())
+        first = old.first + old.pages
+        for number, page in pages.items():
+            self._store.set(page_key(self._key, first + number), page)
+        self.update(first=first, pages=count)
+        self._forget(old)
+
+    def stopped(self) -> frozenset[str]:
+        """The runs that ``runops orphans`` has cancelled since nobody waited for them."""
+        found = self._state.get(STOPPED_MANY_KEY) if self._state is not None else None
+        return frozenset(map(str, found.get("runs") or ())) if isinstance(found, Mapping) else frozenset()
 
     def save(self, pages: Pages) -> None:
         """Write some pages of the set."""

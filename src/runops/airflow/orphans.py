@@ -14,12 +14,15 @@ is over, but what it has submitted with ``wait=False``: that it has given away.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from time import time
 from typing import Any
 
 from runops.airflow import records
+from runops.airflow.orphaned_sets import suspects_of_set
 from runops.airflow.rest import AirflowApi, TaskInstance
 from runops.core import PROVIDERS, AnswerError, ConfigurationError, RunRef, find
 from runops.core.waiting.intent import Intent, submitter
@@ -41,8 +44,17 @@ RUN_OVER = frozenset({"success", "failed"})
 GIVEN_AWAY = frozenset({"success"})
 """States after which a run may have been left to others on purpose."""
 
-OPERATORS = frozenset({"RunOperator", *(f"{name.capitalize()}RunOperator" for name in PROVIDERS)})
+OPERATORS = frozenset(
+    f"{name.capitalize()}{kind}" for kind in ("RunOperator", "RunsOperator") for name in ("", *PROVIDERS)
+)
 """The operator classes that come with runops. Others are known by what their tasks have left."""
+
+MEMBER = "index"
+"""What a holder has where its run is one of many: its place in the set."""
+CUT = "Truncated."
+"""How Airflow begins a rendered field that was too long for it: then any run may be meant."""
+_NAME = re.compile(r"[^\s'\",\[\]]+")
+"""A run's id in a list that Airflow shows as text."""
 
 
 class AirflowTasks:
@@ -66,7 +78,7 @@ class AirflowTasks:
         self._clock = clock
         self._since = since
         self._operators = OPERATORS | operators
-        self._given: tuple[float, frozenset[str]] | None = None
+        self._given: tuple[float, frozenset[str | None]] | None = None
 
     def suspects(self) -> Iterator[Suspect]:
         """All that was submitted and that no task waits for."""
@@ -89,9 +101,9 @@ class AirflowTasks:
         """
         now = self._clock()
         if self._given is None or now - self._given[0] > FRESH_SECONDS:
-            rendered = (ti.rendered.get("run_id") for ti in self._api.instances_in(WAITING))
-            self._given = now, frozenset(str(run_id) for run_id in rendered if run_id is not None)
-        return ref.run_id in self._given[1]
+            waiting = [ti.rendered for ti in self._api.instances_in(WAITING)]
+            self._given = now, frozenset(run_id for fields in waiting for run_id in _given_runs(fields))
+        return ref.run_id in self._given[1] or None in self._given[1]
 
     def cancelled(self, suspect: Suspect, ref: RunRef) -> None:
         """Let a task that takes the run up again know that it is to submit a new one.
@@ -103,7 +115,11 @@ class AirflowTasks:
         if ti is None:
             return
         try:
-            self._api.store(ti, records.STOPPED_KEY, ref.run_id)
+            if MEMBER in suspect.holder:
+                noted = (self._api.stored(ti, records.STOPPED_MANY_KEY) or {}).get("runs") or []
+                self._api.store(ti, records.STOPPED_MANY_KEY, {"runs": [*noted, ref.run_id]})
+            else:
+                self._api.store(ti, records.STOPPED_KEY, ref.run_id)
         except AnswerError as error:
             logger.info("That %s was cancelled could not be noted in Airflow: %s", ref, error)
 
@@ -137,10 +153,17 @@ class AirflowTasks:
 
     def _suspects_of(self, ti: TaskInstance) -> list[Suspect]:
         waits = self._waits(ti)
-        record = self._api.stored(ti, records.KEY)
+        record, page_of = self._api.stored(ti, records.KEY), partial(self._page, self._api.stored, ti, records.KEY)
         if record is None or "state" not in record:
             record = self._of_last_try(ti)
+            page_of = partial(self._page, self._api.xcom, ti, records.SUBMITTED_RUN)
+        if record is not None and record.get("state") == records.MANY:
+            return suspects_of_set(_holder(ti), record, page_of, over=None if waits else _over(ti))
         return suspects_of(ti, record, waits=waits)
+
+    @staticmethod
+    def _page(read: Callable[[TaskInstance, str], Any], ti: TaskInstance, key: str, number: int) -> Any:
+        return read(ti, records.page_key(key, number))
 
     def _of_last_try(self, ti: TaskInstance) -> dict[str, Any] | None:
         """What the last try has left as XCom, in the form of a record; None where there is nothing."""
@@ -164,7 +187,21 @@ def suspects_of(ti: TaskInstance, record: Mapping[str, Any] | None, *, waits: bo
     :param record: Its record; None where there is none.
     :param waits: Whether it waits for the run of that record, or will.
     """
-    holder = {
+    holder = _holder(ti)
+    found = [
+        each
+        for entry in records.left_of(record)
+        if (each := _suspect(holder, entry, "its task has submitted another run since")) is not None
+    ]
+    current = None if record is None else records.left_behind(record)
+    if current is not None and not waits and current.get("waits", True):
+        mine = _suspect(holder, current, _over(ti))
+        found += [] if mine is None else [mine]
+    return found + _by_mark(ti, holder, record, waits=waits)
+
+
+def _holder(ti: TaskInstance) -> dict[str, Any]:
+    return {
         "host": "airflow",
         "dag_id": ti.dag_id,
         "dag_run_id": ti.run_id,
@@ -173,16 +210,21 @@ def suspects_of(ti: TaskInstance, record: Mapping[str, Any] | None, *, waits: bo
         "try_number": ti.try_number,
         "task_state": ti.state,
     }
-    found = [
-        each
-        for entry in records.left_of(record)
-        if (each := _suspect(holder, entry, "its task has submitted another run since")) is not None
-    ]
-    current = None if record is None else records.left_behind(record)
-    if current is not None and not waits and current.get("waits", True):
-        mine = _suspect(holder, current, f"its task is over ({ti.state or 'never run again'})")
-        found += [] if mine is None else [mine]
-    return found + _by_mark(ti, holder, record, waits=waits)
+
+
+def _over(ti: TaskInstance) -> str:
+    return f"its task is over ({ti.state or 'never run again'})"
+
+
+def _given_runs(rendered: Mapping[str, Any]) -> list[str | None]:
+    """The runs that a task was given, by its rendered fields; None among them for some that Airflow does not show."""
+    one, many = rendered.get("run_id"), rendered.get("run_ids")
+    found: list[str | None] = [] if one is None else [str(one)]
+    if isinstance(many, str) and many.startswith(CUT):
+        return [*found, None]
+    if isinstance(many, str):
+        return [*found, *_NAME.findall(many)]
+    return [*found, *map(str, many)] if isinstance(many, Sequence) else found
 
 
 def _suspect(holder: Mapping[str, Any], entry: Mapping[str, Any], why: str) -> Suspect | None:
@@ -227,7 +269,7 @@ def _by_mark(
         Suspect(
             provider=str(provider),
             holder=holder,
-            why="its task waits for another run" if waits else f"its task is over ({ti.state or 'never run again'})",
+            why="its task waits for another run" if waits else _over(ti),
             credential=None if credential is None else str(credential),
             parent=parent,
             submitter=submitter(records.identity(ti.dag_id, ti.run_id, ti.task_id, ti.map_index)),

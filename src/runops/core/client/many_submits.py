@@ -178,7 +178,7 @@ class Submits:
                 mark=turn.mark if turn else None,
             )
         )
-        self._ledger.set(row.submitting(intent, self._client.clock()))
+        self._ledger.set(row.submitting(intent, self._client.clock(), self._plan.calls[index].parent))
         self._commit.changed()
         await self._commit.flush()
         return intent

@@ -75,7 +75,8 @@ class Row:
         key: What it is known by when the list is rendered again: the fingerprint of its call, or the run's id.
         state: Where it stands.
         run_id: The run's id, once it is known.
-        parents: What the run's address needs beside its id.
+        parents: What the run's address needs beside its id; of a submit whose answer is not known, the parent whose
+            list shows its run.
         intent: What was known before the POST whose answer is not known.
         turn: The wait for a turn.
         submitted_at: When the run was submitted, or was about to be, in unix seconds, where that is known.
@@ -176,11 +177,18 @@ class Row:
 
     # --- what becomes of it ---
 
-    def submitting(self, intent: Intent, at: float) -> Self:
-        """Right before its POST."""
+    def submitting(self, intent: Intent, at: float, parent: Mapping[str, str] = NO_PARENTS) -> Self:
+        """Right before its POST. Where its answer is lost, the list of the parent is what shows its run."""
         if intent.mark and intent.ids_before is not None and len(intent.ids_before) > MOST_IDS:
             intent = replace(intent, ids_before=None)
-        return replace(self, state=RowState.SUBMITTING, intent=intent, turn=None, submitted_at=round(at, 1))
+        return replace(
+            self,
+            state=RowState.SUBMITTING,
+            intent=intent,
+            turn=None,
+            submitted_at=round(at, 1),
+            parents=dict(parent) or NO_PARENTS,
+        )
 
     def awaiting(self, turn: Turn) -> Self:
         """Its POST was refused, and its turn is waited for."""

@@ -1,0 +1,145 @@
+"""The many runs that a task has submitted: taken up by a later try, cancelled by a kill, a clear or a last failure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from runops.airflow.kill import killed_by_person, within
+from runops.airflow.ledger_store import Kept, LedgerStore
+from runops.airflow.many_verdicts import MOST_NAMED
+from runops.airflow.own_run import KILL_SECONDS, LEAVE_SECONDS, STATE_SECONDS
+from runops.airflow.records import MANY, SUBMITTED_RUN
+from runops.airflow.set_drive import SetDrive, cancel_rows
+from runops.airflow.submitting import Submitting
+from runops.core.declaration import Call
+from runops.core.many.ledger import Ledger, key_of_call
+from runops.core.many.retry import TakenUp, take_up
+from runops.core.many.rows import Row
+
+
+class OwnSet(Submitting):
+    """A task that has submitted many runs, which it may cancel."""
+
+    _drive: tuple[Any, SetDrive] | None = None
+    _store: LedgerStore | None = None
+
+    def on_kill(self) -> None:
+        """Cancel what is active if a person killed the task; leave it if the worker is only being shut down."""
+        if self._drive is None:
+            return
+        context, drive = self._drive
+        if not within(STATE_SECONDS, lambda: killed_by_person(context, clear_kills=self.on_clear == "submit")):
+            self.log.info("Left alone: the runs of this task, since nobody is known to have killed it.")
+            return
+        drive.stop("killed", cancel=self._can_cancel(self.cancel_on_kill))
+        # A clear of a running task cannot be told from a retry afterwards, so the kill leaves its own record.
+        within(STATE_SECONDS, lambda: self._ledger_store(context).update(given_up=True))
+        if not drive.wait(KILL_SECONDS):
+            left = [row for row in drive.ledger if row.ours_to_cancel]
+            self.log.warning("Whether %d runs are cancelled is not known: there was no answer in time.", len(left))
+            for row in left[:MOST_NAMED]:
+                self.log.warning("It may go on: %s", row.ref(self.service.name))
+
+    def leave_nothing(self, context: Any) -> None:
+        """Cancel what is active of this task, of whichever try: nobody is left who would wait for it.
+
+        :param context: The task's context.
+        """
+        if not (self._on_worker or self._drive is not None):
+            self.log.error("What this task has submitted may go on: `runops orphans` lists it.")
+            return
+        if self._drive is not None:
+            rows: Iterable[Row] = self._drive[1].ledger
+        else:
+            kept = self._ledger_store(context).load()
+            rows = [] if kept is None else Ledger.rows_from_pages(kept.pages)
+        self._cancel_rows(rows, "their task has failed, and no other try waits for them")
+
+    # --- where the set stands ---
+
+    def _taken_up(self, context: Any, calls: list[Call]) -> TakenUp:
+        """The set of a new try: that of the tries before, or a new one."""
+        store = self._ledger_store(context)
+        kept = store.load()
+        if kept is None or not kept.current or (kept.given_up and self.on_clear == "submit"):
+            return self._begun_anew(context, kept, calls)
+        stopped = store.stopped()
+        rows = Ledger.rows_from_pages(kept.pages)
+        rows = [row.planned_anew() if row.run_id in stopped else row for row in rows]
+        keys = _keys(calls)
+        taken = take_up(rows, keys)
+        self.log.info("%s", taken.line())
+        self._cancel_rows(taken.left, "no call of the list stands for it any more")
+        if any(row.index >= len(keys) or row.key != keys[row.index] for row in rows):
+            # Pages of two orders beside each other would lose runs, should this process die between two writes.
+            store.move(taken.ledger.to_pages(), taken.ledger.page_count)
+        store.update(ended=False, given_up=False, crashes=0, **self._counts(taken))
+        self._mark_as_submitter(context)
+        return taken
+
+    def _begun_anew(self, context: Any, kept: Kept | None, calls: list[Call]) -> TakenUp:
+        """A new set; what those of before have left is cancelled, or stays known until somebody has seen its end."""
+        store = self._ledger_store(context)
+        before = [] if kept is None else [*store.earlier(), kept.pages]
+        left = [row for pages in before for row in Ledger.rows_from_pages(pages) if row.may_be_alive]
+        if self._can_cancel(self.cancel_on_kill):
+            left = self._cancel_rows(left, "the task was cleared")
+        taken = take_up((), _keys(calls))
+        store.begin(
+            taken.ledger.page_count,
+            left=bool(left),
+            provider=self.provider,
+            runs_of=self.service.name,
+            conn_id=self._hook().conn_id,
+            waits=True,
+            **self._counts(taken),
+        )
+        self._mark_as_submitter(context)
+        return taken
+
+    def _mark_as_submitter(self, context: Any) -> None:
+        """Leave an XCom by which ``runops orphans`` knows operators of a user's own class."""
+        if self._ledger_store(context).outlives_the_try:
+            about = {"state": MANY, "provider": self.provider, "conn_id": self._hook().conn_id}
+            context["ti"].xcom_push(key=SUBMITTED_RUN, value=about)
+
+    def _resumed(self, context: Any, calls: list[Call]) -> TakenUp:
+        """The set of the same try, in another process."""
+        kept = self._ledger_store(context).load()
+        return take_up(() if kept is None else Ledger.rows_from_pages(kept.pages), _keys(calls), retry=False)
+
+    def _ledger_store(self, context: Any) -> LedgerStore:
+        if self._store is None:
+            self._store = LedgerStore(context, durable=self.durable, everlasting=self.on_clear == "reattach")
+        return self._store
+
+    @staticmethod
+    def _counts(taken: TakenUp) -> dict[str, int]:
+        """What the result says of this try: how many results stand, and how many runs it has found there."""
+        found = sum(row.run_id is not None for row in taken.ledger)
+        return {"runs": len(taken.ledger), "kept": taken.kept, "found": found}
+
+    def _cancel_rows(self, rows: Iterable[Row], why: str) -> list[Row]:
+        """Cancel runs that nothing waits for any more; those that may go on all the same."""
+        wanted = [row for row in rows if row.may_be_alive and not row.attached]
+        if not wanted:
+            return []
+        if self.service.cancel is None:
+            self.log.warning(
+                "%d runs go on: %s documents no way to cancel a run. `runops orphans` lists them.",
+                len(wanted),
+                self.service.title,
+            )
+            return wanted
+        self.log.info("Cancelling %d runs: %s.", len(wanted), why)
+        left = cancel_rows(self._hook(), wanted, LEAVE_SECONDS)
+        for index, reason in list(left.items())[:MOST_NAMED]:
+            self.log.warning("Run %d of the set could not be cancelled and may go on: %s", index, reason)
+        if left:
+            self.log.warning("%d of %d are not cancelled; `runops orphans` lists them.", len(left), len(wanted))
+        return [row for row in wanted if row.index in left]
+
+
+def _keys(calls: Iterable[Call]) -> list[str]:
+    return [key_of_call(call, "") for call in calls]
