@@ -65,6 +65,9 @@ MODES = (
     Mode("databricks", "Databricks' deferrable operator, mapped"),
     Mode("deferrable", "our deferrable operator, mapped"),
     Mode("sensor", "our deferrable sensor"),
+    Mode("poke", "our sensor in poke mode"),
+    Mode("reschedule", "our sensor in reschedule mode"),
+    Mode("end_from_trigger", "our sensor, ended in the triggerer"),
     Mode("start_from_trigger", "our sensor, begun in the triggerer"),
     Mode("both_ends", "our sensor, begun and ended in the triggerer"),
     Mode("runs_operator", "one operator of many runs", many=True),
@@ -73,6 +76,7 @@ MODES = (
 RATIOS = (
     ("runs_operator", ("dbt_cloud", "databricks"), 1 / 50),
     ("runs_sensor", ("sensor",), None),
+    ("end_from_trigger", ("sensor",), None),
     ("start_from_trigger", ("sensor",), None),
     ("both_ends", ("sensor",), 1 / 5),
     ("deferrable", ("dbt_cloud", "databricks"), None),

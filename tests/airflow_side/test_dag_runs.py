@@ -47,6 +47,8 @@ with DAG("modes", schedule=None) as modes:
     arguments = {"run_id": "{{ params.run_id }}"}
     NexioRunSensor(task_id="poke", poke_interval=0.1, **arguments)
     NexioRunSensor(task_id="deferrable", deferrable=True, poke_interval=0.1, **arguments)
+    both = {"start_from_trigger": True, "end_from_trigger": True}
+    NexioRunSensor(task_id="both_ends", deferrable=True, poke_interval=0.1, **both, **arguments)
     NexioRunSensor(task_id="generic_reschedule", mode="reschedule", poke_interval=0.5, **arguments)
     modes.params = {"run_id": ""}
 
