@@ -15,6 +15,7 @@ from runops.cli.display import Display, JsonLines, Lines, judgement_of, print_js
 from runops.cli.output import OutputError, complain, printable, say
 from runops.cli.verdict_codes import CODES, WORST_FIRST
 from runops.cli.watching import watch_runs
+from runops.cli.whole import Whole
 from runops.core import (
     ConfigurationError,
     NotSupported,
@@ -105,7 +106,7 @@ def wait_for(provider: Provider, refs: list[RunRef], options: argparse.Namespace
     policy = settings.policy(provider, options)
     client = settings.connect_async(provider)
     clocks = settings.wait_options(provider, options, policy, now=client.clock())
-    ends = watch_runs(client, refs, clocks, display_for(refs, policy, as_json=options.json))
+    ends = watch_runs(client, refs, clocks, display_for(provider, refs, policy, as_json=options.json))
     if own:
         stop_what_reached_a_limit(provider, ends)
     return worst(COULD_NOT_TELL if end is None else CODES[policy.judge(end).verdict] for end in ends)
@@ -125,13 +126,14 @@ def stop_what_reached_a_limit(provider: Provider, ends: Iterable[RunSnapshot | N
             complain(f"{end.ref}: the provider was asked to stop it")
 
 
-def display_for(refs: list[RunRef], policy: OutcomePolicy, *, as_json: bool) -> Display:
+def display_for(provider: Provider, refs: list[RunRef], policy: OutcomePolicy, *, as_json: bool) -> Display:
     """The display that fits the output."""
     if as_json:
         return JsonLines(policy)
+    whole = Whole(provider, refs, policy)
     if sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
-        return Bars(refs, policy, sys.stdout.encoding)
-    return Lines(policy)
+        return Bars(refs, policy, sys.stdout.encoding, whole)
+    return Lines(policy, whole)
 
 
 def cancel(options: argparse.Namespace) -> int:

@@ -7,7 +7,9 @@ import time
 from typing import Protocol
 
 from runops.cli.output import complain, printable, say
+from runops.cli.whole import Whole
 from runops.core import OutcomePolicy, RunRef, RunSnapshot
+from runops.core.many.tally import LineThrottle
 from runops.core.model.expectation import in_words
 from runops.core.model.policy import Judgement
 from runops.core.waiting.state import LogThrottle
@@ -39,6 +41,10 @@ class Display(Protocol):
         """Some time has passed."""
         ...
 
+    def leave(self) -> None:
+        """No run is watched any more, whatever the reason."""
+        ...
+
 
 class JsonLines:
     """One line for each run, when it is over."""
@@ -66,29 +72,48 @@ class JsonLines:
     def tick(self) -> None:
         """Nothing."""
 
+    def leave(self) -> None:
+        """Nothing."""
+
 
 class Lines:
-    """A line for each change, and one every few minutes when nothing changes."""
+    """A line for each change, and one every few minutes when nothing changes; of several runs also their counts.
+
+    Of many runs only the ends and the counts are said.
+
+    Args:
+        policy: What an outcome is worth.
+        whole: The counts of all.
+    """
 
     live = False
 
-    def __init__(self, policy: OutcomePolicy) -> None:
+    def __init__(self, policy: OutcomePolicy, whole: Whole) -> None:
         self._policy = policy
+        self._whole = whole
+        self._counts = LineThrottle()
         self._news: dict[RunRef, LogThrottle] = {}
 
     def saw(self, snapshot: RunSnapshot) -> None:
         """A line if it is news; the end is told by :meth:`ended`."""
+        self._whole.saw(snapshot)
+        if snapshot.outcome is not None or self._whole.many:
+            return
         news = self._news.setdefault(snapshot.ref, LogThrottle())
-        if snapshot.outcome is None and news.worth_saying(snapshot, time.monotonic()):
+        if news.worth_saying(snapshot, time.monotonic()):
             say(printable(snapshot.summary()))
 
     def ended(self, snapshot: RunSnapshot) -> None:
         """The line with the verdict."""
+        self._whole.ended(snapshot)
         print_run(snapshot, judgement_of(self._policy, snapshot))
+        self._count()
 
     def failed(self, ref: RunRef, why: str) -> None:
         """A line on standard error."""
+        self._whole.failed(ref, why)
         complain(why)
+        self._count()
 
     def note(self, text: str) -> None:
         """A line on standard error."""
@@ -96,6 +121,16 @@ class Lines:
 
     def tick(self) -> None:
         """Nothing."""
+
+    def leave(self) -> None:
+        """Nothing."""
+
+    def _count(self) -> None:
+        """The counts, if some time has passed since they were said last, or all is over."""
+        now, line = time.monotonic(), self._whole.line()
+        due = self._whole.over or not self._counts.due_in(now)
+        if self._whole.several and due and self._counts.is_news(line, now):
+            say(line)
 
 
 def print_json(snapshot: RunSnapshot, judgement: Judgement | None) -> None:

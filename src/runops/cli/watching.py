@@ -46,6 +46,7 @@ async def _watch(
             ticking.cancel()
             waits.cancel()
             await asyncio.gather(waits, ticking, return_exceptions=True)
+            display.leave()
 
 
 async def _one(client: AsyncRunClient, ref: RunRef, patience: WaitOptions, display: Display) -> RunSnapshot | None:
