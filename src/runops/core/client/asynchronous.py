@@ -202,7 +202,8 @@ class AsyncRunClient(Client):
         return await off_loop(partial(self.provider.read, effect.ref, reply.content), len(reply.content))
 
     async def _send(self, effect: Send) -> Reply:
-        await self._sleep(self._keyed.current().turn(effect.by))
+        async for seconds in self._keyed.current().turns_async(effect.by):
+            await self._sleep(seconds)
         session = self._keyed.current()
         prepared = session.prepare(effect.request)
         seconds, bound = session.time_for(effect.by)

@@ -12,6 +12,7 @@ from runops.core.model.run import RunRef
 from runops.core.model.secret import Secret
 from runops.core.transport.connections import check_network
 from runops.core.transport.network_settings import NETWORK_SETTINGS, NetworkSettings
+from runops.core.transport.rate_settings import RATE_SETTINGS, RateSettings
 from runops.core.transport.session import ClientSettings, Session
 from runops.core.waiting import submission
 from runops.core.waiting.flows import WaitContext
@@ -78,11 +79,15 @@ class Client:
             self._mark_runs: bool = given.pop("mark_runs", True)
             states = given.pop("states", None)
             origin: str = given.pop("network_origin", "")
-            # In no local of this frame: the address of a proxy may hold a password.
+            # In no local of this frame: the address of a proxy or a store may hold a password.
             network = NetworkSettings.of(
                 **{name: given.pop(name) for name in NETWORK_SETTINGS if name in given}, origin=origin
             )
-            self._session = Session(provider.with_states(states), token=token, network=network, **given)
+            rate = RateSettings.of(
+                **{name: given.pop(name) for name in RATE_SETTINGS if name in given},
+                origin=origin,
+            )
+            self._session = Session(provider.with_states(states), token=token, network=network, rate=rate, **given)
             if real:
                 check_network(self.root, network)
         except ConfigurationError as error:

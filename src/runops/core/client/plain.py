@@ -57,8 +57,8 @@ class RunClient(Client):
             transport: Takes the place of real connections, for tests.
             sleep: For tests.
             settings: See :class:`ClientSettings`: base_url, options, origin, request_timeout (s or a timedelta),
-                max_response_bytes, requests_per_minute, allow_http, user_agent, mark_runs, clock, address_origin,
-                reread.
+                max_response_bytes, requests_per_minute, processes, rate_store, allow_http, user_agent, mark_runs,
+                clock, address_origin, reread.
 
         Raises:
             ConfigurationError: A setting, or a proxy or certificate file of the environment, is wrong; names it.
@@ -254,7 +254,8 @@ class RunClient(Client):
         return self.provider.read(effect.ref, self._send(Send(request, by=effect.by)).content)
 
     def _send(self, effect: Send) -> Reply:
-        self._sleep(self._session.turn(effect.by))
+        for seconds in self._session.turns(effect.by):
+            self._sleep(seconds)
         session = self._session
         prepared = session.prepare(effect.request)
         seconds, bound = session.time_for(effect.by)

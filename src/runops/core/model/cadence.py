@@ -7,6 +7,9 @@ from dataclasses import dataclass, replace
 
 from runops.core.model.errors import ConfigurationError
 
+WITHIN_LIMIT = 0.98
+"""The part of a declared limit that is used: the service's minute is not ours, and requests arrive unevenly."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cadence:

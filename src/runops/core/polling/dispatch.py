@@ -26,12 +26,14 @@ from itertools import count
 from typing import Protocol
 
 from runops.core.model.errors import AnswerLost
+from runops.core.model.shared_rate import AHEAD, ANSWER_SECONDS, RETRY_SECONDS
 from runops.core.polling.pace import FEWEST_CONNECTIONS, MOST_CONNECTIONS, OVERDUE, Lateness, Pace, UnderWay
 from runops.core.transport import open_pool
 from runops.core.transport.base import AcceptAsync, Answer, Prepared, accept_any
 from runops.core.transport.httpx_pool import AsyncTransport
 from runops.core.transport.retry import RATE_LIMITED
 from runops.core.transport.session import Session
+from runops.core.transport.shared_budget import SharedBudget, in_loop
 
 TICK = 0.05
 """Seconds between the moments at which the poller does what has fallen due: to wake up costs more than a read."""
@@ -79,11 +81,12 @@ class Dispatcher:
         self, session: Session, *, transport: AsyncTransport | None, on_delay: Callable[[float, float], None]
     ) -> None:
         self._rate_limiter = session.rate_limiter
+        self._budget = session.budget
         self._clock = session.clock
         self._loop = asyncio.get_running_loop()
         # What the poller does for all is no waiter's doing, and must not land in some waiter's log.
         self._context = contextvars.Context()
-        self.pace = Pace(self._loop.time, session.requests_per_minute)
+        self.pace = Pace(self._loop.time, session.rate.pace)
         self.connections = Connections(session, transport, self)
         self._jobs: deque[Job] = deque()
         self._resuming: asyncio.TimerHandle | None = None
@@ -91,6 +94,8 @@ class Dispatcher:
         self._reporting: asyncio.TimerHandle | None = None
         self._reported = False
         self._closed = False
+        # Called in another thread; one and the same, since the budget calls each once.
+        self._answered = in_loop(self._loop, self._resume, self._context)
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -132,12 +137,26 @@ class Dispatcher:
         if self._resuming is not None or self._closed:
             return True
         held = self._rate_limiter.delay(now)
+        if self._budget is not None:
+            held = self._held_by(self._budget, held)
         if held > 0:
             self._resuming = at_tick(self._loop, self._loop.time() + held, self._resume, self._context)
         return held > 0
 
+    def _held_by(self, budget: SharedBudget, held: float) -> float:
+        """For how many seconds a limit that other processes share holds the next request back at the most."""
+        wanted = len(self._jobs) if held <= AHEAD or budget.is_alone else 0
+        is_known = budget.refill(wanted, self._answered)
+        if wanted and not is_known:
+            # It goes on when the store has answered; this is for the case that it does not.
+            return ANSWER_SECONDS
+        held = self._rate_limiter.delay(self._clock())
+        return min(held, RETRY_SECONDS) if budget.is_alone else held
+
     def _resume(self) -> None:
-        self._resuming = None
+        if self._resuming is not None:
+            self._resuming.cancel()
+            self._resuming = None
         self.go_on()
 
     def _spacing(self) -> float:

@@ -22,6 +22,8 @@ import math
 from collections.abc import Callable
 from itertools import takewhile
 
+from runops.core.model.cadence import WITHIN_LIMIT as WITHIN_LIMIT
+
 FEWEST_CONNECTIONS = 4
 MOST_CONNECTIONS = 256
 GROWTH = 8
@@ -32,8 +34,6 @@ CATCH_UP = 1.25
 """How much faster than planned reads may leave, to work off what a pause has piled up."""
 ALWAYS_ALLOWED = 20.0
 """Requests a second that no plan stretches."""
-WITHIN_LIMIT = 0.98
-"""The part of a declared limit that is used: the service's minute is not ours, and requests arrive unevenly."""
 SLOWEST = 0.2
 """Requests a second that are left after any number of 429."""
 RECOVERY = 10.0

@@ -6,7 +6,7 @@ import copy
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from datetime import timedelta
 from functools import partial
 from typing import Any, TypedDict
@@ -22,18 +22,22 @@ from runops.core.declaration.routes import NO_SUCH_RUN
 from runops.core.model.cadence import RateLimiter
 from runops.core.model.errors import AuthError, ConfigurationError, MalformedAnswer, TransientError
 from runops.core.model.secret import Secret
+from runops.core.model.shared_rate import SharedRate
 from runops.core.transport.auth import HeaderAuth
 from runops.core.transport.base import ACCEPT_ENCODING, REQUEST_TIMEOUT, Answer, timeouts
 from runops.core.transport.keys import Reread
 from runops.core.transport.network_settings import BY_ENVIRONMENT, NetworkSettings, PathSetting
 from runops.core.transport.offload import off_loop
+from runops.core.transport.rate_settings import NO_LIMIT, RateSettings
+from runops.core.transport.rate_store import line_key, store_at
 from runops.core.transport.retry import from_answer
 from runops.core.transport.reuse import check_process
+from runops.core.transport.shared_budget import SharedBudget
 
 LAST_LOOK_SECONDS = 5.0
 """Seconds after the end of a wait for which a look that is under way may go on."""
 
-_RATE_LIMITERS: WeakValueDictionary[tuple[object, ...], RateLimiter] = WeakValueDictionary()
+_RATE_LIMITERS: WeakValueDictionary[tuple[object, ...], RateLimiter | SharedBudget] = WeakValueDictionary()
 """One for each credential of the process: a pause that one client is asked for holds for all that share its key."""
 
 
@@ -55,7 +59,13 @@ class ClientSettings(TypedDict, total=False):
     max_response_bytes: int
     """The largest body, decompressed, that is read. Default: 10,000,000."""
     requests_per_minute: float | None
-    """A limit of ours, spread evenly. Default: none."""
+    """A limit of ours, spread evenly. It holds in this process; see ``processes`` and ``rate_store``. Default: none."""
+    processes: int | None
+    """How many processes send with this credential: each keeps to the limit divided by it. Default: 1."""
+    rate_store: str | Secret | None
+    """``redis://[user:password@]host:port/db``, or ``rediss://`` for TLS, of a Redis through which all processes that
+    send with this credential share the limit. While it cannot be used, each keeps to the limit divided by
+    ``processes``. Needs ``runops[redis]``. Default: none."""
     allow_http: bool
     """Allow plain HTTP to other machines than this one. Default: False."""
     user_agent: str
@@ -95,7 +105,7 @@ class Session:
         reread: Gives the token as it stands now; see :class:`ClientSettings`.
         request_timeout: Seconds (or a timedelta) for one whole request.
         max_response_bytes: The largest body, decompressed, that is read.
-        requests_per_minute: A limit of ours, spread evenly; None for none.
+        rate: A limit of ours; by default none.
         allow_http: Allow plain HTTP to other machines than this one.
         user_agent: What to say beside ``runops/<version>``.
         clock: Unix seconds; for tests.
@@ -117,7 +127,7 @@ class Session:
         reread: Reread | None = None,
         request_timeout: float | timedelta = DEFAULT_REQUEST_TIMEOUT,
         max_response_bytes: int = DEFAULT_MAX_RESPONSE_BYTES,
-        requests_per_minute: float | None = None,
+        rate: RateSettings = NO_LIMIT,
         allow_http: bool = False,
         user_agent: str = "",
         clock: Callable[[], float] = time.time,
@@ -137,7 +147,7 @@ class Session:
         self.peer = network.peer(self.root, provider.title, origin=address_origin)
         self.timeout = arguments.seconds("request_timeout", request_timeout)
         self.limit = int(arguments.positive("max_response_bytes", max_response_bytes))
-        self.requests_per_minute = requests_per_minute
+        self.rate = rate
         self.reread = reread
         self.clock = clock
         self._pid = os.getpid()
@@ -174,19 +184,24 @@ class Session:
         """Where the credential was set, for messages."""
         return self._auth.origin
 
-    def _shared_rate_limiter(self) -> RateLimiter:
-        key = (self.provider.name, self.root, self._auth.fingerprint, self.requests_per_minute, self.clock)
+    def _shared_rate_limiter(self) -> RateLimiter | SharedBudget:
+        key = (self.provider.name, self.root, self._auth.fingerprint, self.rate.key, self.clock)
         limiter = _RATE_LIMITERS.get(key)
         if limiter is None:
-            limiter = _RATE_LIMITERS[key] = RateLimiter(self.requests_per_minute)
+            limiter = _RATE_LIMITERS[key] = _new_limiter(self, self._auth.fingerprint)
         return limiter
+
+    @property
+    def budget(self) -> SharedBudget | None:
+        """What is shared with other processes, where that is set."""
+        return self.rate_limiter if isinstance(self.rate_limiter, SharedBudget) else None
 
     @property
     def key(self) -> tuple[object, ...]:
         """What two sessions must share for their waits to share connections; the credential only as a hash."""
         # Waits that read a word differently cannot share what was read.
         words = sorted(self.provider.taught.items())
-        settings = (self.timeout, self.limit, self.requests_per_minute, self.network.key, *words)
+        settings = (self.timeout, self.limit, self.rate.key, self.network.key, *words)
         return (self.provider.name, self.root, self._auth.fingerprint, *sorted(self._headers.items()), *settings)
 
     @property
@@ -253,19 +268,42 @@ class Session:
                 return left, "the rest of the wait, "
         return self.timeout, REQUEST_TIMEOUT
 
-    def turn(self, by: float | None = None) -> float:
-        """Seconds until the next request may leave.
+    def turns(self, by: float | None = None) -> Iterator[float]:
+        """What to sleep, in seconds, one after the other, until the next request may leave.
 
         Args:
             by: Unix seconds after which it need not leave any more.
 
         Raises:
-            TransientError: The service asked for a pause that lasts longer than that.
+            TransientError: The service asked for a pause, or a limit holds it back, for longer than that.
         """
+        while self.budget is not None:
+            self.budget.find_place()
+            if not (seconds := self.budget.ask_in()):
+                break
+            self._check_delay(by)
+            yield seconds
+        yield self.turn(by)
+
+    async def turns_async(self, by: float | None = None) -> AsyncIterator[float]:
+        """As :meth:`turns`, without holding the loop where other processes share the limit."""
+        while self.budget is not None:
+            await self.budget.find_place_async()
+            if not (seconds := self.budget.ask_in()):
+                break
+            self._check_delay(by)
+            yield seconds
+        yield self.turn(by)
+
+    def turn(self, by: float | None = None) -> float:
+        """Take the next place that is known; seconds until it comes. See :meth:`turns`."""
+        self._check_delay(by)
+        return self.rate_limiter.reserve(self.clock())
+
+    def _check_delay(self, by: float | None) -> None:
         now = self.clock()
         if by is not None and self.rate_limiter.delay(now) > max(by - now, 0.0):
             raise TransientError("The service asked for a pause that lasts longer than the wait.")
-        return self.rate_limiter.reserve(now)
 
     def check(self, request: Request, answer: Answer) -> None:
         """Look at an answer before its connection is used again.
@@ -305,6 +343,20 @@ class Session:
         if error.retry_after:
             self.rate_limiter.hold(self.clock() + error.retry_after)
         raise error
+
+
+def _new_limiter(session: Session, fingerprint: str) -> RateLimiter | SharedBudget:
+    rate = session.rate
+    if not rate.store or rate.requests_per_minute is None:
+        return RateLimiter(rate.alone)
+    return SharedBudget(
+        SharedRate(rate.requests_per_minute, rate.processes),
+        store_at(rate.store),
+        key=line_key(session.provider.name, session.root, fingerprint),
+        title=session.provider.title,
+        share=rate.requests_per_minute / rate.processes,
+        clock=session.clock,
+    )
 
 
 def _product(user_agent: str) -> list[str]:
