@@ -59,7 +59,7 @@ def test_a_connection_type_says_what_the_declaration_says(name: str) -> None:
     fields = kind["conn-fields"]
     assert set(provider.options) | {
         "allow_http", "request_timeout", "requests_per_minute", "max_response_bytes", "states",
-        "verify", "client_cert", "client_key", "proxy",
+        "verify", "client_cert", "client_key", "proxy", "processes", "rate_store",
     } == set(fields)  # fmt: skip
     assert all(field["label"] and field["description"] for field in fields.values())
     form = kind["ui-field-behaviour"]

@@ -66,3 +66,25 @@ def test_a_variable_that_cannot_be_used_is_named(
     shown = capsys.readouterr()
     assert message in shown.err
     assert "canary-pw" not in shown.err + shown.out
+
+
+def test_the_variables_of_a_provider_name_a_limit_and_its_store(
+    served: Server, emulator: Emulator, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("redis", reason="needs redis-py: the extra redis")
+    run_id = emulator.create_run("nexio", script="succeeded", seconds=1, age_seconds=10)
+    for name, value in {
+        "NEXIO_API_KEY": "k",
+        "NEXIO_BASE_URL": served.base_url("nexio"),
+        "NEXIO_REQUESTS_PER_MINUTE": "60000",
+        "NEXIO_PROCESSES": "3",
+        "NEXIO_RATE_STORE": "redis://u:canary-pw@127.0.0.1:1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    assert main(["watch", "nexio", run_id, "--json"]) == 0
+    written = capfd.readouterr()
+    assert "the store of its limit at 127.0.0.1:1 cannot be used" in written.err
+    monkeypatch.delenv("NEXIO_REQUESTS_PER_MINUTE")
+    assert main(["get", "nexio", run_id]) == 2
+    assert "of the environment (NEXIO_PROCESSES, NEXIO_RATE_STORE) is set without" in capfd.readouterr().err
+    assert "canary" not in "".join(written)

@@ -10,8 +10,21 @@ _COMMON_FIELDS = {
     },
     "requests_per_minute": {
         "label": "Requests per minute",
-        "description": "For all waits on this connection in one process together. Empty: only the service's own limit.",
+        "description": "For all waits on this connection in one process together, or in all with a store or processes. "
+        "Empty: only the service's own limit.",
         "schema": {"type": ["number", "null"], "minimum": 0.1},
+    },
+    "processes": {
+        "label": "Processes",
+        "description": "How many send with this key: triggerers, tasks at once, Dagster steps. Each keeps to the limit "
+        "divided by it.",
+        "schema": {"type": ["integer", "null"], "minimum": 1},
+    },
+    "rate_store": {
+        "label": "Store of the limit",
+        "description": "redis://user:password@host:port/db, through which all processes share the limit. Needs the "
+        "extra redis. While it is lost, each keeps to the limit divided by Processes.",
+        "schema": {"type": ["string", "null"], "format": "password"},
     },
     "max_response_bytes": {
         "label": "Largest answer (bytes)",

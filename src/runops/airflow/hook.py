@@ -15,6 +15,7 @@ from airflow.sdk.log import mask_secret
 from runops.airflow import exceptions
 from runops.airflow._compat import AirflowNotFoundException, connection_of
 from runops.airflow.arguments import NamesChecked
+from runops.airflow.base_url import base_url as base_url
 from runops.airflow.bounds import AIRFLOW_SECONDS, within
 from runops.airflow.crowds import own_round
 from runops.airflow.exceptions import in_airflow_terms
@@ -22,16 +23,18 @@ from runops.core import PROVIDERS, AnswerError, AsyncRunClient, AuthError, Provi
 from runops.core.model.errors import ConfigurationError
 from runops.core.model.secret import Secret
 from runops.core.transport.network_settings import NetworkSettings
+from runops.core.transport.rate_settings import RATE_SETTINGS, secrets_of
 
 Ask = Callable[[Callable[[], Any]], Awaitable[Any]]
 """Has something called where Airflow can be asked, and gives what that gives."""
-SCHEMES = ("http", "https")
 PROVIDER_EXTRA = "provider"
 """The key of the extra that names the provider of a connection of type ``runops``."""
 STATES_EXTRA = "states"
 """The key of the extra that teaches words, such as ``{"partial": "degraded"}``."""
 CLIENT_FILES = ("verify", "client_cert", "client_key")
-CLIENT_EXTRAS = ("request_timeout", "requests_per_minute", "max_response_bytes", *CLIENT_FILES)
+CLIENT_EXTRAS = ("request_timeout", *RATE_SETTINGS, "max_response_bytes", *CLIENT_FILES)
+SECRET_EXTRAS = ("proxy", "rate_store")
+"""The keys of the extra whose values may hold a password."""
 
 
 class RunHook(NamesChecked, BaseHook):
@@ -39,7 +42,8 @@ class RunHook(NamesChecked, BaseHook):
 
     The password is the API key or token. The host is the base URL where it is not the public one: with or without
     scheme, port, path prefix or version. The extra may hold ``allow_http`` (plain HTTP to other machines),
-    ``request_timeout`` (seconds, 30), ``requests_per_minute`` (none), ``max_response_bytes`` (10,000,000),
+    ``request_timeout`` (seconds, 30), ``requests_per_minute`` (none), ``processes`` and ``rate_store`` (who shares
+    that limit, see docs/shared_limits.md), ``max_response_bytes`` (10,000,000),
     ``states`` (words that no documentation has, such as ``{"partial": "degraded"}``; a task's own win), ``mark_runs``
     (true; false sends texts without our mark, so that a run whose submit was not answered cannot be
     proven to be ours), ``verify`` (path of the authorities that are accepted; otherwise the usual ones),
@@ -165,7 +169,8 @@ class RunHook(NamesChecked, BaseHook):
             raise self._missing() from None
         # Airflow masks the password as it is stored; this is it as it is sent, without a line break at its end.
         mask_secret(settings["token"].reveal())
-        for secret in NetworkSettings.of(proxy=settings["proxy"], origin=settings["origin"]).secrets:
+        proxy = NetworkSettings.of(proxy=settings["proxy"], origin=settings["origin"]).secrets
+        for secret in (*proxy, *secrets_of(settings.get("rate_store"))):
             mask_secret(secret.reveal())
         return settings
 
@@ -308,7 +313,7 @@ def client_settings(provider: Provider, connection: Any) -> dict[str, Any]:
         "proxy": extra.get("proxy") or None,
         "network_origin": origin,
     }
-    return settings | {name: extra[name] for name in CLIENT_EXTRAS if extra.get(name) not in (None, "")}
+    return settings | {name: extra[name] for name in CLIENT_EXTRAS if extra.get(name) not in (None, "", Secret(""))}
 
 
 def api_settings(conn_id: str) -> dict[str, Any]:
@@ -337,27 +342,6 @@ def api_settings(conn_id: str) -> dict[str, Any]:
     }
 
 
-def base_url(connection: Any) -> str | None:
-    """The address that host, port and schema spell together, or None for the public one.
-
-    The schema is the scheme where it is ``http`` or ``https``, and a path otherwise, as in a connection URI.
-    """
-    host = (connection.host or "").strip()
-    if not host:
-        return None
-    schema = (connection.schema or "").strip().strip("/")
-    scheme, separator, rest = host.partition("://")
-    if not separator:
-        scheme, rest = (schema if schema in SCHEMES else "https"), host
-    authority, slash, path = rest.partition("/")
-    if connection.port and not authority.rpartition("]")[2].count(":"):
-        authority = f"{authority}:{connection.port}"
-    if schema and schema not in SCHEMES:
-        path = f"{path.rstrip('/')}/{schema}" if path.strip("/") else schema
-        slash = "/"
-    return f"{scheme}://{authority}{slash}{path}"
-
-
 def _extra(connection: _Fields, origin: str) -> Mapping[str, Any]:
     # Airflow's own reader masks each value by a call that is not safe on an event loop.
     try:
@@ -367,8 +351,9 @@ def _extra(connection: _Fields, origin: str) -> Mapping[str, Any]:
     if not isinstance(extra, dict):
         del extra
         raise ConfigurationError(f"The extra of {origin} is no JSON object.")
-    if isinstance(extra.get("proxy"), str):
-        extra["proxy"] = Secret(extra["proxy"])
+    for name in SECRET_EXTRAS:
+        if isinstance(extra.get(name), str):
+            extra[name] = Secret(extra[name])
     return extra
 
 

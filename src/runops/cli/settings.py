@@ -24,7 +24,11 @@ from runops.core.declaration.address import address_variable
 from runops.core.declaration.arguments import grace, optional_seconds, positive, seconds
 from runops.core.model.secret import Secret
 from runops.core.transport.network_settings import NETWORK_SETTINGS
+from runops.core.transport.rate_settings import RATE_SETTINGS
 from runops.core.waiting.options import WaitOptions
+
+_SECRET = ("proxy", "rate_store")
+"""Settings that may hold a password."""
 
 
 def connect(provider: Provider, **more: Any) -> RunClient:
@@ -188,17 +192,22 @@ def _from_environment(provider: Provider) -> dict[str, Any]:
         "origin": f"the environment variable {provider.key_variable}",
         "user_agent": "cli",
         **network_of(prefix),
-        "network_origin": network_origin(prefix),
+        **_given(prefix, RATE_SETTINGS),
+        "network_origin": network_origin(prefix, (*NETWORK_SETTINGS, *RATE_SETTINGS)),
     }
 
 
 def network_of(prefix: str) -> dict[str, Any]:
     """The certificates and the proxy that variables with a prefix name."""
-    variables = {name: f"{prefix}_{name.upper()}" for name in NETWORK_SETTINGS}
-    given = {name: variable for name, variable in variables.items() if os.environ.get(variable)}
-    return {name: Secret(os.environ[each]) if name == "proxy" else os.environ[each] for name, each in given.items()}
+    return _given(prefix, NETWORK_SETTINGS)
 
 
-def network_origin(prefix: str) -> str:
+def network_origin(prefix: str, names: Iterable[str] = NETWORK_SETTINGS) -> str:
     """Where those were set, for messages."""
-    return f"the environment ({', '.join(f'{prefix}_{name.upper()}' for name in network_of(prefix))})"
+    return f"the environment ({', '.join(f'{prefix}_{name.upper()}' for name in _given(prefix, names))})"
+
+
+def _given(prefix: str, names: Iterable[str]) -> dict[str, Any]:
+    variables = {name: f"{prefix}_{name.upper()}" for name in names}
+    given = {name: variable for name, variable in variables.items() if os.environ.get(variable)}
+    return {name: Secret(os.environ[each]) if name in _SECRET else os.environ[each] for name, each in given.items()}

@@ -12,9 +12,12 @@ from runops.core import ConfigurationError, Provider
 from runops.core.declaration.address import address_variable
 from runops.core.declaration.arguments import DEFAULT_MAX_RESPONSE_BYTES, DEFAULT_REQUEST_TIMEOUT
 from runops.core.transport.network_settings import NetworkSettings
+from runops.core.transport.rate_settings import RateSettings
 from runops.dagster import keys
 
 _FILES = ("verify", "client_cert", "client_key")
+_HIDDEN = ("proxy", "rate_store")
+"""What may hold a password."""
 
 
 class NetworkFields(dg.ConfigurableResource):
@@ -30,7 +33,17 @@ class NetworkFields(dg.ConfigurableResource):
     )
     request_timeout: float = Field(default=DEFAULT_REQUEST_TIMEOUT, description="Seconds for one whole request.")
     requests_per_minute: float | None = Field(
-        default=None, description="The most requests that one step sends in a minute; none for no limit."
+        default=None,
+        description="The most requests that one step sends in a minute, or all with a store or processes; none for no "
+        "limit.",
+    )
+    processes: int | None = Field(
+        default=None, description="How many processes send with this key: each keeps to the limit divided by it."
+    )
+    rate_store: str | None = Field(
+        default=None,
+        description="redis://[user:password@]host:port/db, or rediss:// for TLS, through which all processes share the "
+        "limit. Use dg.EnvVar where it holds a password. Needs the extra redis.",
     )
     max_response_bytes: int = Field(
         default=DEFAULT_MAX_RESPONSE_BYTES, description="The largest answer, decompressed, that is read."
@@ -57,14 +70,15 @@ class NetworkFields(dg.ConfigurableResource):
 
         def __init__(self, **values: Any) -> None:
             # Before any frame of Dagster's holds it.
-            if "proxy" in values:
-                values["proxy"] = keys.hide(values["proxy"])
+            for name in _HIDDEN:
+                if name in values:
+                    values[name] = keys.hide(values[name])
             super().__init__(**values)
             self._check_network()
 
-    @field_validator("proxy", mode="before")
+    @field_validator(*_HIDDEN, mode="before")
     @classmethod
-    def _hide_proxy(cls, value: object) -> object:
+    def _hide_address(cls, value: object) -> object:
         return keys.hide(value)
 
     @property
@@ -79,10 +93,21 @@ class NetworkFields(dg.ConfigurableResource):
         }
         if self.proxy is not None and keys.is_known(self.proxy):
             known["proxy"] = keys.reveal(self.proxy, field="proxy")[0]
+        self._check_rate()
         if isinstance(self.client_cert, dg.EnvVar):
             # Whether there is one is known in the step.
             known.pop("client_key", None)
         NetworkSettings.of(**known, origin=self._label)
+
+    def _check_rate(self) -> None:
+        known = self.rate_store is not None and keys.is_known(self.rate_store)
+        store = keys.reveal(self.rate_store or "", field="rate_store")[0] if known else None
+        RateSettings.of(
+            requests_per_minute=self.requests_per_minute,
+            processes=self.processes,
+            rate_store=store,
+            origin=self._label,
+        )
 
     def _network_settings(self, declaration: Provider) -> dict[str, Any]:
         """What a client takes of this.
@@ -100,10 +125,12 @@ class NetworkFields(dg.ConfigurableResource):
             "address_origin": origin,
             "request_timeout": self.request_timeout,
             "requests_per_minute": self.requests_per_minute,
+            "processes": self.processes,
+            "rate_store": self._revealed("rate_store", "address of the store"),
             "max_response_bytes": self.max_response_bytes,
             "allow_http": self.allow_http,
             **{name: self._path(name) for name in _FILES},
-            "proxy": None if self.proxy is None else self._revealed_proxy(self.proxy),
+            "proxy": self._revealed("proxy", "address of the proxy"),
             "network_origin": self._label,
         }
 
@@ -117,8 +144,9 @@ class NetworkFields(dg.ConfigurableResource):
             )
         return path
 
-    def _revealed_proxy(self, proxy: str) -> Any:
-        return keys.reveal(proxy, field=f"proxy of {self._label}", what="address of the proxy")[0]
+    def _revealed(self, name: str, what: str) -> Any:
+        value: str | None = getattr(self, name)
+        return None if value is None else keys.reveal(value, field=f"{name} of {self._label}", what=what)[0]
 
 
 def plain(value: str | None) -> str | None:

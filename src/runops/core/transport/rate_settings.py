@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Self
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from runops.core.declaration.arguments import positive
 from runops.core.declaration.registry import nearest
@@ -91,13 +91,6 @@ class RateSettings:
         """What two sessions must share to share places; the address only as a hash."""
         return (self.requests_per_minute, self.processes, self.store.fingerprint if self.store else "")
 
-    @property
-    def secrets(self) -> tuple[Secret, ...]:
-        """What must be cut out of any text before a person sees it."""
-        if not self.store:
-            return ()
-        return tuple(each for each in (self.store, Secret(urlsplit(self.store.reveal()).password)) if each)
-
 
 NO_LIMIT = RateSettings()
 """What holds where nothing is set."""
@@ -133,6 +126,17 @@ def _check_address(address: Secret, named: str) -> None:
             raise ConfigurationError(
                 f"{named} has the option {name[:40]!r}.{nearest(name, _OPTIONS)} It may have {', '.join(_OPTIONS)}."
             )
+
+
+def secrets_of(store: object) -> tuple[Secret, ...]:
+    """What a host must mask where somebody has set a store: its address and the password in it, as it is meant too."""
+    if not isinstance(store, Secret) or not store:
+        return ()
+    try:
+        password = Secret(urlsplit(store.reveal()).password)
+    except ValueError:
+        password = Secret("")
+    return tuple(each for each in (store, password, Secret(unquote(password.reveal()))) if each)
 
 
 def host_and_port(address: Secret) -> str:

@@ -61,6 +61,14 @@ class RunopsComponent(dg.Component, Part):
     )
     request_timeout: float | None = Field(default=None, description="Seconds for one whole request.")
     requests_per_minute: float | None = Field(default=None, description="The most requests in a minute.")
+    processes: int | None = Field(
+        default=None, description="How many processes send with this key: each keeps to the limit divided by it."
+    )
+    rate_store_env_var: str | None = Field(
+        default=None,
+        description="The NAME of a variable that holds redis://[user:password@]host:port/db, through which all "
+        "processes share the limit.",
+    )
     assets: Sequence[RunAssets] = Field(default=[], description="Assets that external runs materialise.")
     checks: Sequence[RunCheck] = Field(default=[], description="Checks that judge external runs.")
     sensors: Sequence[RunSensor] = Field(default=[], description="Sensors that report runs started elsewhere.")
@@ -71,7 +79,7 @@ class RunopsComponent(dg.Component, Part):
         find(value)
         return value
 
-    @field_validator("api_key_env_var", "base_url_env_var", "proxy_env_var")
+    @field_validator("api_key_env_var", "base_url_env_var", "proxy_env_var", "rate_store_env_var")
     @classmethod
     def _a_name(cls, value: str | None) -> str | None:
         return None if value is None else check_variable([], value)
@@ -160,6 +168,8 @@ class RunopsComponent(dg.Component, Part):
         settings: dict[str, Any] = {
             "request_timeout": self.request_timeout,
             "requests_per_minute": self.requests_per_minute,
+            "processes": self.processes,
+            "rate_store": dg.EnvVar(self.rate_store_env_var) if self.rate_store_env_var else None,
             "base_url": dg.EnvVar(self.base_url_env_var) if self.base_url_env_var else self.base_url,
             "allow_http": self.allow_http or None,
             "verify": self.verify,

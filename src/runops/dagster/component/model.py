@@ -33,6 +33,7 @@ _ABOVE_ZERO = frozenset(
         "lookback",
         "request_timeout",
         "requests_per_minute",
+        "processes",
     }
 )
 _NOT_NEGATIVE = frozenset({"max_retries", "retry_delay", "auth_grace"})

@@ -17,6 +17,9 @@ class NetworkPart(Protocol):
     client_key: str | None
     proxy: str | None
     proxy_env_var: str | None
+    requests_per_minute: float | None
+    processes: int | None
+    rate_store_env_var: str | None
 
 
 def check_network(part: NetworkPart) -> None:
@@ -29,6 +32,9 @@ def check_network(part: NetworkPart) -> None:
         raise WrongField(["proxy"], "give proxy or proxy_env_var, not both")
     if part.proxy is not None and "@" in part.proxy:
         raise WrongField(["proxy"], "holds a user or password, which stand in no file: use proxy_env_var")
+    for name in ("processes", "rate_store_env_var"):
+        if getattr(part, name) is not None and part.requests_per_minute is None:
+            raise WrongField([name], "is set without requests_per_minute: set the limit that the processes share")
     for name, settings in {
         "verify": {"verify": part.verify},
         "client_cert": {"client_cert": part.client_cert},

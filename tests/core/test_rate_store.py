@@ -1,0 +1,399 @@
+"""A limit that holds over processes, on a real Redis: the script, and what happens when the store is not there."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import socket
+import subprocess
+import sys
+import threading
+import time
+from bisect import bisect_right
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from runops.core import AsyncRunClient, ConfigurationError, RunClient, TransientError, find
+from runops.core.model import shared_rate
+from runops.core.model.secret import Secret
+from runops.core.model.shared_rate import ANSWER_SECONDS, Question
+from runops.core.polling import dispatch
+from runops.core.transport import rate_settings, rate_store
+from runops.core.transport.rate_store import SCRIPT, Redis, arguments_of, line_key
+from runops.emulator.server import Server, running
+from tests import redis_server
+from tests.rate_line import Line
+from tests.redis_server import RedisServer
+from tests.services import Clock
+
+NEXIO = find("nexio")
+KEY = "canary-key-5f2b9c7e1d"
+PASSWORD = "canary-pass-8c1f"
+
+pytestmark = pytest.mark.http
+
+
+@pytest.fixture(scope="module")
+def binary() -> str:
+    return redis_server.program()
+
+
+@pytest.fixture
+def store(binary: str) -> Iterator[RedisServer]:
+    with RedisServer(binary) as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def stores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rate_store, "_STORES", {})
+
+
+def asked(url: str) -> Redis:
+    return Redis(Secret(url))
+
+
+def raw(url: str) -> Any:
+    import redis
+
+    return redis.Redis.from_url(url, decode_responses=True)
+
+
+# --- the script ---
+
+
+def test_the_script_in_redis_and_the_line_in_memory_of_the_other_tests_give_the_same_replies(
+    store: RedisServer,
+) -> None:
+    """The simulations of test_shared_rate.py are about what Redis does."""
+    head = "local time = redis.call('TIME')\nlocal now = time[1] * 1000000 + time[2]"
+    assert head in SCRIPT
+    script = raw(store.url).register_script(SCRIPT.replace(head, "local now = tonumber(ARGV[10])"))
+    chance = random.Random(7)
+    for story in range(40):
+        line, now = Line(time.time), 1_790_000_000_000_000
+        births = [0, now]
+        for _ in range(30):
+            now += chance.choice((-3_000_000, 0, 1, 1500, 61_000, 900_000, 4_100_000, 20_000_000))
+            question = Question(
+                at=0.0,
+                places=chance.choice((0, 1, 4, 250)),
+                spacing=chance.choice((0.061224, 0.001, 10.2)),
+                pause=chance.choice((0.0, 0.0, 0.0, 2.5, 40.0)),
+                lost=chance.choice((0.0, 0.0, 0.0, 0.4, 5.5, 60.0)),
+                born=chance.choice(births),
+                ahead=chance.choice((0.0, 3.7)),
+            )
+            given = arguments_of(question)
+            reply = script(keys=[f"story:{story}"], args=[*given, now])
+            assert reply == line.take(now, *given)
+            births.append(reply[5])
+
+
+def test_places_are_given_once_however_many_ask_at_once(store: RedisServer) -> None:
+    moments: list[float] = []
+    lock = threading.Lock()
+
+    def work() -> None:
+        ask = asked(store.url)
+        for _ in range(20):
+            reply = ask("k", Question(0.0, 3, 0.05))
+            with lock:
+                moments.extend(time.time() + reply.wait + 0.05 * n for n in range(reply.places))
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    moments.sort()
+    assert len(moments) == 480
+    assert min(b - a for a, b in pairwise(moments)) > 0.02
+    assert moments[-1] - moments[0] == pytest.approx(479 * 0.05, abs=0.3)
+
+
+def test_nothing_is_left_in_redis_and_a_key_tells_nothing(store: RedisServer) -> None:
+    key = line_key("nexio", "https://service.example", Secret("canary-key").fingerprint)
+    asked(store.url)(key, Question(0.0, 10, 1.0))
+    redis = raw(store.url)
+    (left,) = redis.keys("*")
+    assert left == key
+    assert left.startswith("runops:rate:")
+    assert "nexio" not in left
+    assert Secret("canary-key").fingerprint[:8] not in left
+    assert 125_000 < redis.pttl(key) <= 131_000
+    assert set(redis.hgetall(key)) == {"free", "born", "woke", "seen", "settle", "paused"}
+
+
+# --- clients ---
+
+
+@pytest.fixture
+def service() -> Iterator[Server]:
+    with running() as server:
+        yield server
+
+
+def settings(service: Server, store: str, **more: Any) -> dict[str, Any]:
+    """Of a client that counts as a process of its own: what a process shares depends on its clock too."""
+    given = {
+        "token": KEY,
+        "base_url": service.base_url("nexio"),
+        "requests_per_minute": 1200,
+        "processes": 6,
+        "rate_store": store,
+        "clock": lambda: time.time(),
+    }
+    return {**given, **more}
+
+
+def another(given: dict[str, Any]) -> dict[str, Any]:
+    """The same settings for a further process."""
+    return {**given, "clock": lambda: time.time()}
+
+
+def held_run(service: Server) -> str:
+    return service.emulator.create_run("nexio", held=True)
+
+
+def looks(service: Server, seconds: float, **given: Any) -> int:
+    """One look after the other, as the steps of a Dagster run that share nothing with others."""
+    end, count = time.time() + seconds, 0
+    with RunClient(NEXIO, **given) as client:
+        ref = client.ref(held_run(service))
+        while time.time() < end:
+            client.get(ref)
+            count += 1
+    return count
+
+
+def waits(service: Server, seconds: float, many: int, **given: Any) -> list[str]:
+    """Many waits in one loop, as in a triggerer; how they ended."""
+
+    async def story() -> list[str]:
+        async with AsyncRunClient(NEXIO, **given) as client:
+            refs = [client.ref(held_run(service)) for _ in range(many)]
+            ended = await asyncio.gather(*(client.wait(ref, seconds, poll_interval=0.5) for ref in refs))
+            return [str(each.outcome) for each in ended]
+
+    return asyncio.run(story())
+
+
+def most_within(seconds: float, moments: list[float]) -> int:
+    moments = sorted(moments)
+    return max(bisect_right(moments, moment + seconds) - index for index, moment in enumerate(moments))
+
+
+def arrivals(service: Server) -> list[float]:
+    return [entry["time"] for entry in service.emulator.requests(provider="nexio")]
+
+
+def test_pollers_and_plain_clients_of_several_processes_keep_to_one_limit(service: Server, store: RedisServer) -> None:
+    with ThreadPoolExecutor(6) as pool:
+        steps = [pool.submit(looks, service, 5.0, **settings(service, store.url)) for _ in range(3)]
+        triggerers = [pool.submit(waits, service, 5.0, 10, **settings(service, store.url)) for _ in range(3)]
+        assert all(each.result() == ["timed_out"] * 10 for each in triggerers)
+        counts = [each.result() for each in steps]
+    moments = arrivals(service)
+    # 19.6 a second, half a second of lateness.
+    assert most_within(4.0, moments) <= 4.0 * 20 + 10
+    assert len(moments) >= 4.0 * 17
+    assert min(counts) >= 5
+
+
+def test_a_submit_takes_its_turn_in_the_same_line(service: Server, store: RedisServer) -> None:
+    given = settings(service, store.url, requests_per_minute=60, processes=1)
+    call = NEXIO.call(engine_slug="risk", input={})
+    with RunClient(NEXIO, **given) as first, RunClient(NEXIO, **another(given)) as second:
+        first.submit(call)
+        began = time.monotonic()
+        second.submit(call)
+        assert time.monotonic() - began > 0.8
+
+        async def third() -> None:
+            async with AsyncRunClient(NEXIO, **another(given)) as client:
+                await client.submit(call)
+
+        asyncio.run(third())
+        assert time.monotonic() - began > 1.8
+    assert len(service.emulator.requests(provider="nexio", method="POST")) == 3
+
+
+def test_a_pause_that_one_process_is_asked_for_holds_for_the_others(service: Server, store: RedisServer) -> None:
+    given = settings(service, store.url)
+    with RunClient(NEXIO, **given) as first, RunClient(NEXIO, **another(given)) as second:
+        ref = first.ref(held_run(service))
+        service.emulator.add_fault(provider="nexio", kind="status", status=429, retry_after=2, count=1)
+        with pytest.raises(TransientError):
+            first.get(ref)
+        began = time.monotonic()
+        asking = threading.Thread(target=first.get, args=(ref,))
+        asking.start()
+        time.sleep(0.3)
+        second.get(ref)
+        assert time.monotonic() - began > 1.5
+        asking.join()
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that is lost is asked again soon, so that a test need not wait for it."""
+    for module in (shared_rate, dispatch):
+        monkeypatch.setattr(module, "RETRY_SECONDS", 0.4)
+    monkeypatch.setattr(rate_store, "SETTLE_SECONDS", 1.0)
+    monkeypatch.setattr(rate_store, "STALE_SECONDS", 0.3)
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("how", ["killed", "hangs"])
+def test_no_wait_ends_while_the_store_is_lost_and_the_log_says_so_and_when_it_is_back(
+    service: Server, store: RedisServer, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "runops")
+    with ThreadPoolExecutor(2) as pool:
+        step = pool.submit(looks, service, 9.0, **settings(service, store.url, processes=2))
+        triggerer = pool.submit(waits, service, 9.0, 30, **settings(service, store.url, processes=2))
+        time.sleep(1.5)
+        (store.kill if how == "killed" else store.hang)()
+        lost_at = time.time()
+        time.sleep(3.5)
+        (store.start if how == "killed" else store.go_on)()
+        assert step.result() > 10
+        assert triggerer.result() == ["timed_out"] * 30
+    moments = arrivals(service)
+    # Each goes on alone within what an answer may take and one spacing of its share.
+    assert len([each for each in moments if lost_at + 2.6 < each < lost_at + 3.5]) >= 6
+    assert most_within(4.0, moments) <= 4.0 * 20 + 10
+    said = [record.getMessage() for record in caplog.records]
+    assert len([text for text in said if "cannot be used" in text]) == 2
+    assert len([text for text in said if "is back" in text]) == 2
+    assert all(f"127.0.0.1:{store.port}" in text for text in said if "store" in text)
+    assert any("600 requests a minute" in text for text in said)
+
+
+def test_a_wrong_password_is_named_once_and_shown_nowhere(
+    service: Server, binary: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with RedisServer(binary, password="another") as locked:
+        address = f"redis://default:{PASSWORD}@127.0.0.1:{locked.port}/0"
+        with RunClient(NEXIO, **settings(service, address)) as client:
+            ref = client.ref(held_run(service))
+            for _ in range(3):
+                client.get(ref)
+            shown = [repr(client), repr(client._session), repr(client._session.rate), repr(client._session.key)]
+            shown += [repr(vars(client._session)), repr(vars(client._session.budget))]
+        (said,) = [record.getMessage() for record in caplog.records if "cannot be used" in record.getMessage()]
+        assert "refuses the user or the password" in said
+        assert PASSWORD not in caplog.text + "".join(shown)
+
+
+def test_the_right_password_opens_it(service: Server, binary: str, caplog: pytest.LogCaptureFixture) -> None:
+    with RedisServer(binary, password=PASSWORD) as locked:
+        address = f"redis://:{PASSWORD}@127.0.0.1:{locked.port}/3"
+        with RunClient(NEXIO, **settings(service, address)) as client:
+            client.get(client.ref(held_run(service)))
+        assert len(raw(address).keys("runops:rate:*")) == 1
+    assert "cannot be used" not in caplog.text
+
+
+def test_a_store_that_nobody_answers_at_costs_a_look_two_seconds_at_the_most(service: Server) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(0)
+        address = f"redis://127.0.0.1:{silent.getsockname()[1]}"
+        with RunClient(NEXIO, **settings(service, address)) as client:
+            ref = client.ref(held_run(service))
+            began = time.monotonic()
+            client.get(ref)
+            assert time.monotonic() - began < ANSWER_SECONDS + 1.0
+            began = time.monotonic()
+            client.get(ref)
+            assert time.monotonic() - began < 1.0
+
+
+def test_a_loop_is_never_held_by_a_store_that_hangs(service: Server, store: RedisServer) -> None:
+    store.hang()
+
+    async def story() -> float:
+        late = [0.0]
+
+        async def beat() -> None:
+            while True:
+                began = time.monotonic()
+                await asyncio.sleep(0.02)
+                late.append(time.monotonic() - began - 0.02)
+
+        beating = asyncio.create_task(beat())
+        async with AsyncRunClient(NEXIO, **settings(service, store.url)) as client:
+            ref = client.ref(held_run(service))
+            await asyncio.gather(client.get(ref), client.wait(ref, 3.0, poll_interval=0.5))
+        beating.cancel()
+        return max(late)
+
+    assert asyncio.run(story()) < 0.5
+
+
+# --- bad input ---
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"rate_store": "redis://h"}, "rate_store of the test is set without requests_per_minute"),
+        ({"processes": 3}, "processes of the test is set without requests_per_minute"),
+        ({"requests_per_minute": 60, "processes": 0}, "processes of the test must be a number above 0"),
+        ({"requests_per_minute": 60, "processes": 2.5}, "processes of the test must be a whole number"),
+        ({"requests_per_minute": 60, "processes": True}, "processes of the test"),
+        ({"requests_per_minute": -1}, "requests_per_minute of the test must be a number above 0"),
+        ({"requests_per_minute": 60, "rate_store": 7}, "rate_store of the test must be an address, not int"),
+        ({"requests_per_minute": 60, "rate_store": f"http://u:{PASSWORD}@h"}, "none of redis, rediss"),
+        ({"requests_per_minute": 60, "rate_store": PASSWORD}, "none of redis, rediss"),
+        ({"requests_per_minute": 60, "rate_store": f"redis://u:{PASSWORD}@h:x"}, "none of redis, rediss|no address"),
+        ({"requests_per_minute": 60, "rate_store": f"redis://u:a/{PASSWORD}@h"}, "no address"),
+        ({"requests_per_minute": 60, "rate_store": f"redis://u:a#{PASSWORD}@h"}, "no address"),
+        ({"requests_per_minute": 60, "rate_store": "redis://"}, "no address"),
+        (
+            {"requests_per_minute": 60, "rate_store": f"rediss://:{PASSWORD}@h?ssl_cert_req=none"},
+            "has the option 'ssl_cert_req'",
+        ),
+        ({"requests_per_minute": 60, "rate_store": f"redis://:{PASSWORD}@h?socket_timeout=99"}, "has the option"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_by_name_and_no_text_holds_the_address(
+    given: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=message) as refused:
+        RunClient(NEXIO, token="k", network_origin="the test", **given)
+    assert PASSWORD not in str(refused.value)
+
+
+def test_without_redis_py_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rate_settings, "find_spec", lambda name: None)
+    with pytest.raises(ConfigurationError, match=r"pip install 'runops\[redis\]'"):
+        RunClient(NEXIO, token="k", requests_per_minute=60, rate_store="redis://h")
+
+
+def test_redis_py_is_not_loaded_before_a_place_is_asked_for() -> None:
+    code = (
+        "import sys; from runops.core import RunClient, find;"
+        "RunClient(find('nexio'), token='k', requests_per_minute=60, rate_store='redis://h');"
+        "print('redis' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
+
+
+def test_without_a_store_each_process_keeps_to_its_part(service: Server) -> None:
+    clock = Clock()
+    with RunClient(
+        NEXIO, token=KEY, base_url=service.base_url("nexio"), requests_per_minute=600, processes=10, clock=clock,
+        sleep=clock.sleep,
+    ) as client:  # fmt: skip
+        ref = client.ref(held_run(service))
+        for _ in range(4):
+            client.get(ref)
+    assert clock.passed == pytest.approx(3.0)
