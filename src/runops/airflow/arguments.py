@@ -118,6 +118,13 @@ class SensorSettings(SensorArguments, EndSettings, total=False):
     poke_interval: Seconds | None
 
 
+class AnySensorSettings(SensorSettings, total=False):
+    """What the base of all sensors takes."""
+
+    conn_id: str | None
+    provider: Required[str]
+
+
 class OneRunSettings(SensorSettings, total=False):
     """What every sensor of one run takes beside it."""
 

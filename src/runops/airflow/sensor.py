@@ -2,84 +2,38 @@
 
 from __future__ import annotations
 
-import time
 from abc import abstractmethod
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any, Unpack, cast
 
-from airflow.sdk import BaseSensorOperator, PokeReturnValue
+from airflow.sdk import PokeReturnValue
 from airflow.triggers.base import StartTriggerArgs
 
-from runops.airflow._compat import AirflowRescheduleException, AirflowSkipException, conf, renders_in_triggerer
-from runops.airflow.arguments import OneRunSettings, SensorArguments
+from runops.airflow.arguments import AnySensorSettings, OneRunSettings
+from runops.airflow.begin_in_trigger import BeginsInTrigger
 from runops.airflow.end_checks import arguments_of, refuse_lost, worker_reason
 from runops.airflow.exceptions import SensorRunFailed, SensorTimedOut, in_airflow_terms
 from runops.airflow.link import RunLink
 from runops.airflow.reschedule import Poke
+from runops.airflow.sensor_base import SensorBase
 from runops.airflow.task_base import LATE_SECONDS
-from runops.airflow.task_state import TaskState
 from runops.airflow.tasks import RunWaiting
-from runops.airflow.templates import needs_worker
 from runops.airflow.verdicts import publish
 from runops.core import RunRef, RunResult, RunSnapshot
-from runops.core.model.cadence import spread
-from runops.core.waiting.options import DEFAULT_AUTH_GRACE, DEFAULT_ERROR_BUDGET, WaitOptions
-
-RESCHEDULE_SECONDS = 60.0
-"""The shortest time between two pokes in reschedule mode, unless the user gives a ``poke_interval``."""
-LONGEST_BACKOFF = 3600.0
-"""The longest time between two reads under ``exponential_backoff`` without a ``max_wait``."""
+from runops.core.waiting.options import WaitOptions
 
 
-class WaitingSensor(RunWaiting, BaseSensorOperator):
-    """What all sensors share: three ways to wait, which end alike. Subclasses say for which run."""
+class WaitingSensor(SensorBase, RunWaiting):
+    """What all sensors of one run share: three ways to wait, which end alike. Subclasses say for which run."""
 
     operator_extra_links = (RunLink(),)
     timed_out_error = SensorTimedOut
     failed_error = SensorRunFailed
 
-    def __init__(
-        self,
-        *,
-        provider: str,
-        conn_id: str | None = None,
-        on_outcome: Mapping[str, str] | None = None,
-        states: Mapping[str, str] | None = None,
-        expect: Mapping[str, Any] | None = None,
-        on_unmet: str = "fail",
-        error_budget: float | timedelta = DEFAULT_ERROR_BUDGET,
-        auth_grace: float | timedelta = DEFAULT_AUTH_GRACE,
-        max_paused: float | timedelta | None = None,
-        max_stalled: float | timedelta | None = None,
-        max_spend: float | None = None,
-        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
-        end_from_trigger: bool = False,
-        poke_interval: float | timedelta | None = None,
-        **kwargs: Unpack[SensorArguments],
-    ) -> None:
-        # The base class cannot tell its default of 60 s from a user's wish.
-        given = {} if poke_interval is None else {"poke_interval": poke_interval}
-        super().__init__(**given, **kwargs)
-        self.provider = provider
-        setattr(self, self.conn_id_field, conn_id)
-        self.set_end_rules(
-            on_outcome=on_outcome,
-            states=states,
-            expect=expect,
-            on_unmet=on_unmet,
-            auth_grace=auth_grace,
-            max_paused=max_paused,
-            max_stalled=max_stalled,
-            max_spend=max_spend,
-        )
-        self.error_budget = error_budget
-        self.deferrable = deferrable
+    def __init__(self, *, end_from_trigger: bool = False, **kwargs: Unpack[AnySensorSettings]) -> None:
+        super().__init__(**kwargs)
         self.set_end_from_trigger(end_from_trigger)
-        self.interval = self.poke_interval if given and self.poke_interval else None
-        self._clocks(deadline=0.0)
 
     def execute(self, context: Any) -> RunResult:
         """Wait for the run, in the way that ``mode`` and ``deferrable`` say.
@@ -108,11 +62,6 @@ class WaitingSensor(RunWaiting, BaseSensorOperator):
             return PokeReturnValue(is_done=False)
         return PokeReturnValue(is_done=True, xcom_value=self._apply_verdict(context, snapshot))
 
-    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Any) -> Any:
-        """As the base class's, but a skip comes only from a verdict or from ``never_fail``."""
-        with self._never_failing():
-            return super().resume_execution(next_method, next_kwargs, context)
-
     # --- what subclasses say ---
 
     @abstractmethod
@@ -123,59 +72,13 @@ class WaitingSensor(RunWaiting, BaseSensorOperator):
     def _poked(self, context: Any) -> RunSnapshot | None:
         """The last snapshot if the wait ends at this poke."""
 
-    def _named_parents(self, more: Mapping[str, str] | None) -> dict[str, str]:
-        named = {name: getattr(self, name) for name in self.named_fields}
-        return {**(more or {}), **{name: value for name, value in named.items() if value is not None}}
-
-    # --- what the wait asks ---
-
-    def _deadline(self, context: Any) -> float:
-        return self._began(context) + self.timeout
-
-    def _began(self, context: Any) -> float:
-        """When the first try of this generation began."""
-        task_state = TaskState(context)
-        record = task_state.load()
-        if record is not None and "began" in record:
-            return record["began"]
-        ti = context["ti"]
-        first = ti.get_first_reschedule_date(context) if self.reschedule and not self.deferrable else None
-        began = (first or ti.start_date).timestamp()
-        task_state.save(began=began)
-        return began
-
-    def _clocks(self, *, deadline: float) -> WaitOptions:
-        interval = self.interval
-        if interval is None and self.reschedule and not self.deferrable:
-            interval = RESCHEDULE_SECONDS
-        ceiling = None if self.max_wait is None else self.max_wait.total_seconds()
-        if self.exponential_backoff and ceiling is None:
-            ceiling = LONGEST_BACKOFF
-        options = WaitOptions.build(
-            self.service,
-            now=0.0,
-            deadline=deadline,
-            error_budget=self.error_budget,
-            **self._limits(),
-            interval=interval,
-            factor=2.0 if self.exponential_backoff else None,
-            ceiling=ceiling,
-        )
-        if self.silent_fail:
-            return replace(options, error_budget=max(options.error_budget, float(self.timeout)))
-        return options
-
     # --- reschedule mode ---
 
     def _poke_or_reschedule(self, context: Any) -> RunResult:
         poked = self.poke(context)
-        if poked.is_done:
-            return cast("RunResult", poked.xcom_value)
-        now, began = time.time(), self._began(context)
-        options = self._clocks(deadline=began + self.timeout)
-        pause = options.cadence.delay(now - began, jitter=max(spread(), 0.0))
-        again = min(now + pause, max(options.deadline, now))
-        raise AirflowRescheduleException(datetime.fromtimestamp(again, UTC))
+        if not poked.is_done:
+            self._come_back(context)
+        return cast("RunResult", poked.xcom_value)
 
     def _poke(self, context: Any) -> Poke:
         return Poke(
@@ -186,38 +89,8 @@ class WaitingSensor(RunWaiting, BaseSensorOperator):
             log=self.log,
         )
 
-    @contextmanager
-    def _never_failing(self) -> Generator[None]:
-        try:
-            yield
-        except (AirflowSkipException, AirflowRescheduleException):
-            raise
-        except Exception as error:
-            if self.never_fail:
-                skipped = f"Skipped, because never_fail is set: {error}"
-                self.log.warning("%s", skipped)
-                raise AirflowSkipException(skipped) from None
-            raise
 
-
-class _StartTriggerArgs:
-    """What Airflow needs to start a sensor in the triggerer; None for a class, a mapped task, or where it cannot be."""
-
-    def __get__(self, task: RunSensor | None, owner: type) -> StartTriggerArgs | None:
-        return None if task is None else task.started_in_triggerer()
-
-
-class _StartFromTrigger:
-    """Whether a sensor starts there. A triggerer builds a context for each task that says so, which can go wrong."""
-
-    def __get__(self, task: RunSensor | None, owner: type) -> bool:
-        return task is not None and task.start_trigger_args is not None
-
-    def __set__(self, task: RunSensor, wanted: bool) -> None:
-        task.start_wanted = wanted
-
-
-class RunSensor(WaitingSensor):
+class RunSensor(BeginsInTrigger, WaitingSensor):
     """Wait until a run of any provider ends, and turn how it ended into the task's own end.
 
     ``poke``, ``reschedule`` and deferrable give the same result, XComs, exceptions and skips. A failed read does not
@@ -274,12 +147,7 @@ class RunSensor(WaitingSensor):
     template_fields: Sequence[str] = ("run_id", "parents", "conn_id", "expect")
     shared_fields = ("run_id",)
 
-    start_trigger_args = _StartTriggerArgs()  # pyright: ignore[reportAssignmentType]
-    start_from_trigger = _StartFromTrigger()  # pyright: ignore[reportAssignmentType]
-
-    start_wanted: bool = False
-    """What the argument says, whatever can be."""
-    _worker_reason: str | None = None
+    runs_field = "run_id"
 
     def __init__(
         self,
@@ -298,27 +166,11 @@ class RunSensor(WaitingSensor):
         if self.start_wanted and self.end_from_trigger:
             refuse_lost(type(self), arguments_of(self), begins_there=True)
 
-    @classmethod
-    def partial(cls, **kwargs: Any) -> Any:
-        """As any operator's. A mapped task never starts in a triggerer, which builds a context for it if it says so.
-
-        :param kwargs: As the class takes them.
-        """
-        made = super().partial(**kwargs)
-        made.kwargs.pop("start_from_trigger", None)
-        return made
-
     def started_in_triggerer(self) -> StartTriggerArgs | None:
         """The trigger that takes the place of the first worker, or None where that cannot be or is not wanted."""
         if not self.start_wanted or self._needs_worker() is not None:
             return None
-        fields = self._rendered_fields()
-        start = {
-            "timeout": float(self.timeout),
-            "conn_id": self.conn_id_field,
-            "parents": list(self.named_fields) or None,
-            **({"fields": ["expect"]} if self.end_from_trigger else {}),
-        }
+        fields, start = self._rendered_fields(), self._start(float(self.timeout))
         options = self._patience(self._clocks(deadline=0.0))
         ends = self._end_after_start()
         return StartTriggerArgs(
@@ -340,26 +192,12 @@ class RunSensor(WaitingSensor):
 
         :param context: The task's context.
         """
-        if self.start_wanted:
-            reason = self._worker_reason or "Airflow has sent it there"
-            self.log.info("start_from_trigger is set, but the task begins on a worker: %s.", reason)
+        self._say_where_it_begins()
         return super().execute(context)
 
-    def before_rendering(self) -> None:
-        """Note why the task begins on a worker: afterwards nothing shows any more what was a template."""
-        if self.start_wanted:
-            self._worker_reason = self._needs_worker()
-
-    def _needs_worker(self) -> str | None:
-        if not renders_in_triggerer():
-            return "that needs Airflow 3.3 or newer"
-        return needs_worker(self, self._rendered_fields())
-
-    def _rendered_fields(self) -> dict[str, Any]:
-        """What the trigger needs of the task's own fields, as they stand."""
-        judged = ("expect",) if self.end_from_trigger else ()
-        names = ("run_id", self.conn_id_field, *(self.named_fields or ("parents",)), *judged)
-        return {name: getattr(self, name, None) for name in names}
+    @property
+    def _judged_fields(self) -> tuple[str, ...]:
+        return ("expect",) if self.end_from_trigger else ()
 
     def _wanted(self, context: Any, options: WaitOptions) -> RunRef:
         return self._waited_for(context)

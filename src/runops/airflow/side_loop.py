@@ -12,7 +12,6 @@ import asyncio
 import contextvars
 import queue
 import threading
-import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
@@ -54,10 +53,13 @@ class SideLoop(Generic[R]):
         thread = threading.Thread(target=context.run, args=(self._run_loop,), name="runops-loop", daemon=True)
         thread.start()
         try:
-            self._serve(None)
+            self._serve()
         except BaseException:
             self.stop()
-            self._serve(time.monotonic() + self._patience)
+            limit = threading.Timer(self._patience, self._asked.put, (None,))
+            limit.start()
+            self._serve()
+            limit.cancel()
             raise
         if self._error is not None:
             raise self._error
@@ -96,18 +98,9 @@ class SideLoop(Generic[R]):
         self._asked.put(do)
         return await answer
 
-    def _serve(self, until: float | None) -> None:
-        """Do what the loop asks for until it has ended, or until then on the monotonic clock."""
-        while True:
-            limit = None if until is None else until - time.monotonic()
-            if limit is not None and limit <= 0:
-                return
-            try:
-                asked = self._asked.get(timeout=limit)
-            except queue.Empty:
-                return
-            if asked is None:
-                return
+    def _serve(self) -> None:
+        """Do what the loop asks for until it has ended, or for as long as an interrupt waits for that."""
+        while (asked := self._asked.get()) is not None:
             asked()
 
     def _run_loop(self) -> None:
