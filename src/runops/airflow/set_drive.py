@@ -34,7 +34,7 @@ class Handover:
     :param clock: Seconds.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._stood: tuple[int, ...] = ()
         self._since = clock()
