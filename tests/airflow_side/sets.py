@@ -35,10 +35,14 @@ class SetHost:
     :param emulator: The emulator, on the machine's clock.
     :param run: Runs a task to its end, deferrals included.
     :param context: Makes the context of a new task instance.
+    :param folder: For files of the test.
     """
 
-    def __init__(self, emulator: Any, run: Callable[..., Any], context: Callable[..., dict[str, Any]]) -> None:
+    def __init__(
+        self, emulator: Any, run: Callable[..., Any], context: Callable[..., dict[str, Any]], folder: Path
+    ) -> None:
         self.emulator = emulator
+        self._folder = folder
         self.context = context
         self._run = run
 
@@ -51,7 +55,18 @@ class SetHost:
         from runops.airflow import RunsOperator
 
         self.emulator.set_defaults(provider=provider, script=script, seconds=seconds)
-        return RunsOperator(task_id="a_task", provider=provider, calls=calls_of(provider, count), **more)
+        return RunsOperator(**{"task_id": "a_task", "provider": provider, "calls": calls_of(provider, count), **more})
+
+    def folder(self, name: str) -> Path:
+        """A new folder of the test."""
+        made = self._folder / name
+        made.mkdir()
+        return made
+
+    def finish_all(self, provider: str) -> None:
+        """Let all runs come to their end."""
+        for run in self.emulator.runs(provider=provider):
+            self.emulator.advance(provider=provider, run_id=run["run_id"])
 
     def submits(self, provider: str) -> list[str]:
         """The parent of each submit that has reached the service, in order."""
@@ -74,6 +89,7 @@ class FileStore:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        folder.mkdir(exist_ok=True)
 
     def get(self, key: str, default: Any = None) -> Any:
         path = self._folder / key
@@ -147,9 +163,9 @@ def sets(
     host = Host(emulator, RealClock())  # pyright: ignore[reportArgumentType]
 
     def context() -> dict[str, Any]:
-        return {**host.context(store=False), "task_state_store": FileStore(tmp_path)}
+        return {**host.context(store=False), "task_state_store": FileStore(tmp_path / "store")}
 
-    yield SetHost(emulator, host.run, context)
+    yield SetHost(emulator, host.run, context, tmp_path)
     emulator.reset()
 
 

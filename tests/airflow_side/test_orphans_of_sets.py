@@ -22,7 +22,7 @@ _ = sets
 
 def left_in(folder: Path, state: str | None) -> Instance:
     """The task instance as Airflow's API shows it."""
-    store = {path.name: json.loads(path.read_text()) for path in folder.iterdir()}
+    store = {path.name: json.loads(path.read_text()) for path in (folder / "store").iterdir()}
     return Instance("a_task", state, "RunsOperator", store=store)
 
 

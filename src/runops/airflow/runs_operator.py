@@ -156,9 +156,6 @@ class RunsOperator(OwnSet):
             client_settings={} if self.mark_runs is None else {"mark_runs": self.mark_runs},
         )
         self._drive = context, drive
-        execution_ends = self._execution_ends(context)
-        if execution_ends is not None and time.time() >= execution_ends:
-            drive.stop("execution_timeout", cancel=self._can_cancel(self.cancel_on_timeout))
         try:
             end = drive.run()
         except (RunopsError, AirflowException) as error:
@@ -195,10 +192,13 @@ class RunsOperator(OwnSet):
             context["ti"].xcom_push(key=RUN_URL, value=url)
 
     def _plan(self, context: Any, calls: list[Call], taken: TakenUp) -> ManyPlan:
+        deadline, execution_ends = self._deadline(context), self._execution_ends(context)
+        by_airflow = execution_ends is not None and execution_ends < deadline
         return ManyPlan(
             rules=self._rules(),
             policy=self._policy(),
-            wait=self._clocks(deadline=self._deadline(context)),
+            wait=self._clocks(deadline=execution_ends if by_airflow and execution_ends else deadline),
+            clock="execution_timeout" if by_airflow else "timeout",
             submits=SubmitPlan(
                 calls=calls,
                 turns=self._turn_rules(context),

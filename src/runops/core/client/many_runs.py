@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 STARTED_AT_ONCE = 100
 """Rows that begin in one round of the loop; the rest take the next one, so that nothing else there stands still."""
+LAST_SUBMIT = 0.1
+"""Seconds before the deadline within which nothing is submitted: it would be given up at once."""
 LOOK_EVERY = 1.0
 """Seconds between two questions whether the host goes on elsewhere."""
 
@@ -173,8 +175,8 @@ class ManyRuns:
         return None
 
     def _start_more(self) -> None:
-        """Submit what may be active. After the deadline nothing is; what goes on ends by the same clock."""
-        if self._until_deadline() <= 0:
+        """Submit what may be active. After the deadline nothing is, nor right before it; what goes on ends by it."""
+        if self._plan.wait.deadline - self._client.clock() <= LAST_SUBMIT:
             return
         if self._carrier.submits is not None:
             self._carrier.submits.let_go_on()

@@ -91,7 +91,8 @@ class Carrier:
         self._stop = stop
         posting = self.submits.posting if self.submits else frozenset[int]()
         for index, task in tuple(self.tasks.items()):
-            if index not in posting:
+            # What is left to do for a row that is over is the cancel of its run.
+            if index not in posting and not self._ledger[index].is_over:
                 task.cancel()
         if self.tasks:
             await asyncio.wait(tuple(self.tasks.values()), timeout=self._plan.stop_seconds)
