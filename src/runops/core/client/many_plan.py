@@ -60,7 +60,7 @@ class ManyPlan:
     Args:
         rules: Of the whole.
         policy: What each outcome means.
-        wait: The clocks of each wait. Its deadline is that of the whole set, and its ``max_spend`` that of the rules.
+        wait: The clocks of each wait. Its deadline is that of the whole set; what all may spend, the rules say.
         submits: What is submitted; None where the runs were given.
         again: Rows that an earlier try has left, see :class:`TakenUp`: one that is found over at the first look, in a
             way that a retry repeats, gives way to a new run.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from runops.core.client.group_commit import GroupCommit
@@ -75,6 +75,8 @@ class Carrier:
         self._commit = commit
         self._plan = plan
         self._schedule = schedule
+        # One run alone may not spend more than all, and a list that does not show what runs spend will not do then.
+        self._wait_options = replace(plan.wait, max_spend=plan.rules.max_spend)
         self._again = set(plan.again)
         self._last: dict[int, RunSnapshot] = {}
         self._key_is_good = False
@@ -136,7 +138,7 @@ class Carrier:
         try:
             snapshot = await self._client.wait(
                 ref,
-                patience=self._plan.wait,
+                patience=self._wait_options,
                 submitted_at=row.submitted_at,
                 on_update=lambda update: self._saw(index, update),
                 past=self.past.setdefault(index, WaitProgress()),
@@ -161,7 +163,7 @@ class Carrier:
 
     def _ends_here(self, index: int, update: RunSnapshot) -> bool:
         """Whether more than one look is worth while: the state may settle soon, or a clock or a limit ends the wait."""
-        provider, options, now = self._client.provider, self._plan.wait, self._client.clock()
+        provider, options, now = self._client.provider, self._wait_options, self._client.clock()
         if update.state is not None and provider.states.read(update.state).grace_seconds is not None:
             return True
         return now >= options.deadline or reached(provider, options, self.past[index], update, now) is not None

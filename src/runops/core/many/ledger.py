@@ -232,9 +232,10 @@ def key_of_ref(ref: RunRef) -> str:
 
 
 def _rows_of(first: int, page: Mapping[str, Any]) -> Iterator[Row]:
-    parents = [dict(each) for each in page.get("parents") or ()]
+    parents = cast("list[Mapping[str, str]]", page.get("parents") or [])
     for place, said in enumerate(page["rows"]):
-        yield from_json(first + place, said, parents[said["p"]] if "p" in said else NO_PARENTS)
+        of = parents[int(said["p"])] if "p" in said else NO_PARENTS
+        yield from_json(first + place, said, of)
 
 
 def _unreadable(what: str, error: Exception) -> ConfigurationError:
