@@ -8,7 +8,7 @@ does reaches the world: every request and every write of it fails.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import httpx
@@ -134,6 +134,7 @@ class Attempt(httpx.AsyncBaseTransport):
         self.set: ManyRuns | None = None
         self.at_post: Callable[[int], None] = lambda number: None
         self.posts = 0
+        self.before_post: Callable[[httpx.Request], Awaitable[None]] | None = None
         self._asgi = httpx.ASGITransport(app=world.app)
 
     async def run(self, *, retry: bool, until: Any = None, store: Any = None, at_set: Any = None) -> None:
@@ -207,6 +208,8 @@ class Attempt(httpx.AsyncBaseTransport):
             self.moment()
             self.posts += 1
             self.at_post(self.posts)
+            if self.before_post is not None:
+                await self.before_post(request)
             self.check()
         response = await self._asgi.handle_async_request(request)
         if submits:
