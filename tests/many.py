@@ -59,7 +59,7 @@ def arguments(provider: str, number: int, script: str = "succeeded", *, parent: 
         case "onepin":
             return {
                 "workflow_id": parent or f"7c9e6679-7425-40de-944b-{number:012d}",
-                "script_text": f"emulator:{script}",
+                "script_text": f"emulator:{script} seconds={SECONDS + number / 1000}",
             }
         case _:
             return {"workflow_id": parent or "wf_1", "payload": {"n": number, "emulator": {"script": script}}}

@@ -167,7 +167,7 @@ class ManyRuns:
             unit = self._client.provider.spend.unit if self._client.provider.spend else ""
             figure = f"all runs together have spent {amount(spent, unit)} of at most {amount(limit, unit)}"
             return End.MAX_SPEND, Stop("max_spend", self._plan.cancel_on_timeout, figure)
-        if not carrier.tasks and self._until_deadline() <= 0:
+        if not carrier.tasks and self._seconds_left() <= 0:
             return End.TIMEOUT, Stop(None, cancel=False)
         seen = self._plan.once and not carrier.tasks
         if seen or (self._until is not None and self._until(self.ledger)):
@@ -176,7 +176,7 @@ class ManyRuns:
 
     def _start_more(self) -> None:
         """Submit what may be active. After the deadline nothing is, nor right before it; what goes on ends by it."""
-        if self._plan.wait.deadline - self._client.clock() <= LAST_SUBMIT:
+        if self._seconds_left() <= LAST_SUBMIT:
             return
         if self._carrier.submits is not None:
             self._carrier.submits.let_go_on()
@@ -187,10 +187,14 @@ class ManyRuns:
             self._carrier.begin(index)
         self._changes.set()
 
+    def _seconds_left(self) -> float:
+        """Until the deadline."""
+        return self._plan.wait.deadline - self._client.clock()
+
     def _until_deadline(self) -> float:
-        """Seconds; none are left to wait for once only waits go on that end by the same clock."""
-        left = self._plan.wait.deadline - self._client.clock()
-        return float("inf") if left <= 0 and self._carrier.tasks else left
+        """Seconds for which to wait for the deadline: after it, those who wait end by the same clock and say so."""
+        left = self._seconds_left()
+        return float("inf") if left <= 0 and self._carrier.tasks else max(left, 0.0)
 
     def _say(self) -> float:
         """Tell the counts, if that is due; seconds until it is."""

@@ -71,7 +71,6 @@ class Carrier:
         """What ends the whole set: a key that is refused, or a record that cannot be written."""
         self.submits = Submits(client, commit, plan.submits, schedule) if plan.submits is not None else None
         self._client = client
-        self._ledger = commit.ledger
         self._commit = commit
         self._plan = plan
         self._schedule = schedule
@@ -126,12 +125,12 @@ class Carrier:
             self._over(index)
 
     async def _to_its_end(self, index: int) -> None:
-        row = self._ledger[index]
+        row = self._commit.ledger[index]
         if not row.is_running:
             assert self.submits is not None
             await self.submits.submit(index)
             self._key_is_good = True
-            row = self._ledger[index]
+            row = self._commit.ledger[index]
         ref = row.ref(self._client.provider.name)
         if self._stop is not None or ref is None:
             return
@@ -155,8 +154,8 @@ class Carrier:
             self._last[index] = update
         spend = self._client.provider.spend
         spent = spend.of(update.details) if spend else None
-        row = self._ledger[index]
-        if spent is not None and spent != row.spend and self._ledger.set(row.spending(spent), record=False):
+        row = self._commit.ledger[index]
+        if spent is not None and spent != row.spend and self._commit.ledger.set(row.spending(spent), record=False):
             self._commit.changed()
         if self._plan.once and update.phase is not None and not self._ends_here(index, update):
             raise _Seen
@@ -172,7 +171,7 @@ class Carrier:
         if snapshot.ended_by == "timeout" and self._plan.clock != "timeout":
             snapshot = timed_out(self._client.provider, ref, self._last.get(index), self._plan.clock)
         judgement = self._plan.policy.judge(snapshot)
-        before = self._ledger[index]
+        before = self._commit.ledger[index]
         row = before.ended(snapshot, judgement, self._client.provider)
         if index in self._again and self._gives_way(row):
             self._commit.put(row.planned_anew())
@@ -189,7 +188,7 @@ class Carrier:
 
     def _failed(self, index: int, error: RunopsError) -> None:
         logger.warning("Run %d of the set: %s", index, error)
-        self._commit.put(self._ledger[index].failed(error))
+        self._commit.put(self._commit.ledger[index].failed(error))
 
     def _refused(self, index: int, error: AuthError) -> None:
         """A key that is refused is refused for all; one that lacks a right may lack it for this run alone."""
@@ -202,7 +201,7 @@ class Carrier:
         self.tasks.pop(index, None)
         self._last.pop(index, None)
         self._again.discard(index)
-        row = self._ledger[index]
+        row = self._commit.ledger[index]
         if row.is_over:
             self.past.pop(index, None)
         self._schedule.ended(index)
@@ -214,7 +213,7 @@ class Carrier:
 
     async def _give_up(self, index: int, stop: Stop) -> None:
         """Note what becomes of a row that goes on, and cancel its run where that is wanted."""
-        row = self._ledger[index]
+        row = self._commit.ledger[index]
         ref = row.ref(self._client.provider.name)
         if row.is_over or ref is None or stop.by is None:
             return
@@ -223,12 +222,12 @@ class Carrier:
             last = timed_out(self._client.provider, ref, self._last.get(index), ended_by, figure=stop.figure)
             judgement = self._plan.policy.judge(last)
             self._commit.put(row.ended(last, judgement, self._client.provider))
-            if stop.cancel and self._ledger[index].ours_to_cancel:
+            if stop.cancel and self._commit.ledger[index].ours_to_cancel:
                 await self._cancel(index, ref)
             return
         cancelled = stop.cancel and row.ours_to_cancel and await self._cancel(index, ref)
         if cancelled or stop.by == "stop_early":
-            self._commit.put(self._ledger[index].given_up(stop.by, cancelled=cancelled))
+            self._commit.put(self._commit.ledger[index].given_up(stop.by, cancelled=cancelled))
 
     async def _cancel(self, index: int, ref: RunRef) -> bool:
         """Cancel a run of ours; whether the service took it."""
@@ -241,7 +240,7 @@ class Carrier:
         except RunopsError as error:
             logger.warning("%s could not be cancelled and may go on: %s", ref, error)
             return False
-        self._commit.put(self._ledger[index].cancelled())
+        self._commit.put(self._commit.ledger[index].cancelled())
         return True
 
 

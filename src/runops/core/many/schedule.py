@@ -3,8 +3,8 @@
 - No more than ``max_active`` are active: those that are waited for, and those that are being submitted.
 - Where the provider refuses a second active run of one parent, each parent has one of ours at a time: the others wait
   here, without a request, and not by being refused.
-- What waits for its turn behind a stranger's run is not active; it keeps its parent, and there are no more of those
-  than ``max_active`` either: each of them looks at its list.
+- What waits for its turn behind a stranger's run is not active, and keeps its parent. Of those there are no more than
+  20, or ``max_active`` where that is more: each of them looks at its list.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Hashable, Mapping
 
 Parent = Hashable
+MOST_WAITING = 20
 ANY: Parent = None
 """The parent of all, where a provider runs any number beside each other."""
 
@@ -78,7 +79,8 @@ class Schedule:
 
     def next(self) -> int | None:
         """The row that may be submitted now, which is active from here on; None while there is none."""
-        if len(self._active) >= self._max_active or len(self._parents) - len(self._active) >= self._max_active:
+        waiting = len(self._parents) - len(self._active)
+        if len(self._active) >= self._max_active or waiting >= max(self._max_active, MOST_WAITING):
             return None
         while self._heads:
             index, _, key = heapq.heappop(self._heads)
