@@ -93,7 +93,7 @@ class Carrier:
         posting = self.submits.posting if self.submits else frozenset[int]()
         for index, task in tuple(self.tasks.items()):
             # What is left to do for a row that is over is the cancel of its run.
-            if index not in posting and not self._ledger[index].is_over:
+            if index not in posting and not self._commit.ledger[index].is_over:
                 task.cancel()
         if self.tasks:
             await asyncio.wait(tuple(self.tasks.values()), timeout=self._plan.stop_seconds)
