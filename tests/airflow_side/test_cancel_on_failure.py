@@ -393,3 +393,14 @@ def test_a_run_that_was_attached_to_is_never_cancelled(host: Any, made: Any, def
     ends(task, context, ended.error)
     cancel_left_run({**context, "task": made("nyx", on_conflict="attach")})
     assert cancels(host) == 0
+
+
+@needs_a_store
+def test_a_record_names_the_newest_twenty_runs_of_before(host: Any, made: Any) -> None:
+    context = host.context()
+    ref = {"provider": "b3os", "parents": {}}
+    left = [{"state": "submitted", "provider": "b3os", "ref": {**ref, "run_id": f"r{n}"}} for n in range(25)]
+    context["task_state_store"].set("runops", {"version": 1, "state": "refused", "left": left})
+    host.run(made(timeout=100), context)
+    kept = context["task_state_store"].get("runops")["left"]
+    assert [each["ref"]["run_id"] for each in kept] == [f"r{n}" for n in range(5, 25)]

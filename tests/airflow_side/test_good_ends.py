@@ -126,12 +126,18 @@ def test_a_dag_with_what_is_wrong_is_refused(
             assert text in str(refused.value)
 
 
+@pytest.mark.parametrize("kind", ["operator", "sensor", "discovery sensor"])
 def test_a_template_is_checked_by_its_name_at_once_and_by_its_value_before_anything_is_sent(
-    host: Any, operators: Any, calls: Any
+    host: Any, operators: Any, sensors: Any, calls: Any, kind: str
 ) -> None:
+    made, given = {
+        "operator": (operators["nyx"], calls["nyx"]),
+        "sensor": (sensors["nyx"], {"run_id": "r_1", "deferrable": False}),
+        "discovery sensor": (NyxConfigSensor, {"config_name": "nightly", "deferrable": False}),
+    }[kind]
     with pytest.raises(ConfigurationError, match="Did you mean 'findings_count'"):
-        operators["nyx"](task_id="w", **calls["nyx"], expect={"finding_count": "{{ params.n }}"})
-    task = operators["nyx"](task_id="w", **calls["nyx"], expect={"findings_count": "{{ params.n }}"})
+        made(task_id="w", **given, expect={"finding_count": "{{ params.n }}"})
+    task = made(task_id="w", **given, expect={"findings_count": "{{ params.n }}"})
     task.render_template_fields({"params": {"n": "no number"}})
     assert task.expect == {"findings_count": "no number"}
     ended = host.run(task)

@@ -435,6 +435,30 @@ def test_who_finds_no_free_connection_in_time_has_sent_nothing(make: Callable[..
     run(story)
 
 
+def test_who_is_cancelled_in_the_moment_in_which_no_place_is_left_is_cancelled() -> None:
+    async def story() -> None:
+        async def reply(service: Service, writer: asyncio.StreamWriter, count: int) -> None:
+            await service.release.wait()
+            writer.write(PLAIN)
+
+        async with serving(reply) as service:
+            pool = Http1Pool(service.url, max_connections=1)
+            first = asyncio.ensure_future(asks(pool, service.url))
+            await service.asked.wait()
+            second = asyncio.ensure_future(asks(pool, service.url))
+            await until(lambda: bool(pool._queue))
+            (waiter,) = pool._queue
+            waiter.set_exception(ConnectionFailed("No place was free in time."))
+            second.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await second
+            service.release.set()
+            assert (await first).content == BODY
+            await pool.close()
+
+    run(story)
+
+
 def test_an_exchange_cancelled_at_any_moment_leaves_nothing_behind(make: Callable[..., Pool]) -> None:
     async def story() -> None:
         async def reply(service: Service, writer: asyncio.StreamWriter, count: int) -> None:

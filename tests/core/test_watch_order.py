@@ -13,7 +13,7 @@ import pytest
 from runops.core import find
 from runops.core.model.errors import AnswerError, PollingError, RunNotFound
 from runops.core.waiting.discovery import Search, look_for, seek
-from runops.core.waiting.listing import MOST_PAGES, PAGE, Listed, listed
+from runops.core.waiting.listing import MOST_PAGES, PAGE, TAIL, Listed, listed
 from runops.core.waiting.options import WaitOptions
 from runops.core.waiting.steps import Send, Sleep
 from runops.core.waiting.watch import WatchState
@@ -95,6 +95,24 @@ def driven(flow: Any, answer: Callable[[Any], bytes], clock: Any = None) -> Any:
 @pytest.fixture
 def watch() -> WaitState:
     return WaitState()
+
+
+# --- how far back ---
+
+
+@pytest.mark.parametrize(("older", "pages"), [(TAIL - 1, 2), (TAIL, 1)])
+def test_a_list_is_read_until_a_page_ends_in_so_many_older_runs(watch: WaitState, older: int, pages: int) -> None:
+    newer = PAGE - older
+    watch.items = [item(f"r{n}", HOUR if n < newer else -HOUR) for n in range(PAGE)] + [item("last", -2 * HOUR)]
+    found = driven(listed(B3OS, WORKFLOW, since=NOW), watch._answer)
+    assert watch.pages == pages
+    assert found.ended_by == ("since" if pages == 1 else "end")
+
+
+def test_a_run_that_tells_no_time_is_followed_as_one_of_no_time(watch: WaitState) -> None:
+    watch.items = [item("timeless", over=False), item("new", 60, over=False)]
+    watch.trail.take(driven(watch.trail.look(B3OS, WORKFLOW, now=NOW), watch._answer))
+    assert watch.trail.open == {"timeless": 0.0, "new": NOW + 60}
 
 
 # --- what is new ---

@@ -351,6 +351,7 @@ def test_nekt_cancels_in_two_moves(call, emulator) -> None:
 def test_onepin_pauses_and_resumes(call, emulator) -> None:
     run_id = emulator.create_run("onepin", script="running", held=True)
     path = f"/api/v1/workflows/{WORKFLOW}/runs/{run_id}"
+    assert call("onepin", "POST", f"{path}/resume").status_code == 409
     assert call("onepin", "POST", f"{path}/pause").json()["data"]["status"] == "paused"
     assert call("onepin", "POST", f"{path}/pause").status_code == 409
     assert call("onepin", "POST", f"{path}/resume").json()["data"]["status"] == "running"
