@@ -395,12 +395,25 @@ def test_a_run_that_was_attached_to_is_never_cancelled(host: Any, made: Any, def
     assert cancels(host) == 0
 
 
+def before(count: int) -> list[dict[str, Any]]:
+    """What a record names of so many runs whose end nobody has seen."""
+    refs = [{"provider": "b3os", "parents": {}, "run_id": f"r{n}"} for n in range(count)]
+    return [{"state": "submitted", "provider": "b3os", "ref": ref} for ref in refs]
+
+
 @needs_a_store
 def test_a_record_names_the_newest_twenty_runs_of_before(host: Any, made: Any) -> None:
     context = host.context()
-    ref = {"provider": "b3os", "parents": {}}
-    left = [{"state": "submitted", "provider": "b3os", "ref": {**ref, "run_id": f"r{n}"}} for n in range(25)]
-    context["task_state_store"].set("runops", {"version": 1, "state": "refused", "left": left})
+    context["task_state_store"].set("runops", {"version": 1, "state": "refused", "left": before(25)})
     host.run(made(timeout=100), context)
-    kept = context["task_state_store"].get("runops")["left"]
-    assert [each["ref"]["run_id"] for each in kept] == [f"r{n}" for n in range(5, 25)]
+    assert context["task_state_store"].get("runops")["left"] == before(25)[5:]
+
+
+@needs_a_store
+def test_a_refused_submit_leaves_nothing_in_the_record_but_the_runs_of_before(host: Any, made: Any) -> None:
+    context = host.context()
+    context["task_state_store"].set("runops", {"version": 1, "state": "refused", "left": before(2)})
+    host.emulator.add_fault(kind="status", status=422, action="submit", provider="b3os")
+    assert host.run(made(), context).error is not None
+    kept = context["task_state_store"].get("runops")
+    assert kept == {"version": 1, "generation": kept["generation"], "state": "refused", "left": before(2)}

@@ -827,6 +827,18 @@ def test_a_reason_that_is_held_back_does_not_hold_back_the_outcome() -> None:
     run(scenario)
 
 
+def test_a_reason_that_does_not_come_keeps_nobody_beyond_the_deadline() -> None:
+    async def scenario(service: Service) -> None:
+        service.answer = lambda path, key: b3os(path) if "summary" in path else HANG
+        client = service.client(provider="b3os", request_timeout=60)
+        began = now()
+        last = await client.wait(ref("bad", "b3os"), patience=fast(0.2, 3.0))
+        assert (last.outcome, last.reason, len(service.asked)) == (Outcome.FAILED, None, 2)
+        assert now() - began < 3.0 + 2 * poller.IN_LINE
+
+    run(scenario)
+
+
 # --- all of it -------------------------------------------------------------------------------------------------
 
 

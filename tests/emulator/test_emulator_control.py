@@ -289,6 +289,14 @@ def test_a_key_of_one_provider_stays_good_at_the_others(call, emulator) -> None:
     assert [call.read(name, "run-1", key="old").status_code for name in ("nyx", "nexio")] == [401, 200]
 
 
+def test_a_thousand_keys_are_remembered_and_one_more_is_refused(emulator) -> None:
+    for number in range(1_000):
+        emulator.set_key(f"key {number}", "revoked")
+    emulator.set_key("key 0", "accepted")
+    with pytest.raises(ScriptError, match="no more than 1000 keys"):
+        emulator.set_key("one more", "revoked")
+
+
 @pytest.mark.parametrize(
     ("body", "named"),
     [
