@@ -46,7 +46,7 @@ from runops.core.model.redaction import LONGEST, clean, code, cut, shown
 from runops.core.model.run import RunRef
 from runops.core.transport.base import Answer
 from runops.core.transport.failures import from_transport
-from runops.core.transport.inflate import Inflater
+from runops.core.transport.inflate import Inflater, whole_body
 from runops.core.transport.network_settings import proxy_of_environment
 from runops.core.transport.retry import (
     LARGEST_ERROR,
@@ -360,6 +360,18 @@ def test_what_was_compressed_comes_back(body: bytes, step: int) -> None:
     assert inflate("x-gzip", gzip.compress(body), step=step) == body
     assert inflate("deflate", zlib.compress(body), step=step) == body
     assert inflate(None, body, step=step) == inflate("identity", body, step=step) == body
+
+
+@pytest.mark.parametrize("encoding", [None, "gzip"])
+def test_a_body_is_taken_up_to_the_limit_and_refused_beyond_it(encoding: str | None) -> None:
+    for size in (999, 1000, 1001):
+        body = b"x" * size
+        pieces = [body[:400], body[400:]] if encoding is None else [gzip.compress(body)]
+        if size <= 1000:
+            assert whole_body(pieces, encoding, 1000) == body
+        else:
+            with pytest.raises(MalformedAnswer, match="max_response_bytes=1000"):
+                whole_body(pieces, encoding, 1000)
 
 
 def test_a_body_over_the_limit_is_refused_and_one_at_it_is_not() -> None:

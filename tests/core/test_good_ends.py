@@ -12,12 +12,16 @@ import pytest
 from runops.core import ConfigurationError, Outcome, Phase, RunSnapshot, UnknownStateError, find
 from runops.core.declaration import Spend
 from runops.core.declaration.decode import Observation
+from runops.core.model.errors import AnswerError, AuthError, FinalError, MalformedAnswer, RunNotFound, ServerTrouble
 from runops.core.model.expectation import Expectations
 from runops.core.model.policy import Rule, Verdict
 from runops.core.providers import PROVIDERS
+from runops.core.transport.keys import KeyRead
+from runops.core.waiting import flows
 from runops.core.waiting.limits import WaitProgress
 from runops.core.waiting.options import WaitOptions
 from runops.core.waiting.state import WaitState
+from runops.core.waiting.steps import Send
 from tests.good_ends import CASES, WRONG, Case
 from tests.services import PARENTS
 
@@ -354,3 +358,39 @@ def test_costs_of_several_details_are_added_and_one_that_is_missing_is_nothing()
     assert spend.of({"el_cost_usd": 0.4, "transformation_cost_usd": 0.2}) == pytest.approx(0.6)
     assert spend.of({"el_cost_usd": 0.4}) == 0.4
     assert spend.of({}) is None
+
+
+# --- details that a list leaves out ----------------------------------------------------------------------------
+
+
+def completed(observation: Observation, error: AnswerError) -> Observation:
+    """An end whose read for what it lacks fails with an error, by a key that stays the same."""
+    flow = flows.with_details(find("nyx"), observation, wanted=("attempts_completed",))
+    effect = next(flow)
+    while True:
+        try:
+            effect = flow.throw(error) if isinstance(effect, Send) else flow.send(KeyRead(changed=False))
+        except StopIteration as stop:
+            return stop.value
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        FinalError("No.", status=422),
+        RunNotFound("Gone.", status=404),
+        AuthError("Not this one.", status=403),
+        MalformedAnswer("A page of a proxy."),
+        UnknownStateError(find("nyx").ref("r_1"), "archived", ("completed",)),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_detail_that_cannot_be_read_is_missing_and_changes_nothing_else(error: AnswerError) -> None:
+    over = look("nyx", status="completed", result="success")
+    assert completed(over, error) is over
+
+
+@pytest.mark.parametrize("error", [ServerTrouble("Down.", status=503), AuthError("Who?", status=401)])
+def test_a_detail_whose_read_may_succeed_later_is_waited_for(error: AnswerError) -> None:
+    with pytest.raises(type(error)):
+        completed(look("nyx", status="completed", result="success"), error)

@@ -96,6 +96,7 @@ def test_a_wait_that_is_over_says_for_how_long_and_for_which_run_and_submits_not
     assert runs.clock.passed == pytest.approx(600, abs=1)
     assert f"within 600 s (timeout): run {stranger.run_id}" in str(caught.value)
     assert "Nothing was submitted" in str(caught.value)
+    assert caught.value.status == 409
     assert len(submits(runs)) == 1
     assert submitted(runs) == []
     assert runs.requests(action="cancel") == []
