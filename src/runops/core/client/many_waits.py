@@ -173,7 +173,7 @@ class Carrier:
         judgement = self._plan.policy.judge(snapshot)
         before = self._commit.ledger[index]
         row = before.ended(snapshot, judgement, self._client.provider)
-        if index in self._again and self._gives_way(row):
+        if self._gives_way(row):
             self._commit.put(row.planned_anew())
             return
         if not row.good and len(self.results) < MOST_RESULTS:
@@ -183,8 +183,13 @@ class Carrier:
             await self._cancel(index, ref)
 
     def _gives_way(self, row: Row) -> bool:
-        """Whether a run of an earlier try is over in a way that a retry repeats."""
-        return self.submits is not None and (row.fails_anew or (row.stopped and row.outcome is Outcome.CANCELLED))
+        """Whether the run of an earlier try is over in a way that a retry repeats.
+
+        One that failed while this try waited for it is the next try's; one that we have cancelled ourselves is this's.
+        """
+        if self.submits is None or row.index not in self._plan.again:
+            return False
+        return (row.fails_anew and row.index in self._again) or (row.stopped and row.outcome is Outcome.CANCELLED)
 
     def _failed(self, index: int, error: RunopsError) -> None:
         logger.warning("Run %d of the set: %s", index, error)

@@ -20,8 +20,9 @@ class TakenUp:
     Args:
         ledger: It goes on from here.
         kept: How many results stand.
-        again: The indices of runs that are waited for again. One that is found over at the first look, in a way that
-            a retry repeats, gives way to a new one.
+        waited: How many runs are waited for again.
+        again: Of a new try, the indices of those: one that is found over at the first look, in a way that a retry
+            repeats, gives way to a new one.
         searched: How many submits whose answer is not known are looked for.
         anew: How many failed, or could not be submitted, and are submitted again.
         unsent: How many were never sent.
@@ -31,6 +32,7 @@ class TakenUp:
 
     ledger: Ledger
     kept: int = 0
+    waited: int = 0
     again: frozenset[int] = frozenset()
     searched: int = 0
     anew: int = 0
@@ -44,7 +46,7 @@ class TakenUp:
             f"{count:,} {words}"
             for count, words in (
                 (self.kept, "of an earlier try are kept"),
-                (len(self.again), "are waited for again"),
+                (self.waited, "are waited for again"),
                 (self.searched, "are looked for, since the answer to their submit is lost"),
                 (self.anew, "are submitted anew"),
                 (self.unsent, "are submitted for the first time"),
@@ -66,13 +68,15 @@ def take_up(rows: Iterable[Row], keys: Sequence[str], *, retry: bool = True) -> 
     earlier, changed, left = _matched(list(rows), keys)
     made: list[Row] = []
     again: set[int] = set()
-    counts = {"kept": 0, "searched": 0, "anew": 0, "unsent": 0}
+    counts = {"kept": 0, "waited": 0, "searched": 0, "anew": 0, "unsent": 0}
     for index, key in enumerate(keys):
         before = earlier.get(index) or Row(index=index, key=key)
         row = _for_new_try(before) if retry else before
         made.append(row)
         if row.is_running:
-            again.add(index)
+            counts["waited"] += 1
+            if retry:
+                again.add(index)
         elif row.is_over:
             counts["kept"] += 1
         elif row.state is RowState.SUBMITTING:
