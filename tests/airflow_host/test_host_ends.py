@@ -13,7 +13,7 @@ from demo.processes import Supervisor
 from runops.airflow._compat import renders_in_triggerer
 from tests.airflow_host.conftest import running
 from tests.airflow_host.ends import MEASURED, SCRIPTS, SENSORS
-from tests.airflow_host.host import TASK_OVER, Host, Outside, Task
+from tests.airflow_host.host import TASK_OVER, Host, Outside, Task, until
 
 RUN = "ends"
 EXPECTED = {
@@ -36,6 +36,10 @@ WITHOUT_WORKER = [name for name in BY_TRIGGERER if name.startswith("both")] if r
 pytestmark = pytest.mark.promise("the triggerer ends a task where nothing is lost by it (`end_from_trigger`)")
 
 
+def the(task_id: str, dag_id: str = "ends", map_index: int = -1) -> Task:
+    return Task(dag_id, RUN, task_id, map_index)
+
+
 @pytest.fixture(scope="module")
 def ends_host(supervisor: Supervisor, folder: Path, outside: Outside) -> Iterator[Host]:
     own = folder / "ends"
@@ -51,14 +55,23 @@ def ends_host(supervisor: Supervisor, folder: Path, outside: Outside) -> Iterato
 def ended(ends_host: Host, outside: Outside) -> Host:
     """All tasks of both DAGs are over."""
     host = ends_host
-    runs = {
-        script: outside.tell("runs", provider="nyx", script=script, seconds=25, parents={"config_name": "other"})
-        for script in SCRIPTS
-    }
-    outside.tell("runs", provider="nyx", script="succeeded", seconds=25, parents={"config_name": "ends"})
     host.wait_for_dags(["ends", "events_of_airflow"])
+    held = {"provider": "nyx", "seconds": 1, "held": True}
+    runs = {script: outside.tell("runs", script=script, parents={"config_name": "other"}, **held) for script in SCRIPTS}
+    found = outside.tell("runs", script="succeeded", parents={"config_name": "ends"}, **held)
+    ending = [run["run_id"] for script, run in (*runs.items(), ("succeeded", found)) if script != "forever"]
     host.trigger("ends", RUN, {script: run["run_id"] for script, run in runs.items()})
     host.trigger("events_of_airflow", RUN, {})
+    waiting = [the(name) for name in EXPECTED if name != "both_timed_out"]
+    waiting += [the("mapped", map_index=number) for number in (0, 1)]
+
+    def all_deferred() -> bool:
+        states = host.states("ends", RUN)
+        return all(states.get(task) == "deferred" for task in waiting)
+
+    until("every sensor waits in the triggerer", 180, all_deferred, pause=1.0)
+    for run_id in ending:
+        outside.finish(run_id)
     limit = time.monotonic() + 240
     while True:
         states = {**host.states("ends", RUN), **host.states("events_of_airflow", RUN)}
@@ -67,10 +80,6 @@ def ended(ends_host: Host, outside: Outside) -> Host:
             return host
         assert time.monotonic() < limit, f"not over: {left}"
         time.sleep(1)
-
-
-def the(task_id: str, dag_id: str = "ends", map_index: int = -1) -> Task:
-    return Task(dag_id, RUN, task_id, map_index)
 
 
 @pytest.mark.parametrize("name", EXPECTED)
