@@ -101,7 +101,10 @@ def test_the_triggerer_ended_it(ended: Host, name: str) -> None:
 @pytest.mark.parametrize("name", WITHOUT_WORKER)
 def test_no_worker_ever_saw_it(ended: Host, name: str) -> None:
     assert [path.name for path in _logs(ended, name) if ".trigger." not in path.name] == []
-    assert not ended.instance(the(name))["pid"]
+    instance = ended.instance(the(name))
+    assert not instance["pid"]
+    assert instance["rendered_fields"] == {}
+    assert instance["duration"] > 0
 
 
 @pytest.mark.parametrize("name", [name for name in BY_TRIGGERER if EXPECTED[name] == "success"])
@@ -151,6 +154,7 @@ def test_a_clear_begins_anew_and_ends_there_again(ended: Host) -> None:
         assert time.monotonic() < limit
         time.sleep(1)
     assert ended.value(the("both"), "return_value")["outcome"] == "succeeded"
+    assert ended.instance(the("both"))["duration"] >= 0
 
 
 def test_what_an_event_of_airflow_s_own_loses(ended: Host) -> None:

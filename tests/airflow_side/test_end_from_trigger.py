@@ -327,6 +327,27 @@ def test_a_result_that_a_later_task_is_mapped_over_is_pushed_by_a_worker(
     assert "mapped over its result" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("rendered", [None, "the first"])
+def test_a_name_of_a_mapped_task_that_only_its_end_can_fill_is_filled_by_a_worker(
+    host: Any, triggerer: Triggerer, rendered: str | None
+) -> None:
+    run = host.made("nexio", script="succeeded")
+    task = NexioRunSensor(
+        task_id="a_task", **run, deferrable=True, end_from_trigger=True, map_index_template="{{ task.run_id }}"
+    )
+    triggerer.context["ti"].rendered_map_index = rendered
+    triggerer.run(task)
+    assert triggerer.ended_here == (rendered is not None)
+
+
+def test_the_result_of_a_dag_is_pushed_by_a_worker(host: Any, triggerer: Triggerer) -> None:
+    run = host.made("nexio", script="succeeded")
+    task = NexioRunSensor(task_id="a_task", **run, deferrable=True, end_from_trigger=True)
+    task.returns_dag_result = True
+    triggerer.run(task)
+    assert triggerer.ended_here == 0
+
+
 def test_what_a_policy_of_the_cluster_adds_later_is_not_lost(
     host: Any, triggerer: Triggerer, capsys: pytest.CaptureFixture[str]
 ) -> None:
