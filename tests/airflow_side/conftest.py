@@ -204,6 +204,7 @@ def host(emulator: Emulator, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> I
     import runops.airflow
     from runops.airflow import hook, trigger, trigger_base
     from runops.airflow.hook import RunHook
+    from runops.core.client import many_runs
 
     for found in iter_modules(runops.airflow.__path__, "runops.airflow."):
         module = import_module(found.name)
@@ -215,6 +216,8 @@ def host(emulator: Emulator, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> I
     monkeypatch.setattr(trigger, "asyncio", sleeping)
     monkeypatch.setattr(trigger_base, "asyncio", sleeping)
     monkeypatch.setattr(hook, "AsyncRunClient", ClockedClient)
+    # The test's clock runs ahead of the loop's.
+    monkeypatch.setattr(many_runs, "LOOK_EVERY", 0.0)
     client, async_client = RunHook.client, RunHook.async_client
 
     def on_the_clock(self: RunHook, **settings: Any) -> Any:

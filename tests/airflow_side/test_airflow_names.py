@@ -17,6 +17,8 @@ NAMES = {
     "NexioRunSensor", "NyxRunSensor", "OnepinRunSensor", "B3osRunSensor", "NektRunSensor", "RunSensor",
     "NexioRunOperator", "NyxRunOperator", "OnepinRunOperator", "B3osRunOperator", "RunOperator",
     "NyxConfigSensor", "OnepinWorkflowSensor", "B3osWorkflowSensor", "NektPipelineSensor", "RunDiscoverySensor",
+    "NexioRunsSensor", "NyxRunsSensor", "OnepinRunsSensor", "B3osRunsSensor", "NektRunsSensor", "RunsSensor",
+    "NexioRunsOperator", "NyxRunsOperator", "OnepinRunsOperator", "B3osRunsOperator",
     "RunTrigger", "RunsOperator", "RunsTrigger", "RunFinishedTrigger", "cancel_orphans", "runops_retry_policy",
 }  # fmt: skip
 

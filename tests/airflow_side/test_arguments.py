@@ -20,6 +20,7 @@ from runops.airflow import (
     RunOperator,
     RunSensor,
     RunsOperator,
+    RunsSensor,
 )
 from runops.airflow.arguments import (
     DiscoverySettings,
@@ -28,6 +29,7 @@ from runops.airflow.arguments import (
     RunSensorSettings,
     RunsOperatorSettings,
     SensorArguments,
+    SetSensorSettings,
     TaskArguments,
     names_of,
 )
@@ -54,6 +56,21 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "OnepinWorkflowSensor": {"workflow_id": "w"},
     "RunDiscoverySensor": {"provider": "nyx", "parent": "c"},
     "RunOperator": {"provider": "nexio"},
+    "B3osRunsOperator": {"calls": [{"workflow_id": "w"}]},
+    "B3osRunsSensor": {"run_ids": ["r"]},
+    "NektRunsSensor": {"run_ids": ["r"]},
+    "NexioRunsOperator": {"calls": [{"engine_slug": "e", "input": {}}]},
+    "NexioRunsSensor": {"run_ids": ["r"]},
+    "NyxRunsOperator": {
+        "calls": [
+            {"config_name": "c", "name": "n", "target": {"url": "https://a.example"}, "objective": "o",
+             "budget_usd": 1, "severity_target": "low"},
+        ],
+    },
+    "NyxRunsSensor": {"run_ids": ["r"]},
+    "OnepinRunsOperator": {"calls": [{"workflow_id": "w"}]},
+    "OnepinRunsSensor": {"workflow_id": "w", "run_ids": ["r"]},
+    "RunsSensor": {"provider": "nyx", "run_ids": ["r"]},
     "RunsOperator": {"provider": "onepin", "calls": [{"workflow_id": "w"}]},
     "RunSensor": {"provider": "nyx", "run_id": "r"},
 }  # fmt: skip
@@ -92,6 +109,8 @@ def test_what_is_typed_is_what_a_class_takes(name: str) -> None:
     typed: Any = OperatorSettings if issubclass(kind, RunOperator) else RunSensorSettings
     if issubclass(kind, RunsOperator):
         typed = RunsOperatorSettings
+    if issubclass(kind, RunsSensor):
+        typed = SetSensorSettings
     if issubclass(kind, runops.airflow.RunDiscoverySensor):
         typed = DiscoverySettings
     ours = set(typed.__annotations__) - set(TaskArguments.__annotations__)
@@ -99,7 +118,7 @@ def test_what_is_typed_is_what_a_class_takes(name: str) -> None:
     assert names_of(kind) == ours | own | parameters(BaseOperator) | ({"conn_id"} if kind in GENERIC else set())
 
 
-GENERIC = (RunSensor, RunOperator, RunsOperator, runops.airflow.RunDiscoverySensor)
+GENERIC = (RunSensor, RunOperator, RunsOperator, RunsSensor, runops.airflow.RunDiscoverySensor)
 
 
 def test_what_a_user_may_say_about_a_wait_is_what_the_core_says() -> None:

@@ -15,7 +15,10 @@ from runops.core import PROVIDERS
 
 PACKAGE = Path(runops.__file__).parent
 GENERIC = {
-    "airflow": {f"runops.airflow.{name}" for name in ("arguments", "discovery", "hook", "operator", "sensor")},
+    "airflow": {
+        f"runops.airflow.{name}"
+        for name in ("arguments", "discovery", "hook", "operator", "runs_operator", "runs_sensor", "sensor")
+    },
     "dagster": {"runops.dagster.resource"},
 }
 LARGEST = {"file": 400, "function": 45, "class": 20, "attributes": 15}

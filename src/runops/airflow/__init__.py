@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from runops.airflow.providers import *  # noqa: F403 - the named classes, for type checkers
     from runops.airflow.retry import runops_retry_policy as runops_retry_policy
     from runops.airflow.runs_operator import RunsOperator as RunsOperator
+    from runops.airflow.runs_sensor import RunsSensor as RunsSensor
     from runops.airflow.runs_trigger import RunsTrigger as RunsTrigger
     from runops.airflow.sensor import RunSensor as RunSensor
     from runops.airflow.trigger import RunTrigger as RunTrigger
@@ -28,6 +29,7 @@ _HOMES = {
     "RunSensor": "sensor",
     "RunTrigger": "trigger",
     "RunsOperator": "runs_operator",
+    "RunsSensor": "runs_sensor",
     "RunsTrigger": "runs_trigger",
     "cancel_orphans": "maintenance",
     "runops_retry_policy": "retry",

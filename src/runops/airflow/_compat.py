@@ -101,6 +101,7 @@ __all__ = [
     "task_state_of",
     "task_state_store",
     "template_environment",
+    "trigger_bytes",
 ]
 
 
@@ -273,6 +274,15 @@ def pushed(ti_key: Any, key: str) -> Any:
     Not in ``airflow.sdk`` itself, which names no way to read an XCom by the key of a task instance.
     """
     return XCom.get_value(ti_key=ti_key, key=key)
+
+
+def trigger_bytes() -> int | None:
+    """How many bytes of one trigger's arguments the database keeps; None where that is no limit, or not known here.
+
+    Private: the column is a plain text (``airflow.models.trigger``), which MySQL ends at 64 KiB; others do not.
+    """
+    address = conf.get("database", "sql_alchemy_conn", fallback=None) or ""
+    return 65_535 if address.partition(":")[0].startswith(("mysql", "mariadb")) else None
 
 
 def stats() -> Any:

@@ -133,8 +133,8 @@ def get_provider_info() -> dict:
                 for record in RECORDS.values()
             ),
         ],
-        "operators": _modules("operator", named="RunOperator"),
-        "sensors": _modules("sensor", "discovery", named="RunSensor"),
+        "operators": _modules("operator", "runs_operator", named="RunOperator"),
+        "sensors": _modules("sensor", "discovery", "runs_sensor", named="RunSensor"),
         "hooks": _modules("hook", named="Hook"),
         "triggers": _modules("trigger", "runs_trigger", "watcher"),
         "connection-types": [*(_connection_type(name) for name in RECORDS), _connection_type_of_others()],

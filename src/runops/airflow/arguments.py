@@ -16,7 +16,7 @@ from airflow.sdk import BaseOperator
 
 from runops.core import ConfigurationError, Provider
 from runops.core.declaration.registry import nearest
-from runops.core.many.rules import ManySettings
+from runops.core.many.rules import ManySettings, Require
 from runops.core.waiting.options import Seconds, SubmitSettings, WaitSettings
 
 if TYPE_CHECKING:
@@ -135,6 +135,14 @@ class RunSensorSettings(OneRunSettings, total=False):
     """What a sensor of a given run takes beside it."""
 
     start_from_trigger: bool
+
+
+class SetSensorSettings(SensorSettings, total=False):
+    """What a sensor of many runs takes beside them; see :class:`~runops.airflow.runs_sensor.RunsSensor`."""
+
+    require: Require
+    start_from_trigger: bool
+    stop_early: bool
 
 
 class DiscoverySettings(OneRunSettings, total=False):

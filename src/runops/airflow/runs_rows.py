@@ -157,10 +157,18 @@ def clocks(past: Mapping[int, WaitProgress], rows: Iterable[Row], now: float) ->
         known = past.get(row.index)
         if known is None or not known.seen:
             unseen.append(row.index)
-        said = {} if known is None else {name: value for name in _CLOCKS if (value := getattr(known, name)) is not None}
+        said = {} if known is None else learnt_of(known)
         if said:
             learnt[str(row.index)] = said
     return {"as_of": now, "unseen": spans(unseen), **({"rows": learnt} if learnt else {})}
+
+
+def learnt_of(past: WaitProgress) -> dict[str, Any]:
+    """What one wait has learnt beyond that its run is there; without what is not known.
+
+    :param past: The wait.
+    """
+    return {name: value for name in _CLOCKS if (value := getattr(past, name)) is not None}
 
 
 def waits(said: Mapping[str, Any], rows: Iterable[Row], *, began: float | None, now: float) -> dict[int, WaitProgress]:

@@ -6,12 +6,12 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from runops.airflow._compat import AirflowTaskTimeout
 from runops.airflow.hook import RunHook
 from runops.airflow.side_loop import SideLoop
-from runops.core import AsyncRunClient, Outcome, RunopsError, RunResult
+from runops.core import AsyncRunClient, Outcome, Provider, RunopsError, RunResult
 from runops.core.client.many_plan import End, ManyPlan
 from runops.core.client.many_runs import ManyRuns
 from runops.core.many.ledger import Ledger
@@ -22,6 +22,7 @@ from runops.core.model.run import EndedBy
 from runops.core.waiting import flows
 from runops.core.waiting.state import WaitProgress, timed_out
 
+Clock = Literal["timeout", "execution_timeout"]
 LAST_SECONDS = 12.0
 """For the last look at all that go on, after Airflow's clock for the try; the process has a little longer."""
 IN_FULL_SECONDS = 20.0
@@ -50,6 +51,11 @@ class RunsWatch:
         self._log = log
         self._interrupted = False
 
+    @property
+    def provider(self) -> Provider:
+        """Whose runs they are."""
+        return self._hook.provider
+
     def wait(self, until: float | None = None) -> End:
         """Wait for all; how it ended here. Rows that another process goes on with stay open.
 
@@ -63,6 +69,14 @@ class RunsWatch:
             for row in [row for row in self._ledger if row.is_running]:
                 self._ledger.set(self._timed_out(row))
             return End.TIMEOUT
+
+    def last_look(self, clock: Clock) -> None:
+        """Look once more at all that go on; what is not over then has ended by a clock.
+
+        :param clock: Which one.
+        :raises AuthError: The key is refused, which concerns all runs.
+        """
+        SideLoop(lambda beside: self._look_last(beside, clock), lambda: None).run()
 
     def in_full(self) -> None:
         """Read again what is told in full of runs that did not end well, where this process has not seen them end."""
@@ -88,20 +102,32 @@ class RunsWatch:
             finally:
                 self._take(many)
             if self._interrupted and end is End.SUSPENDED:
-                return await self._last_look(client)
+                return await self._last_in_time(client)
             return end
 
-    async def _last_look(self, client: AsyncRunClient) -> End:
-        """A run that a last look finds over has ended; for any other Airflow's clock counts."""
+    async def _look_last(self, beside: SideLoop[None], clock: Clock) -> None:
+        async with await self._hook.async_client(ask=beside.in_task) as client:
+            many = self._last(client, clock)
+            try:
+                await many.run()
+            finally:
+                self._take(many)
+
+    def _last(self, client: AsyncRunClient, clock: Clock) -> ManyRuns:
         wait = replace(self._plan.wait, deadline=client.clock())
-        plan = replace(self._plan, wait=wait, clock="execution_timeout", once=False)
-        many = self._many(client, plan, lambda _: False)
+        plan = replace(self._plan, wait=wait, clock=clock, once=False)
+        return self._many(client, plan, lambda _: False)
+
+    async def _last_in_time(self, client: AsyncRunClient) -> End:
+        """A run that a last look finds over has ended; for any other Airflow's clock counts."""
+        many = self._last(client, "execution_timeout")
         try:
             async with asyncio.timeout(LAST_SECONDS):
                 await many.run()
         except (TimeoutError, RunopsError) as error:
             self._log.warning("The last look at the runs failed: %s", error)
-        self._take(many)
+        finally:
+            self._take(many)
         return End.TIMEOUT
 
     def _many(self, client: AsyncRunClient, plan: ManyPlan, until: Any) -> ManyRuns:

@@ -14,20 +14,29 @@ if TYPE_CHECKING:
     from runops.airflow.providers.b3os import B3osHook as B3osHook
     from runops.airflow.providers.b3os import B3osRunOperator as B3osRunOperator
     from runops.airflow.providers.b3os import B3osRunSensor as B3osRunSensor
+    from runops.airflow.providers.b3os import B3osRunsOperator as B3osRunsOperator
+    from runops.airflow.providers.b3os import B3osRunsSensor as B3osRunsSensor
     from runops.airflow.providers.b3os import B3osWorkflowSensor as B3osWorkflowSensor
     from runops.airflow.providers.nekt import NektHook as NektHook
     from runops.airflow.providers.nekt import NektPipelineSensor as NektPipelineSensor
     from runops.airflow.providers.nekt import NektRunSensor as NektRunSensor
+    from runops.airflow.providers.nekt import NektRunsSensor as NektRunsSensor
     from runops.airflow.providers.nexio import NexioHook as NexioHook
     from runops.airflow.providers.nexio import NexioRunOperator as NexioRunOperator
     from runops.airflow.providers.nexio import NexioRunSensor as NexioRunSensor
+    from runops.airflow.providers.nexio import NexioRunsOperator as NexioRunsOperator
+    from runops.airflow.providers.nexio import NexioRunsSensor as NexioRunsSensor
     from runops.airflow.providers.nyx import NyxConfigSensor as NyxConfigSensor
     from runops.airflow.providers.nyx import NyxHook as NyxHook
     from runops.airflow.providers.nyx import NyxRunOperator as NyxRunOperator
     from runops.airflow.providers.nyx import NyxRunSensor as NyxRunSensor
+    from runops.airflow.providers.nyx import NyxRunsOperator as NyxRunsOperator
+    from runops.airflow.providers.nyx import NyxRunsSensor as NyxRunsSensor
     from runops.airflow.providers.onepin import OnepinHook as OnepinHook
     from runops.airflow.providers.onepin import OnepinRunOperator as OnepinRunOperator
     from runops.airflow.providers.onepin import OnepinRunSensor as OnepinRunSensor
+    from runops.airflow.providers.onepin import OnepinRunsOperator as OnepinRunsOperator
+    from runops.airflow.providers.onepin import OnepinRunsSensor as OnepinRunsSensor
     from runops.airflow.providers.onepin import OnepinWorkflowSensor as OnepinWorkflowSensor
 
 
@@ -48,14 +57,14 @@ class Record(NamedTuple):
 RECORDS = {
     "nexio": Record(
         title="Nexio",
-        classes=("Hook", "RunSensor", "RunOperator"),
+        classes=("Hook", "RunSensor", "RunOperator", "RunsSensor", "RunsOperator"),
         docs="https://docs.usenexio.com",
         base_url="https://api.usenexio.com",
         key_placeholder="nx_..., of the environment whose runs these are",
     ),
     "nyx": Record(
         title="Nyx",
-        classes=("Hook", "RunSensor", "ConfigSensor", "RunOperator"),
+        classes=("Hook", "RunSensor", "ConfigSensor", "RunOperator", "RunsSensor", "RunsOperator"),
         docs="https://docs.fabraix.com",
         base_url="https://api.fabraix.com",
         key="Verification token",
@@ -63,7 +72,7 @@ RECORDS = {
     ),
     "onepin": Record(
         title="OnePin",
-        classes=("Hook", "RunSensor", "WorkflowSensor", "RunOperator"),
+        classes=("Hook", "RunSensor", "WorkflowSensor", "RunOperator", "RunsSensor", "RunsOperator"),
         docs="https://docs.onepin.ai",
         base_url="https://api.onepin.ai",
         key_placeholder="op_live_..., of the workspace whose runs these are",
@@ -77,7 +86,7 @@ RECORDS = {
     ),
     "b3os": Record(
         title="B3OS",
-        classes=("Hook", "RunSensor", "WorkflowSensor", "RunOperator"),
+        classes=("Hook", "RunSensor", "WorkflowSensor", "RunOperator", "RunsSensor", "RunsOperator"),
         docs="https://docs.b3os.org",
         base_url="https://api.b3os.org",
         key_placeholder="b3sk_..., of your organisation",
@@ -91,7 +100,7 @@ RECORDS = {
     ),
     "nekt": Record(
         title="Nekt",
-        classes=("Hook", "RunSensor", "PipelineSensor"),
+        classes=("Hook", "RunSensor", "PipelineSensor", "RunsSensor"),
         docs="https://docs.nekt.com",
         base_url="https://api.nekt.ai",
         key_placeholder="From app.nekt.ai, Settings, API keys",

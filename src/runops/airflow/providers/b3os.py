@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Unpack
 
-from runops.airflow.arguments import DiscoverySettings, HookSettings, OperatorSettings, RunSensorSettings
+from runops.airflow.arguments import (
+    DiscoverySettings,
+    HookSettings,
+    OperatorSettings,
+    RunSensorSettings,
+    RunsOperatorSettings,
+    SetSensorSettings,
+)
 from runops.airflow.discovery import RunDiscoverySensor
 from runops.airflow.hook import RunHook
 from runops.airflow.operator import RunOperator
+from runops.airflow.runs_operator import RunsOperator
+from runops.airflow.runs_sensor import RunsSensor
 from runops.airflow.sensor import RunSensor
 
 
@@ -73,3 +82,42 @@ class B3osRunOperator(RunOperator, provider="b3os"):
         super().__init__(provider="b3os", conn_id=b3os_conn_id, **kwargs)
         self.workflow_id = workflow_id
         self.payload = payload
+
+
+class B3osRunsSensor(RunsSensor, provider="b3os"):
+    """Wait for many B3OS runs that something else started, as one task.
+
+    See :class:`~runops.airflow.runs_sensor.RunsSensor`, also for ``require`` and ``stop_early``.
+
+    :param run_ids: The runs' ids (templated): a list, or another task's output that is one.
+    :param b3os_conn_id: The connection (templated).
+    """
+
+    def __init__(
+        self,
+        *,
+        run_ids: Sequence[str],
+        b3os_conn_id: str = "b3os_default",
+        **kwargs: Unpack[SetSensorSettings],
+    ) -> None:
+        super().__init__(provider="b3os", run_ids=run_ids, conn_id=b3os_conn_id, **kwargs)
+
+
+class B3osRunsOperator(RunsOperator, provider="b3os"):
+    """Start many B3OS runs, each once, and wait for all of them, as one task.
+
+    See :class:`~runops.airflow.runs_operator.RunsOperator`, also for ``max_active``, ``require`` and ``stop_early``.
+
+    :param calls: A list of the arguments of each submit (templated), as a :class:`B3osRunOperator` takes them:
+        ``workflow_id`` at least.
+    :param b3os_conn_id: The connection (templated).
+    """
+
+    def __init__(
+        self,
+        *,
+        calls: Sequence[Mapping[str, Any]],
+        b3os_conn_id: str = "b3os_default",
+        **kwargs: Unpack[RunsOperatorSettings],
+    ) -> None:
+        super().__init__(provider="b3os", calls=calls, conn_id=b3os_conn_id, **kwargs)

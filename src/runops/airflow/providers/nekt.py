@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Unpack
 
-from runops.airflow.arguments import DiscoverySettings, HookSettings, RunSensorSettings
+from runops.airflow.arguments import DiscoverySettings, HookSettings, RunSensorSettings, SetSensorSettings
 from runops.airflow.discovery import RunDiscoverySensor
 from runops.airflow.hook import RunHook
+from runops.airflow.runs_sensor import RunsSensor
 from runops.airflow.sensor import RunSensor
 
 
@@ -62,3 +64,22 @@ class NektPipelineSensor(RunDiscoverySensor, provider="nekt"):
         self.destination = destination
         self.transformation = transformation
         self.check_one_parent()
+
+
+class NektRunsSensor(RunsSensor, provider="nekt"):
+    """Wait for many Nekt runs that something else started, as one task.
+
+    See :class:`~runops.airflow.runs_sensor.RunsSensor`, also for ``require`` and ``stop_early``.
+
+    :param run_ids: The runs' ids (templated): a list, or another task's output that is one.
+    :param nekt_conn_id: The connection (templated).
+    """
+
+    def __init__(
+        self,
+        *,
+        run_ids: Sequence[str],
+        nekt_conn_id: str = "nekt_default",
+        **kwargs: Unpack[SetSensorSettings],
+    ) -> None:
+        super().__init__(provider="nekt", run_ids=run_ids, conn_id=nekt_conn_id, **kwargs)

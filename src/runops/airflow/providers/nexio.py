@@ -5,9 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Unpack
 
-from runops.airflow.arguments import HookSettings, OperatorSettings, RunSensorSettings
+from runops.airflow.arguments import (
+    HookSettings,
+    OperatorSettings,
+    RunSensorSettings,
+    RunsOperatorSettings,
+    SetSensorSettings,
+)
 from runops.airflow.hook import RunHook
 from runops.airflow.operator import RunOperator
+from runops.airflow.runs_operator import RunsOperator
+from runops.airflow.runs_sensor import RunsSensor
 from runops.airflow.sensor import RunSensor
 
 
@@ -64,3 +72,42 @@ class NexioRunOperator(RunOperator, provider="nexio"):
         self.input = input
         self.offerings = offerings
         self.engine_version = engine_version
+
+
+class NexioRunsSensor(RunsSensor, provider="nexio"):
+    """Wait for many Nexio runs that something else started, as one task.
+
+    See :class:`~runops.airflow.runs_sensor.RunsSensor`, also for ``require`` and ``stop_early``.
+
+    :param run_ids: The runs' ids (templated): a list, or another task's output that is one.
+    :param nexio_conn_id: The connection (templated).
+    """
+
+    def __init__(
+        self,
+        *,
+        run_ids: Sequence[str],
+        nexio_conn_id: str = "nexio_default",
+        **kwargs: Unpack[SetSensorSettings],
+    ) -> None:
+        super().__init__(provider="nexio", run_ids=run_ids, conn_id=nexio_conn_id, **kwargs)
+
+
+class NexioRunsOperator(RunsOperator, provider="nexio"):
+    """Start many Nexio runs, each once, and wait for all of them, as one task.
+
+    See :class:`~runops.airflow.runs_operator.RunsOperator`, also for ``max_active``, ``require`` and ``stop_early``.
+
+    :param calls: A list of the arguments of each submit (templated), as a :class:`NexioRunOperator` takes them:
+        ``engine_slug`` and ``input`` at least.
+    :param nexio_conn_id: The connection (templated).
+    """
+
+    def __init__(
+        self,
+        *,
+        calls: Sequence[Mapping[str, Any]],
+        nexio_conn_id: str = "nexio_default",
+        **kwargs: Unpack[RunsOperatorSettings],
+    ) -> None:
+        super().__init__(provider="nexio", calls=calls, conn_id=nexio_conn_id, **kwargs)

@@ -5,10 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Unpack
 
-from runops.airflow.arguments import DiscoverySettings, HookSettings, OperatorSettings, RunSensorSettings
+from runops.airflow.arguments import (
+    DiscoverySettings,
+    HookSettings,
+    OperatorSettings,
+    RunSensorSettings,
+    RunsOperatorSettings,
+    SetSensorSettings,
+)
 from runops.airflow.discovery import RunDiscoverySensor
 from runops.airflow.hook import RunHook
 from runops.airflow.operator import RunOperator
+from runops.airflow.runs_operator import RunsOperator
+from runops.airflow.runs_sensor import RunsSensor
 from runops.airflow.sensor import RunSensor
 
 
@@ -94,3 +103,42 @@ class NyxRunOperator(RunOperator, provider="nyx"):
         self.severity_target = severity_target
         self.hints = hints
         self.extra = extra
+
+
+class NyxRunsSensor(RunsSensor, provider="nyx"):
+    """Wait for many Nyx runs that something else started, as one task.
+
+    See :class:`~runops.airflow.runs_sensor.RunsSensor`, also for ``require`` and ``stop_early``.
+
+    :param run_ids: The runs' ids (templated): a list, or another task's output that is one.
+    :param nyx_conn_id: The connection (templated).
+    """
+
+    def __init__(
+        self,
+        *,
+        run_ids: Sequence[str],
+        nyx_conn_id: str = "nyx_default",
+        **kwargs: Unpack[SetSensorSettings],
+    ) -> None:
+        super().__init__(provider="nyx", run_ids=run_ids, conn_id=nyx_conn_id, **kwargs)
+
+
+class NyxRunsOperator(RunsOperator, provider="nyx"):
+    """Start many Nyx runs, each once, and wait for all of them, as one task.
+
+    See :class:`~runops.airflow.runs_operator.RunsOperator`, also for ``max_active``, ``require`` and ``stop_early``.
+
+    :param calls: A list of the arguments of each submit (templated), as a :class:`NyxRunOperator` takes them:
+        ``config_name``, ``name``, ``target``, ``objective``, ``budget_usd`` and ``severity_target`` at least.
+    :param nyx_conn_id: The connection (templated).
+    """
+
+    def __init__(
+        self,
+        *,
+        calls: Sequence[Mapping[str, Any]],
+        nyx_conn_id: str = "nyx_default",
+        **kwargs: Unpack[RunsOperatorSettings],
+    ) -> None:
+        super().__init__(provider="nyx", calls=calls, conn_id=nyx_conn_id, **kwargs)

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Unpack
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Unpack
 
-from runops.airflow.arguments import DiscoverySettings, HookSettings, OperatorSettings, RunSensorSettings
+from runops.airflow.arguments import (
+    DiscoverySettings,
+    HookSettings,
+    OperatorSettings,
+    RunSensorSettings,
+    RunsOperatorSettings,
+    SetSensorSettings,
+)
 from runops.airflow.discovery import RunDiscoverySensor
 from runops.airflow.hook import RunHook
 from runops.airflow.operator import RunOperator
+from runops.airflow.runs_operator import RunsOperator
+from runops.airflow.runs_sensor import RunsSensor
 from runops.airflow.sensor import RunSensor
 
 
@@ -82,3 +92,45 @@ class OnepinRunOperator(RunOperator, provider="onepin"):
         self.workflow_id = workflow_id
         self.script_text = script_text
         self.source_language = source_language
+
+
+class OnepinRunsSensor(RunsSensor, provider="onepin"):
+    """Wait for many OnePin runs that something else started, as one task.
+
+    See :class:`~runops.airflow.runs_sensor.RunsSensor`, also for ``require`` and ``stop_early``.
+
+    :param workflow_id: The workflow of all runs, or a list with that of each (templated).
+    :param run_ids: The runs' ids (templated): a list, or another task's output that is one.
+    :param onepin_conn_id: The connection (templated).
+    """
+
+    def __init__(
+        self,
+        *,
+        workflow_id: str | Sequence[str],
+        run_ids: Sequence[str],
+        onepin_conn_id: str = "onepin_default",
+        **kwargs: Unpack[SetSensorSettings],
+    ) -> None:
+        super().__init__(provider="onepin", run_ids=run_ids, conn_id=onepin_conn_id, **kwargs)
+        self.workflow_id = workflow_id
+
+
+class OnepinRunsOperator(RunsOperator, provider="onepin"):
+    """Start many OnePin runs, each once, and wait for all of them, as one task.
+
+    See :class:`~runops.airflow.runs_operator.RunsOperator`, also for ``max_active``, ``require`` and ``stop_early``.
+
+    :param calls: A list of the arguments of each submit (templated), as a :class:`OnepinRunOperator` takes them:
+        ``workflow_id`` at least.
+    :param onepin_conn_id: The connection (templated).
+    """
+
+    def __init__(
+        self,
+        *,
+        calls: Sequence[Mapping[str, Any]],
+        onepin_conn_id: str = "onepin_default",
+        **kwargs: Unpack[RunsOperatorSettings],
+    ) -> None:
+        super().__init__(provider="onepin", calls=calls, conn_id=onepin_conn_id, **kwargs)

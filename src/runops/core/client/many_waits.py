@@ -103,6 +103,10 @@ class Carrier:
             left = tuple(self.tasks.values())
             logger.warning("%d runs could not be wound up within %.0f s.", len(left), self._plan.stop_seconds)
             await asyncio.gather(*left, return_exceptions=True)
+        if self._plan.once:
+            # Rows that go on have no task any more once they were seen.
+            for row in [row for row in self.ledger if row.is_running]:
+                await self._give_up(row.index, stop)
 
     # --- one row ---
 
@@ -204,7 +208,8 @@ class Carrier:
 
     def _over(self, index: int) -> None:
         self.tasks.pop(index, None)
-        self._last.pop(index, None)
+        if not self._plan.once:
+            self._last.pop(index, None)
         self._again.discard(index)
         row = self._commit.ledger[index]
         if row.is_over:
