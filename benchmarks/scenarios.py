@@ -18,6 +18,7 @@ def all_scenarios() -> dict[str, Scenario]:
         found += [
             Scenario(f"nothing-{waits}", waits, "nothing", seconds=21.0, watch_lag=False),
             Scenario(f"runops-{waits}", waits),
+            Scenario(f"set-{waits}", waits, "runops-set"),
             Scenario(f"plain-httpx-{waits}", waits, lean=False),
             Scenario(f"latency-{waits}", waits, server={"latency": 0.1}),
         ]

@@ -39,7 +39,8 @@ class Scenario:
     Args:
         name: What people select it by.
         waits: How many.
-        what: Whose waits: ``runops``, ``dbt-cloud``, ``databricks``, ``http-sensor``, ``http-event`` or ``nothing``.
+        what: Whose waits: ``runops``, ``runops-set``, ``dbt-cloud``, ``databricks``, ``http-sensor``, ``http-event`` or
+            ``nothing``.
         provider: For runops: whose runs.
         cadence: Seconds between two looks.
         server: Options of the server; see ``server.Options``.
@@ -197,7 +198,9 @@ class Bench:
         self.scenario = scenario
         self.urls = urls
         self.context = create_default_context(cafile=certificate) if certificate else None
-        kinds: dict[str, Any] = {"runops": Runops, "nothing": Nothing}
+        from benchmarks.sets import RunsOfASet
+
+        kinds: dict[str, Any] = {"runops": Runops, "runops-set": RunsOfASet, "nothing": Nothing}
         self.subject = kinds.get(scenario.what, Triggers)(scenario, urls)
         # Made at once, so that the soak does not see it grow.
         self.events = array("d", bytes(8 * scenario.waits))
@@ -232,7 +235,19 @@ class Bench:
             await asyncio.gather(*(self.subject.wait(OVER_LONG_AGO + number) for number in range(3)))
 
     async def all_at_once(self) -> set[asyncio.Task[None]]:
+        if self.scenario.what == "runops-set":
+            return {asyncio.create_task(self.as_one_set())}
         return {asyncio.create_task(self.one(number)) for number in range(self.scenario.waits)}
+
+    async def as_one_set(self) -> None:
+        def ended(number: int) -> None:
+            self.events[number] = time.monotonic()
+            self.finished += 1
+
+        try:
+            await self.subject.carry(self.scenario.waits, ended)
+        except Exception as error:  # noqa: BLE001 - an error of the set is a figure of the benchmark
+            self.errors.append(f"{type(error).__name__}: {error}"[:200])
 
     async def rolling(self, at_once: int) -> None:
         numbers = iter(range(self.scenario.waits))
