@@ -1,8 +1,8 @@
 """The fake services: raw asyncio in a process of its own, so that what is measured in the client is the client.
 
 It answers the status routes of the five providers and the lists of four, dbt Cloud's and Databricks' status routes and
-a plain one for the http provider. Runs begin when they are told to and end after a seeded time. Nexio, dbt Cloud and
-Databricks take submits too: such a run begins with its submit.
+a plain one for the http provider. Runs begin when they are told to and end after a seeded time. Nexio, Nyx, dbt Cloud
+and Databricks take submits too: such a run begins with its submit.
 """
 
 from __future__ import annotations
@@ -71,6 +71,8 @@ class Services:
         self.began: float | None = None
         self.has_begun = asyncio.Event()
         self.submitted = 0
+        self.given: dict[int, dict[str, Any]] = {}
+        self.newest: dict[str, int] = {}
         self.ends: dict[int, float] = {}
         self.told: dict[int, float] = {}
         self.requests: Counter[str] = Counter()
@@ -99,12 +101,19 @@ class Services:
     def length(self, number: int) -> float:
         return random.Random(self.options.seed * 1_000_003 + number).uniform(*self.options.run_seconds)
 
-    def submit(self) -> int:
-        """A run begins now; its number."""
+    def submit(self, body: dict[str, Any]) -> int:
+        """A run begins now; its number. What it shows again of its body is kept."""
         number = SUBMITTED + self.submitted
         self.submitted += 1
         self.ends[number] = time.monotonic() + self.length(number)
+        if "config_name" in body:
+            self.given[number] = {"config_name": body["config_name"], "name": body["name"]}
+            self.newest[body["config_name"]] = number
         return number
+
+    def show(self, make: Callable[[int, bool], dict[str, Any]], number: int) -> dict[str, Any]:
+        """A run as its service shows it now."""
+        return {**make(number, self.is_over(number)), **self.given.get(number, {})}
 
     @property
     def age(self) -> float:
@@ -316,16 +325,18 @@ PLAIN = re.compile(r"/http/runs/(\d+)")
 
 SUBMITS: dict[re.Pattern[str], tuple[int, Callable[[int], Any]]] = {
     re.compile(r"/nexio/api/v1/engines/[\w-]+/runs"): (202, lambda number: nexio(number, False)),
+    re.compile(r"/nyx/v1/nyx/runs"): (201, lambda number: nyx(number, False)),
     re.compile(r"/api/v2/accounts/\d+/jobs/\d+/run/"): (200, lambda number: dbt_cloud(number, False)),
     re.compile(r"/api/2\.\d/jobs/runs/submit"): (200, lambda number: {"run_id": number}),
 }
+BY_CONFIG = re.compile(r"/nyx/v1/nyx/runs/by-config/([\w-]+)")
 
 
-def submitted(services: Services, target: str) -> tuple[int, Any]:
+def submitted(services: Services, target: str, body: bytes) -> tuple[int, Any]:
     """Status and body of one POST."""
     for pattern, (status, make) in SUBMITS.items():
         if pattern.fullmatch(target):
-            return status, make(services.submit())
+            return status, make(services.submit(json.loads(body)))
     return 404, {"error": {"code": "not_found", "message": target}}
 
 
@@ -341,15 +352,18 @@ def answer(services: Services, target: str, body: bytes) -> tuple[int, Any]:
     for pattern, (make, envelope) in STATUS.items():
         found = pattern.fullmatch(parts.path)
         if found:
-            number = int(found[1], 16)
-            run = make(number, services.is_over(number))
+            run = services.show(make, int(found[1], 16))
             return 200, run if envelope is None else {envelope: run}
     if parts.path in LISTS:
         make, wrap = LISTS[parts.path]
         start = int(query.get("offset", 0)) or LIST_PAGE * (int(query.get("page", 1)) - 1)
         size = int(query.get("limit", LIST_PAGE))
-        newest = range(services.count - 1 - start, max(services.count - 1 - start - size, -1), -1)
-        return 200, wrap([make(number, services.is_over(number)) for number in newest], services.count)
+        first, count = (SUBMITTED, services.submitted) if services.submitted else (0, services.count)
+        newest = range(first + count - 1 - start, first + max(count - 1 - start - size, -1), -1)
+        return 200, wrap([services.show(make, number) for number in newest], count)
+    if found := BY_CONFIG.fullmatch(parts.path):
+        number = services.newest.get(found[1])
+        return (404, {"detail": "no run"}) if number is None else (200, services.show(nyx, number))
     if found := DBT_CLOUD.fullmatch(parts.path):
         return 200, dbt_cloud(int(found[1]), services.is_over(int(found[1])))
     if DATABRICKS.fullmatch(parts.path):
@@ -363,7 +377,14 @@ def answer(services: Services, target: str, body: bytes) -> tuple[int, Any]:
 
 # --- the wire --------------------------------------------------------------------------------------------------
 
-REASONS = {200: b"OK", 202: b"Accepted", 404: b"Not Found", 429: b"Too Many Requests", 500: b"Internal Server Error"}
+REASONS = {
+    200: b"OK",
+    201: b"Created",
+    202: b"Accepted",
+    404: b"Not Found",
+    429: b"Too Many Requests",
+    500: b"Internal Server Error",
+}
 KEY = re.compile(rb"\r\n(?:authorization: (?:bearer|token) |x-verification-token: |x-api-key: )(\S+)", re.IGNORECASE)
 LENGTH = re.compile(rb"\r\ncontent-length: (\d+)", re.IGNORECASE)
 
@@ -427,7 +448,7 @@ class Connection(asyncio.Protocol):
         elif fault == "error":
             status, said = 500, {"error": {"code": "internal", "message": "Try again."}}
         elif method == b"POST":
-            status, said = submitted(services, target)
+            status, said = submitted(services, target, body)
         else:
             status, said = answer(services, target, body)
         services.statuses[status] += 1

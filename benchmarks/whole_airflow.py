@@ -70,11 +70,14 @@ MODES = (
     Mode("end_from_trigger", "our sensor, ended in the triggerer"),
     Mode("start_from_trigger", "our sensor, begun in the triggerer"),
     Mode("both_ends", "our sensor, begun and ended in the triggerer"),
-    Mode("runs_operator", "one operator of many runs", many=True),
+    Mode("runs_operator", "one operator of many runs, each of which bears a mark", many=True),
+    Mode("runs_operator_unmarked", "one operator of many runs without marks", many=True),
     Mode("runs_sensor", "one sensor of many runs", many=True),
 )
 RATIOS = (
     ("runs_operator", ("dbt_cloud", "databricks"), 1 / 50),
+    ("runs_operator_unmarked", ("dbt_cloud", "databricks"), 1 / 50),
+    ("runs_sensor", ("dbt_cloud", "databricks"), None),
     ("runs_sensor", ("sensor",), None),
     ("end_from_trigger", ("sensor",), None),
     ("start_from_trigger", ("sensor",), None),
@@ -220,6 +223,7 @@ def connections(port: int) -> dict[str, dict[str, Any]]:
     host = f"127.0.0.1:{port}"
     return {
         "steady_bench": {"conn_type": "generic", "password": "key-0", "host": f"https://{host}/nexio"},
+        "nyx_bench": {"conn_type": "nyx", "password": "key-0", "host": f"https://{host}/nyx"},
         "dbt_bench": {"conn_type": "dbt_cloud", "login": "1", "password": "key-0", "host": host},
         "databricks_bench": {"conn_type": "databricks", "password": "key-0", "host": "127.0.0.1", "port": port},
     }
@@ -300,7 +304,9 @@ def measure(asked: argparse.Namespace, modes: Sequence[Mode], folder: Path) -> d
         for mode in modes:
             raw.append(bench.carry_out(mode))
             last = bench.finish(raw[-1])
-            say(f"{mode.name}: {last['cpu_per_run']:.4f} CPU s a run, {last['succeeded']} of {last['tasks']} succeeded")
+            parts = ", ".join(f"{name} {seconds:.2f}" for name, seconds in last["net"].items())
+            good = f"{last['succeeded']} of {last['tasks']} succeeded"
+            say(f"{mode.name}: {last['cpu_per_run']:.4f} CPU s a run ({parts}), {good}")
         bench.rest()
         return {
             "machine": machine(),
