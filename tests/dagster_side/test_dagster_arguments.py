@@ -23,10 +23,11 @@ from runops.dagster import (
     build_run_sensor,
     build_submit_job,
     wait_for_run,
+    wait_for_runs,
 )
 from runops.dagster.builders import arguments
 from runops.dagster.component.model import RunAssets, RunCheck
-from runops.dagster.options import JudgedWaitSettings, StepSettings, StepSubmitSettings, names_of
+from runops.dagster.options import JudgedWaitSettings, RunsStepSettings, StepSettings, StepSubmitSettings, names_of
 from runops.dagster.providers import RESOURCES
 
 GIVEN: dict[str, Any] = {"resource_key": "b3os", "run_id": "r"}
@@ -126,6 +127,12 @@ def test_wait_for_run_names_a_misspelled_setting() -> None:
         wait_for_run(dg.build_op_context(), NexioResource(api_key="k"), **given)
 
 
+def test_wait_for_runs_names_a_misspelled_setting() -> None:
+    given: Any = {"max_activ": 3}
+    with pytest.raises(ConfigurationError, match=r"wait_for_runs takes .* 'max_activ'. Did you mean 'max_active'"):
+        wait_for_runs(dg.build_op_context(), NexioResource(api_key="k"), **given)
+
+
 @pytest.mark.parametrize("name", [*RESOURCES, "RunResource"])
 def test_a_misspelled_field_of_a_resource_is_named_with_the_right_one(name: str) -> None:
     kind: Any = getattr(runops.dagster, name)
@@ -149,9 +156,13 @@ def test_a_misspelled_setting_of_a_resource_s_wait_is_refused_before_anything_is
 
 
 def test_a_file_may_say_every_setting_that_a_builder_takes() -> None:
-    assert names_of(StepSettings) <= set(RunAssets.model_fields)
+    assert names_of(RunsStepSettings) <= set(RunAssets.model_fields)
     assert names_of(JudgedWaitSettings) <= set(RunCheck.model_fields)
-    assert names_of(StepSubmitSettings) | names_of(JudgedWaitSettings) < names_of(StepSettings)
+    assert (
+        names_of(StepSubmitSettings) | names_of(JudgedWaitSettings)
+        < names_of(StepSettings)
+        < names_of(RunsStepSettings)
+    )
 
 
 # --- one file per service ----------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import pytest
 
 from runops.core import ConfigurationError, Outcome, Phase, Progress, RunRef, RunSnapshot, Verdict
 from runops.dagster import build_run_asset, build_run_multi_asset
-from runops.dagster.verdicts import check_result, metadata
+from runops.dagster.verdicts import metadata, shown
 
 WARNED = (False, dg.AssetCheckSeverity.WARN)
 ERROR = (False, dg.AssetCheckSeverity.ERROR)
@@ -244,7 +244,7 @@ def test_the_metadata_begins_with_what_a_person_looks_for() -> None:
 
 def test_a_check_says_why_a_run_that_succeeded_has_failed_it() -> None:
     run = snapshot(state="completed", phase=None, outcome=Outcome.SUCCEEDED)
-    assert check_result(run, Verdict.FAIL).description == "nyx run r_1: completed (succeeded); verdict: fail."
+    assert shown(run, Verdict.FAIL).check().description == "nyx run r_1: completed (succeeded); verdict: fail."
 
 
 def test_what_a_service_says_is_no_markup() -> None:

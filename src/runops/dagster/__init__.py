@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from runops.dagster.providers.onepin import OnepinResource as OnepinResource
     from runops.dagster.resource import ProviderResource as ProviderResource
     from runops.dagster.resource import RunResource as RunResource
+    from runops.dagster.runs_result import RunsResult as RunsResult
+    from runops.dagster.step.many import wait_for_runs as wait_for_runs
     from runops.dagster.step.wait import RunResult as RunResult
     from runops.dagster.step.wait import wait_for_run as wait_for_run
 
@@ -31,6 +33,7 @@ _MODULES = {name: f"providers.{module}" for name, module in RESOURCES.items()} |
     "ProviderResource": "resource",
     "RunResource": "resource",
     "RunResult": "step.wait",
+    "RunsResult": "runs_result",
     "RunopsComponent": "component",
     "build_completion_sensor": "builders.deferred",
     "build_run_asset": "builders.asset",
@@ -41,6 +44,7 @@ _MODULES = {name: f"providers.{module}" for name, module in RESOURCES.items()} |
     "build_submit_job": "builders.deferred",
     "cancel_orphans": "orphans",
     "wait_for_run": "step.wait",
+    "wait_for_runs": "step.many",
 }
 __all__ = sorted(_MODULES)  # pyright: ignore[reportUnsupportedDunderAll] - derived, as is what a type checker cannot see
 

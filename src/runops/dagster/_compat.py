@@ -6,8 +6,8 @@ What is used, and the public way that is missing:
 - ``run_of``: a context without a run raises an error that is not published; nothing shows that before.
 - ``step_key_of``: a context does not say its step key, by which the events of a step are found.
 - ``partition_of``: public; here because it is a part of what a step is known by.
-- ``write_engine_event``, ``engine_events``: a step cannot write a durable event of its own but an observation, which a
-  generator has to yield; then an interrupt would pass by the cancel.
+- ``write_engine_event``, ``engine_events``, ``engine_events_after``: a step cannot write a durable event of its own but
+  an observation, which a generator has to yield; then an interrupt would pass by the cancel.
 - ``tag_run``: tags of a run can be set only where it is launched.
 - ``events_of_run``, ``note_in_run``: the same, of a run that is over, for whoever looks at what it has left behind.
 - ``runs_like``, ``retry_is_due``: how runs and backfills are related, and whether Dagster will retry one.
@@ -29,7 +29,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, NamedTuple
 
 import dagster as dg
 from dagster._core.errors import DagsterInvalidPropertyError
@@ -60,6 +60,7 @@ _ENDS_OF_RUNS = {
 _BACKFILL_GOES_ON = (BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING, BulkActionStatus.FAILING)
 _MOST_BACKFILLS = 200
 
+_EVENTS_AT_ONCE = 500
 _MOST_KEYS = 1000
 """The newest keys of partitions that a misspelled one is compared with."""
 
@@ -133,6 +134,24 @@ def engine_events(
     for entry in instance.all_logs(run_id, of_type=dg.DagsterEventType.ENGINE_EVENT):
         if entry.step_key == step_key and entry.dagster_event is not None:
             yield entry.dagster_event.engine_event_data.metadata
+
+
+class EnginePage(NamedTuple):
+    """A part of a run's engine events, oldest first."""
+
+    metadata: list[Mapping[str, dg.MetadataValue[Any]]]
+    cursor: str
+    has_more: bool
+
+
+def engine_events_after(instance: dg.DagsterInstance, run_id: str, cursor: str | None) -> EnginePage:
+    """The metadata of the engine events of a run's steps that have come after a cursor, or of all."""
+    found = instance.get_records_for_run(
+        run_id, cursor=cursor, of_type=dg.DagsterEventType.ENGINE_EVENT, limit=_EVENTS_AT_ONCE
+    )
+    events = [record.event_log_entry.dagster_event for record in found.records]
+    metadata = [each.engine_event_data.metadata for each in events if each is not None and each.step_key is not None]
+    return EnginePage(metadata, found.cursor, found.has_more)
 
 
 def events_of_run(

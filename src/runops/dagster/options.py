@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple, TypedDict, cast
 
 from runops.core import ConfigurationError, OutcomePolicy, Provider, Verdict
 from runops.core.declaration import arguments, registry
+from runops.core.many.rules import ManyRules, ManySettings
 from runops.core.model.expectation import DetailKind, check_detail
 from runops.core.model.states import meaning_of
 from runops.core.waiting.options import ON_CONFLICT, Seconds, SubmitSettings, WaitOptions, WaitSettings
@@ -54,6 +55,10 @@ class StepSettings(JudgedWaitSettings, StepSubmitSettings, total=False):
     """Cancel the run when a clock ended the wait. Default: only a run that was submitted by the step."""
 
 
+class RunsStepSettings(StepSettings, ManySettings, total=False):
+    """All settings of a wait for many runs in a step, where ``max_spend`` bounds the sum of what they spend."""
+
+
 class SaidOfRuns(NamedTuple):
     """What a sensor is given about the ends of runs, and what bounds one that is open."""
 
@@ -95,8 +100,7 @@ def check_values(caller: str, settings: Mapping[str, object]) -> None:
     """
     try:
         _check_end(cast("EndSettings", settings))
-        if settings.get("max_spend") is not None:
-            arguments.positive("max_spend", settings["max_spend"])
+        many_rules(settings)
         arguments.one_of("on_conflict", settings.get("on_conflict", "wait"), ON_CONFLICT)
         for name in _DURATIONS & settings.keys():
             arguments.seconds(name, settings[name])
@@ -105,6 +109,27 @@ def check_values(caller: str, settings: Mapping[str, object]) -> None:
             arguments.optional_seconds(name, settings[name])
     except ConfigurationError as error:
         raise ConfigurationError(f"{caller}: {error}") from None
+
+
+def check_only_of_many(settings: Mapping[str, object]) -> None:
+    """Refuse what is said of many runs where there is one.
+
+    Raises:
+        ConfigurationError: Names the setting.
+    """
+    wrong = sorted(names_of(ManySettings) & settings.keys())
+    if wrong:
+        raise ConfigurationError(f"{wrong[0]} belongs to calls= and run_ids=, which are about many runs.")
+
+
+def many_rules(settings: Mapping[str, Any]) -> ManyRules:
+    """What many runs together are held to.
+
+    Raises:
+        ConfigurationError: A setting is wrong; names it.
+    """
+    names = names_of(ManySettings) | {"max_spend"}
+    return ManyRules.build(**{name: settings[name] for name in names & settings.keys()})
 
 
 def check_for(provider: Provider, settings: Mapping[str, Any]) -> None:

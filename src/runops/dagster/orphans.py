@@ -19,13 +19,16 @@ from typing import TYPE_CHECKING, Any, cast
 import dagster as dg
 
 from runops.core import ConfigurationError, Outcome, RunRef
+from runops.core.many.rows import Row
 from runops.core.waiting.intent import Intent
 from runops.core.waiting.orphans import Orphan, Suspect
 from runops.dagster import _compat
 from runops.dagster.builders.deferred import PENDING, PENDING_IN, PENDING_RUN
 from runops.dagster.resource import ProviderResource
+from runops.dagster.sets_of_runs import awaited_as_one_of_many
 from runops.dagster.step.live_run import AWAITED, SUBMITTED, tag_of
 from runops.dagster.step.records import RECORD, SUBMITS
+from runops.dagster.step.set_records import ROWS, record_of, rows_of
 
 if TYPE_CHECKING:
     from runops.core import RunClient
@@ -38,6 +41,8 @@ WEEK = timedelta(days=7)
 
 _SUBMISSION = ("version", "provider", "partition", "submission", "nth")
 """What tells the submissions of a step apart, in each of its records."""
+_SET = ("version", "provider", "partition", "set")
+"""What tells its sets of many runs apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,7 @@ class Submission:
         ref: The external run; None where the answer was never recorded.
         ended: Whether its end was seen.
         given: Whether somebody else has started it.
+        row: How it stands, where it is one of many.
     """
 
     run: dg.DagsterRun
@@ -61,6 +67,7 @@ class Submission:
     ref: RunRef | None = None
     ended: bool = False
     given: bool = False
+    row: Row | None = None
 
 
 class DagsterRuns:
@@ -89,17 +96,19 @@ class DagsterRuns:
         return self._find(suspect) is not None
 
     def awaits(self, ref: RunRef) -> bool:
-        """Whether a Dagster run that goes on waits for a run, be it given or submitted: its tag says so."""
+        """Whether a Dagster run that goes on waits for a run, be it given or submitted, alone or as one of many."""
         tags = {tag_of(ref): [SUBMITTED, AWAITED]}
         going = [status for status in dg.DagsterRunStatus if status not in OVER]
-        return bool(self._instance.get_run_records(dg.RunsFilter(tags=tags, statuses=going), limit=1))
+        if self._instance.get_run_records(dg.RunsFilter(tags=tags, statuses=going), limit=1):
+            return True
+        return awaited_as_one_of_many(self._instance, ref, going)
 
     def cancelled(self, suspect: Suspect, ref: RunRef) -> None:
         """Write into the log of its Dagster run that it was cancelled: a re-execution then submits a new one."""
         submitted = self._find(suspect)
         if submitted is None:
             return
-        record = {**submitted.marks, "kind": "stopped", "process": "orphans", "ref": ref.model_dump(mode="json")}
+        record = {**submitted.marks, "process": "orphans", **_stopped(submitted, ref)}
         message = f"Nothing waited for {ref} any more: asked for it to be cancelled."
         metadata = {RECORD: dg.MetadataValue.json(record)}
         _compat.note_in_run(self._instance, submitted.run, submitted.step_key, message, metadata)
@@ -152,6 +161,9 @@ def submissions_of(
     found: dict[tuple[Any, ...], list[Submission]] = {}
     for run, entries in logs:
         for step_key, record in entries:
+            if record.get("kind") == ROWS:
+                _rows_after(found, run, step_key, record)
+                continue
             marks = {name: record.get(name) for name in _SUBMISSION}
             of_step = found.setdefault((step_key, *marks.values()), [])
             _after(of_step, record, Submission(run, step_key, marks, record))
@@ -182,6 +194,31 @@ def _after(found: list[Submission], record: Mapping[str, Any], new: Submission) 
             pass
 
 
+def _rows_after(
+    found: dict[tuple[Any, ...], list[Submission]], run: dg.DagsterRun, step_key: str, record: Mapping[str, Any]
+) -> None:
+    """Take in the rows of a set that have changed: the newest run of each row stands last."""
+    marks = {name: record.get(name) for name in _SET}
+    for row, listed_under in rows_of(record):
+        of_row = found.setdefault((step_key, *marks.values(), row.key), [])
+        last = of_row[-1] if of_row else None
+        if last is not None and (last.ref is None or last.ended or last.ref.run_id == row.run_id):
+            of_row.pop()
+        intent = row.intent.to_dict() if row.intent else None
+        about = {**record, "parent": listed_under or (last.about.get("parent") if last else None), "intent": intent}
+        if row.may_be_alive:
+            ref = row.ref(str(record.get("provider")))
+            of_row.append(Submission(run, step_key, marks, about, ref=ref, given=row.attached, row=row))
+
+
+def _stopped(submitted: Submission, ref: RunRef) -> dict[str, Any]:
+    """What a record says of a run that was cancelled since nothing waited for it."""
+    if submitted.row is None:
+        return {"kind": "stopped", "ref": ref.model_dump(mode="json")}
+    row = submitted.row if submitted.row.run_id else submitted.row.submitted(ref, None)
+    return record_of([row.cancelled()])
+
+
 def _pending(run: dg.DagsterRun) -> RunRef | None:
     """The run whose end a completion sensor has yet to report."""
     if run.tags.get(PENDING) != "true" or run.tags.get(PENDING_IN, run.run_id) != run.run_id:
@@ -204,6 +241,7 @@ def _suspect(submitted: Submission) -> Suspect:
             "step": submitted.step_key,
             "partition": submitted.marks["partition"],
             "status": run.status.value,
+            **({} if submitted.row is None else {"row": submitted.row.index}),
         },
         why=f"its Dagster run is over ({run.status.value.lower()})",
         credential=None if credential is None else str(credential),

@@ -21,7 +21,7 @@ from runops.dagster.network import NetworkFields, plain
 from runops.dagster.options import names_of
 
 if TYPE_CHECKING:
-    from runops.core import RunClient
+    from runops.core import AsyncRunClient, RunClient
 
 
 class ProviderResource(NetworkFields):
@@ -90,13 +90,26 @@ class ProviderResource(NetworkFields):
         # Only who talks to a service loads the HTTP library; a code location that is loaded does not.
         from runops.core import RunClient
 
-        given = {**self._client_settings(), **settings}
+        return RunClient(self.declaration, **self._client_settings(settings))
+
+    def async_client(self, **settings: Any) -> AsyncRunClient:
+        """The same for asyncio: ``async with resource.async_client() as client: ...``; raises as :meth:`client` does.
+
+        Args:
+            settings: As :meth:`client` takes them.
+        """
+        from runops.core import AsyncRunClient
+
+        return AsyncRunClient(self.declaration, **self._client_settings(settings))
+
+    def _client_settings(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        given = {**self._own_settings(), **settings}
         refresh = given.pop("refresh", None)
         if refresh is not None and given["reread"] is not None:
             given["reread"] = keys.RefreshedKey(given["reread"], refresh)
-        return RunClient(self.declaration, **given)
+        return given
 
-    def _client_settings(self) -> dict[str, Any]:
+    def _own_settings(self) -> dict[str, Any]:
         kind, path = type(self).__name__, plain(self.api_key_file)
         if path:
             token, origin, reread = keys.of_file(path, field=f"api_key_file of {kind}")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -29,6 +31,84 @@ CHECK_NAME = "runops_outcome"
 """The check of every asset that stands for an external run."""
 
 Metadata = dict[str, dg.MetadataValue[Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """How a wait of a step ended, be it for one run or for many, as Dagster shows it.
+
+    Args:
+        verdict: What was decided.
+        metadata: What people want to see of it.
+        summary: One line.
+        judged: One line with the verdict.
+        version: Of the data that it has made.
+        value: What an op gives out, as plain values.
+        failure: Makes the end of the step, where the verdict is fail.
+    """
+
+    verdict: Verdict
+    metadata: Metadata
+    summary: str
+    judged: str
+    version: str
+    value: Mapping[str, Any]
+    failure: Callable[[], dg.Failure]
+
+    def check(self, asset_key: dg.AssetKey | None = None, check_name: str = CHECK_NAME) -> dg.AssetCheckResult:
+        """Passed for succeed; a warning for warn and skip; an error for fail."""
+        return dg.AssetCheckResult(
+            asset_key=asset_key,
+            check_name=check_name,
+            passed=self.verdict is Verdict.SUCCEED,
+            severity=severity(self.verdict),
+            metadata=self.metadata,
+            description=self.judged,
+        )
+
+    def not_made(self, asset_key: dg.AssetKey) -> dg.AssetCheckResult:
+        """The check of an asset that was not made, where others were."""
+        return dg.AssetCheckResult(
+            asset_key=asset_key,
+            check_name=CHECK_NAME,
+            passed=False,
+            severity=dg.AssetCheckSeverity.WARN,
+            metadata=self.metadata,
+            description=f"Not made. {self.summary}",
+        )
+
+    def materialisation(
+        self, asset_key: dg.AssetKey, checks: Sequence[dg.AssetCheckResult]
+    ) -> dg.MaterializeResult[Any]:
+        """An asset that was made, with its checks."""
+        return dg.MaterializeResult(
+            asset_key=asset_key,
+            metadata=self.metadata,
+            check_results=checks,
+            data_version=dg.DataVersion(self.version),
+        )
+
+
+def shown(
+    snapshot: RunSnapshot, verdict: Verdict, unmet: Mapping[str, Unmet] | None = None, *, given: bool = False
+) -> Shown:
+    """How the wait for one run ended.
+
+    Args:
+        snapshot: The last snapshot of the run.
+        verdict: What was decided about it.
+        unmet: Which expectations it did not meet.
+        given: Whether the step was given the run, and has not submitted it.
+    """
+    return Shown(
+        verdict=verdict,
+        metadata=metadata(snapshot, verdict, unmet),
+        summary=snapshot.summary(),
+        judged=judged(snapshot, verdict, unmet),
+        version=data_version(snapshot).value,
+        value=dict(snapshot.to_result(verdict, unmet)),
+        failure=partial(failure, snapshot, given=given, unmet=unmet),
+    )
 
 
 def metadata(
@@ -80,59 +160,25 @@ def overview(snapshot: RunSnapshot, verdict: Verdict | None = None, unmet: Mappi
     """What a person wants to know first, as a table in Markdown."""
     ref, progress = snapshot.ref, snapshot.progress
     state, status = snapshot.state or "never seen", str(snapshot.status)
-    name = _cell(ref.run_id)
+    name = cell(ref.run_id)
     rows: dict[str, str | None] = {
         "Run": f"[{name}]({snapshot.url})" if snapshot.url else name,
-        "State": _cell(state if state == status else f"{state} ({status})"),
-        "Verdict": _cell(verdict) if verdict else None,
-        "Why": _cell(snapshot.reason) if snapshot.reason else None,
-        "Not met": _cell(in_words(unmet)) if unmet else None,
+        "State": cell(state if state == status else f"{state} ({status})"),
+        "Verdict": cell(verdict) if verdict else None,
+        "Why": cell(snapshot.reason) if snapshot.reason else None,
+        "Not met": cell(in_words(unmet)) if unmet else None,
         "Progress": _bar(progress) if progress else None,
         "In the queue": _duration(snapshot.created_at, snapshot.started_at),
         "Took": _duration(snapshot.started_at or snapshot.created_at, snapshot.finished_at),
-        **{_cell(name.replace("_", " ")): str(value) for name, value in snapshot.details.items() if _is_number(value)},
+        **{cell(name.replace("_", " ")): str(value) for name, value in snapshot.details.items() if _is_number(value)},
     }
     lines = [f"| {title} | {text} |" for title, text in rows.items() if text]
-    return "\n".join([f"| {_cell(ref.provider)} | |", "|---|---|", *lines])
-
-
-def check_result(
-    snapshot: RunSnapshot,
-    verdict: Verdict,
-    asset_key: dg.AssetKey | None = None,
-    check_name: str = CHECK_NAME,
-    unmet: Mapping[str, Unmet] | None = None,
-) -> dg.AssetCheckResult:
-    """Passed for succeed; a warning for warn and skip; an error for fail."""
-    return dg.AssetCheckResult(
-        asset_key=asset_key,
-        check_name=check_name,
-        passed=verdict is Verdict.SUCCEED,
-        severity=severity(verdict),
-        metadata=metadata(snapshot, verdict, unmet),
-        description=judged(snapshot, verdict, unmet),
-    )
+    return "\n".join([f"| {cell(ref.provider)} | |", "|---|---|", *lines])
 
 
 def check_spec(asset_key: dg.AssetKey) -> dg.AssetCheckSpec:
     """The check of an asset that stands for an external run."""
     return dg.AssetCheckSpec(CHECK_NAME, asset=asset_key, description="How the external run ended.")
-
-
-def materialisation(
-    snapshot: RunSnapshot,
-    verdict: Verdict,
-    asset_key: dg.AssetKey,
-    checks: Sequence[dg.AssetCheckResult],
-    unmet: Mapping[str, Unmet] | None = None,
-) -> dg.MaterializeResult[Any]:
-    """An asset that a run has made, with its checks."""
-    return dg.MaterializeResult(
-        asset_key=asset_key,
-        metadata=metadata(snapshot, verdict, unmet),
-        check_results=checks,
-        data_version=data_version(snapshot),
-    )
 
 
 def judged(snapshot: RunSnapshot, verdict: Verdict, unmet: Mapping[str, Unmet] | None = None) -> str:
@@ -232,13 +278,13 @@ def _is_number(value: Any) -> bool:
 
 def _bar(progress: Progress) -> str:
     if not progress.total or progress.total < 0:
-        return _cell(str(progress))
+        return cell(str(progress))
     share = min(max(progress.done / progress.total, 0.0), 1.0)
     filled = round(share * 10)
-    return f"{'█' * filled}{'░' * (10 - filled)} {share:.0%} ({_cell(str(progress))})"
+    return f"{'█' * filled}{'░' * (10 - filled)} {share:.0%} ({cell(str(progress))})"
 
 
-def _cell(text: str) -> str:
+def cell(text: str) -> str:
     """A text as it stands in a cell: nothing that the service writes may be read as Markdown or HTML."""
     line = " ".join(text.split())
     return re.sub(r"([\\`*_{}\[\]()<>#+!|~&])", r"\\\1", line)

@@ -15,7 +15,7 @@ import dagster as dg
 from runops.core import ConfigurationError
 from runops.core.declaration.arguments import check_names
 from runops.dagster import _compat
-from runops.dagster.options import JudgedWaitSettings, StepSettings, StepSubmitSettings
+from runops.dagster.options import JudgedWaitSettings, RunsStepSettings, StepSubmitSettings
 
 
 class DescribedArguments(TypedDict, total=False):
@@ -118,15 +118,15 @@ class JobArguments(DescribedArguments, total=False):
     input_values: Mapping[str, object] | None
 
 
-class RunAssetArguments(StepSettings, AssetArguments, total=False):
+class RunAssetArguments(RunsStepSettings, AssetArguments, total=False):
     """Of ``build_run_asset``, beside its own."""
 
 
-class RunMultiAssetArguments(StepSettings, MultiAssetArguments, total=False):
+class RunMultiAssetArguments(RunsStepSettings, MultiAssetArguments, total=False):
     """Of ``build_run_multi_asset``, beside its own."""
 
 
-class RunOpArguments(StepSettings, OpArguments, total=False):
+class RunOpArguments(RunsStepSettings, OpArguments, total=False):
     """Of ``build_run_op``, beside its own."""
 
 

@@ -62,10 +62,10 @@ def build_run_check(
         decorator=dg.asset_check,
         decided=(),
         resource_key=resource_key,
-        run_id=newest or run_id if one_is_given else None,
+        sources={"run_id": newest or run_id if one_is_given else None},
         parents=parents,
         settings=JudgedWaitSettings,
-        sources="parent= (to judge its newest run) or run_id= (to judge that run)",
+        choice="parent= (to judge its newest run) or run_id= (to judge that run)",
     )
     if parent is not None:
         check_parent(plan.name, parent)
@@ -84,7 +84,7 @@ def build_run_check(
             return dg.AssetCheckResult(
                 check_name=name, passed=False, severity=dg.AssetCheckSeverity.ERROR, description=str(error)
             )
-        return verdicts.check_result(ended.snapshot, ended.verdict, check_name=name, unmet=ended.unmet)
+        return ended.shown.check(check_name=name)
 
     return run_check
 

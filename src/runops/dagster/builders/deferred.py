@@ -74,8 +74,9 @@ def build_submit_job(
         decorator=dg.job,
         decided=(),
         resource_key=resource_key,
-        call=call,
+        sources={"call": call},
         settings=StepSubmitSettings,
+        choice="call= (to submit a run)",
     )
 
     @dg.op(

@@ -11,10 +11,9 @@ import dagster as dg
 from runops.core import ConfigurationError, RunopsError, RunSnapshot, Verdict
 from runops.dagster import verdicts
 from runops.dagster.builders.arguments import RunMultiAssetArguments
-from runops.dagster.builders.plan import CallSource, Plan, RunIdSource, asset_key_of
+from runops.dagster.builders.plan import CallSource, CallsSource, Ended, Plan, RunIdSource, RunIdsSource, asset_key_of
 from runops.dagster.functions import called
 from runops.dagster.resource import resource_of
-from runops.dagster.step.wait import RunResult
 
 Made = Callable[[RunSnapshot, Callable[[], dict[str, Any]]], Iterable[dg.AssetKey | str | Sequence[str]]]
 """A function of the last snapshot, and of one that reads the whole payload, that gives the keys of what was made."""
@@ -26,7 +25,9 @@ def build_run_multi_asset(
     specs: Sequence[dg.AssetSpec],
     resource_key: str,
     call: CallSource | None = None,
+    calls: CallsSource | None = None,
     run_id: RunIdSource | None = None,
+    run_ids: RunIdsSource | None = None,
     parents: Mapping[str, str] | None = None,
     made: Made | None = None,
     required_resource_keys: set[str] | None = None,
@@ -41,12 +42,15 @@ def build_run_multi_asset(
     Args:
         name: The name of the step.
         specs: The assets. They are made skippable, so that one that was not made is not taken for made.
-        resource_key: As in ``build_run_asset``, like ``call``, ``run_id`` and ``parents``.
+        resource_key: As in ``build_run_asset``, like the five that follow.
         call: What to submit.
+        calls: What to submit in one step.
         run_id: A run to wait for that something else starts.
-        parents: With ``run_id``, further ids that the run's address needs.
-        made: Which of the assets the run has made, once it is over: a function of the last snapshot and of a
-            function that reads the whole payload. Keys that are not among ``specs`` are left out.
+        run_ids: Such runs to wait for in one step.
+        parents: With ``run_id`` and ``run_ids``, further ids that the address needs.
+        made: With ``call`` and ``run_id``, which of the assets the run has made, once it is over: a function of the
+            last snapshot and of a function that reads the whole payload. Keys that are not among ``specs`` are left
+            out.
         required_resource_keys: Further resources that a function of the context uses.
         more: Settings of the wait, as in ``build_run_asset``, and anything of ``dagster.multi_asset``: can_subset,
             partitions_def, retry_policy, pool, ...
@@ -61,14 +65,16 @@ def build_run_multi_asset(
         decorator=dg.multi_asset,
         decided=("check_specs", "outs", "ins"),
         resource_key=resource_key,
-        call=call,
-        run_id=run_id,
+        sources={"call": call, "calls": calls, "run_id": run_id, "run_ids": run_ids},
         parents=parents,
     )
     if not specs:
         raise ConfigurationError(f"{plan.name}: specs must hold one asset at least.")
     if made is not None and not callable(made):
         raise ConfigurationError(f"{plan.name}: made must be a function of the snapshot, not {type(made).__name__}.")
+
+    if made is not None and plan.many:
+        raise ConfigurationError(f"{plan.name}: made belongs to call= and run_id=, where one run makes the assets.")
 
     @dg.multi_asset(
         name=name,
@@ -82,18 +88,18 @@ def build_run_multi_asset(
         ended = plan.end(context, fails=False)
         there = _made(context, plan, made, ended)
         # All reading is done before the first yield: an interrupt at a yield would pass by the cancel.
-        yield from _results(context, ended, there)
-        if ended.verdict is Verdict.FAIL:
-            raise plan.failure(ended)
+        yield from _results(context, ended.shown, there)
+        if ended.shown.verdict is Verdict.FAIL:
+            raise ended.shown.failure()
 
     return run_multi_asset
 
 
-def _made(context: dg.AssetExecutionContext, plan: Plan, made: Made | None, ended: RunResult) -> set[dg.AssetKey]:
+def _made(context: dg.AssetExecutionContext, plan: Plan, made: Made | None, ended: Ended) -> set[dg.AssetKey]:
     """The assets to materialise."""
     snapshot = ended.snapshot
-    if made is None or not snapshot.run_ended:
-        return set(context.selected_asset_keys) if ended.verdict in (Verdict.SUCCEED, Verdict.WARN) else set()
+    if made is None or snapshot is None or not snapshot.run_ended:
+        return set(context.selected_asset_keys) if ended.shown.verdict in (Verdict.SUCCEED, Verdict.WARN) else set()
     try:
         client = resource_of(context.resources, plan.resource_key).client()
         with client:
@@ -104,24 +110,13 @@ def _made(context: dg.AssetExecutionContext, plan: Plan, made: Made | None, ende
 
 
 def _results(
-    context: dg.AssetExecutionContext, ended: RunResult, there: set[dg.AssetKey]
+    context: dg.AssetExecutionContext, ended: verdicts.Shown, there: set[dg.AssetKey]
 ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
-    snapshot, verdict = ended.snapshot, ended.verdict
     checked = {key.asset_key for key in context.selected_asset_check_keys}
     for asset_key in sorted(there):
-        checks = (
-            [verdicts.check_result(snapshot, verdict, asset_key, unmet=ended.unmet)] if asset_key in checked else []
-        )
-        yield verdicts.materialisation(snapshot, verdict, asset_key, checks, ended.unmet)
-    if verdict is Verdict.FAIL:
+        yield ended.materialisation(asset_key, [ended.check(asset_key)] if asset_key in checked else [])
+    if ended.verdict is Verdict.FAIL:
         return
     for asset_key in sorted(set(context.selected_asset_keys) - there):
         if asset_key in checked:
-            yield dg.AssetCheckResult(
-                asset_key=asset_key,
-                check_name=verdicts.CHECK_NAME,
-                passed=False,
-                severity=dg.AssetCheckSeverity.WARN,
-                metadata=verdicts.metadata(snapshot, verdict, ended.unmet),
-                description=f"Not made. {snapshot.summary()}",
-            )
+            yield ended.not_made(asset_key)

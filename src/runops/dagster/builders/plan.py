@@ -10,21 +10,42 @@ from typing import Any, Self, cast
 
 import dagster as dg
 
-from runops.core import Call, ConfigurationError, RunRef, Verdict, find
+from runops.core import Call, ConfigurationError, RunRef, RunSnapshot, Verdict, find
 from runops.core.declaration import check_id
+from runops.core.many.rules import check_list, check_run_ids
 from runops.dagster import _compat, verdicts
 from runops.dagster.builders.arguments import check_arguments
 from runops.dagster.functions import FunctionFailed, called
-from runops.dagster.options import StepSettings, check_for, check_values, names_of
+from runops.dagster.options import RunsStepSettings, check_for, check_only_of_many, check_values, names_of
 from runops.dagster.resource import ProviderResource, resource_of
-from runops.dagster.step.wait import RunResult, end_of_run
+from runops.dagster.step.many import end_of_runs
+from runops.dagster.step.wait import end_of_run
+from runops.dagster.verdicts_of_many import shown_of_many
 
 CallSource = Call | Mapping[str, Any] | Callable[[Any], Call | Mapping[str, Any]]
 """What to submit: the resource's call arguments, or a function of the context that gives them."""
+CallsSource = Sequence[Call | Mapping[str, Any]] | Callable[[Any], Sequence[Call | Mapping[str, Any]]]
+"""What to submit in one step: a list of what :data:`CallSource` has, or a function of the context that gives it."""
 RunIdSource = str | Callable[[Any], str | RunRef]
 """Which run to wait for: an id, or a function of the context that gives one."""
+RunIdsSource = Sequence[str] | Callable[[Any], Sequence[str | RunRef]]
+"""Which runs to wait for in one step: ids, or a function of the context that gives them."""
 
 Seconds = float | timedelta
+CHOICE = "call= (to submit a run), calls= (to submit many), run_id= (to wait for one) or run_ids= (to wait for many)"
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How the wait of a built step ended.
+
+    Args:
+        shown: As Dagster shows it.
+        snapshot: The last one, where it was for one run.
+    """
+
+    shown: verdicts.Shown
+    snapshot: RunSnapshot | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,19 +55,17 @@ class Plan:
     Args:
         name: The builder and what it builds, as messages begin.
         resource_key: The key of the runops resource.
-        call: What to submit.
-        run_id: Which run to wait for.
-        parents: With ``run_id``, further ids of its address.
+        source: ``call``, ``calls``, ``run_id`` or ``run_ids``, and what was given as such.
+        parents: With ``run_id`` and ``run_ids``, further ids of the address.
         settings: How it is submitted and waited for.
         passed_on: What else was given, for Dagster's decorator.
     """
 
     name: str
     resource_key: str
-    call: CallSource | None
-    run_id: RunIdSource | None
+    source: tuple[str, Any]
     parents: Mapping[str, str] | None
-    settings: StepSettings
+    settings: RunsStepSettings
     passed_on: Mapping[str, Any]
 
     @classmethod
@@ -59,11 +78,10 @@ class Plan:
         decorator: Any,
         decided: Iterable[str],
         resource_key: str,
-        call: CallSource | None = None,
-        run_id: RunIdSource | None = None,
+        sources: Mapping[str, Any],
         parents: Mapping[str, str] | None = None,
-        settings: type = StepSettings,
-        sources: str = "call= (to submit a run) or run_id= (to wait for one)",
+        settings: type = RunsStepSettings,
+        choice: str = CHOICE,
     ) -> Self:
         """The plan, checked while definitions are loaded as far as that is possible without a resource.
 
@@ -74,11 +92,10 @@ class Plan:
             decorator: Dagster's decorator that takes the latter.
             decided: What the builder gives the decorator itself.
             resource_key: The key of the runops resource.
-            call: What to submit.
-            run_id: Which run to wait for; give this or ``call``.
-            parents: With ``run_id``, further ids of its address.
+            sources: What was given as ``call``, ``calls``, ``run_id`` and ``run_ids``, where the builder takes them.
+            parents: With ``run_id`` and ``run_ids``, further ids of the address.
             settings: The TypedDict of the settings that the builder takes.
-            sources: By which of its arguments a run is given, as a message puts it.
+            choice: By which of its arguments a run is given, as a message puts it.
 
         Raises:
             ConfigurationError: An argument is wrong.
@@ -88,25 +105,31 @@ class Plan:
         check_arguments(caller, more, {*inspect.signature(builder).parameters, *ours}, decorator, set(decided))
         given: Any = {name: value for name, value in more.items() if name in ours}
         try:
-            if (call is None) == (run_id is None):
-                raise ConfigurationError(f"give either {sources}.")
-            _check_source(call, run_id, parents)
-            if isinstance(call, Call):
-                check_for(find(call.provider), given)
+            source = _one_of(sources, choice)
+            check_source(source, parents, given)
         except ConfigurationError as error:
             raise ConfigurationError(f"{caller}: {error}") from None
         check_values(caller, given)
         return cls(
             name=caller,
             resource_key=checked_resource_key(caller, resource_key),
-            call=call,
-            run_id=run_id,
+            source=source,
             parents=parents,
             settings=given,
             passed_on={name: value for name, value in more.items() if name not in ours},
         )
 
-    def end(self, context: _compat.StepContext, *, fails: bool = True) -> RunResult:
+    @property
+    def many(self) -> bool:
+        """Whether it is about many runs."""
+        return self.source[0] in ("calls", "run_ids")
+
+    @property
+    def given(self) -> bool:
+        """Whether somebody else starts what is waited for."""
+        return self.source[0] in ("run_id", "run_ids")
+
+    def end(self, context: _compat.StepContext, *, fails: bool = True) -> Ended:
         """Submit and wait in this step.
 
         Args:
@@ -119,34 +142,58 @@ class Plan:
         """
         try:
             resource = resource_of(context.resources, self.resource_key)
-            if self.run_id is None:
-                ended = end_of_run(context, resource, call=self.submission(context, resource), **self.settings)
-            else:
-                run_id = called("run_id", self.run_id, context) if callable(self.run_id) else self.run_id
-                ended = end_of_run(context, resource, ref=resource.ref(run_id, self.parents), **self.settings)
+            ended = self._end(context, resource)
         except (ConfigurationError, FunctionFailed) as error:
             raise verdicts.failure_of(error, self.name) from error
-        if fails and ended.verdict is Verdict.FAIL:
-            raise self.failure(ended)
+        if fails and ended.shown.verdict is Verdict.FAIL:
+            raise ended.shown.failure()
         return ended
 
-    def failure(self, ended: RunResult) -> dg.Failure:
-        """The end of the step where the verdict is fail."""
-        return verdicts.failure(ended.snapshot, given=self.run_id is not None, unmet=ended.unmet)
+    def _end(self, context: _compat.StepContext, resource: ProviderResource) -> Ended:
+        name, source = self.source
+        value: Any = called(name, source, context) if callable(source) else source
+        settings: Any = self.settings
+        match name:
+            case "calls":
+                check_list(name, value, "submissions")
+                return Ended(shown_of_many(end_of_runs(context, resource, calls=_resolved(value), **settings)))
+            case "run_ids":
+                refs = check_run_ids(resource.declaration, value, self.parents)
+                return Ended(shown_of_many(end_of_runs(context, resource, refs=refs, **settings)))
+            case "call":
+                ended = end_of_run(context, resource, call=call_of(resource, value), **settings)
+            case _:
+                ended = end_of_run(context, resource, ref=resource.ref(value, self.parents), **settings)
+        snapshot = ended.snapshot
+        return Ended(verdicts.shown(snapshot, ended.verdict, ended.unmet, given=self.given), snapshot)
 
     def submission(self, context: _compat.StepContext, resource: ProviderResource) -> Call:
-        """What the step submits.
+        """What a step submits that takes ``call``.
 
         Raises:
             ConfigurationError: An argument is wrong.
             FunctionFailed: The function that gives it raised.
         """
-        arguments = called("call", self.call, context) if callable(self.call) else self.call
-        if isinstance(arguments, Call):
-            return arguments
-        if not isinstance(arguments, Mapping):
-            raise ConfigurationError(f"call must give a mapping of arguments, not {type(arguments).__name__}.")
-        return resource.declaration.call(**_resolved(arguments))
+        _, source = self.source
+        return call_of(resource, called("call", source, context) if callable(source) else source)
+
+
+def call_of(resource: ProviderResource, arguments: Any, name: str = "call") -> Call:
+    """A submission, made of the arguments of the resource's ``call``.
+
+    Args:
+        resource: The service.
+        arguments: They; or the submission itself.
+        name: What they were given as, for messages.
+
+    Raises:
+        ConfigurationError: An argument is wrong.
+    """
+    if isinstance(arguments, Call):
+        return arguments
+    if not isinstance(arguments, Mapping):
+        raise ConfigurationError(f"{name} must give a mapping of arguments, not {type(arguments).__name__}.")
+    return resource.declaration.call(**_resolved(cast("Mapping[str, Any]", arguments)))
 
 
 def caller_of(builder: Callable[..., Any], name: str) -> str:
@@ -154,15 +201,55 @@ def caller_of(builder: Callable[..., Any], name: str) -> str:
     return f"{builder.__name__}({name!r})"
 
 
-def _check_source(call: CallSource | None, run_id: RunIdSource | None, parents: Mapping[str, str] | None) -> None:
-    if call is not None and not (isinstance(call, (Call, Mapping)) or callable(call)):
-        raise ConfigurationError(f"call must be a mapping or a function of the context, not {type(call).__name__}.")
-    if run_id is not None and not callable(run_id):
-        check_id("run_id", run_id)
-    if parents is not None and run_id is None:
-        raise ConfigurationError("parents belongs to run_id=; a call names its own.")
-    for kind, value in (parents or {}).items():
-        check_id(kind, value)
+def _one_of(sources: Mapping[str, Any], choice: str) -> tuple[str, Any]:
+    given = [(name, value) for name, value in sources.items() if value is not None]
+    if len(given) != 1:
+        raise ConfigurationError(f"give either {choice}.")
+    return given[0]
+
+
+def check_source(source: tuple[str, Any], parents: Mapping[str, str] | None, settings: Mapping[str, Any]) -> None:
+    """Refuse while definitions are loaded what no step could submit or wait for.
+
+    Args:
+        source: As :class:`Plan` takes it.
+        parents: As :class:`Plan` takes it.
+        settings: What was given beside it.
+
+    Raises:
+        ConfigurationError: It is wrong; names the argument, and the place in a list.
+    """
+    name, value = source
+    if name in ("run_id", "run_ids"):
+        for kind, each in (parents or {}).items():
+            check_id(kind, each)
+    elif parents is not None:
+        raise ConfigurationError("parents belongs to run_id= and run_ids=; a call names its own.")
+    if name in ("call", "run_id"):
+        check_only_of_many(settings)
+    if callable(value):
+        return
+    match name:
+        case "call":
+            _check_call("call", value, settings)
+        case "calls":
+            check_list("calls", value, "submissions")
+            for nth, each in enumerate(value):
+                _check_call(f"calls[{nth}]", each, settings)
+        case "run_ids":
+            check_list("run_ids", value, "run ids")
+            for nth, each in enumerate(value):
+                check_id(f"run_ids[{nth}]", each)
+        case _:
+            check_id("run_id", value)
+
+
+def _check_call(name: str, value: Any, settings: Mapping[str, Any]) -> None:
+    if not isinstance(value, (Call, Mapping)):
+        function = " or a function of the context" if name == "call" else ""
+        raise ConfigurationError(f"{name} must be a mapping{function}, not {type(value).__name__}.")
+    if isinstance(value, Call):
+        check_for(find(value.provider), settings)
 
 
 def _resolved(value: Any) -> Any:

@@ -10,6 +10,7 @@ import dagster as dg
 from pydantic import Field, field_validator, model_validator
 
 from runops.core import Provider, RunopsError, find
+from runops.core.many.rules import check_calls, check_list, check_run_ids
 from runops.dagster import _compat
 from runops.dagster.builders.check import build_run_check
 from runops.dagster.builders.multi_asset import build_run_multi_asset
@@ -18,7 +19,7 @@ from runops.dagster.component.defs_file import Template, WrongField, check_varia
 from runops.dagster.component.model import Ending, Part, RunAssets, RunCheck, RunSensor
 from runops.dagster.component.network import check_network
 from runops.dagster.component.scaffold import RunopsScaffolder
-from runops.dagster.options import StepSettings, check_for, names_of
+from runops.dagster.options import RunsStepSettings, StepSettings, check_for, names_of
 from runops.dagster.resource import RunResource
 
 
@@ -191,8 +192,7 @@ class RunopsComponent(dg.Component, Part):
             name=assets.name or "__".join(assets.specs[0].key.path),
             specs=assets.specs,
             resource_key=resource_key,
-            call=assets.call.for_step if assets.call else None,
-            run_id=assets.run_id.for_step if assets.run_id else None,
+            **{name: template.for_step for name, template in assets.sources.items()},
             parents=assets.parents,
             pool=assets.pool,
             op_tags=assets.op_tags,
@@ -201,7 +201,7 @@ class RunopsComponent(dg.Component, Part):
             retry_policy=dg.RetryPolicy(max_retries=assets.max_retries, delay=assets.retry_delay)
             if assets.max_retries
             else None,
-            **_settings(assets),
+            **_settings(assets, RunsStepSettings if assets.many else StepSettings),
         )
 
     def build_check(self, resource_key: str, check: RunCheck) -> dg.AssetChecksDefinition:
@@ -214,7 +214,7 @@ class RunopsComponent(dg.Component, Part):
             parents=check.parents,
             name=check.name,
             blocking=check.blocking,
-            **_settings(check),
+            **_settings(check, StepSettings),
         )
 
     def build_sensor(self, resource_key: str, sensor: RunSensor) -> dg.SensorDefinition:
@@ -237,9 +237,14 @@ class RunopsComponent(dg.Component, Part):
         )
 
 
-def _settings(part: Part) -> dict[str, Any]:
-    """The settings of a part of the file: how its runs are submitted and waited for."""
-    return {name: getattr(part, name) for name in type(part).model_fields if name in names_of(StepSettings)}
+def _settings(part: Part, settings: type) -> dict[str, Any]:
+    """The settings of a part of the file: how its runs are submitted and waited for.
+
+    Args:
+        part: The part.
+        settings: The TypedDict of those that count.
+    """
+    return {name: getattr(part, name) for name in type(part).model_fields if name in names_of(settings)}
 
 
 def _at(place: Sequence[str | int], check: Callable[..., object], *arguments: Any, **more: Any) -> None:
@@ -260,18 +265,33 @@ def _check_end(provider: Provider, place: list[str | int], part: Ending) -> None
 
 def _check_source(provider: Provider, place: list[str | int], assets: RunAssets) -> None:
     """Refuse a wrong submission or id when the file is loaded, with some partition's values in its templates."""
-    if assets.run_id is not None:
-        run_id = _filled(assets.run_id, [*place, "run_id"], assets)
-        _at([*place, "run_id"], provider.ref, run_id, assets.parents)
-    if assets.call is not None:
-        call = _filled(assets.call, [*place, "call"], assets)
-        try:
-            provider.call(**call)
-        except RunopsError as error:
-            # The texts about one argument begin with its name.
-            argument = re.match(r"\w+", str(error))
-            below = [argument[0]] if argument and argument[0] in call else []
-            raise WrongField([*place, "call", *below], str(error)) from None
+    for name, template in assets.sources.items():
+        here = [*place, name]
+        value = _filled(template, here, assets)
+        match name:
+            case "call":
+                _check_call(provider, here, value)
+            case "calls":
+                _at(here, check_list, name, value, "submissions")
+                for nth, each in enumerate(value):
+                    _check_call(provider, [*here, nth], each)
+                _at(here, check_calls, provider, value)
+            case "run_ids":
+                _at(here, check_run_ids, provider, value, assets.parents)
+            case _:
+                _at(here, provider.ref, value, assets.parents)
+
+
+def _check_call(provider: Provider, place: list[str | int], call: Any) -> None:
+    if not isinstance(call, dict):
+        raise WrongField(place, f"must be a mapping of arguments, not {type(call).__name__}")
+    try:
+        provider.call(**call)
+    except RunopsError as error:
+        # The texts about one argument begin with its name.
+        argument = re.match(r"\w+", str(error))
+        below = [argument[0]] if argument and argument[0] in call else []
+        raise WrongField([*place, *below], str(error)) from None
 
 
 def _filled(template: Template, place: list[str | int], assets: RunAssets) -> Any:

@@ -9,6 +9,7 @@ import dagster as dg
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from runops.core import OutcomePolicy
+from runops.core.many.rules import DEFAULT_MAX_ACTIVE, ManySettings, Requirement
 from runops.core.waiting.options import (
     DEFAULT_AUTH_GRACE,
     DEFAULT_ERROR_BUDGET,
@@ -18,6 +19,7 @@ from runops.core.waiting.options import (
 )
 from runops.dagster.builders.sensor import DEFAULT_LOOKBACK
 from runops.dagster.component.defs_file import Described, Template, WrongField, keep_template, sample_of
+from runops.dagster.options import names_of
 
 _ABOVE_ZERO = frozenset(
     {
@@ -34,6 +36,7 @@ _ABOVE_ZERO = frozenset(
         "request_timeout",
         "requests_per_minute",
         "processes",
+        "max_active",
     }
 )
 _NOT_NEGATIVE = frozenset({"max_retries", "retry_delay", "auth_grace"})
@@ -57,6 +60,8 @@ class Part(Described):
             raise ValueError(f"must not be negative, but is {value:g}")
         if info.field_name == "on_outcome":
             OutcomePolicy.build(value)
+        if info.field_name == "require":
+            Requirement.of(value)
         return value
 
 
@@ -106,8 +111,11 @@ class BackfillChoice(Part):
         return dg.BackfillPolicy.multi_run(max_partitions_per_run=self.max_partitions_per_run)
 
 
+_CHOICE = "call (to submit a run), calls (to submit many), run_id (to wait for one) or run_ids (to wait for many)"
+
+
 class RunAssets(Waiting):
-    """Assets that one external run materialises, together or in part."""
+    """Assets that one external run materialises, together or in part; or many runs together."""
 
     specs: Sequence[dg.ResolvedAssetSpec] = Field(
         description="The assets that the run feeds: key, deps, kinds, owners, automation_condition, partitions_def, ..."
@@ -123,6 +131,16 @@ class RunAssets(Waiting):
             examples=[{"config_name": "nightly-{{ partition_key }}"}],
         ),
     ] = None
+    calls: Annotated[
+        Template | None,
+        dg.Resolver(
+            keep_template,
+            model_field_type=list[dict[str, Any]],
+            inject_before_resolve=False,
+            description="What to submit in one step: a list of what call has. No two may be equal.",
+            examples=[[{"config_name": "checkout"}, {"config_name": "search"}]],
+        ),
+    ] = None
     run_id: Annotated[
         Template | None,
         dg.Resolver(
@@ -132,8 +150,29 @@ class RunAssets(Waiting):
             description="A run to wait for that something else starts; templates as in call.",
         ),
     ] = None
-    parents: dict[str, str] | None = Field(default=None, description="With run_id: further ids of its address.")
+    run_ids: Annotated[
+        Template | None,
+        dg.Resolver(
+            keep_template,
+            model_field_type=list[str],
+            inject_before_resolve=False,
+            description="Runs to wait for in one step that something else starts; templates as in call.",
+        ),
+    ] = None
+    parents: dict[str, str] | None = Field(
+        default=None, description="With run_id and run_ids: further ids of the address."
+    )
     name: str | None = Field(default=None, description="The name of the step; by default made of the first key.")
+    max_active: int = Field(
+        default=DEFAULT_MAX_ACTIVE, description="With calls: how many runs may be active at the same time."
+    )
+    require: str | float = Field(
+        default="all",
+        description="With calls and run_ids: how many runs have to end well: all, any, or a share such as 0.95.",
+    )
+    stop_early: bool = Field(
+        default=False, description="With calls and run_ids: cancel the rest as soon as that is decided."
+    )
     cancel_on_interrupt: bool | None = Field(default=None, description="Cancel the run on Terminate.")
     cancel_on_timeout: bool | None = Field(default=None, description="Cancel the run when the timeout is over.")
     cancel_on_failure: bool = Field(
@@ -162,7 +201,7 @@ class RunAssets(Waiting):
         default=None, description="How many partitions of a backfill one step takes; by default one."
     )
 
-    @field_validator("call", "run_id", mode="before")
+    @field_validator("call", "calls", "run_id", "run_ids", mode="before")
     @classmethod
     def _kept_as_written(cls, value: object) -> Template | None:
         return Template.of(value)
@@ -171,11 +210,26 @@ class RunAssets(Waiting):
     def _one_source(self) -> RunAssets:
         if not self.specs:
             raise WrongField(["specs"], "specs is empty: name one asset at least")
-        if (self.call is None) == (self.run_id is None):
-            raise ValueError("give either call (to submit a run) or run_id (to wait for one)")
-        if self.parents is not None and self.run_id is None:
-            raise WrongField(["parents"], "belongs to run_id; a call names its own")
+        if len(self.sources) != 1:
+            raise ValueError(f"give either {_CHOICE}")
+        (source,) = self.sources
+        if self.parents is not None and source in ("call", "calls"):
+            raise WrongField(["parents"], "belongs to run_id and run_ids; a call names its own")
+        wrong = sorted(names_of(ManySettings) & self.model_fields_set)
+        if wrong and not self.many:
+            raise WrongField(wrong[:1], "belongs to calls and run_ids, which are about many runs")
         return self
+
+    @property
+    def sources(self) -> dict[str, Template]:
+        """What is submitted or waited for, by the name of its field: one, where the part is right."""
+        given = {name: getattr(self, name) for name in ("call", "calls", "run_id", "run_ids")}
+        return {name: value for name, value in given.items() if value is not None}
+
+    @property
+    def many(self) -> bool:
+        """Whether it is about many runs."""
+        return not {"calls", "run_ids"}.isdisjoint(self.sources)
 
     @property
     def policy(self) -> dg.BackfillPolicy | None:

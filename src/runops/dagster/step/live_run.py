@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from runops.core import Call, RunopsError, RunRef, TransientError
@@ -153,9 +154,16 @@ def _bounded_sleep() -> Callable[[float], None]:
 
 
 @contextmanager
-def core_warnings_in(context: _compat.StepContext) -> Generator[None]:
-    """Show what the core warns of, such as a state that nobody documented, in the step's log."""
-    handler = _StepLog(context)
+def core_warnings_in(
+    context: _compat.StepContext, tell: Callable[[Callable[[], object]], None] | None = None
+) -> Generator[None]:
+    """Show what the core warns of in this thread, such as a state that nobody documented, in the step's log.
+
+    Args:
+        context: The step's context.
+        tell: Has a function called in the step's own thread, where this is another one.
+    """
+    handler = _StepLog(context, tell or _now)
     logger = logging.getLogger("runops")
     logger.addHandler(handler)
     try:
@@ -164,14 +172,19 @@ def core_warnings_in(context: _compat.StepContext) -> Generator[None]:
         logger.removeHandler(handler)
 
 
+def _now(act: Callable[[], object]) -> None:
+    act()
+
+
 class _StepLog(logging.Handler):
     """Hands on the records of this thread."""
 
-    def __init__(self, context: _compat.StepContext) -> None:
+    def __init__(self, context: _compat.StepContext, tell: Callable[[Callable[[], object]], None]) -> None:
         super().__init__(logging.WARNING)
         self._log = context.log
+        self._tell = tell
         self._thread = threading.get_ident()
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.thread == self._thread:
-            self._log.log(record.levelno, record.getMessage())
+            self._tell(partial(self._log.log, record.levelno, record.getMessage()))

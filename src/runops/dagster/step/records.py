@@ -30,8 +30,9 @@ RECORD = "runops/record"
 SUBMITS = "runops/submits"
 """A tag of each Dagster run in which something was about to be submitted: tags are indexed, events are not."""
 
-_VERSION = 1
-_DEEPEST = 64
+VERSION = 1
+"""Of every record."""
+DEEPEST = 64
 """How many re-executions are followed back."""
 _PROCESS = uuid.uuid4().hex[:12]
 _GAVE_UP = "gave_up"
@@ -104,7 +105,7 @@ class Records:
         self._marks: dict[str, Any] = {}
         if run is not None:
             self._marks = {
-                "version": _VERSION,
+                "version": VERSION,
                 "provider": call.provider,
                 "partition": _compat.partition_of(context),
                 "submission": fingerprint(call, root),
@@ -130,7 +131,7 @@ class Records:
     def _of_parents(self, run: dg.DagsterRun) -> Attempt | None:
         """The newest submission of the runs that a run re-executes, if it is to be taken up."""
         instance, all_again = self._context.instance, False
-        for _ in range(_DEEPEST):
+        for _ in range(DEEPEST):
             all_again = all_again or not _compat.continues_its_parent(instance, run)
             parent = _compat.parent_of(instance, run)
             if parent is None:
@@ -145,7 +146,7 @@ class Records:
 
     def _newest_of_group(self, run: dg.DagsterRun) -> Attempt | None:
         """The newest submission among all re-executions of the same root: the only one that can be alive."""
-        for each in _compat.others_of_group(self._context.instance, run, _DEEPEST):
+        for each in _compat.others_of_group(self._context.instance, run, DEEPEST):
             found = self._attempt_in(each, self._marks)
             if found is not None:
                 return _with_end_of_step(self._context, found)
@@ -228,22 +229,14 @@ class Records:
 
     def _attempt_in(self, run: dg.DagsterRun, marks: Mapping[str, Any]) -> Attempt | None:
         found: Attempt | None = None
-        for record in _read(self._context, run):
+        for record in read(self._context, run):
             if any(record.get(name) != value for name, value in marks.items()):
                 continue
             found = _after(found, record, run)
         return found
 
     def _tag(self) -> None:
-        """Let those who look for what was left behind find the Dagster run; no wait depends on it."""
-        if self._run is None or SUBMITS in self._run.tags:
-            return
-        try:
-            _compat.tag_run(self._context.instance, self._run.run_id, {SUBMITS: "true"})
-        except Exception as error:  # noqa: BLE001 - a storage raises what it likes
-            self._context.log.warning(
-                "The Dagster run could not be tagged (%s): runops orphans will not look at it.", type(error).__name__
-            )
+        tag_as_submitting(self._context, self._run)
 
     def _write_if_possible(self, kind: str, message: str, **fields: Any) -> None:
         try:
@@ -264,7 +257,7 @@ class Records:
         record = {
             **self._marks,
             "kind": kind,
-            "process": _process(),
+            "process": process(),
             "attempt": self._context.retry_number,
             "ref": ref.model_dump(mode="json") if ref else None,
             **fields,
@@ -275,7 +268,7 @@ class Records:
         _compat.write_engine_event(self._context, self._run, message, metadata)
 
 
-def _read(context: _compat.StepContext, run: dg.DagsterRun) -> Iterator[Mapping[str, Any]]:
+def read(context: _compat.StepContext, run: dg.DagsterRun) -> Iterator[Mapping[str, Any]]:
     """The records of this step in a Dagster run, oldest first."""
     for metadata in _compat.engine_events(context.instance, run.run_id, _compat.step_key_of(context)):
         value = metadata.get(RECORD)
@@ -283,14 +276,35 @@ def _read(context: _compat.StepContext, run: dg.DagsterRun) -> Iterator[Mapping[
             yield cast("dict[str, Any]", value.data)
 
 
+def tag_as_submitting(
+    context: _compat.StepContext, run: dg.DagsterRun | None, more: Mapping[str, str] | None = None
+) -> None:
+    """Let those who look for what was left behind find a Dagster run; no wait depends on it.
+
+    Args:
+        context: The step's context.
+        run: Its Dagster run, if it is in one.
+        more: Further tags.
+    """
+    tags = {SUBMITS: "true", **(more or {})}
+    if run is None or all(run.tags.get(name) == value for name, value in tags.items()):
+        return
+    try:
+        _compat.tag_run(context.instance, run.run_id, tags)
+    except Exception as error:  # noqa: BLE001 - a storage raises what it likes
+        context.log.warning(
+            "The Dagster run could not be tagged (%s): runops orphans will not look at it.", type(error).__name__
+        )
+
+
 def _begun_in_this_attempt(context: _compat.StepContext, run: dg.DagsterRun, marks: Mapping[str, Any]) -> int:
     """How often this try of the step has submitted the same thing already; a POST after a refused one is no other."""
-    same = {**marks, "process": _process(), "attempt": context.retry_number}
+    same = {**marks, "process": process(), "attempt": context.retry_number}
     return sum(
         record.get("kind") in ("submitting", "taken up")
         and not record.get("repeated")
         and all(record.get(name) == same[name] for name in same)
-        for record in _read(context, run)
+        for record in read(context, run)
     )
 
 
@@ -333,5 +347,6 @@ def _end_of(record: Mapping[str, Any]) -> str | None:
     return str(end) if end in (*Outcome, _GAVE_UP) else None
 
 
-def _process() -> str:
+def process() -> str:
+    """Names this process in records, also among those that have had its number."""
     return f"{_PROCESS}-{os.getpid()}"

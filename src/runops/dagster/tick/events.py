@@ -11,6 +11,7 @@ from runops.core import ConfigurationError, RunopsError, RunRef, RunSnapshot, Ve
 from runops.core.model.run import Unmet
 from runops.dagster import _compat, verdicts
 from runops.dagster.functions import called, described
+from runops.dagster.sets_of_runs import submitted_as_one_of_many
 from runops.dagster.step.live_run import SUBMITTED, tag_of
 from runops.dagster.tick.cursor import Cursor
 from runops.dagster.tick.plan import SensorPlan
@@ -129,10 +130,12 @@ def events_of(
     )
 
 
-def submitted_by_dagster(instance: dg.DagsterInstance, ref: RunRef) -> bool:
-    """Whether a Dagster run has submitted an external one: then the run reports it itself."""
-    tags = {tag_of(ref): SUBMITTED}
-    return bool(instance.get_run_records(dg.RunsFilter(tags=tags), limit=1))
+def submitted_by_dagster(instance: dg.DagsterInstance, snapshot: RunSnapshot) -> bool:
+    """Whether a Dagster run has submitted an external one, alone or as one of many: then it reports it itself."""
+    tags = {tag_of(snapshot.ref): SUBMITTED}
+    if instance.get_run_records(dg.RunsFilter(tags=tags), limit=1):
+        return True
+    return submitted_as_one_of_many(instance, snapshot)
 
 
 class Report:

@@ -238,7 +238,7 @@ class SensorTick:
         memory.close(run_id)
 
     def _report(self, asset_key: dg.AssetKey, snapshot: RunSnapshot, log: ReportedRuns) -> None:
-        if not self.plan.own and submitted_by_dagster(self.instance, snapshot.ref):
+        if not self.plan.own and submitted_by_dagster(self.instance, snapshot):
             return
         judged: Judged = Verdict.FAIL, {}
         if snapshot.outcome is not None:
