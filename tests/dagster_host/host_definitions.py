@@ -27,6 +27,7 @@ from runops.dagster import (
     build_run_op,
 )
 from runops.dagster.step.records import Records
+from runops.dagster.step.set_records import SetRecords
 
 FOLDER = Path(os.environ["HOST_FOLDER"])
 URL = os.environ["HOST_URL"]
@@ -83,7 +84,7 @@ RESOURCES: dict[str, Any] = {
 # --- a step that stops where a test wants it -------------------------------------------------------------------
 
 
-def park(moment: str, records: Records) -> None:
+def park(moment: str, records: Records | SetRecords) -> None:
     """Stand still if a test has asked for it: the file with our process id says that we do."""
     context: Any = records._context
     parent = context.op_config["parent"]
@@ -140,6 +141,67 @@ def jobs_of(provider: str, *, retries: int) -> list[dg.JobDefinition]:
         return job
 
     return [job_of(executor) for executor in ("in_process", "multiprocess")]
+
+
+# --- jobs of many runs -----------------------------------------------------------------------------------------
+
+
+MANY = 200
+"""External runs of one step."""
+THE_37TH = 37
+
+
+def park_at_the_37th(name: str, when: str) -> None:
+    """Stand still right before, or after, the record of the 37th submit is written."""
+    real = SetRecords.changed
+
+    def changed(self: SetRecords, rows: Any, message: str) -> None:
+        seen = _submits_of.setdefault(id(self), set())
+        before = len(seen)
+        seen |= {row.index for row in rows if str(row.state) == name}
+        now = before < THE_37TH <= len(seen)
+        if now and when == "before":
+            park(f"{name}.{when}", self)
+        real(self, rows, message)
+        if now and when == "after":
+            park(f"{name}.{when}", self)
+
+    SetRecords.changed = changed
+
+
+_submits_of: dict[int, set[int]] = {}
+for _state, _when in (("submitting", "before"), ("submitting", "after"), ("submitted", "before")):
+    park_at_the_37th(_state, _when)
+
+
+def many_calls(provider: str) -> Callable[[Any], list[dict[str, Any]]]:
+    def calls(context: Any) -> list[dict[str, Any]]:
+        parent = context.op_config["parent"]
+        if provider == "nyx":
+            return [CALLS["nyx"](f"{parent}-{number}") for number in range(MANY)]
+        return [{**CALLS[provider](parent), "payload": {"number": number}} for number in range(MANY)]
+
+    return calls
+
+
+def many_of(provider: str, executor: str) -> dg.JobDefinition:
+    op = build_run_op(
+        name=f"{provider}_many",
+        resource_key=provider,
+        calls=many_calls(provider),
+        max_active=60,
+        poll_interval=1,
+        submit_grace=4,
+        # B3OS shows no mark: the single run that has begun since the POST is taken for ours.
+        adopt_uncertain=provider == "b3os",
+        config_schema={"parent": str},
+    )
+
+    @dg.job(name=f"many_{provider}_{executor}", executor_def=EXECUTORS[executor])
+    def job() -> None:
+        op.alias("external_run")()
+
+    return job
 
 
 # --- jobs that take turns --------------------------------------------------------------------------------------
@@ -264,6 +326,7 @@ defs = dg.Definitions(
             dg.define_asset_job(f"assets_{executor}", selection=list(ASSETS.values()), executor_def=EXECUTORS[executor])
             for executor in ("in_process", "forked")
         ),
+        *(many_of(provider, executor) for provider in ("nyx", "b3os") for executor in ("in_process", "multiprocess")),
         *(turns_of(provider) for provider in TURNS),
         keys_job(),
         *(ends_of_ops(executor) for executor in ("in_process", "forked")),

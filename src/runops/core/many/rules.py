@@ -153,7 +153,7 @@ def check_calls(provider: Provider, calls: object, *, field: str = "calls") -> l
     """
     if provider.submit is None:
         raise NotSupported(f"{provider.title} documents no way to start a run: wait for its runs instead.")
-    items = _items(field, calls, "submissions")
+    items = check_list(field, calls, "submissions")
     made, refused = _each(field, items, partial(_call, provider))
     if refused is not None:
         # No frame keeps what is to be submitted.
@@ -174,7 +174,7 @@ def check_run_ids(
 
     Args:
         provider: Whose runs they are.
-        run_ids: A list of ids.
+        run_ids: A list of ids, or of references.
         parents: What their addresses need beside the ids: one mapping for all runs, or a list of one for each.
         field: How the user calls the list.
 
@@ -182,7 +182,7 @@ def check_run_ids(
         ConfigurationError: It is no list, is empty, names one run twice, or an entry is wrong. The text names the
             entry by its index.
     """
-    items = _items(field, run_ids, "run ids")
+    items = check_list(field, run_ids, "run ids")
     if parents is None or isinstance(parents, Mapping):
         each: Sequence[Mapping[str, str] | None] = [parents] * len(items)
     else:
@@ -217,6 +217,9 @@ def _call(provider: Provider, item: object) -> Call:
 
 def _ref(provider: Provider, named: tuple[object, Mapping[str, str] | None]) -> RunRef:
     item, parents = named
+    if isinstance(item, RunRef):
+        provider.request(provider.status, item)
+        return item
     # A JSON document may hold an id that is a number.
     run_id = str(item) if isinstance(item, int) and not isinstance(item, bool) else item
     return provider.ref(cast("str", run_id), parents)
@@ -233,7 +236,17 @@ def _each(field: str, items: Iterable[T], check: Callable[[T], R]) -> tuple[list
     return made, None
 
 
-def _items(field: str, value: object, of: str) -> Sequence[object]:
+def check_list(field: str, value: object, of: str) -> Sequence[object]:
+    """Refuse what is no list, or an empty one; a text and a mapping are none.
+
+    Args:
+        field: How the user calls it.
+        value: What was given.
+        of: What it holds, in words.
+
+    Raises:
+        ConfigurationError: As it says.
+    """
     if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
         hint = " Where a template gives it, let the DAG render native objects." if isinstance(value, str) else ""
         raise ConfigurationError(f"{field} must be a list of {of}, not {type(value).__name__}.{hint}")
