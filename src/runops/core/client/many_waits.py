@@ -105,7 +105,7 @@ class Carrier:
             await asyncio.gather(*left, return_exceptions=True)
         if self._plan.once:
             # Rows that go on have no task any more once they were seen.
-            for row in [row for row in self.ledger if row.is_running]:
+            for row in [row for row in self._commit.ledger if row.is_running]:
                 await self._give_up(row.index, stop)
 
     # --- one row ---
