@@ -26,7 +26,7 @@ def methods() -> set[tuple[str, str]]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.ClassDef)
         for each in node.body
-        if isinstance(each, ast.FunctionDef)
+        if isinstance(each, (ast.FunctionDef, ast.AsyncFunctionDef))
     }
 
 
