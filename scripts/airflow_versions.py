@@ -24,7 +24,7 @@ ENVIRONMENTS = {
     "next": ".venv-airflow-next",
 }
 FAST = ("tests/airflow_side", "-m", "not slow")
-REAL = ("tests/airflow_host/test_host_versions.py",)
+REAL = ("tests/airflow_host/test_host_versions.py", "tests/airflow_host/test_host_ends.py")
 
 HEAD = """# What holds on which Airflow
 

@@ -33,7 +33,7 @@ EXPECTED = {
 BY_TRIGGERER = [name for name, state in EXPECTED.items() if state != "failed" and name != "worker"]
 WITHOUT_WORKER = [name for name in BY_TRIGGERER if name.startswith("both")] if renders_in_triggerer() else []
 
-pytestmark = pytest.mark.promise("the triggerer ends a task where nothing is lost by it (`end_from_trigger`)")
+pytestmark = pytest.mark.promise("a task that the triggerer ends has the state, the tries and the XComs of any other")
 
 
 def the(task_id: str, dag_id: str = "ends", map_index: int = -1) -> Task:
