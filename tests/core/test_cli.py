@@ -212,6 +212,17 @@ class TestUsage:
         assert "line 1" in said
         assert "canary-9d1c" not in said
 
+    @pytest.mark.parametrize(
+        "command", ["get nexio", "watch nexio", "explain nexio", "cancel nyx", "submit nyx", "orphans airflow"]
+    )
+    def test_the_help_says_of_each_value_what_it_is_and_not_only_its_option_s_name(
+        self, command: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main([*command.split(), "--help"]) == 0
+        values = re.findall(r"^  --([a-z-]+) ([A-Z_]+)\b", capsys.readouterr().out, re.MULTILINE)
+        assert [name for name, value in values if name != "url" and value == name.upper().replace("-", "_")] == []
+        assert values
+
     @pytest.mark.parametrize("argv", [["--help"], ["get", "--help"], ["submit", "--help"], ["submit", "nyx", "--help"]])
     def test_help_exits_0(self, capsys: pytest.CaptureFixture[str], argv: list[str]) -> None:
         assert main(argv) == 0

@@ -20,6 +20,7 @@ from typing import Any
 
 import httpx
 import pytest
+from pytest_mock import MockerFixture
 
 from runops.core.model.errors import AnotherRun, AnswerLost, ConnectionFailed, MalformedAnswer
 from runops.core.transport import http1_pool, open_pool
@@ -552,6 +553,33 @@ def test_an_untrusted_service_is_sent_nothing(make: Callable[..., Pool], certifi
             assert service.heads == []
             assert pool.connections == 0
             await pool.close()
+
+    run(story)
+
+
+@pytest.mark.usefixtures("trusting")
+def test_a_service_that_turns_us_away_after_the_handshake_is_sent_nothing(
+    make: Callable[..., Pool], certificate: Path, mocker: MockerFixture
+) -> None:
+    # On a busy machine the refusal may take longer than a moment.
+    mocker.patch("runops.core.transport.confirmation.SHORTEST", 1.0)
+
+    async def story() -> None:
+        async def turn_away(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            # As a server does that has looked at our certificate: what crosses its refusal may have been read.
+            await asyncio.sleep(0.01)
+            writer.close()
+
+        silent = server_side(certificate)
+        silent.num_tickets = 0
+        server = await asyncio.start_server(turn_away, "127.0.0.1", 0, ssl=silent)
+        url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        pool = make(url)
+        with pytest.raises(ConnectionFailed):
+            await asks(pool, url)
+        await pool.close()
+        server.close()
+        await server.wait_closed()
 
     run(story)
 
