@@ -67,7 +67,7 @@ async def first_event(store: AssetStore, *, killed: asyncio.Event | None = None)
             fired.set()
 
     triggerer = asyncio.create_task(collect())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await fired.wait()
         if killed is not None:
             await killed.wait()
@@ -81,17 +81,18 @@ async def begun(world: Any) -> AssetStore:
     trigger = RunFinishedTrigger(provider="b3os", parent=PARENT, poll_interval=0.03)
     memory: Any = store
     trigger.asset_state_store = memory
-    world.create_run("b3os", script="succeeded", seconds=0.3, parents=PARENT, run_id="the_run")
+    world.create_run("b3os", script="succeeded", held=True, parents=PARENT, run_id="the_run")
 
     async def watch() -> None:
         async for _ in trigger.run():
             raise AssertionError("It ended too early.")
 
     triggerer = asyncio.create_task(watch())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not store.values:  # noqa: ASYNC110 - what is waited for happens elsewhere
             await asyncio.sleep(0.005)
     await kill(triggerer)
+    world.advance(run_id="the_run")
     return store
 
 
