@@ -389,6 +389,25 @@ def test_a_service_that_only_httpx_reads_is_left_to_it_for_good(caplog: pytest.L
     assert f"at {server.url.removeprefix('http://')} answers in a form that only httpx reads" in line
 
 
+def test_connections_of_ours_are_closed_once_a_service_is_left_to_httpx() -> None:
+    async def story(server: Any) -> None:
+        pool = Http1Pool(server.url, max_connections=3)
+        request = pool.prepare(httpx.Request("GET", f"{server.url}/runs/a", extensions=timeouts(5)))
+
+        async def ask() -> bytes:
+            return (await pool.exchange(request, limit=10_000, seconds=5)).content
+
+        assert await asyncio.gather(*(ask() for _ in range(3))) == [BODY] * 3
+        assert pool._open
+        server.said = ODD["the same length twice"]
+        assert await ask() == BODY
+        assert not pool._open
+        await pool.close()
+
+    with saying(OK + LENGTH + b"\r\n" + BODY) as server:
+        asyncio.run(story(server))
+
+
 def test_a_service_that_nobody_can_read_is_not_left_to_httpx(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "runops")
     with saying(BROKEN["two lengths"]) as server:

@@ -231,27 +231,28 @@ def test_attach_waits_for_the_active_run_and_a_timeout_or_failure_cancels_it_nev
     assert runs.cancels == 0
 
 
-@pytest.mark.parametrize("dies_first", [False, True], ids=["first try", "retry"])
+@pytest.mark.parametrize("deaths", [[], [60.0], [60.0, 90.0]], ids=["first try", "retry", "retry of a retry"])
 def test_terminate_leaves_an_attached_run_alone(
     service: Callable[[str], Any],
     clock: Any,
     terminate_newest: Callable[[dg.DagsterInstance], None],
-    dies_first: bool,
+    deaths: list[float],
 ) -> None:
     runs = service("nyx")
     busy(runs, script="forever")
-    deaths = [60.0] if dies_first else []
+    left = [*deaths]
 
     def strike(seconds: float) -> None:
-        if deaths and clock.now - clock.began > deaths[0]:
-            deaths.clear()
+        if left and clock.now - clock.began > left[0]:
+            left.pop(0)
             raise RuntimeError("out of memory")
         if clock.now - clock.began > 120:
             clock.on_sleep = lambda seconds: None
             terminate_newest(runs.instance)
 
     clock.on_sleep = strike
-    ended = runs.materialize(asset_of(on_conflict="attach", cancel_on_interrupt=True, retry_policy=ONE_RETRY))
+    retries = dg.RetryPolicy(max_retries=2)
+    ended = runs.materialize(asset_of(on_conflict="attach", cancel_on_interrupt=True, retry_policy=retries))
     run = runs.instance.get_run_by_id(ended.result.run_id)
     assert run is not None
     assert run.status is dg.DagsterRunStatus.CANCELED

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+import runops
 from runops.emulator import create_app
 from runops.emulator.runs import ScriptError
 from runops.emulator.services import default_apis
@@ -203,7 +204,11 @@ def test_the_scripts_are_listed(call) -> None:
 
 def test_the_root_says_where_everything_is(call, served) -> None:
     index = call.http.get(served.url).json()
-    assert index["providers"]["nyx"] == served.base_url("nyx")
+    assert index == {
+        "runops": runops.__version__,
+        "providers": {name: served.base_url(name) for name in PROVIDERS},
+        "control": f"{served.url}/_control",
+    }
 
 
 def played(seed: int) -> dict[str, Any]:
