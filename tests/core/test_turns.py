@@ -141,9 +141,17 @@ def test_where_runs_may_overlap_a_409_says_nothing_of_a_turn_and_the_submit_itse
 
 def test_the_service_says_when_to_come_again(runs_of: Callable[..., Any]) -> None:
     runs = runs_of("onepin")
-    runs.emulator.add_fault(kind="status", status=409, retry_after=120, provider="onepin", action="submit")
+    runs.emulator.add_fault(kind="status", status=409, retry_after=97, provider="onepin", action="submit")
     runs("submit", call_of("onepin"))
-    assert 120 in runs.clock.sleeps
+    assert 97 in runs.clock.sleeps
+
+
+def test_who_does_not_wait_is_told_when_to_come_again(runs_of: Callable[..., Any]) -> None:
+    runs = runs_of("onepin")
+    runs.emulator.add_fault(kind="status", status=409, retry_after=97, provider="onepin", action="submit")
+    with pytest.raises(ConflictError) as caught:
+        runs("submit", call_of("onepin"), on_conflict="fail")
+    assert (caught.value.status, caught.value.retry_after) == (409, 97)
 
 
 @pytest.mark.parametrize("provider", SINGLE)

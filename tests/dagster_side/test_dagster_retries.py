@@ -84,6 +84,24 @@ def test_a_retry_after_a_crash_takes_the_run_up_again(
     assert "Took up" in ended.log
 
 
+def test_a_retry_after_a_crash_has_the_deadline_of_the_wait_that_it_goes_on_with(
+    service: Callable[[str], Any], clock: Any
+) -> None:
+    runs = service("nyx")
+    runs.emulator.set_defaults("nyx", script="forever")
+
+    def die(seconds: float) -> None:
+        if clock.now - clock.began > 60:
+            clock.on_sleep = lambda seconds: None
+            raise RuntimeError("out of memory")
+
+    clock.on_sleep = die
+    ended = runs.materialize(asset_of("nyx", timeout=100, retry_policy=dg.RetryPolicy(max_retries=1)))
+    assert not ended.success
+    assert (runs.submits, runs.cancels) == (1, 1)
+    assert clock.now - clock.began == pytest.approx(100, abs=5)
+
+
 def test_reattach_off_submits_on_every_try(service: Callable[[str], Any], dying: Callable[..., None]) -> None:
     runs = service("b3os")
     dying("wait")
