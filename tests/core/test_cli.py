@@ -212,6 +212,11 @@ class TestUsage:
         assert "line 1" in said
         assert "canary-9d1c" not in said
 
+    def test_the_help_names_the_providers(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["get", "--help"]) == 0
+        shown = " ".join(capsys.readouterr().out.split())
+        assert f"{', '.join(sorted(PROVIDERS))}, or 'package.module:NAME'" in shown
+
     @pytest.mark.parametrize(
         "command", ["get nexio", "watch nexio", "explain nexio", "cancel nyx", "submit nyx", "orphans airflow"]
     )
@@ -263,6 +268,16 @@ class TestWatch:
         told = [json.loads(line)["run_id"] for line in capsys.readouterr().out.splitlines()]
         known = [run_id for run_id, script in zip(run_ids, scripts, strict=True) if script != "unknown_word_ended"]
         assert sorted(told) == sorted(known)
+
+    @pytest.mark.parametrize("form", [(), ("--json",)], ids=["lines", "json"])
+    def test_what_is_noticed_on_the_way_is_said_on_standard_error(
+        self, server: Server, capsys: pytest.CaptureFixture[str], form: tuple[str, ...]
+    ) -> None:
+        run_id = server.emulator.create_run("nexio", script=[{"set": {"status": "hibernating"}}])
+        assert main(["watch", "nexio", run_id, *FAST, *form, "--timeout", "1"]) == 1
+        said = capsys.readouterr()
+        assert "hibernating" in said.err
+        assert run_id in said.out
 
     def test_a_timeout_fails_says_that_the_run_goes_on_and_cancels_nothing(
         self, server: Server, capsys: pytest.CaptureFixture[str]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from runops.core import PROVIDERS, ConfigurationError, RunClient, RunopsError, find
 
@@ -291,3 +292,10 @@ def test_the_search_finds_each_spelling_of_a_canary(leaks: Any) -> None:
     for text in hiding:
         assert leaks(canary, [f"before {text} after"]) == ["c in text 0"], text
     assert leaks(canary, ["canary", "a/b+c@d"]) == []
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_an_error_of_a_body_quotes_nothing_of_what_came(provider: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        find(provider).body.model_validate({"id": [TOKEN], "run_id": [TOKEN], "status": {"text": TOKEN}})
+    assert TOKEN not in str(refused.value)

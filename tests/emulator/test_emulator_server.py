@@ -66,6 +66,15 @@ def test_the_process_says_where_it_listens_and_stops_at_once_when_told(number) -
     assert (child.returncode, rest, errors) == (0, "", "")
 
 
+def test_an_answer_tells_the_service_s_time_once_and_not_what_serves_it() -> None:
+    with process() as child:
+        assert child.stdout is not None
+        url = json.loads(child.stdout.readline())["url"]
+        answer = httpx.get(f"{url}/nexio/api/v1/runs/none", headers={"authorization": "Bearer k"})
+    assert "server" not in answer.headers
+    assert len(answer.headers.get_list("date")) == 1
+
+
 def test_the_same_seed_gives_two_processes_the_same_ids() -> None:
     made = []
     for _ in range(2):
