@@ -19,8 +19,8 @@ RUNS = 200
 FATAL = 37
 """The submit at which a task dies."""
 ACTIVE = 100
-SECONDS = 25.0
-"""Long enough for a task to find nothing to do for a while, and to defer."""
+SECONDS = 600.0
+"""Far longer than the test, which ends the runs itself: nothing goes on while the tasks come to their moments."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,8 @@ class SetCase:
 CASES = (
     SetCase("nyx", MARKED, deferrable=False),
     SetCase("nyx", DURING),
-    SetCase("nyx", BETWEEN, deferrable=False),
     SetCase("onepin", DURING, deferrable=False),
     SetCase("b3os", BETWEEN, adopt=True),
-    SetCase("nexio", DEFERRING),
     SetCase("nyx", WAITING),
     SetCase("b3os", WAITING, deferrable=False),
     SetCase("onepin", RESUMING),

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.airflow_host.host import TASK_OVER, Host, Outside, Task, until
-from tests.airflow_host.moments import DURING, PARENTS, WAITING
+from tests.airflow_host.moments import DURING, PARENTS, RESUMING, WAITING
 from tests.airflow_host.sets import CASES, FATAL, RUNS, SetCase, parent_of_one
 
 ARRIVAL_SECONDS = 200.0
@@ -59,6 +59,8 @@ class Wave:
             for case in list(waiting):
                 state = states.get(self.task(case))
                 assert state not in TASK_OVER, self.log(case)
+                if case.moment == RESUMING and state == "deferred":
+                    self.outside.tell("advance", provider=case.provider)
                 if self._arrived(case, state):
                     waiting.remove(case)
             assert time.monotonic() < limit, f"not at their moments: {sorted(case.name for case in waiting)}"
@@ -76,7 +78,7 @@ class Wave:
         return self.host.reached(self.task(case), case.moment)
 
     def end(self) -> None:
-        """Let everything go on, and wait for the tasks."""
+        """Let everything go on, end the runs outside as they come, and wait for the tasks."""
         began = time.monotonic()
         self.host.release(self.run_id)
         while True:
@@ -85,7 +87,9 @@ class Wave:
             if not left:
                 break
             assert time.monotonic() < began + END_SECONDS, {case.name: states[self.task(case)] for case in left}
-            time.sleep(1.0)
+            for provider in {case.provider for case in CASES}:
+                self.outside.tell("advance", provider=provider)
+            time.sleep(3.0)
         self.took["ended"] = time.monotonic() - began
         print(self.run_id, {what: round(seconds, 1) for what, seconds in self.took.items()})
 

@@ -55,7 +55,8 @@ class SetHost:
         from runops.airflow import RunsOperator
 
         self.emulator.set_defaults(provider=provider, script=script, seconds=seconds)
-        return RunsOperator(**{"task_id": "a_task", "provider": provider, "calls": calls_of(provider, count), **more})
+        arguments: dict[str, Any] = {"task_id": "a_task", "provider": provider, "calls": calls_of(provider, count)}
+        return RunsOperator(**{**arguments, **more})
 
     def folder(self, name: str) -> Path:
         """A new folder of the test."""

@@ -18,13 +18,16 @@ def check_written(service: Provider, value: object) -> None:
     :param value: A list of mappings, or whatever gives one when it is rendered.
     :raises ConfigurationError: Names the entry by its index, and the argument.
     """
-    if _later(value):
+    if not isinstance(value, (list, tuple)):
+        if not _later(value):
+            check_calls(service, value)
         return
-    if not isinstance(value, (list, tuple)) or not value or not any(map(_later, cast("Sequence[object]", value))):
-        check_calls(service, value)
+    entries = cast("Sequence[object]", value)
+    if not any(map(_later, entries)):
+        check_calls(service, entries)
         return
     takes = service.submit.arguments if service.submit else ()
-    for index, entry in enumerate(cast("Sequence[object]", value)):
+    for index, entry in enumerate(entries):
         if not _later(entry):
             _check_one(service, entry, index)
         elif isinstance(entry, Mapping):
