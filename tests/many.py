@@ -89,6 +89,8 @@ class World:
         self.policy: dict[str, Any] = {}
         self.wait: dict[str, Any] = {"timeout": 86_400}
         self.on_conflict: Any = "wait"
+        self.client: dict[str, Any] = {}
+        """Further settings of the client."""
         self.began = wall_clock()
 
     @property
@@ -145,6 +147,7 @@ class Attempt(httpx.AsyncBaseTransport):
             base_url=f"http://127.0.0.1/{world.provider.name}",
             clock=wall_clock,
             transport=self,
+            **world.client,
         )
         async with client:
             self.taken = world.taken_up(client.root, retry=retry)

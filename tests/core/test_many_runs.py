@@ -302,6 +302,35 @@ def test_a_refused_key_ends_the_set_and_forgetsnullcontext() -> None:
     run(scenario)
 
 
+@pytest.mark.parametrize("changes", [True, False])
+def test_a_key_that_is_rotated_in_the_middle_loses_no_run_and_starts_none_twice(changes: bool) -> None:
+    async def scenario() -> None:
+        of = world("nyx", ["succeeded"] * 12, max_active=3)
+        keys = {"now": "key"}
+        of.client["reread"] = lambda: keys["now"]
+        of.wait["auth_grace"] = 200
+        attempt = Attempt(of)
+
+        def rotate(number: int) -> None:
+            if number == 5:
+                of.emulator.set_key("key", "revoked")
+                if changes:
+                    asyncio.get_running_loop().call_later(70, keys.update, {"now": "key-2"})
+
+        attempt.at_post = rotate
+        if not changes:
+            with pytest.raises(AuthError, match=r"refused for 2\d\d s"):
+                await attempt.run(retry=True)
+            assert set(states_of(attempt)) <= {"ended", "submitted", "planned"}
+            return
+        await attempt.run(retry=True)
+        assert attempt.end is End.ALL
+        assert {row.outcome for row in rows_of(attempt)} == {Outcome.SUCCEEDED}
+        assert len(of.started) == 12
+
+    run(scenario)
+
+
 def test_what_cannot_be_recorded_is_not_sent() -> None:
     async def scenario() -> None:
         of = world("nyx", ["succeeded"] * 4)

@@ -14,7 +14,9 @@ from runops.core.many.rows import Row, RowState, StoppedBy
 from runops.core.many.schedule import Schedule
 from runops.core.model.errors import AuthError, RunopsError
 from runops.core.model.run import EndedBy, Outcome, RunRef, RunResult, RunSnapshot
+from runops.core.waiting.flows import until_read
 from runops.core.waiting.limits import WaitProgress, reached
+from runops.core.waiting.refused_key import RefusedKey
 from runops.core.waiting.state import timed_out
 
 if TYPE_CHECKING:
@@ -132,8 +134,7 @@ class Carrier:
         row = self._commit.ledger[index]
         if not row.is_running:
             assert self.submits is not None
-            await self.submits.submit(index)
-            self._key_is_good = True
+            await self._submitted(index, self.submits)
             row = self._commit.ledger[index]
         ref = row.ref(self._client.provider.name)
         if self._stop is not None or ref is None:
@@ -149,6 +150,26 @@ class Carrier:
         except _Seen:
             return
         await self._ended(index, ref, snapshot)
+
+    async def _submitted(self, index: int, submits: Submits) -> None:
+        """Submit a row. A key that was good and is refused is read again: a set may outlive it by hours."""
+        key: RefusedKey | None = None
+        clock = self._client.clock
+        while True:
+            try:
+                await submits.submit(index)
+            except AuthError as error:
+                # A refused POST has started nothing, and its row is as it was before.
+                if not self._key_is_good or not self._wait_options.auth_grace:
+                    raise
+                if key is None:
+                    subject = f"A submit to {self._client.provider.title}"
+                    key = RefusedKey(subject, since=clock(), grace=self._wait_options.auth_grace)
+                key.refused(error, clock())
+                await self._client.drive(until_read(key, clock))
+            else:
+                self._key_is_good = True
+                return
 
     def _saw(self, index: int, update: RunSnapshot) -> None:
         """A good look at a run."""

@@ -29,6 +29,7 @@ from runops.core.model.run import Outcome, Phase, RunRef, RunSnapshot
 from runops.core.transport.keys import KeyRead
 from runops.core.waiting.listing import born
 from runops.core.waiting.options import WaitOptions
+from runops.core.waiting.refused_key import RefusedKey
 from runops.core.waiting.state import WaitProgress, WaitState
 from runops.core.waiting.steps import Clock, Flow, Read, ReadKey, Reply, Send, Sleep, renewed
 
@@ -132,6 +133,18 @@ def may_send(state: WaitState, clock: Clock) -> Flow[bool]:
         return True
     reply: KeyRead = yield ReadKey(state.key.mark)
     return state.key.was_read(reply, clock())
+
+
+def until_read(key: RefusedKey, clock: Clock) -> Flow[None]:
+    """Have a refused key read again until it is to be sent.
+
+    Raises:
+        AuthError: It is the end of whatever waits for it.
+    """
+    while key.holds:
+        reply: KeyRead = yield ReadKey(key.mark)
+        if not key.was_read(reply, clock()):
+            yield Sleep(key.pause(clock()), for_key=True)
 
 
 def next_change(state: WaitState, clock: Clock) -> Flow[RunSnapshot]:
