@@ -53,7 +53,7 @@ class RedisServer:
     """
 
     def __init__(self, binary: str, *, password: str = "", keeps: bool = False, more: tuple[str, ...] = ()) -> None:
-        self.port = _free_port()
+        self.port = free_port()
         self._folder = Path(tempfile.mkdtemp(prefix="runops-redis-"))
         keep = ["--appendonly", "yes", "--appendfsync", "always"] if keeps else ["--appendonly", "no"]
         self._command = [
@@ -116,7 +116,8 @@ class RedisServer:
         self._process.send_signal(number)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
 import socket
 import subprocess
@@ -14,6 +15,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,8 +29,9 @@ from runops.core.transport import rate_settings, rate_store
 from runops.core.transport.rate_store import SCRIPT, Redis, arguments_of, line_key
 from runops.emulator.server import Server, running
 from tests import redis_server
+from tests.authorities import Authority
 from tests.rate_line import Line
-from tests.redis_server import RedisServer
+from tests.redis_server import RedisServer, free_port
 from tests.services import Clock
 
 NEXIO = find("nexio")
@@ -301,6 +304,35 @@ def test_the_right_password_opens_it(service: Server, binary: str, caplog: pytes
     assert "cannot be used" not in caplog.text
 
 
+def test_a_user_who_may_do_no_more_than_the_page_says_is_enough(
+    service: Server, binary: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    rights = ("+evalsha", "+script|load", "+time", "+hmget", "+hset", "+pexpire")
+    with RedisServer(binary, more=("--user", "limiter", "on", f">{PASSWORD}", "~runops:rate:*", *rights)) as server:
+        address = f"redis://limiter:{PASSWORD}@127.0.0.1:{server.port}"
+        with RunClient(NEXIO, **settings(service, address)) as client:
+            client.get(client.ref(held_run(service)))
+        assert len(raw(server.url).keys("runops:rate:*")) == 1
+    assert "cannot be used" not in caplog.text
+
+
+def test_tls_is_spoken_and_its_certificate_is_checked(
+    service: Server, binary: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    authority = Authority(tmp_path)
+    certificate = os.fspath(authority.sign("good", "127.0.0.1"))
+    tls = free_port()
+    files = ("--tls-cert-file", certificate, "--tls-key-file", certificate, "--tls-ca-cert-file", str(authority.path))
+    more = ("--tls-port", str(tls), "--tls-auth-clients", "no", *files)
+    with RedisServer(binary, more=more) as server:
+        for query, works in ((f"?ssl_ca_certs={authority.path}", True), ("", False)):
+            caplog.clear()
+            with RunClient(NEXIO, **settings(service, f"rediss://127.0.0.1:{tls}/0{query}")) as client:
+                client.get(client.ref(held_run(service)))
+            assert ("cannot be used" not in caplog.text) is works
+        assert len(raw(server.url).keys("runops:rate:*")) == 1
+
+
 def test_a_store_that_nobody_answers_at_costs_a_look_two_seconds_at_the_most(service: Server) -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
@@ -336,6 +368,36 @@ def test_a_loop_is_never_held_by_a_store_that_hangs(service: Server, store: Redi
         return max(late)
 
     assert asyncio.run(story()) < 0.5
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_process_asks_the_store_itself_and_uses_no_place_of_the_other(
+    service: Server, store: RedisServer
+) -> None:
+    given = settings(service, store.url, requests_per_minute=60_000)
+    shared_clock = given["clock"]
+    with RunClient(NEXIO, **given) as client:
+        ref = client.ref(held_run(service))
+        client.get(ref)
+        budget = client._session.budget
+        assert budget is not None
+        budget.refill(50, lambda: None)
+        read, write = os.pipe()
+        child = os.fork()
+        if child == 0:
+            try:
+                with RunClient(NEXIO, **{**given, "clock": shared_clock}) as own:
+                    began = time.monotonic()
+                    same = own._session.budget is budget
+                    own.get(ref)
+                    took = time.monotonic() - began
+                    alone = budget.is_alone
+                os.write(write, f"{same} {alone} {took < 1.5}".encode())
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+        assert os.read(read, 100) == b"True False True"
+        client.get(ref)
 
 
 # --- bad input ---

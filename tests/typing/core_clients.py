@@ -81,6 +81,8 @@ def mistakes_are_found(client: RunClient, ref: RunRef) -> None:
     AsyncRunClient(find("nexio"), token="k", request_timeuot=3)  # pyright: ignore[reportCallIssue]
     RunClient(find("nexio"), token="k", mark_runs="no")  # pyright: ignore[reportArgumentType]
     RunClient(find("nexio"), token="k", verify=3.5)  # pyright: ignore[reportArgumentType]
+    RunClient(find("nexio"), token="k", requests_per_minute=60, processes="3")  # pyright: ignore[reportArgumentType]
+    AsyncRunClient(find("nexio"), token="k", rate_stoer="redis://h")  # pyright: ignore[reportCallIssue]
     RunClient(find("nexio"), token="k", proxi="http://proxy:3128")  # pyright: ignore[reportCallIssue]
     client.wait(ref, error_buget=3)  # pyright: ignore[reportCallIssue]
     client.wait(ref, max_paused="an hour")  # pyright: ignore[reportArgumentType]

@@ -97,7 +97,9 @@ def wrong_by_hand(nexio: NexioResource, nyx: NyxResource, b3os: B3osResource, ne
 
 
 resources = {
-    "nexio": NexioResource(api_key=KEY, request_timeout=10, requests_per_minute=60, allow_http=True),
+    "nexio": NexioResource(
+        api_key=KEY, request_timeout=10, requests_per_minute=60, processes=3, rate_store=KEY, allow_http=True
+    ),
     "nyx": NyxResource(api_key="key", base_url="http://127.0.0.1:8642/nyx", mark_runs=False),
     "onepin": OnepinResource(api_key=KEY, workspace_id="w"),
     "b3os": B3osResource(api_key=KEY, org_id="o", verify="/ca.pem", client_cert="/c.pem", proxy=KEY),

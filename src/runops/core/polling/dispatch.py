@@ -93,6 +93,7 @@ class Dispatcher:
         self._on_delay = on_delay
         self._reporting: asyncio.TimerHandle | None = None
         self._reported = False
+        self._taken = 0
         self._closed = False
         # Called in another thread; one and the same, since the budget calls each once.
         self._answered = in_loop(self._loop, self._resume, self._context)
@@ -129,6 +130,7 @@ class Dispatcher:
             job = self._jobs.popleft()
             if job.is_due():
                 self._rate_limiter.reserve(now, self._spacing(), lateness=LATENESS)
+                self._taken += 1
                 return job
         return None
 
@@ -162,13 +164,18 @@ class Dispatcher:
     def _spacing(self) -> float:
         """Seconds from one request to the next."""
         pace = self.pace
-        if self._reporting is None and not self._reported and pace.is_stretched:
+        shares = self._budget is not None and bool(self._jobs)
+        if self._reporting is None and not self._reported and (pace.is_stretched or shares):
+            self._taken = 0
             self._reporting = self._loop.call_later(SETTLED, self._report_delay, context=self._context)
         return 1.0 / pace.allowed
 
     def _report_delay(self) -> None:
         self._reporting = None
         allowed = self.pace.allowed
+        if self._budget is not None:
+            # What the others leave is known only by what has left.
+            allowed = min(allowed, max(self._taken, 1) / SETTLED)
         delay = len(self._jobs) / allowed
         if delay >= NOTICEABLE:
             self._reported = True

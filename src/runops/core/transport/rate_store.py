@@ -10,6 +10,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Callable
+from functools import partial
 from queue import SimpleQueue
 from typing import Any, Protocol, cast
 
@@ -154,12 +155,16 @@ class RateStore:
 
     Args:
         name: Its address as messages name it.
-        asked: Gives the reply.
+        open_store: Gives what is asked, in that thread; it opens no connection yet.
     """
 
-    def __init__(self, name: str, asked: Asked) -> None:
+    def __init__(self, name: str, open_store: Callable[[], Asked]) -> None:
         self.name = name
-        self._asked = asked
+        self._open = open_store
+        self.forget_thread()
+
+    def forget_thread(self) -> None:
+        """In a forked process: the thread and its connection are the other's."""
         self._questions: SimpleQueue[tuple[str, Question, Answered]] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
@@ -173,10 +178,11 @@ class RateStore:
                 self._thread.start()
 
     def _work(self) -> None:
+        asked = self._open()
         while True:
             key, question, answered = self._questions.get()
             try:
-                reply: Reply | Exception = self._asked(key, question)
+                reply: Reply | Exception = asked(key, question)
             except Exception as error:  # noqa: BLE001 - whatever is wrong with the store, it is lost
                 reply = error
             answered(question, reply)
@@ -184,18 +190,21 @@ class RateStore:
 
 
 _STORES: dict[str, RateStore] = {}
-_OPENING = threading.Lock()
 
 
 def store_at(address: Secret) -> RateStore:
     """The store of this process at an address."""
-    with _OPENING:
-        store = _STORES.get(address.fingerprint)
-        if store is None:
-            store = _STORES[address.fingerprint] = RateStore(host_and_port(address), Redis(address))
-        return store
+    store = _STORES.get(address.fingerprint)
+    if store is None:
+        # Of two threads that come here at once the second takes what the first has made.
+        store = _STORES.setdefault(address.fingerprint, RateStore(host_and_port(address), partial(Redis, address)))
+    return store
+
+
+def _after_fork() -> None:
+    for store in _STORES.values():
+        store.forget_thread()
 
 
 if hasattr(os, "register_at_fork"):
-    # Their threads and connections belong to the process that forked this one.
-    os.register_at_fork(after_in_child=_STORES.clear)
+    os.register_at_fork(after_in_child=_after_fork)
