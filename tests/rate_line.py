@@ -54,7 +54,7 @@ class Line:
             back = seen - now
             if back > 0:
                 free, woke, settle, paused = free - back, woke - back, settle - back, paused - back
-            elif -back > stale:
+            elif now - max(seen, settle) > stale:
                 woke = now
         if lost > 0 and woke > now - lost:
             settle = max(settle, woke + settling)

@@ -274,7 +274,7 @@ def test_no_wait_ends_while_the_store_is_lost_and_the_log_says_so_and_when_it_is
     assert most_within(4.0, moments) <= 4.0 * 20 + 10
     said = [record.getMessage() for record in caplog.records]
     assert len([text for text in said if "cannot be used" in text]) == 2
-    assert len([text for text in said if "is back" in text]) == 2
+    assert len([text for text in said if "is back: all" in text]) == 2
     assert all(f"127.0.0.1:{store.port}" in text for text in said if "store" in text)
     assert any("600 requests a minute" in text for text in said)
 

@@ -108,7 +108,8 @@ class SharedRate(RateLimiter):
         self._paused_until = 0.0
         self._untold = False
         """Whether the store does not know of that pause yet."""
-        self._alone_since: float | None = None
+        self._lost_since: float | None = None
+        """Since when it has heard nothing of the store; it may be alone for longer, while the store settles."""
         self._retry_at = self._sure_until = 0.0
         """When the store is asked again, while it is lost, and until when the others count on this process's share."""
         self._asked: Question | None = None
@@ -125,7 +126,7 @@ class SharedRate(RateLimiter):
     @property
     def is_alone(self) -> bool:
         """Whether the process keeps to its own share."""
-        return self._alone_since is not None
+        return self._spacing > 0
 
     def knows_place(self, now: float) -> bool:
         """Whether it is known when the next request may leave; otherwise the store has to be asked first."""
@@ -180,8 +181,8 @@ class SharedRate(RateLimiter):
         self._retry_at -= back
         self._sure_until -= back
         self._known_at -= back
-        if self._alone_since is not None:
-            self._alone_since -= back
+        if self._lost_since is not None:
+            self._lost_since -= back
 
     # --- what the store is asked ---
 
@@ -198,13 +199,13 @@ class SharedRate(RateLimiter):
         places = 0 if self._has_enough(now, wanted) else min(wanted, self.most_places) + self._owed
         if not places and not self._untold:
             return None
-        alone_since = now if self._alone_since is None else self._alone_since
+        lost_since = now if self._lost_since is None else self._lost_since
         self._asked = Question(
             now,
             places,
             self._apart,
             pause=max(self._paused_until - now, 0.0),
-            lost=max(now - alone_since, 0.0),
+            lost=max(now - lost_since, 0.0),
             born=0 if self._known is None else self._known.born,
             ahead=self._ahead(now),
         )
@@ -234,7 +235,7 @@ class SharedRate(RateLimiter):
         if question is not self._asked:
             # It came too late to rely on its moments.
             return False
-        self._asked = None
+        self._asked = self._lost_since = None
         self._known, self._known_at = reply, now
         if self._paused_until <= question.at + question.pause:
             self._untold = False
@@ -247,7 +248,7 @@ class SharedRate(RateLimiter):
             return False
         is_back = self.is_alone
         if is_back:
-            self._alone_since, self._spacing = None, 0.0
+            self._spacing = 0.0
             self._free_at = max(self._paused_until, min(self._free_at, now))
         paid = min(self._owed, max(reply.places - 1, 0))
         self._owed -= paid
@@ -269,6 +270,8 @@ class SharedRate(RateLimiter):
         # The next question may go unanswered for as long.
         self._sure_until = self._retry_at + ANSWER_SECONDS
         is_news = not self.is_alone
+        if self._lost_since is None:
+            self._lost_since = now
         self._keep_to_share(now)
         return is_news
 
@@ -277,7 +280,7 @@ class SharedRate(RateLimiter):
         if self.is_alone:
             return
         over = max([now + self._ahead(now), *self._places])
-        self._alone_since, self._spacing = now, self._apart_alone
+        self._spacing = self._apart_alone
         self._places.clear()
         self._owed = 0
         self._free_at = max(self._free_at, over + self._apart_alone * self._chance())

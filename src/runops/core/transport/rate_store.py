@@ -36,11 +36,12 @@ local free, born, woke, settle, paused = now, now, now, 0, 0
 if line[4] then
   free, born, woke = tonumber(line[1]), tonumber(line[2]), tonumber(line[3])
   settle, paused = tonumber(line[5]), tonumber(line[6])
-  local back = tonumber(line[4]) - now
+  local seen = tonumber(line[4])
+  local back = seen - now
   if back > 0 then
     -- This machine's clock was set back: nothing must grow by that.
     free, woke, settle, paused = free - back, woke - back, settle - back, paused - back
-  elseif -back > stale then
+  elseif now - math.max(seen, settle) > stale then
     woke = now
   end
 end
