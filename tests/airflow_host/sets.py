@@ -60,11 +60,12 @@ CASES = (
     SetCase("nyx", MARKED, deferrable=False),
     SetCase("nyx", DURING),
     SetCase("onepin", DURING, deferrable=False),
-    SetCase("b3os", BETWEEN, adopt=True),
+    SetCase("onepin", BETWEEN, adopt=True),
     SetCase("nyx", WAITING),
-    SetCase("b3os", WAITING, deferrable=False),
+    SetCase("nyx", WAITING, deferrable=False),
     SetCase("onepin", RESUMING),
 )
+"""Their providers are no others' in this DAG run of tests: the test ends all runs of them, again and again."""
 
 
 class _HeldStore(LedgerStore):

@@ -16,6 +16,7 @@ from tests.airflow_host.sets import CASES, FATAL, RUNS, SetCase, parent_of_one
 ARRIVAL_SECONDS = 200.0
 END_SECONDS = 300.0
 """Far more than it takes: a machine may have other things to do."""
+PEOPLE = "people-of-sets"
 TRIGGERERS = ("airflow-triggerer-1", "airflow-triggerer-2")
 
 DEFERRED = tuple(case for case in CASES if case.moment == WAITING and case.deferrable)
@@ -129,73 +130,35 @@ def dags(host: Host) -> None:
 
 
 @pytest.fixture(scope="module")
-def workers_killed(host: Host, outside: Outside) -> Wave:
-    """``kill -9`` of every worker at its moment, of half of them together with the process that watches over it."""
-    wave = Wave(host, outside, "workers")
+def killed(host: Host, outside: Outside) -> Wave:
+    """``kill -9`` of every worker at its moment, of half of them with the process that watches over it, and of both
+    triggerers, which are started again.
+    """
+    wave = Wave(host, outside, "killed")
+    host.trigger("people_of_sets", PEOPLE, {})
     wave.begin()
     for number, case in enumerate(AT_WORK):
         host.kill_task(wave.task(case), supervisor=number % 2 == 0)
-    wave.end()
-    return wave
-
-
-@everything
-def test_a_killed_worker_leaves_each_run_once_and_its_next_try_finds_them(workers_killed: Wave, case: SetCase) -> None:
-    check(workers_killed, case)
-
-
-@pytest.fixture(scope="module")
-def triggerers_killed(host: Host, outside: Outside) -> Wave:
-    """``kill -9`` of the triggerer that has a trigger, and then of both, and a restart."""
-    wave = Wave(host, outside, "triggerers")
-    wave.begin()
-    host.kill(TRIGGERERS[0])
-    time.sleep(3.0)
-    host.kill(TRIGGERERS[1])
+    host.kill(*TRIGGERERS)
     host.restart(*TRIGGERERS)
     wave.end()
     return wave
 
 
 @everything
-def test_killed_triggerers_change_nothing_for_a_task_at_any_moment(triggerers_killed: Wave, case: SetCase) -> None:
-    wave = triggerers_killed
-    runs = wave.runs(case)
-    assert len(runs) == RUNS
-    assert [run["run_id"] for run in runs if run["cancels"] or not run["over"]] == []
-    assert wave.host.state(wave.task(case)) == "success", wave.log(case)
-    assert wave.host.value(wave.task(case))["outcomes"] == {"succeeded": RUNS}
-    assert wave.host.instance(wave.task(case))["try_number"] == 1
-
-
-@pytest.fixture(scope="module")
-def all_killed(host: Host, outside: Outside) -> Wave:
-    """``kill -9`` of everything that is Airflow, its workers included, and a restart of everything."""
-    wave = Wave(host, outside, "all")
-    wave.begin()
-    host.kill(*host.components)
-    host.restart(*host.components)
-    host.wait_until_healthy()
-    wave.end()
-    return wave
-
-
-@everything
-def test_a_restart_of_everything_leaves_each_run_once(all_killed: Wave, case: SetCase) -> None:
-    check(all_killed, case)
+def test_whatever_is_killed_each_run_is_submitted_once_and_all_results_are_right(killed: Wave, case: SetCase) -> None:
+    check(killed, case)
 
 
 # --- people ---
 
-PEOPLE = "people-of-sets"
 CANCEL_SECONDS = 15.0
 CANCELLED = ["fail_deferred", "succeed_deferred", "clear_deferred", "fail_worker", "succeed_worker", "clear_worker"]
 
 
 @pytest.fixture(scope="module")
-def struck(host: Host, outside: Outside) -> dict[str, float]:
+def struck(host: Host, outside: Outside, killed: Wave) -> dict[str, float]:
     """When a person did to each task what it is named after; 40 runs of each were active."""
-    host.trigger("people_of_sets", PEOPLE, {})
 
     def all_wait() -> bool:
         states = host.states("people_of_sets", PEOPLE)

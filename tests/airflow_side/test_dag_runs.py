@@ -6,6 +6,7 @@ import importlib
 import json
 import logging
 import re
+import shutil
 import sqlite3
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -20,6 +21,7 @@ from pytest_mock import MockerFixture
 from runops.airflow._compat import has_task_state_store
 
 pytestmark = pytest.mark.slow
+EXAMPLES = Path(__file__).resolve().parents[2] / "example_dags"
 
 DAGS = """
 from datetime import UTC, datetime
@@ -119,6 +121,7 @@ def dags() -> Mapping[str, Any]:
     folder = Path(conf.get("core", "dags_folder"))
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "stories.py").write_text(DAGS)
+    shutil.copy(EXAMPLES / "example_many_runs.py", folder)
     initdb()
     with warnings.catch_warnings():
         # Airflow imports a test client of starlette that deprecates itself.
@@ -134,9 +137,10 @@ def dags() -> Mapping[str, Any]:
 @pytest.fixture
 def run_dag(dags: Mapping[str, Any], served: Any, mocker: MockerFixture) -> Iterator[Callable[..., dict[str, Any]]]:
     """``run_dag("modes", {...})`` runs a DAG; its task instances by task id (and map index)."""
-    from runops.airflow import task_base, tasks
+    from runops.airflow import set_drive, task_base, tasks
 
     mocker.patch.object(tasks, "WORKER_SECONDS", 0.1)
+    mocker.patch.object(set_drive, "WORKER_SECONDS", 0.1)
     mocker.patch.object(task_base, "EARLIEST_SECONDS", 0.0)
     mocker.patch.object(task_base, "heartbeat_seconds", return_value=0.0)
     served.emulator.reset()
@@ -198,6 +202,16 @@ def test_operators_submit_once_and_end_as_their_runs_do(
     xcoms = json.dumps([xcom(ti, "run") for ti in tasks.values()])
     assert canary not in xcoms + written.out
     assert served.url not in xcoms
+
+
+def test_the_example_of_many_runs_submits_each_once_and_tells_which_went_wrong(run_dag: Any, served: Any) -> None:
+    served.emulator.set_defaults("nexio", script="succeeded", seconds=0.5)
+    tasks = run_dag("example_many_runs", {"count": 30})
+    assert {name: str(ti.state) for name, ti in tasks.items()} == dict.fromkeys(tasks, "success")
+    result = xcom(tasks["place"])
+    assert (result["total"], result["submitted"], result["outcomes"]) == (30, 30, {"succeeded": 30})
+    assert len(served.emulator.requests(action="submit")) == 30
+    assert xcom(tasks["tell"]) == []
 
 
 def test_a_sensor_maps_over_run_ids(run_dag: Any, served: Any) -> None:

@@ -134,8 +134,9 @@ class OwnSet(Submitting):
             return wanted
         self.log.info("Cancelling %d runs: %s.", len(wanted), why)
         left = cancel_rows(self._hook(), wanted, LEAVE_SECONDS)
-        for index, reason in list(left.items())[:MOST_NAMED]:
-            self.log.warning("Run %d of the set could not be cancelled and may go on: %s", index, reason)
+        for row in [row for row in wanted if row.index in left][:MOST_NAMED]:
+            ref = row.ref(self.service.name) or "whose submit was not answered"
+            self.log.warning("Run %d of the set (%s) may go on: %s", row.index, ref, left[row.index])
         if left:
             self.log.warning("%d of %d are not cancelled; `runops orphans` lists them.", len(left), len(wanted))
         return [row for row in wanted if row.index in left]
