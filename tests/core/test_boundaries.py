@@ -43,8 +43,13 @@ def tree(module: str) -> ast.Module:
     return ast.parse((PACKAGE / module).read_text(encoding="utf-8"), filename=module)
 
 
-def compared(module: ast.Module) -> Iterator[tuple[int, str]]:
+@cache
+def compared(module: str) -> list[tuple[int, str]]:
     """Every text that a module compares something with, in a comparison or a match, and its line."""
+    return list(_compared(tree(module)))
+
+
+def _compared(module: ast.Module) -> Iterator[tuple[int, str]]:
     for node in ast.walk(module):
         if isinstance(node, ast.Compare):
             sides = [node.left, *node.comparators]
@@ -84,12 +89,12 @@ def test_a_thin_module_imports_only_its_generic_parents_and_the_core(
 
 @pytest.mark.parametrize("module", modules("core/providers/", "core/model/states.py", "emulator/"))
 def test_no_status_word_is_compared_outside_the_declarations(module: str) -> None:
-    assert [(line, text) for line, text in compared(tree(module)) if text in WORDS] == []
+    assert [(line, text) for line, text in compared(module) if text in WORDS] == []
 
 
 @pytest.mark.parametrize("module", modules("core/providers/", "emulator/"))
 def test_no_code_path_depends_on_a_provider_s_name(module: str) -> None:
-    assert [(line, text) for line, text in compared(tree(module)) if text in PROVIDERS] == []
+    assert [(line, text) for line, text in compared(module) if text in PROVIDERS] == []
 
 
 def texts(module: ast.Module) -> Iterator[str]:
@@ -134,7 +139,7 @@ def test_every_module_says_what_lives_in_it(module: str) -> None:
     ],
 )
 def test_the_check_itself_finds_each_form_of_comparison(source: str, found: bool) -> None:
-    assert ("completed" in [text for _, text in compared(ast.parse(source))]) is found
+    assert ("completed" in [text for _, text in _compared(ast.parse(source))]) is found
 
 
 def module_name(path: str) -> str:
