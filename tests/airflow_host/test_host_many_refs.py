@@ -1,4 +1,4 @@
-"""Ten thousand runs in one sensor, on sqlite and on PostgreSQL: each way to wait ends well, and what it takes is told."""
+"""Ten thousand runs in one sensor, on sqlite and on PostgreSQL: each way to wait ends well; and what that takes."""
 
 from __future__ import annotations
 

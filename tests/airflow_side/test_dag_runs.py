@@ -35,8 +35,10 @@ except ImportError:
 from runops.airflow import (
     B3osRunOperator,
     NektRunSensor,
+    NektRunsSensor,
     NexioRunOperator,
     NexioRunSensor,
+    NexioRunsOperator,
     NyxConfigSensor,
     NyxRunOperator,
     OnepinRunOperator,
@@ -79,6 +81,25 @@ with DAG("mapped", schedule=None) as mapped:
 
     NektRunSensor.partial(task_id="wait", poke_interval=0.1).expand(run_id=ids())
     mapped.params = {"run_ids": []}
+
+with DAG("sets", schedule=None) as sets:
+    @task
+    def run_ids(**context):
+        return context["params"]["run_ids"]
+
+    given = run_ids()
+    set_of = {"require": 0.5, "run_ids": given, "poke_interval": 0.2}
+    NektRunsSensor(task_id="poke", **set_of)
+    NektRunsSensor(task_id="deferrable", deferrable=True, **set_of)
+    NektRunsSensor(task_id="reschedule", mode="reschedule", **set_of)
+    text = "{{ params.run_ids | tojson }}"
+    both = {"deferrable": True, "start_from_trigger": True}
+    NektRunsSensor(task_id="started", run_ids=text, require=0.5, poke_interval=0.2, **both)
+    NexioRunsOperator(
+        task_id="submits", calls=[{"engine_slug": "placement", "input": {"n": n}} for n in range(5)],
+        max_active=2, poll_interval=0.1, deferrable=True,
+    )
+    sets.params = {"run_ids": []}
 
 with DAG("finds", schedule="@daily", start_date=datetime(2026, 1, 1, tzinfo=UTC), catchup=False) as finds:
     NyxConfigSensor(task_id="poke", config_name="nightly", poke_interval=0.1)
@@ -137,9 +158,10 @@ def dags() -> Mapping[str, Any]:
 @pytest.fixture
 def run_dag(dags: Mapping[str, Any], served: Any, mocker: MockerFixture) -> Iterator[Callable[..., dict[str, Any]]]:
     """``run_dag("modes", {...})`` runs a DAG; its task instances by task id (and map index)."""
-    from runops.airflow import set_drive, task_base, tasks
+    from runops.airflow import runs_sensor, set_drive, task_base, tasks
 
     mocker.patch.object(tasks, "WORKER_SECONDS", 0.1)
+    mocker.patch.object(runs_sensor, "WORKER_SECONDS", 0.1)
     mocker.patch.object(set_drive, "WORKER_SECONDS", 0.1)
     mocker.patch.object(task_base, "EARLIEST_SECONDS", 0.0)
     mocker.patch.object(task_base, "heartbeat_seconds", return_value=0.0)
@@ -218,6 +240,23 @@ def test_a_sensor_maps_over_run_ids(run_dag: Any, served: Any) -> None:
     run_ids = [served.emulator.create_run("nekt", script=script, seconds=0.2) for script in ("succeeded", "failed")]
     tasks = run_dag("mapped", {"run_ids": run_ids})
     assert (str(tasks["wait[0]"].state), str(tasks["wait[1]"].state)) == ("success", "failed")
+
+
+def test_many_runs_are_one_task_in_every_mode(run_dag: Any, served: Any) -> None:
+    made = [("succeeded", 0.1), ("succeeded", 3), ("failed", 2)]
+    run_ids = [served.emulator.create_run("nekt", script=script, seconds=seconds) for script, seconds in made]
+    served.emulator.set_defaults(script="succeeded", seconds=0.3)
+    tasks = run_dag("sets", {"run_ids": run_ids})
+    assert {ti.state for ti in tasks.values()} == {"success"}
+    waits = [xcom(tasks[name]) for name in ("poke", "deferrable", "reschedule", "started")]
+    assert waits[0]["outcomes"] == {"succeeded": 2, "failed": 1}
+    assert waits[0]["failed"][0]["run_id"] == run_ids[2]
+    assert all(result == waits[0] for result in waits)
+    rows = [xcom(tasks[name], "runs") for name in ("poke", "deferrable", "reschedule", "started")]
+    assert [row["run_id"] for row in rows[0]] == run_ids
+    assert all(each == rows[0] for each in rows)
+    assert xcom(tasks["submits"])["outcomes"] == {"succeeded": 5}
+    assert len(served.emulator.requests(action="submit")) == 5
 
 
 def test_soft_fail_skips_on_a_failed_run_and_never_on_a_wrong_key(run_dag: Any, served: Any, connect: Any) -> None:

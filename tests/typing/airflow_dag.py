@@ -18,9 +18,11 @@ from runops.airflow import (
     NektHook,
     NektPipelineSensor,
     NektRunSensor,
+    NektRunsSensor,
     NexioHook,
     NexioRunOperator,
     NexioRunSensor,
+    NexioRunsOperator,
     NyxConfigSensor,
     NyxHook,
     NyxRunOperator,
@@ -28,12 +30,14 @@ from runops.airflow import (
     OnepinHook,
     OnepinRunOperator,
     OnepinRunSensor,
+    OnepinRunsSensor,
     OnepinWorkflowSensor,
     RunDiscoverySensor,
     RunFinishedTrigger,
     RunHook,
     RunOperator,
     RunSensor,
+    RunsSensor,
     cancel_orphans,
     runops_retry_policy,
 )
@@ -133,3 +137,13 @@ NektPipelineSensor(task_id="s", pipeline="p", which="newest")  # pyright: ignore
 
 assert_type(cancel_orphans("airflow_api", since=timedelta(days=1), cancel=False), list[dict[str, Any]])
 cancel_orphans(since=60)  # pyright: ignore[reportArgumentType]
+
+many = NektRunsSensor(task_id="loaded", run_ids=["a", "b"], require=0.95, stop_early=True, deferrable=True)
+assert_type(many, NektRunsSensor)
+NektRunsSensor(task_id="loaded", run_ids=operator.output, require="any", max_spend=5.0, start_from_trigger=True)
+NektRunsSensor(task_id="loaded", run_ids="{{ dag_run.conf['ids'] | tojson }}")
+OnepinRunsSensor(task_id="voiced", workflow_id=["w1", "w2"], run_ids=["a", "b"])
+RunsSensor(task_id="any", provider="acme_runs:ACME", run_ids=["a"], parents=[{"project": "p"}])
+NexioRunsOperator(task_id="place", calls=[{"engine_slug": "e", "input": {}}], max_active=50, require=0.9)
+NektRunsSensor(task_id="loaded", run_ids=["a"], require="some")  # pyright: ignore[reportArgumentType]
+NektRunsSensor(task_id="loaded", run_ids=["a"], max_active=3)  # pyright: ignore[reportCallIssue]

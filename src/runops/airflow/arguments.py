@@ -10,9 +10,9 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from datetime import datetime, timedelta
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal, Required, Self, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, Required, Self, TypeAlias, TypedDict
 
-from airflow.sdk import BaseOperator
+from airflow.sdk import BaseOperator, XComArg
 
 from runops.core import ConfigurationError, Provider
 from runops.core.declaration.registry import nearest
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from airflow.sdk import DAG, Context, TaskGroup
 
     Callbacks = Callable[[Context], None] | list[Callable[[Context], None]] | None
+
+
+RunIds: TypeAlias = Sequence[str] | XComArg
+"""A list of run ids, a template that gives one as JSON, or another task's output that is one."""
 
 
 class TaskArguments(TypedDict, total=False):

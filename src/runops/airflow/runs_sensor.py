@@ -12,7 +12,7 @@ from airflow.sdk import PokeReturnValue
 from airflow.triggers.base import StartTriggerArgs
 
 from runops.airflow._compat import AirflowException
-from runops.airflow.arguments import SensorSettings
+from runops.airflow.arguments import RunIds, SensorSettings
 from runops.airflow.begin_in_trigger import BeginsInTrigger
 from runops.airflow.events import read_runs
 from runops.airflow.exceptions import SensorRunFailed, SensorTimedOut, TriggerCrashed, in_airflow_terms
@@ -71,7 +71,7 @@ class RunsSensor(BeginsInTrigger, SensorBase):
         self,
         *,
         provider: str,
-        run_ids: Sequence[str],
+        run_ids: RunIds,
         parents: Parents = None,
         conn_id: str | None = None,
         require: Require = "all",

@@ -9,6 +9,7 @@ from runops.airflow.arguments import (
     DiscoverySettings,
     HookSettings,
     OperatorSettings,
+    RunIds,
     RunSensorSettings,
     RunsOperatorSettings,
     SetSensorSettings,
@@ -96,7 +97,7 @@ class B3osRunsSensor(RunsSensor, provider="b3os"):
     def __init__(
         self,
         *,
-        run_ids: Sequence[str],
+        run_ids: RunIds,
         b3os_conn_id: str = "b3os_default",
         **kwargs: Unpack[SetSensorSettings],
     ) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Unpack
 
-from runops.airflow.arguments import DiscoverySettings, HookSettings, RunSensorSettings, SetSensorSettings
+from runops.airflow.arguments import DiscoverySettings, HookSettings, RunIds, RunSensorSettings, SetSensorSettings
 from runops.airflow.discovery import RunDiscoverySensor
 from runops.airflow.hook import RunHook
 from runops.airflow.runs_sensor import RunsSensor
@@ -78,7 +77,7 @@ class NektRunsSensor(RunsSensor, provider="nekt"):
     def __init__(
         self,
         *,
-        run_ids: Sequence[str],
+        run_ids: RunIds,
         nekt_conn_id: str = "nekt_default",
         **kwargs: Unpack[SetSensorSettings],
     ) -> None:

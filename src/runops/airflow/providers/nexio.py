@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Unpack
 from runops.airflow.arguments import (
     HookSettings,
     OperatorSettings,
+    RunIds,
     RunSensorSettings,
     RunsOperatorSettings,
     SetSensorSettings,
@@ -86,7 +87,7 @@ class NexioRunsSensor(RunsSensor, provider="nexio"):
     def __init__(
         self,
         *,
-        run_ids: Sequence[str],
+        run_ids: RunIds,
         nexio_conn_id: str = "nexio_default",
         **kwargs: Unpack[SetSensorSettings],
     ) -> None:

@@ -9,6 +9,7 @@ from runops.airflow.arguments import (
     DiscoverySettings,
     HookSettings,
     OperatorSettings,
+    RunIds,
     RunSensorSettings,
     RunsOperatorSettings,
     SetSensorSettings,
@@ -117,7 +118,7 @@ class NyxRunsSensor(RunsSensor, provider="nyx"):
     def __init__(
         self,
         *,
-        run_ids: Sequence[str],
+        run_ids: RunIds,
         nyx_conn_id: str = "nyx_default",
         **kwargs: Unpack[SetSensorSettings],
     ) -> None:

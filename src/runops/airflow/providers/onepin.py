@@ -9,6 +9,7 @@ from runops.airflow.arguments import (
     DiscoverySettings,
     HookSettings,
     OperatorSettings,
+    RunIds,
     RunSensorSettings,
     RunsOperatorSettings,
     SetSensorSettings,
@@ -107,8 +108,8 @@ class OnepinRunsSensor(RunsSensor, provider="onepin"):
     def __init__(
         self,
         *,
-        workflow_id: str | Sequence[str],
-        run_ids: Sequence[str],
+        workflow_id: str | RunIds,
+        run_ids: RunIds,
         onepin_conn_id: str = "onepin_default",
         **kwargs: Unpack[SetSensorSettings],
     ) -> None:
