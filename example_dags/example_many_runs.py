@@ -35,7 +35,7 @@ def example_many_runs() -> None:
 
     place = NexioRunsOperator(
         task_id="place",
-        calls=submissions(),  # pyright: ignore[reportArgumentType] - Airflow fills it with the task's output
+        calls=submissions(),
         max_active=25,
         require=0.95,
         on_outcome={"degraded": "warn"},

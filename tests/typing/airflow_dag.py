@@ -145,5 +145,6 @@ NektRunsSensor(task_id="loaded", run_ids="{{ dag_run.conf['ids'] | tojson }}")
 OnepinRunsSensor(task_id="voiced", workflow_id=["w1", "w2"], run_ids=["a", "b"])
 RunsSensor(task_id="any", provider="acme_runs:ACME", run_ids=["a"], parents=[{"project": "p"}])
 NexioRunsOperator(task_id="place", calls=[{"engine_slug": "e", "input": {}}], max_active=50, require=0.9)
+NexioRunsOperator(task_id="place", calls=operator.output)
 NektRunsSensor(task_id="loaded", run_ids=["a"], require="some")  # pyright: ignore[reportArgumentType]
 NektRunsSensor(task_id="loaded", run_ids=["a"], max_active=3)  # pyright: ignore[reportCallIssue]

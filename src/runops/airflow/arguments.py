@@ -29,6 +29,10 @@ RunIds: TypeAlias = Sequence[str] | XComArg
 """A list of run ids, a template that gives one as JSON, or another task's output that is one."""
 
 
+Calls: TypeAlias = Sequence[Mapping[str, Any]] | XComArg
+"""A list of the arguments of submits, a template that gives one as JSON, or another task's output that is one."""
+
+
 class TaskArguments(TypedDict, total=False):
     """What Airflow's ``BaseOperator`` takes."""
 

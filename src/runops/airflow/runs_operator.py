@@ -18,7 +18,7 @@ from datetime import timedelta
 from typing import Any, ClassVar, NoReturn, Unpack, cast
 
 from runops.airflow._compat import AirflowException
-from runops.airflow.arguments import SubmittingSettings, check_submit
+from runops.airflow.arguments import Calls, SubmittingSettings, check_submit
 from runops.airflow.calls import check_written
 from runops.airflow.events import RunsEnded, read_runs
 from runops.airflow.exceptions import TriggerCrashed, in_airflow_terms
@@ -84,7 +84,7 @@ class RunsOperator(OwnSet):
         self,
         *,
         provider: str,
-        calls: Sequence[Mapping[str, Any]],
+        calls: Calls,
         conn_id: str | None = None,
         max_active: int = DEFAULT_MAX_ACTIVE,
         require: Require = "all",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar, Unpack
 
 from runops.airflow.arguments import (
+    Calls,
     DiscoverySettings,
     HookSettings,
     OperatorSettings,
@@ -117,7 +118,7 @@ class B3osRunsOperator(RunsOperator, provider="b3os"):
     def __init__(
         self,
         *,
-        calls: Sequence[Mapping[str, Any]],
+        calls: Calls,
         b3os_conn_id: str = "b3os_default",
         **kwargs: Unpack[RunsOperatorSettings],
     ) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Unpack
 
 from runops.airflow.arguments import (
+    Calls,
     HookSettings,
     OperatorSettings,
     RunIds,
@@ -107,7 +108,7 @@ class NexioRunsOperator(RunsOperator, provider="nexio"):
     def __init__(
         self,
         *,
-        calls: Sequence[Mapping[str, Any]],
+        calls: Calls,
         nexio_conn_id: str = "nexio_default",
         **kwargs: Unpack[RunsOperatorSettings],
     ) -> None:

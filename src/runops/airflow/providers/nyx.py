@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Unpack
 
 from runops.airflow.arguments import (
+    Calls,
     DiscoverySettings,
     HookSettings,
     OperatorSettings,
@@ -138,7 +139,7 @@ class NyxRunsOperator(RunsOperator, provider="nyx"):
     def __init__(
         self,
         *,
-        calls: Sequence[Mapping[str, Any]],
+        calls: Calls,
         nyx_conn_id: str = "nyx_default",
         **kwargs: Unpack[RunsOperatorSettings],
     ) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Unpack
+from typing import ClassVar, Unpack
 
 from runops.airflow.arguments import (
+    Calls,
     DiscoverySettings,
     HookSettings,
     OperatorSettings,
@@ -130,7 +130,7 @@ class OnepinRunsOperator(RunsOperator, provider="onepin"):
     def __init__(
         self,
         *,
-        calls: Sequence[Mapping[str, Any]],
+        calls: Calls,
         onepin_conn_id: str = "onepin_default",
         **kwargs: Unpack[RunsOperatorSettings],
     ) -> None:
