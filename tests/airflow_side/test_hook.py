@@ -13,6 +13,7 @@ import pytest
 from runops.airflow import NexioHook, OnepinHook, RunHook
 from runops.airflow.exceptions import AuthError, ConfigurationError
 from runops.airflow.hook import base_url
+from runops.core.client.side_loop import SideLoop
 
 
 @pytest.mark.parametrize(
@@ -172,3 +173,13 @@ def test_the_key_is_known_to_airflows_masker(key: str) -> None:
 
     NexioHook().client()
     assert key not in str(redact(f"a line with {key} in it"))
+
+
+def test_a_client_beside_a_task_reads_its_connection_in_the_tasks_thread(key: str) -> None:
+    hook = RunHook(provider="nexio")
+
+    async def work(beside: SideLoop[bool]) -> bool:
+        async with await hook.async_client(ask=beside.in_caller) as client:
+            return client.provider.name == "nexio" and key not in repr(client)
+
+    assert SideLoop(work, lambda: None).run()

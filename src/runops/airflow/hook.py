@@ -120,7 +120,7 @@ class RunHook(NamesChecked, BaseHook):
     async def async_client(self, *, ask: Ask | None = None, **settings: Any) -> AsyncRunClient:
         """A client for the triggerer; an async context manager. Takes and raises what :meth:`client` does.
 
-        :param ask: How a loop beside a task asks Airflow: :meth:`SideLoop.in_task`. None in the triggerer.
+        :param ask: How a loop beside a task asks Airflow: :meth:`SideLoop.in_caller`. None in the triggerer.
         :raises TriggerCrashed: Airflow did not give the connection in time.
         """
         with in_airflow_terms():

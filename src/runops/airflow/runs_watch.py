@@ -10,10 +10,10 @@ from typing import Any, Literal, cast
 
 from runops.airflow._compat import AirflowTaskTimeout
 from runops.airflow.hook import RunHook
-from runops.airflow.side_loop import SideLoop
 from runops.core import AsyncRunClient, Outcome, Provider, RunopsError, RunResult
 from runops.core.client.many_plan import End, ManyPlan
 from runops.core.client.many_runs import ManyRuns
+from runops.core.client.side_loop import SideLoop
 from runops.core.many.ledger import Ledger
 from runops.core.many.results import MOST_FAILED
 from runops.core.many.rows import Row
@@ -91,7 +91,7 @@ class RunsWatch:
         self._interrupted = True
 
     async def _wait(self, beside: SideLoop[End], until: float | None) -> End:
-        async with await self._hook.async_client(ask=beside.in_task) as client:
+        async with await self._hook.async_client(ask=beside.in_caller) as client:
 
             def elsewhere(_: Ledger) -> bool:
                 return self._interrupted or (until is not None and time.time() >= until)
@@ -106,7 +106,7 @@ class RunsWatch:
             return end
 
     async def _look_last(self, beside: SideLoop[None], clock: Clock) -> None:
-        async with await self._hook.async_client(ask=beside.in_task) as client:
+        async with await self._hook.async_client(ask=beside.in_caller) as client:
             many = self._last(client, clock)
             try:
                 await many.run()
@@ -142,7 +142,7 @@ class RunsWatch:
 
     async def _read_in_full(self, beside: SideLoop[None], rows: Sequence[Row]) -> None:
         at_once = asyncio.Semaphore(READS_AT_ONCE)
-        async with await self._hook.async_client(ask=beside.in_task) as client:
+        async with await self._hook.async_client(ask=beside.in_caller) as client:
 
             async def read(row: Row) -> None:
                 async with at_once:

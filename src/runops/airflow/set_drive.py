@@ -11,11 +11,11 @@ from typing import Any, Literal
 from runops.airflow._compat import AirflowTaskTimeout
 from runops.airflow.hook import RunHook
 from runops.airflow.ledger_store import LedgerStore
-from runops.airflow.side_loop import SideLoop
 from runops.airflow.submission import WORKER_SECONDS
 from runops.core import AsyncRunClient, RunopsError
 from runops.core.client.many_plan import End, ManyPlan
 from runops.core.client.many_runs import ManyRuns
+from runops.core.client.side_loop import SideLoop
 from runops.core.many.ledger import Changes, Ledger
 from runops.core.many.rows import Row, RowState
 from runops.core.many.tally import Tally
@@ -129,7 +129,7 @@ class SetDrive:
 
     async def _work(self, side: SideLoop[End]) -> End:
         try:
-            async with await self._hook.async_client(ask=side.in_task, **self._client_settings) as client:
+            async with await self._hook.async_client(ask=side.in_caller, **self._client_settings) as client:
                 many = ManyRuns(
                     client,
                     self.ledger,
@@ -186,7 +186,7 @@ def cancel_rows(hook: RunHook, rows: Iterable[Row], seconds: float, **settings: 
 
     async def work(side: SideLoop[None]) -> None:
         turns = asyncio.Semaphore(CANCELS_AT_ONCE)
-        async with await hook.async_client(ask=side.in_task, **settings) as client:
+        async with await hook.async_client(ask=side.in_caller, **settings) as client:
             await asyncio.wait(
                 [asyncio.create_task(cancel(client, row, turns)) for row in wanted], timeout=max(seconds, 0.1)
             )

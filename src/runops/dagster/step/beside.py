@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import contextvars
+import math
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import dagster as dg
 
 from runops.core import RunopsError
+from runops.core.client.side_loop import SideLoop
 from runops.core.many.ledger import Ledger
 from runops.core.many.rows import Row, RowState
 from runops.core.model.run import RunResult
 from runops.dagster import _compat
+from runops.dagster.step.interrupts import HeldInterrupts
 from runops.dagster.step.live_run import core_warnings_in
 from runops.dagster.step.set_records import SetRecords, changed_rows
-from runops.dagster.step.side_loop import SideLoop
 from runops.dagster.step.submission import OVER, refuse_when_over, status_of_run
 
 if TYPE_CHECKING:
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
     from runops.core.client.many_plan import End, ManyPlan
     from runops.core.client.many_runs import ManyRuns
     from runops.core.many.ledger import Changes
+
+R = TypeVar("R")
 
 LOOK_EVERY = 30.0
 """Seconds between two looks whether the Dagster run is over, and its step is not."""
@@ -58,7 +63,8 @@ class Beside:
         self._ledger = ledger
         self._plan = plan
         self._cancels = cancel_on_interrupt
-        self._side = SideLoop(self._work, self._stop)
+        self._held = HeldInterrupts()
+        self._side = beside_step(self._work, self._stop, self._held)
         self._written = {row.index: row for row in changed_rows({}, ledger)}
         self._runs: ManyRuns | None = None
         self._stopping = False
@@ -72,7 +78,8 @@ class Beside:
             dagster.Failure: The Dagster run is being terminated, or is over: nothing more is submitted.
             RunopsError: The key is refused.
         """
-        end = self._side.run()
+        with self._held:
+            end = self._side.run()
         if self._outlived:
             raise dg.Failure(
                 description="The Dagster run is over already: its external runs are left to who executes it again.",
@@ -85,10 +92,10 @@ class Beside:
         """What is known in full of the runs that did not end well, by their place."""
         return self._runs.results if self._runs is not None else {}
 
-    async def _work(self) -> End:
+    async def _work(self, side: SideLoop[End]) -> End:
         from runops.core.client.many_runs import ManyRuns
 
-        with core_warnings_in(self._context, self._side.tell):
+        with core_warnings_in(self._context, side.soon_in_caller):
             async with self._client as client:
                 self._runs = ManyRuns(
                     client, self._ledger, self._plan, store=self._store, until=lambda ledger: self._outlived
@@ -110,7 +117,7 @@ class Beside:
     async def _store(self, changes: Changes) -> None:
         rows = [self._ledger[index] for index in sorted(changes.indices)]
         line = self._ledger.tally.line(self._client.provider)
-        await self._side.in_step(partial(self._write, rows, line))
+        await self._side.in_caller(partial(self._write, rows, line))
 
     def _write(self, rows: Sequence[Row], line: str) -> None:
         """Write what has changed, in the step's own thread.
@@ -135,7 +142,7 @@ class Beside:
         while seen < 2:
             await asyncio.sleep(LOOK_EVERY)
             try:
-                status = await self._side.in_step(partial(status_of_run, self._context))
+                status = await self._side.in_caller(partial(status_of_run, self._context))
             except Exception:  # noqa: BLE001 - a storage raises what it likes: the next look may fare better
                 continue
             seen = seen + 1 if status in OVER else 0
@@ -151,7 +158,7 @@ def cancel_all(client: AsyncRunClient, rows: Sequence[Row], seconds: float) -> l
         seconds: After which no more is asked for.
     """
 
-    async def work() -> list[Row]:
+    async def work(side: SideLoop[list[Row]]) -> list[Row]:
         at_once = asyncio.Semaphore(CANCELS_AT_ONCE)
         done: list[Row] = []
 
@@ -173,4 +180,15 @@ def cancel_all(client: AsyncRunClient, rows: Sequence[Row], seconds: float) -> l
                 task.cancel()
         return done
 
-    return SideLoop(work, lambda: None).run()
+    with HeldInterrupts() as held:
+        return beside_step(work, lambda: None, held).run()
+
+
+def beside_step(
+    work: Callable[[SideLoop[R]], Coroutine[Any, Any, R]], stop: Callable[[], object], held: HeldInterrupts
+) -> SideLoop[R]:
+    """A loop beside a step, that hears of an interrupt between two things that it asks of Dagster.
+
+    Without the step's own variables: what runs in it outlives no step, and logs through the step's thread.
+    """
+    return SideLoop(work, stop, patience=math.inf, let_through=held.let_through, context=contextvars.Context())
