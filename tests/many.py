@@ -137,6 +137,7 @@ class Attempt(httpx.AsyncBaseTransport):
         self.at_post: Callable[[int], None] = lambda number: None
         self.posts = 0
         self.before_post: Callable[[httpx.Request], Awaitable[None]] | None = None
+        self.after_post: Callable[[httpx.Response], Awaitable[None]] | None = None
         self._asgi = httpx.ASGITransport(app=world.app)
 
     async def run(self, *, retry: bool, until: Any = None, store: Any = None, at_set: Any = None) -> None:
@@ -217,5 +218,7 @@ class Attempt(httpx.AsyncBaseTransport):
         response = await self._asgi.handle_async_request(request)
         if submits:
             self.moment()
+            if self.after_post is not None:
+                await self.after_post(response)
         self.check()
         return response

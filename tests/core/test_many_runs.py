@@ -331,6 +331,56 @@ def test_a_key_that_is_rotated_in_the_middle_loses_no_run_and_starts_none_twice(
     run(scenario)
 
 
+def test_a_key_that_lacks_a_right_for_one_run_ends_that_one_alone() -> None:
+    async def scenario() -> None:
+        of = world("nexio", ["succeeded"] * 5, max_active=2)
+        of.wait["auth_grace"] = 0
+        of.emulator.add_fault(kind="status", status=403, provider="nexio", action="submit", skip=2, count=1)
+        attempt = await of.attempt()
+        assert attempt.end is End.ALL
+        assert sorted(states_of(attempt)) == ["ended"] * 4 + ["refused"]
+        assert [row.error for row in rows_of(attempt) if row.error] == ["AuthError"]
+
+    run(scenario)
+
+
+def test_no_other_run_of_the_set_is_taken_for_one_whose_answer_is_lost() -> None:
+    async def scenario() -> None:
+        of = world("b3os", ["succeeded"] * 2)
+        of.submits["adopt_uncertain"] = True
+        # The list lags: the second submit does not see the first run yet, its search does.
+        of.emulator.set_defaults("b3os", hidden_seconds=5)
+        of.emulator.add_fault(
+            kind="status", status=502, when="before", provider="b3os", action="submit", skip=1, count=1
+        )
+        attempt = await of.attempt()
+        assert len(of.started) == 1
+        assert states_of(attempt) == ["ended", "unclear"]
+        assert rows_of(attempt)[1].run_id is None
+
+    run(scenario)
+
+
+def test_a_record_that_could_not_be_written_in_between_is_written_later() -> None:
+    async def scenario() -> None:
+        of = world("nyx", ["succeeded"] * 3)
+        attempt = Attempt(of)
+        failed: list[Changes] = []
+
+        async def fails_in_between(changes: Changes) -> None:
+            if len(of.writes) == 2 and len(failed) < 2:
+                failed.append(changes)
+                raise OSError("the database is restarting")
+            await attempt.store(changes)
+
+        await attempt.run(retry=True, store=fails_in_between)
+        assert attempt.end is End.ALL
+        assert failed
+        assert of.rows() == rows_of(attempt)
+
+    run(scenario)
+
+
 def test_what_cannot_be_recorded_is_not_sent() -> None:
     async def scenario() -> None:
         of = world("nyx", ["succeeded"] * 4)
@@ -436,6 +486,36 @@ def test_a_kill_cancels_all_that_is_active_at_once_and_the_run_of_a_post_under_w
         assert all(row.stopped and row.ended_by == "killed" for row in rows[:12])
         assert states_of(attempt)[12:] == ["planned"] * 18
         assert of.rows()[:12] == rows[:12]
+
+    run(scenario)
+
+
+def test_a_post_that_is_not_answered_before_the_end_may_have_started_a_run_and_is_looked_for() -> None:
+    async def scenario() -> None:
+        of = world("nyx", ["succeeded"] * 3)
+        of.settings["stop_seconds"] = 2.0
+        attempt = Attempt(of)
+        reached = asyncio.Event()
+
+        async def hold(response: httpx.Response) -> None:
+            if attempt.posts == 3:
+                reached.set()
+                await asyncio.sleep(100)
+
+        attempt.after_post = hold
+        sets: list[ManyRuns] = []
+        task = asyncio.get_running_loop().create_task(attempt.run(retry=True, at_set=sets.append))
+        await reached.wait()
+        sets[0].stop(cancel=True)
+        await task
+        assert sorted(states_of(attempt)).count("submitting") >= 1
+        assert of.rows() == rows_of(attempt)
+        lost = len(of.started)
+        assert lost == 3
+        again = await of.attempt()
+        # It is found by its mark; those that were cancelled are submitted anew.
+        assert {row.outcome for row in rows_of(again)} == {Outcome.SUCCEEDED}
+        assert len(of.started) == lost + sum(row.ended_by == "killed" for row in rows_of(attempt))
 
     run(scenario)
 

@@ -19,6 +19,8 @@ Store = Callable[[Changes], Awaitable[None]]
 """Writes what has changed. Where it raises, nothing counts as written."""
 LAZY = 1.0
 """Seconds for which a change that nobody waits for may wait for others."""
+LAST_PAUSES = (0.5, 1.0)
+"""Seconds between the tries of the last write."""
 AGAIN = 5.0
 """Seconds until the next try of a write that has failed."""
 
@@ -83,10 +85,17 @@ class GroupCommit:
         self._timer = loop.call_later(seconds, self._begin)
 
     async def close(self) -> None:
-        """Write what is left. That it cannot be written is logged: what it says is true all the same."""
+        """Write what is left, in a few tries. A failure of the last is logged: what was to be written is true anyway."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        for pause in LAST_PAUSES:
+            try:
+                await self.flush()
+            except Exception:  # noqa: BLE001 - a store raises what it likes, and the last failure is logged
+                await asyncio.sleep(pause)
+            else:
+                return
         await self._try_flush(again=False)
 
     def _begin(self) -> None:

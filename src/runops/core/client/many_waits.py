@@ -145,7 +145,7 @@ class Carrier:
                 patience=self._wait_options,
                 submitted_at=row.submitted_at,
                 on_update=lambda update: self._saw(index, update),
-                past=self.past.setdefault(index, WaitProgress()),
+                past=self.past.setdefault(index, WaitProgress(accepted=self._key_is_good)),
             )
         except _Seen:
             return
