@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import random
@@ -23,7 +24,7 @@ import pytest
 from runops.core import AsyncRunClient, ConfigurationError, RunClient, TransientError, find
 from runops.core.model import shared_rate
 from runops.core.model.secret import Secret
-from runops.core.model.shared_rate import ANSWER_SECONDS, Question
+from runops.core.model.shared_rate import ANSWER_SECONDS, FIRST_ANSWER_SECONDS, Question
 from runops.core.polling import dispatch
 from runops.core.transport import rate_settings, rate_store
 from runops.core.transport.rate_store import SCRIPT, Redis, arguments_of, line_key
@@ -338,6 +339,7 @@ def test_a_store_that_nobody_answers_at_costs_a_look_two_seconds_at_the_most(ser
         silent.bind(("127.0.0.1", 0))
         silent.listen(0)
         address = f"redis://127.0.0.1:{silent.getsockname()[1]}"
+        raw(address)
         with RunClient(NEXIO, **settings(service, address)) as client:
             ref = client.ref(held_run(service))
             began = time.monotonic()
@@ -346,6 +348,24 @@ def test_a_store_that_nobody_answers_at_costs_a_look_two_seconds_at_the_most(ser
             began = time.monotonic()
             client.get(ref)
             assert time.monotonic() - began < 1.0
+
+
+def test_the_next_client_of_a_process_knows_that_the_store_is_lost(
+    service: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(0)
+        given = settings(service, f"redis://127.0.0.1:{silent.getsockname()[1]}", requests_per_minute=60_000)
+        run_id = held_run(service)
+        for most in (2 * FIRST_ANSWER_SECONDS, 1.5, 1.5):
+            began = time.monotonic()
+            with RunClient(NEXIO, **given) as client:
+                client.get(client.ref(run_id))
+            del client
+            gc.collect()
+            assert time.monotonic() - began < most
+    assert caplog.text.count("cannot be used") == 1
 
 
 def test_a_loop_is_never_held_by_a_store_that_hangs(service: Server, store: RedisServer) -> None:

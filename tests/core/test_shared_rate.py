@@ -15,6 +15,7 @@ from runops.core.model.errors import ConfigurationError
 from runops.core.model.shared_rate import (
     AHEAD,
     ANSWER_SECONDS,
+    FIRST_ANSWER_SECONDS,
     LATE,
     RETRY_SECONDS,
     RETRY_SPREAD,
@@ -283,7 +284,7 @@ def test_a_place_is_used_at_its_moment_or_never() -> None:
 
 def test_nobody_asks_again_before_its_places_are_nearly_used() -> None:
     rate = SharedRate(1000)
-    assert asked(rate, wanted=100).places == rate.most_places == 4
+    assert asked(rate, wanted=100).places == 4
     assert rate.question(START, 100) is None
     question = rate._asked
     assert question is not None
@@ -295,6 +296,10 @@ def test_nobody_asks_again_before_its_places_are_nearly_used() -> None:
 
 def test_an_answer_that_came_too_late_to_rely_on_is_not_used() -> None:
     rate = SharedRate(60, 2, chance=lambda: 0.5)
+    first = asked(rate)
+    assert not rate.is_overdue(START + FIRST_ANSWER_SECONDS - 0.01)
+    assert rate.is_overdue(START + FIRST_ANSWER_SECONDS)
+    rate.replied(first, reply(0), START)
     question = asked(rate)
     assert not rate.is_overdue(START + ANSWER_SECONDS - 0.01)
     assert rate.is_overdue(START + ANSWER_SECONDS)

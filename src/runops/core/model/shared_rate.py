@@ -30,6 +30,8 @@ LATE = 0.5
 """Seconds after its moment for which a place may still be used."""
 ANSWER_SECONDS = 2.0
 """Seconds after which a question to the store counts as lost."""
+FIRST_ANSWER_SECONDS = 10.0
+"""The same for the first question of a process, which loads what it takes to ask, maybe beside many others."""
 RETRY_SECONDS = 5.0
 """Seconds between two questions to a store that is lost."""
 RETRY_SPREAD = 0.2
@@ -119,11 +121,6 @@ class SharedRate(RateLimiter):
     # --- what may leave ---
 
     @property
-    def most_places(self) -> int:
-        """How many places one question may be about."""
-        return max(1, int(AHEAD / self._apart))
-
-    @property
     def is_alone(self) -> bool:
         """Whether the process keeps to its own share."""
         return self._spacing > 0
@@ -196,7 +193,8 @@ class SharedRate(RateLimiter):
         self._notice_clock(now)
         if self._asked is not None or (self.is_alone and now < self._retry_at):
             return None
-        places = 0 if self._has_enough(now, wanted) else min(wanted, self.most_places) + self._owed
+        most = max(1, int(AHEAD / self._apart))
+        places = 0 if self._has_enough(now, wanted) else min(wanted, most) + self._owed
         if not places and not self._untold:
             return None
         lost_since = now if self._lost_since is None else self._lost_since
@@ -228,7 +226,12 @@ class SharedRate(RateLimiter):
 
     def is_overdue(self, now: float) -> bool:
         """Whether the question that is under way has had no answer for so long that it counts as lost."""
-        return self._asked is not None and not 0 <= now - self._asked.at < ANSWER_SECONDS
+        return self._asked is not None and not 0 <= now - self._asked.at < self.answer_seconds
+
+    @property
+    def answer_seconds(self) -> float:
+        """Seconds after which a question counts as lost."""
+        return FIRST_ANSWER_SECONDS if self._known is None and not self.is_alone else ANSWER_SECONDS
 
     def replied(self, question: Question, reply: Reply, now: float) -> bool:
         """Take in what the store has said; whether it is news that the store is there again."""

@@ -9,11 +9,12 @@ import asyncio
 import logging
 import os
 import threading
+from collections import deque
 from collections.abc import Callable
 from contextvars import Context
 from weakref import WeakSet
 
-from runops.core.model.shared_rate import ANSWER_SECONDS, Question, Reply, SharedRate
+from runops.core.model.shared_rate import Question, Reply, SharedRate
 from runops.core.transport.rate_store import RateStore
 
 logger = logging.getLogger("runops")
@@ -55,6 +56,7 @@ class SharedBudget:
         self._waiting: dict[Callable[[], None], None] = {}
         self._said_lost = False
         _BUDGETS.add(self)
+        _KEPT.append(self)
 
     @property
     def is_alone(self) -> bool:
@@ -107,7 +109,7 @@ class SharedBudget:
             answered = threading.Event()
             if self.refill(1, answered.set):
                 return
-            if not answered.wait(ANSWER_SECONDS):
+            if not answered.wait(self._rate.answer_seconds):
                 self._give_up()
 
     async def find_place_async(self) -> None:
@@ -118,7 +120,7 @@ class SharedBudget:
             if self.refill(1, in_loop(loop, answered.set)):
                 return
             try:
-                await asyncio.wait_for(answered.wait(), ANSWER_SECONDS)
+                await asyncio.wait_for(answered.wait(), self._rate.answer_seconds)
             except TimeoutError:
                 self._give_up()
 
@@ -185,6 +187,8 @@ def in_loop(
 
 
 _BUDGETS: WeakSet[SharedBudget] = WeakSet()
+_KEPT: deque[SharedBudget] = deque(maxlen=64)
+"""What a client that is closed leaves to the next one: that the store is lost need not be found out, and said, anew."""
 
 
 def _after_fork() -> None:
