@@ -9,7 +9,15 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG, Asset, BaseOperator, BaseOperatorLink
 
-from runops.airflow import NexioRunSensor, NyxConfigSensor, NyxRunOperator, NyxRunSensor, RunSensor, end_in_trigger
+from runops.airflow import (
+    NexioRunSensor,
+    NyxConfigSensor,
+    NyxRunOperator,
+    NyxRunSensor,
+    RunSensor,
+    end_in_trigger,
+    trigger,
+)
 from runops.airflow._compat import AirflowSkipException, TaskDeferred, renders_in_triggerer
 from runops.airflow.exceptions import RunTimedOut
 from runops.airflow.trigger import RunTrigger
@@ -134,6 +142,20 @@ def test_a_skip_leaves_no_return_value_of_the_try_before_the_clear(host: Any, tr
     assert isinstance(triggerer.run(task).error, AirflowSkipException)
     assert triggerer.ended_here == 1
     assert "return_value" not in triggerer.context["ti"].xcoms
+
+
+def test_tasks_that_succeed_end_together_so_that_airflow_reads_their_file_once(
+    host: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moments: set[float] = set()
+    for seconds in (40, 41.2, 42.9):
+        host.clock.now = host.clock.began
+        run = host.made("nexio", script="succeeded", seconds=seconds)
+        triggerer = Triggerer(monkeypatch, host.context())
+        triggerer.run(NexioRunSensor(task_id="a_task", **run, deferrable=True, end_from_trigger=True, poke_interval=1))
+        assert triggerer.ended_here == 1
+        moments.add(host.clock.now % trigger.TOGETHER_SECONDS)
+    assert moments == {0.0}
 
 
 def test_without_do_xcom_push_the_result_is_under_its_own_key_only(host: Any, triggerer: Triggerer) -> None:

@@ -101,7 +101,8 @@ class EndInTrigger:
     async def _push(self, ti: Any, snapshot: RunSnapshot, judgement: Judgement, began_here: bool) -> None:
         result = judgement.result(snapshot)
         xcoms = xcoms_of(snapshot, result)
-        xcoms |= dict.fromkeys(self.links, xcoms.get(RUN_URL) or "")
+        if RUN_URL in xcoms:
+            xcoms |= dict.fromkeys(self.links, xcoms[RUN_URL])
         returns = self.returns and judgement.verdict is not Verdict.SKIP
         if returns:
             xcoms[RETURN_VALUE] = dict(result)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
-from airflow.triggers.base import TriggerEvent
+from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
 
 from runops.airflow import events
 from runops.airflow._compat import may_have_begun_before, pushed
@@ -26,6 +27,10 @@ from runops.core.waiting.discovery import Search, nothing_found, seek
 from runops.core.waiting.options import WaitOptions
 from runops.core.waiting.state import WaitProgress, timed_out
 from runops.core.waiting.turns import Turn
+
+TOGETHER_SECONDS = 5.0
+"""At whole multiples of it, tasks that succeed here end together: for each that ends alone, Airflow has its DAG
+processor read the DAG's file once more, to call nothing."""
 
 
 class RunTrigger(TriggerBase):
@@ -170,10 +175,14 @@ class RunTrigger(TriggerBase):
             return None
         try:
             end = EndInTrigger.from_dict(self.end)
-            return await end.event(self, events.read_end(event), began_here=self.start is not None)
+            ends = await end.event(self, events.read_end(event), began_here=self.start is not None)
         except Exception:  # whatever the reason, a worker can end the task
             self.log.warning("The triggerer could not end the task; a worker does it.", exc_info=True)
             return None
+        if isinstance(ends, TaskSuccessEvent):
+            now = time.time()
+            await asyncio.sleep(math.ceil(now / TOGETHER_SECONDS) * TOGETHER_SECONDS - now)
+        return ends
 
     async def _wait(self) -> RunSnapshot:
         ref = RunRef.parse(self.ref)
