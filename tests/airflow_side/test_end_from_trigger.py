@@ -132,16 +132,26 @@ def test_an_expectation_that_no_one_can_read_sends_nothing_and_fails_on_a_worker
     assert host.emulator.requests() == []
 
 
-def test_a_skip_leaves_no_return_value_of_the_try_before_the_clear(host: Any, triggerer: Triggerer) -> None:
-    """No worker has begun the try, which is when Airflow removes them."""
+@pytest.mark.parametrize("script", ["exhausted", "succeeded"])
+def test_a_later_try_is_ended_by_a_worker_and_has_no_return_value_of_the_one_before(
+    host: Any, triggerer: Triggerer, capsys: pytest.CaptureFixture[str], script: str
+) -> None:
+    """No worker has begun it, so Airflow keeps the end time and the XComs of the try before."""
     if not renders_in_triggerer():
         pytest.skip("needs Airflow 3.3 or newer")
-    triggerer.context["ti"].xcoms["return_value"] = {"run_id": "of-before"}
-    run = host.made("nyx", script="exhausted")
+    ti = triggerer.context["ti"]
+    ti.try_number = 2
+    ti.xcoms["return_value"] = {"run_id": "of-before"}
+    run = host.made("nyx", script=script)
     task = NyxRunSensor(task_id="a_task", **run, deferrable=True, start_from_trigger=True, end_from_trigger=True)
-    assert isinstance(triggerer.run(task).error, AirflowSkipException)
-    assert triggerer.ended_here == 1
-    assert "return_value" not in triggerer.context["ti"].xcoms
+    ended = triggerer.run(task)
+    assert triggerer.ended_here == 0
+    assert "keep the end time of the try before" in capsys.readouterr().out
+    if script == "exhausted":
+        assert isinstance(ended.error, AirflowSkipException)
+        assert "return_value" not in ti.xcoms
+    else:
+        assert ti.xcoms["return_value"]["run_id"] == run["run_id"]
 
 
 def test_tasks_that_succeed_end_together_so_that_airflow_reads_their_file_once(

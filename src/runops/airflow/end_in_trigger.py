@@ -84,38 +84,39 @@ class EndInTrigger:
 
         :param trigger: The trigger.
         :param snapshot: The last snapshot.
-        :param began_here: Whether no worker has begun this try, and removed the XComs of the one before.
+        :param began_here: Whether no worker has begun this try, and so ended the one before for good.
         """
         judgement = self.policy.judge(snapshot)
         if judgement.verdict is Verdict.FAIL or (self.ended_only and not snapshot.run_ended):
             return None
-        reason = self.worker or await _reason(trigger)
+        reason = self.worker or await _reason(trigger, began_here)
         if reason is not None:
             trigger.log.info("end_from_trigger is set, but the task ends on a worker: %s.", reason)
             return None
-        await self._push(trigger.task_instance, snapshot, judgement, began_here)
+        await self._push(trigger.task_instance, snapshot, judgement)
         waited(snapshot, judgement.verdict)
         tell(trigger.log, verdict_message(snapshot, judgement), judgement.verdict)
         return TaskSkippedEvent() if judgement.verdict is Verdict.SKIP else TaskSuccessEvent()
 
-    async def _push(self, ti: Any, snapshot: RunSnapshot, judgement: Judgement, began_here: bool) -> None:
+    async def _push(self, ti: Any, snapshot: RunSnapshot, judgement: Judgement) -> None:
         result = judgement.result(snapshot)
         xcoms = xcoms_of(snapshot, result)
         if RUN_URL in xcoms:
             xcoms |= dict.fromkeys(self.links, xcoms[RUN_URL])
-        returns = self.returns and judgement.verdict is not Verdict.SKIP
-        if returns:
+        if self.returns and judgement.verdict is not Verdict.SKIP:
             xcoms[RETURN_VALUE] = dict(result)
-        elif began_here:
-            await within(AIRFLOW_SECONDS, "an XCom to be removed", delete_xcom(ti, RETURN_VALUE))
         for key, value in xcoms.items():
             await within(AIRFLOW_SECONDS, "an XCom to be stored", set_xcom(ti, key, value))
 
 
-async def _reason(trigger: Any) -> str | None:
+async def _reason(trigger: Any, began_here: bool) -> str | None:
     """Why a worker must end a task, as far as only the triggerer shows it."""
     if trigger.trigger_id is None or trigger.task_instance is None:
         return "this trigger does not run in a triggerer"
+    if began_here and trigger.task_instance.try_number > 1:
+        # A worker removes the XComs of the try before as it begins; whether this one returns something is not said yet.
+        await within(AIRFLOW_SECONDS, "an XCom to be removed", delete_xcom(trigger.task_instance, RETURN_VALUE))
+        return "here Airflow would keep the end time of the try before"
     if stores_xcoms_elsewhere():
         return "this Airflow has an XCom backend of its own"
     # The first one loads all plugins.
