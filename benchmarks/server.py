@@ -76,6 +76,7 @@ class Services:
         self.ends: dict[int, float] = {}
         self.told: dict[int, float] = {}
         self.requests: Counter[str] = Counter()
+        self.kinds: Counter[str] = Counter()
         self.per_second: dict[str, Counter[int]] = {}
         self.statuses: Counter[int] = Counter()
         self.faults: Counter[str] = Counter()
@@ -92,6 +93,7 @@ class Services:
         self.has_begun.set()
         self.count = count
         self.requests.clear()
+        self.kinds.clear()
         self.opened.clear()
         self.most_open = 0
         self.worked = 0.0
@@ -164,6 +166,7 @@ class Services:
             "age": self.age,
             "requests": sum(self.requests.values()),
             "submitted": self.submitted,
+            "kinds": dict(self.kinds),
             "requests_by_key": dict(self.requests),
             "per_second": {key: dict(seconds) for key, seconds in self.per_second.items()},
             "statuses": {str(status): count for status, count in self.statuses.items()},
@@ -385,6 +388,7 @@ REASONS = {
     429: b"Too Many Requests",
     500: b"Internal Server Error",
 }
+NUMBERS = re.compile(r"\b[0-9a-f]{32}\b|\d+(?=/|$)")
 KEY = re.compile(rb"\r\n(?:authorization: (?:bearer|token) |x-verification-token: |x-api-key: )(\S+)", re.IGNORECASE)
 LENGTH = re.compile(rb"\r\ncontent-length: (\d+)", re.IGNORECASE)
 
@@ -440,6 +444,7 @@ class Connection(asyncio.Protocol):
         key = KEY.search(head)
         name = (key[1].decode("ascii") if key else "") or self.place
         services.note(name)
+        services.kinds[f"{method.decode('ascii')} {NUMBERS.sub('*', target.partition('?')[0])}"] += 1
         fault = services.fault()
         if fault == "hang":
             return

@@ -17,7 +17,7 @@ from runops.core.model.run import RunRef, RunSnapshot
 from runops.core.model.secret import Secret
 from runops.core.polling.poller import Poller
 from runops.core.polling.shared_key import KeyedSession
-from runops.core.transport.connections import async_transport
+from runops.core.transport.connections import async_transport, young_only
 from runops.core.transport.failures import took_too_long
 from runops.core.transport.httpx_pool import send_async
 from runops.core.transport.keys import KeyRead
@@ -62,6 +62,8 @@ class AsyncRunClient(Client):
         super().__init__(provider, token, settings, others=("token", "transport", "sleep"), real=transport is None)
         self._given = transport
         self._kept: httpx.AsyncBaseTransport | None = transport
+        self._young: httpx.AsyncBaseTransport | None = None
+        """For submits, which no connection may carry that has stood idle."""
         self._sleep = sleep
         self._keyed = KeyedSession(self._session)
 
@@ -75,10 +77,11 @@ class AsyncRunClient(Client):
 
     async def close(self) -> None:
         """Close all connections. The client may be used again."""
-        if self._kept is not None and self._given is None:
-            if not self._session.is_forked:
-                await self._kept.aclose()
-            self._kept = None
+        opened = [self._young] if self._given is not None else [self._kept, self._young]
+        for transport in opened:
+            if transport is not None and not self._session.is_forked:
+                await transport.aclose()
+        self._kept, self._young = self._given, None
 
     async def list_before_submit(self, call: Call, *, identity: str | None = None) -> Intent:
         """As :meth:`RunClient.list_before_submit`."""
@@ -208,9 +211,11 @@ class AsyncRunClient(Client):
         prepared = session.prepare(effect.request)
         seconds, bound = session.time_for(effect.by)
         accept = partial(session.check_async, effect.request)
-        fresh = effect.fresh and self._given is None
-        if fresh:
-            transport = async_transport(self.root, keep=False, network=session.network)
+        if effect.fresh and self._given is None:
+            # A thousand submits in a row would shake hands a thousand times, which is most of what they cost.
+            transport = self._young = self._young or async_transport(
+                self.root, limits=young_only(), network=session.network
+            )
         else:
             transport = self._kept = self._kept or async_transport(self.root, network=session.network)
         try:
@@ -218,8 +223,5 @@ class AsyncRunClient(Client):
                 answer = await send_async(transport, prepared, limit=session.limit, peer=session.peer, accept=accept)
         except TimeoutError:
             raise took_too_long(seconds, session.peer, bound) from None
-        finally:
-            if fresh:
-                await transport.aclose()
         content = session.judge(effect.request.description, answer, absent=effect.request.absent)
         return Reply(content, answer.date)

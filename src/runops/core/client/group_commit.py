@@ -17,8 +17,8 @@ logger = logging.getLogger("runops")
 
 Store = Callable[[Changes], Awaitable[None]]
 """Writes what has changed. Where it raises, nothing counts as written."""
-LAZY = 1.0
-"""Seconds for which a change that nobody waits for may wait for others."""
+LAZY = 3.0
+"""Seconds for which a change that nobody waits for may wait for others: an end that gets lost is read again."""
 LAST_PAUSES = (0.5, 1.0)
 """Seconds between the tries of the last write."""
 AGAIN = 5.0

@@ -31,7 +31,10 @@ logger = logging.getLogger("runops")
 
 MARKED_POSTS = 8
 """POSTs of one set that may be under way where each run bears its own mark."""
+GATHER = 0.05
+"""Seconds between two moments at which records of marked submits are written: each write costs more than a POST."""
 AT_ONCE = 0.0
+SOON = 1.0
 
 
 class Submits:
@@ -163,7 +166,9 @@ class Submits:
             finally:
                 self.posting.discard(index)
                 self._sent.discard(index)
-            self._commit.put(self._ledger[index].submitted(ref, self._client.clock()), AT_ONCE)
+            # Should this get lost, a mark finds the run again; without one nothing would.
+            submitted = self._ledger[index].submitted(ref, self._client.clock())
+            self._commit.put(submitted, SOON if self._marks else AT_ONCE)
             return ref
 
     async def _record(self, index: int, turn: Turn | None) -> Intent:
@@ -180,6 +185,9 @@ class Submits:
         )
         self._ledger.set(row.submitting(intent, self._client.clock(), self._plan.calls[index].parent))
         self._commit.changed()
+        if intent.mark is not None:
+            # All wait for the same moment, and so for one write.
+            await asyncio.sleep(GATHER - asyncio.get_running_loop().time() % GATHER)
         await self._commit.flush()
         return intent
 

@@ -16,6 +16,7 @@ from runops.core.transport.network import Backend
 from runops.core.transport.network_settings import BY_ENVIRONMENT, NetworkSettings, refused_proxy
 
 KEPT_CONNECTIONS = 100
+YOUNG_SECONDS = 1.0
 
 
 def sync_transport(root: str, *, keep: bool = True, network: NetworkSettings = BY_ENVIRONMENT) -> httpx.BaseTransport:
@@ -208,6 +209,15 @@ def _as_httpx() -> Generator[None]:
         # The classes of both bear the same names.
         kind: type[httpx.HTTPError] = getattr(httpx, type(error).__name__, httpx.TransportError)
         raise kind(str(error)) from error
+
+
+def young_only() -> httpx.Limits:
+    """Of a pool whose connections are used again within a second, and never after that.
+
+    A service closes connections that stand idle, the hastiest of them after two seconds. On one that is being closed a
+    submit would get lost, and nobody could tell whether it was read.
+    """
+    return httpx.Limits(max_keepalive_connections=KEPT_CONNECTIONS, keepalive_expiry=YOUNG_SECONDS)
 
 
 def _limits(keep: bool) -> httpx.Limits:

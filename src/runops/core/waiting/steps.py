@@ -34,7 +34,7 @@ class Send:
 
     request: Request
     fresh: bool = False
-    """On a connection of its own, so that a stale kept one cannot swallow a submit."""
+    """On a connection that is new, or was used within the last second: one gone stale could swallow a submit."""
     read: Callable[[bytes], Any] | None = None
     """What the body becomes before it comes back, as the driver sees fit: an event loop has it done in a thread."""
     by: float | None = None
