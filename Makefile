@@ -20,7 +20,7 @@ WORKERS ?= logical
 PARALLEL := --numprocesses=$(WORKERS) --maxprocesses=8 --dist=loadgroup --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-unit test-fast test-packaging test-wheel test-airflow test-airflow-required test-airflow-lowest test-airflow-next airflow-versions test-dagster-lowest test-dagster test-airflow-outcomes test-all mutants check format lock build bench bench-triggerer bench-import bench-parse screenshots demo demo-ui clean
+.PHONY: help setup test test-unit test-fast test-packaging test-wheel test-airflow test-airflow-required test-airflow-lowest test-airflow-next airflow-versions test-dagster-lowest test-dagster test-airflow-outcomes test-all mutants check format lock build bench bench-hosts bench-triggerer bench-import bench-parse screenshots demo demo-ui clean
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-22s %s\n", $$1, $$2 }'
@@ -115,6 +115,10 @@ build: $(READY) ## Build the sdist and the wheel into dist/.
 
 bench: $(READY) ## Measure what waiting costs, beside official triggers of Airflow; under 15 minutes.
 	@$(BIN)/python -m benchmarks
+
+bench-hosts: $(READY) ## What a waited run costs a whole Airflow and Dagster, in every mode; 25 minutes.
+	@$(BIN)/python -m benchmarks.whole_airflow
+	@$(BIN)/python -m benchmarks.whole_dagster
 
 bench-triggerer: $(READY) ## The same inside Airflow's own trigger runner and supervisor.
 	@$(BIN)/python -m benchmarks.triggerer
