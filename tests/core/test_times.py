@@ -172,3 +172,9 @@ def test_a_long_text_in_place_of_a_time_costs_nothing() -> None:
     for text in ("1" * 1_000_000, "2026-04-18T14:30:45." + "9" * 1_000_000, "-" * 1_000_000, "Sat, " * 200_000):
         moment(text)
     assert time.process_time() - began < 0.5
+
+
+def test_a_time_of_up_to_100_characters_is_read() -> None:
+    exact = "2026-01-01T00:00:00."
+    assert moment(f"{exact}{'0' * (99 - len(exact))}Z") == datetime(2026, 1, 1, tzinfo=UTC)
+    assert moment(f"{exact}{'0' * (100 - len(exact))}Z") == UNREADABLE

@@ -170,14 +170,22 @@ def test_no_submit_is_sent_while_the_lists_cannot_be_had(runs_of: Callable[..., 
 
 
 @pytest.mark.parametrize("provider", SINGLE)
-def test_lists_that_stay_away_end_the_wait_with_the_error_budget(runs_of: Callable[..., Any], provider: str) -> None:
+@pytest.mark.parametrize("given", [None, 60], ids=["default", "given"])
+def test_lists_that_stay_away_end_the_wait_with_the_error_budget(
+    runs_of: Callable[..., Any], provider: str, given: float | None
+) -> None:
     runs = runs_of(provider)
     busy(runs, script="forever")
     looks = 2 if provider == "onepin" else 3
     runs.emulator.add_fault(kind="status", status=503, provider=provider, method="GET", skip=looks, count=None)
     with pytest.raises(TransientError, match="503"):
-        runs("submit", call_of(provider))
-    assert 900 <= runs.clock.passed < 1100
+        if given is None:
+            runs("submit", call_of(provider))
+        else:
+            rules = TurnRules(on_conflict="wait", until=runs.clock() + 604_800, error_budget=given)
+            runs("submit", call_of(provider), rules=rules)
+    budget = given or 900
+    assert budget <= runs.clock.passed < budget + 200
     assert len(submits(runs)) == 1
 
 

@@ -294,6 +294,13 @@ def test_a_key_of_one_provider_stays_good_at_the_others(call, emulator) -> None:
     assert [call.read(name, "run-1", key="old").status_code for name in ("nyx", "nexio")] == [401, 200]
 
 
+def test_a_text_has_up_to_4096_characters(emulator) -> None:
+    assert emulator.create_run("nexio", run_id="r" * 4_096) == "r" * 4_096
+    for wrong in ("", "r" * 4_097, 7):
+        with pytest.raises(ScriptError, match="run_id is a text of 1 to 4096 characters"):
+            emulator.create_run("nexio", run_id=wrong)
+
+
 def test_a_thousand_keys_are_remembered_and_one_more_is_refused(emulator) -> None:
     for number in range(1_000):
         emulator.set_key(f"key {number}", "revoked")
