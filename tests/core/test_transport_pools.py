@@ -460,6 +460,39 @@ def test_who_is_cancelled_in_the_moment_in_which_no_place_is_left_is_cancelled()
     run(story)
 
 
+def test_who_is_cancelled_with_a_connection_in_hand_leaves_it_to_the_next(mocker: MockerFixture) -> None:
+    freed, doomed = Http1Pool.freed, list[asyncio.Future[Answer]]()
+
+    def freed_and_cancelled(pool: Http1Pool, connection: Any) -> None:
+        freed(pool, connection)
+        while doomed:
+            doomed.pop().cancel()
+
+    mocker.patch.object(Http1Pool, "freed", freed_and_cancelled)
+
+    async def story() -> None:
+        async def reply(service: Service, writer: asyncio.StreamWriter, count: int) -> None:
+            await service.release.wait()
+            writer.write(PLAIN)
+
+        async with serving(reply) as service:
+            pool = Http1Pool(service.url, max_connections=1)
+            first = asyncio.ensure_future(asks(pool, service.url))
+            await service.asked.wait()
+            second = asyncio.ensure_future(asks(pool, service.url))
+            await until(lambda: bool(pool._queue))
+            doomed.append(second)
+            service.release.set()
+            assert (await first).content == BODY
+            with pytest.raises(asyncio.CancelledError):
+                await second
+            assert (await asks(pool, service.url, seconds=5.0)).content == BODY
+            assert service.opened == 1
+            await pool.close()
+
+    run(story)
+
+
 def test_an_exchange_cancelled_at_any_moment_leaves_nothing_behind(make: Callable[..., Pool]) -> None:
     async def story() -> None:
         async def reply(service: Service, writer: asyncio.StreamWriter, count: int) -> None:

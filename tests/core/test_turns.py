@@ -178,12 +178,9 @@ def test_lists_that_stay_away_end_the_wait_with_the_error_budget(
     busy(runs, script="forever")
     looks = 2 if provider == "onepin" else 3
     runs.emulator.add_fault(kind="status", status=503, provider=provider, method="GET", skip=looks, count=None)
+    rules = given and TurnRules(on_conflict="wait", until=runs.clock() + 604_800, error_budget=given)
     with pytest.raises(TransientError, match="503"):
-        if given is None:
-            runs("submit", call_of(provider))
-        else:
-            rules = TurnRules(on_conflict="wait", until=runs.clock() + 604_800, error_budget=given)
-            runs("submit", call_of(provider), rules=rules)
+        runs("submit", call_of(provider), **({"rules": rules} if rules else {}))
     budget = given or 900
     assert budget <= runs.clock.passed < budget + 200
     assert len(submits(runs)) == 1
