@@ -85,7 +85,7 @@ class GroupCommit:
         self._timer = loop.call_later(seconds, self._begin)
 
     async def close(self) -> None:
-        """Write what is left, in a few tries. A failure of the last is logged: what was to be written is true anyway."""
+        """Write what is left, in a few tries. That it cannot be written is logged: it is true all the same."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
