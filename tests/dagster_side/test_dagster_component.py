@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from dagster.components.core.package_entry import discover_package_objects
 from dagster.components.testing import create_defs_folder_sandbox
 
 from runops.dagster.component import RunopsComponent, model
+from runops.emulator.server import Server
 
 KEY = "canary-key-5f2b9c7e1d"
 TYPE = "runops.dagster.component.RunopsComponent"
@@ -75,6 +77,52 @@ def test_an_asset_of_a_file_submits_and_waits(
     written = "".join(dg.serialize_value(entry) for entry in runs.instance.all_logs(result.run_id))
     assert KEY not in written
     assert "canary-agent-token" not in written
+
+
+def test_many_calls_of_a_file_are_one_step(
+    load: Any, service: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch, served: Server
+) -> None:
+    runs = service("nyx")
+    # An event loop sleeps by no other clock than the real one.
+    served.emulator.now = time.time
+    runs.emulator.set_defaults("nyx", script="succeeded", seconds=0)
+    monkeypatch.setenv("NYX_TOKEN", KEY)
+    monkeypatch.setenv("NYX_URL", runs.base_url)
+    monkeypatch.setenv("AGENT_TOKEN", "canary-agent-token")
+    calls = [{**AUDIT, "config_name": f"region-{number}"} for number in range(3)]
+    many = {"specs": [{"key": "security/sweep"}], "calls": calls, "max_active": 2, "require": 0.5, "poll_interval": 0.1}
+    found = load(audits={"provider": "nyx", "base_url_env_var": "NYX_URL", "assets": [many]})
+    result = found.resolve_implicit_global_asset_job_def().execute_in_process(instance=runs.instance)
+    (event,) = result.get_asset_materialization_events()
+    assert event.step_materialization_data.materialization.metadata["runops/total"].value == 3
+    assert runs.submits == 3
+    written = "".join(dg.serialize_value(entry) for entry in runs.instance.all_logs(result.run_id))
+    assert KEY not in written
+    assert "canary-agent-token" not in written
+
+
+MANY_WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"calls": []}, r"assets\[0\].calls: calls is empty"),
+    ({"calls": [AUDIT, AUDIT]}, r"assets\[0\].calls: calls\[1\] is the same submission as calls\[0\]"),
+    ({"calls": [AUDIT, {**AUDIT, "budget_usd": 0}]}, r"assets\[0\].calls\[1\].budget_usd"),
+    ({"calls": [AUDIT, {**AUDIT, "config_nam": "x"}]}, r"assets\[0\].calls\[1\]: .*config_nam"),
+    ({"calls": [AUDIT, "nightly"]}, r"assets\[0\].calls\[1\]: must be a mapping"),
+    ({"run_ids": ["r_1", "r_1"]}, r"assets\[0\].run_ids: run_ids\[1\] is the same run as run_ids\[0\]"),
+    ({"calls": [AUDIT], "max_active": 0}, r"assets\[0\].max_active: must be more than 0"),
+    ({"calls": [AUDIT], "require": "most"}, r"assets\[0\].require: require='most'"),
+    ({"calls": [AUDIT], "require": 1.2}, r"assets\[0\].require: require=1.2"),
+    ({"calls": [AUDIT], "run_id": "r"}, r"assets\[0\]: give either call"),
+    ({"call": AUDIT, "stop_early": True}, r"assets\[0\].stop_early: belongs to calls and run_ids"),
+]
+
+
+@pytest.mark.parametrize(("given", "told"), MANY_WRONG, ids=[told[:50] for _, told in MANY_WRONG])
+def test_what_is_wrong_about_many_runs_is_told_with_its_field_and_its_index(
+    load: Any, given: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(Exception, match="audits") as raised:
+        load(audits={"provider": "nyx", "assets": [{"specs": [{"key": "security/sweep"}], **given}]})
+    assert re.search(rf"/audits/defs.yaml:\d+ - attributes\.{told}", str(raised.value.__cause__))
 
 
 def test_what_an_asset_spec_takes_is_taken(load: Any) -> None:

@@ -16,6 +16,7 @@ from runops.dagster import (
     OnepinResource,
     RunResource,
     RunResult,
+    RunsResult,
     build_completion_sensor,
     build_run_asset,
     build_run_check,
@@ -25,6 +26,7 @@ from runops.dagster import (
     build_submit_job,
     cancel_orphans,
     wait_for_run,
+    wait_for_runs,
 )
 
 KEY = dg.EnvVar("NEXIO_API_KEY")
@@ -65,6 +67,34 @@ def decision(context: dg.AssetExecutionContext, nexio: NexioResource) -> dict[st
     wait_for_run(context, nexio, call=call, timeout="an hour")  # pyright: ignore[reportArgumentType]
     wait_for_run(context, nexio, call={"engine_slug": "credit"})  # pyright: ignore[reportArgumentType]
     return dict(result.snapshot.to_result(result.verdict))
+
+
+@dg.asset
+def decisions(context: dg.AssetExecutionContext, nexio: NexioResource) -> dict[str, Any]:
+    calls = [nexio.call(engine_slug="credit", input={"applicant": number}) for number in range(9)]
+    ended = wait_for_runs(
+        context,
+        nexio,
+        calls=calls,
+        max_active=3,
+        require=0.95,
+        stop_early=True,
+        max_spend=None,
+        timeout=timedelta(hours=1),
+        on_outcome={"degraded": "warn"},
+        reattach=True,
+    )
+    assert_type(ended, RunsResult)
+    assert_type(ended.verdict, Verdict)
+    assert_type(ended.spend, float | None)
+    assert_type(ended.rows[0].run_id, str | None)
+    assert_type(ended.submitted, int)
+    wait_for_runs(context, nexio, calls=[{"engine_slug": "credit", "input": {}}], require="any")
+    wait_for_runs(context, nexio, refs=[nexio.ref("r_1")], require="all")
+    wait_for_runs(context, nexio, calls=calls, require="most")  # pyright: ignore[reportArgumentType]
+    wait_for_runs(context, nexio, calls=calls, max_activ=3)  # pyright: ignore[reportCallIssue]
+    wait_for_runs(context, nexio, calls=calls, max_active="three")  # pyright: ignore[reportArgumentType]
+    return ended.to_dict()
 
 
 # --- resources -------------------------------------------------------------------------------------------------
@@ -133,6 +163,22 @@ build_run_asset(key="audit", resource_key="nyx", run_id="r", grop_name="security
 build_run_asset(key="audit", resource_key="nyx", run_id="r", error_budgt=60)  # pyright: ignore[reportCallIssue]
 build_run_asset(key="audit", resource_key="nyx", run_id="r", reattach="no")  # pyright: ignore[reportArgumentType]
 build_run_asset(key="audit", run_id="r")  # pyright: ignore[reportCallIssue]
+
+sweep = build_run_asset(
+    key="sweep",
+    resource_key="nyx",
+    calls=[{"config_name": "checkout"}, {"config_name": "search"}],
+    max_active=2,
+    require="any",
+    stop_early=True,
+    group_name="security",
+)
+assert_type(sweep, dg.AssetsDefinition)
+build_run_asset(key="sweep", resource_key="nyx", calls=lambda context: [{"config_name": "checkout"}], require=0.5)
+build_run_asset(key="sweep", resource_key="nyx", run_ids=["r_1", "r_2"], parents={"workflow_id": "w"})
+build_run_asset(key="sweep", resource_key="nyx", calls={"config_name": "c"})  # pyright: ignore[reportArgumentType]
+build_run_asset(key="sweep", resource_key="nyx", calls=[], max_activ=3)  # pyright: ignore[reportCallIssue]
+assert_type(build_run_op(name="sweep", resource_key="nyx", calls=[{}], max_active=3), dg.OpDefinition)
 
 load = build_run_multi_asset(
     name="load",

@@ -135,7 +135,7 @@ class RunAssets(Waiting):
         Template | None,
         dg.Resolver(
             keep_template,
-            model_field_type=list[dict[str, Any]],
+            model_field_type=list[Any],
             inject_before_resolve=False,
             description="What to submit in one step: a list of what call has. No two may be equal.",
             examples=[[{"config_name": "checkout"}, {"config_name": "search"}]],
