@@ -12,6 +12,8 @@ from typing import Any
 import dagster as dg
 import httpx
 import pytest
+from dagster._core.definitions.job_base import InMemoryJob
+from dagster._core.execution.api import execute_run
 from pytest_mock import MockerFixture
 
 from runops.core import ConfigurationError, Outcome
@@ -28,7 +30,7 @@ from runops.dagster.step.set_records import SetRecords
 from runops.dagster.verdicts_of_many import MOST_IN_TABLE
 from runops.emulator.server import Server
 from runops.emulator.store import Emulator
-from tests.dagster_side.conftest import KEY
+from tests.dagster_side.conftest import KEY, Ended
 
 OFTEN = 0.05
 """Seconds between two looks."""
@@ -475,16 +477,14 @@ def test_what_a_set_has_left_behind_is_listed_and_cancelled_one_by_one(own: Any,
     assert {each["run_id"] for each in found} == made
     assert len(made) == 4
     assert {each["standing"] for each in found} == {"left"}
-    assert sorted(each["holder"]["row"] for each in found) == [0, 1, 2, 3]
+    assert sorted(each["holder"]["index"] for each in found) == [0, 1, 2, 3]
     assert {each["act"] for each in left(runs, cancel=True)} == {"cancelled"}
     assert runs.cancels == 4
     assert left(runs) == []
 
     # What was cancelled so is submitted anew.
     runs.emulator.set_defaults(provider, script="succeeded", seconds=0)
-    first = ended.result.run_id
-    tags = {"dagster/parent_run_id": first, "dagster/root_run_id": first, "dagster/is_resume_retry": "true"}
-    assert runs.materialize(asset_of(listed, provider), tags=tags).success
+    assert again(runs, asset_of(listed, provider), ended, from_failure=True).success
     assert runs.submits == 8
 
 
@@ -543,3 +543,114 @@ def test_an_event_holds_only_the_rows_that_have_changed(own: Any) -> None:
     # Planned, then submitting, submitted and ended: three changes of each run, however they are grouped.
     assert sum(rows) <= 3 * 30
     assert max(rows) < 30
+
+
+# --- executed again --------------------------------------------------------------------------------------------
+
+
+def again(runs: Any, asset: dg.AssetsDefinition, of: Ended, *, from_failure: bool) -> Ended:
+    """Re-execute a Dagster run as the web interface marks it: what its parent left undone, or all of it."""
+    instance = runs.instance
+    parent = instance.get_run_by_id(of.result.run_id)
+    definitions = dg.Definitions(
+        assets=[asset], resources={runs.provider.name: runs.resource}, executor=dg.in_process_executor
+    )
+    job = definitions.resolve_implicit_global_asset_job_def()
+    run = instance.create_run_for_job(
+        job,
+        parent_run_id=parent.run_id,
+        root_run_id=parent.root_run_id or parent.run_id,
+        tags={"dagster/is_resume_retry": "true"} if from_failure else {},
+    )
+    return Ended(execute_run(InMemoryJob(job), run, instance, raise_on_error=False), instance)
+
+
+def mixed(count: int) -> list[Told]:
+    """Submissions of which every second says how it goes, and the others go as the emulator is told at that time."""
+    return [call(number, seconds=0) if number % 2 else unscripted(count)[number] for number in range(count)]
+
+
+def test_a_re_execution_from_failure_keeps_what_there_is_over_several_generations(own: Any) -> None:
+    runs = own("b3os")
+    runs.emulator.set_defaults("b3os", script="failed", seconds=0)
+    asset = asset_of(mixed(6))
+    first = runs.materialize(asset)
+    second = again(runs, asset, first, from_failure=True)
+    assert not first.success
+    assert not second.success
+    runs.emulator.set_defaults("b3os", script="succeeded", seconds=0)
+    third = again(runs, asset, second, from_failure=True)
+    assert third.materialized == ["many"]
+    assert numbers_of(runs) == {number: 1 if number % 2 else 3 for number in range(6)}
+    assert "Of 6 runs 3 of an earlier try are kept, 3 are submitted anew" in third.log
+
+
+def test_a_re_execution_of_all_steps_submits_all_anew_once_nothing_may_be_alive(own: Any) -> None:
+    runs = own("b3os")
+    asset = asset_of(calls_of(succeeded=2, failed=1))
+    first = runs.materialize(asset)
+    second = again(runs, asset, first, from_failure=False)
+    assert not second.success
+    assert numbers_of(runs) == {0: 2, 1: 2, 2: 2}
+
+
+def test_a_re_execution_of_all_steps_takes_up_what_may_be_alive(own: Any) -> None:
+    runs = own("b3os")
+    runs.emulator.set_defaults("b3os", script="succeeded", seconds=3600)
+    first = runs.materialize(asset_of(mixed(4), timeout=1.5, cancel_on_timeout=False))
+    assert not first.success
+    runs.emulator.advance(None, provider="b3os")
+    second = again(runs, asset_of(mixed(4)), first, from_failure=False)
+    assert second.materialized == ["many"]
+    # 0 and 2 were alive, 1 and 3 are wanted anew.
+    assert numbers_of(runs) == {0: 1, 1: 2, 2: 1, 3: 2}
+
+
+def test_a_person_who_executes_a_gate_again_submits_what_it_had_rejected(own: Any) -> None:
+    runs = own("b3os")
+    asset = asset_of(calls_of(succeeded=2), on_outcome={"succeeded": "fail"})
+    first = runs.materialize(asset)
+    again(runs, asset, first, from_failure=True)
+    assert numbers_of(runs) == {0: 2, 1: 2}
+
+
+def test_without_reattach_each_try_submits_all(own: Any) -> None:
+    runs = own("b3os")
+    asset = asset_of(calls_of(succeeded=1, failed=1), reattach=False, retry_policy=dg.RetryPolicy(max_retries=1))
+    assert not runs.materialize(asset).success
+    assert numbers_of(runs) == {0: 2, 1: 2}
+
+
+def test_two_sets_of_one_step_are_told_apart_over_a_retry(own: Any) -> None:
+    runs = own("b3os")
+
+    @dg.op(required_resource_keys={"b3os"}, retry_policy=dg.RetryPolicy(max_retries=1))
+    # Dagster reads the annotation of a context as it stands, and here it would stand as text.
+    def both(context) -> None:
+        resource = context.resources.b3os
+        wait_for_runs(context, resource, calls=unscripted(2), poll_interval=OFTEN)
+        if context.retry_number == 0:
+            runs.emulator.set_defaults("b3os", script="failed", seconds=0)
+        else:
+            runs.emulator.set_defaults("b3os", script="succeeded", seconds=0)
+        wait_for_runs(context, resource, calls=unscripted(4), poll_interval=OFTEN)
+
+    runs.emulator.set_defaults("b3os", script="succeeded", seconds=0)
+
+    @dg.job(resource_defs={"b3os": runs.resource})
+    def job() -> None:
+        both()
+
+    assert job.execute_in_process(instance=runs.instance, raise_on_error=False).success
+    # The first set once, the second twice.
+    assert numbers_of(runs) == {0: 3, 1: 3, 2: 2, 3: 2}
+
+
+def test_a_step_that_fails_for_good_cancels_what_goes_on_where_it_was_told_so(own: Any) -> None:
+    runs = own("b3os")
+    runs.emulator.set_defaults("b3os", script="forever")
+    ended = runs.materialize(asset_of(unscripted(3), timeout=1.5, cancel_on_timeout=False, cancel_on_failure=True))
+    assert not ended.success
+    assert runs.cancels == 3
+    assert "Asked B3OS to cancel 3 of 3 runs that were left" in ended.log
+    assert left(runs) == []

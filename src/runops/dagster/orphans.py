@@ -241,7 +241,7 @@ def _suspect(submitted: Submission) -> Suspect:
             "step": submitted.step_key,
             "partition": submitted.marks["partition"],
             "status": run.status.value,
-            **({} if submitted.row is None else {"row": submitted.row.index}),
+            **({} if submitted.row is None else {"index": submitted.row.index}),
         },
         why=f"its Dagster run is over ({run.status.value.lower()})",
         credential=None if credential is None else str(credential),
