@@ -85,7 +85,7 @@ class Forgotten:
             if not self.remembers:
                 self.log.warning("Whether an earlier try has left a run is not known (%s): submitting anew.", error)
                 return None
-            raise self._uncertain(f"The list of runs could not be read ({error})", found_later=self._marked) from None
+            raise self.unread(error) from None
         if seen.ours:
             self.log.info("Found by its mark: %s, which an earlier try submitted.", seen.ours[0].ref)
             return seen.ours[0].ref
@@ -122,6 +122,10 @@ class Forgotten:
                     self.client.cancel(run.ref)
         except RunopsError as error:
             self.log.warning("The run of before could not be cancelled and may go on: %s", error)
+
+    def unread(self, error: AnswerError) -> SubmitUncertainError:
+        """What ends a try where the list of runs could not be read."""
+        return self._uncertain(f"The list of runs could not be read ({error})", found_later=self._marked)
 
     @property
     def _marked(self) -> bool:

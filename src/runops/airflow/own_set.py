@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from runops.airflow.forgotten import EarlierTries
+from runops.airflow.forgotten_set import ForgottenSet
 from runops.airflow.kill import killed_by_person, within
 from runops.airflow.ledger_store import Kept, LedgerStore
 from runops.airflow.many_verdicts import MOST_NAMED
 from runops.airflow.own_run import KILL_SECONDS, LEAVE_SECONDS, STATE_SECONDS
 from runops.airflow.records import MANY, SUBMITTED_RUN
 from runops.airflow.set_drive import SetDrive, cancel_rows
+from runops.airflow.submission import identity_of
 from runops.airflow.submitting import Submitting
 from runops.core.declaration import Call
 from runops.core.many.ledger import Ledger, key_of_call
@@ -85,7 +88,7 @@ class OwnSet(Submitting):
         left = [row for pages in before for row in Ledger.rows_from_pages(pages) if row.may_be_alive]
         if self._can_cancel(self.cancel_on_kill):
             left = self._cancel_rows(left, "the task was cleared")
-        taken = take_up((), _keys(calls))
+        taken = take_up(self._forgotten(context, calls) if kept is None else (), _keys(calls))
         store.begin(
             taken.ledger.page_count,
             left=bool(left),
@@ -95,8 +98,38 @@ class OwnSet(Submitting):
             waits=True,
             **self._counts(taken),
         )
+        if taken.kept or taken.waited:
+            self.log.info("%s", taken.line())
+            store.save(taken.ledger.to_pages())
         self._mark_as_submitter(context)
         return taken
+
+    def _forgotten(self, context: Any, calls: list[Call]) -> list[Row]:
+        """The runs of earlier tries of which Airflow remembers nothing; those that are not to go on are cancelled.
+
+        :raises SubmitUncertainError: One of them may be alive, and nothing proves which one it is.
+        """
+        tries, remembers = EarlierTries.of(context, self.retries), self._ledger_store(context).outlives_the_try
+        if not self.durable or not tries.any:
+            return []
+        marks: dict[str, Any] = {} if self.mark_runs is None else {"mark_runs": self.mark_runs}
+        with self._hook().client(**marks) as client:
+            forgotten = ForgottenSet(
+                client=client,
+                calls=calls,
+                keys=_keys(calls),
+                identity=identity_of(context),
+                tries=tries,
+                remembers=remembers,
+                log=self.log,
+            )
+            if not forgotten.may_be:
+                return []
+            if self.on_clear == "reattach" or not (remembers or (tries.cleared and tries.first)):
+                return forgotten.found()
+            if self._can_cancel(self.cancel_on_kill):
+                forgotten.cancel()
+        return []
 
     def _mark_as_submitter(self, context: Any) -> None:
         """Leave an XCom by which ``runops orphans`` knows operators of a user's own class."""

@@ -57,7 +57,7 @@ class RunsOperator(OwnSet):
     between: its submit is recorded before its POST, a retry re-attaches, and nothing is submitted twice. A retry
     submits anew only what failed, and what was never submitted; the results of all others are kept. After a person's
     clear the runs of before are cancelled, and all begin anew (``on_clear="submit"``). This needs Airflow's task state
-    store (3.3 or newer); below, a set survives its deferrals, but each try begins anew.
+    store (3.3 or newer); below, a set survives its deferrals, and a later try finds only runs that bear a mark (Nyx).
 
     The task succeeds where enough runs ended well (``require``): by the verdicts succeed, warn and skip. Where all of
     those are skips, it is skipped. It returns the counts, the spend and the runs that failed (100 at the most); under
