@@ -1,4 +1,4 @@
-"""A set of which Airflow remembers nothing: its runs are found by their marks, or nothing is sent while one may live."""
+"""A set of which Airflow remembers nothing: its runs are found by their marks, or none is sent while one may live."""
 
 from __future__ import annotations
 
