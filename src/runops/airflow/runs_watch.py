@@ -25,6 +25,8 @@ from runops.core.waiting.state import WaitProgress, timed_out
 Clock = Literal["timeout", "execution_timeout"]
 LAST_SECONDS = 12.0
 """For the last look at all that go on, after Airflow's clock for the try; the process has a little longer."""
+LOOK_SECONDS = 60.0
+"""For a last look at all runs where no event of the trigger came."""
 IN_FULL_SECONDS = 20.0
 READS_AT_ONCE = 16
 
@@ -107,27 +109,24 @@ class RunsWatch:
 
     async def _look_last(self, beside: SideLoop[None], clock: Clock) -> None:
         async with await self._hook.async_client(ask=beside.in_caller) as client:
-            many = self._last(client, clock)
-            try:
-                await many.run()
-            finally:
-                self._take(many)
+            await self._last(client, clock, LOOK_SECONDS)
 
-    def _last(self, client: AsyncRunClient, clock: Clock) -> ManyRuns:
-        wait = replace(self._plan.wait, deadline=client.clock())
-        plan = replace(self._plan, wait=wait, clock=clock, once=False)
-        return self._many(client, plan, lambda _: False)
-
-    async def _last_in_time(self, client: AsyncRunClient) -> End:
-        """A run that a last look finds over has ended; for any other Airflow's clock counts."""
-        many = self._last(client, "execution_timeout")
+    async def _last(self, client: AsyncRunClient, clock: Clock, seconds: float) -> None:
+        """A run that a last look finds over has ended; for any other the clock counts."""
+        ends = client.clock() + seconds
+        plan = replace(self._plan, wait=replace(self._plan.wait, deadline=ends), clock=clock, once=True, last=True)
+        many = self._many(client, plan, lambda _: client.clock() >= ends)
         try:
-            async with asyncio.timeout(LAST_SECONDS):
-                await many.run()
-        except (TimeoutError, RunopsError) as error:
-            self._log.warning("The last look at the runs failed: %s", error)
+            await many.run()
         finally:
             self._take(many)
+
+    async def _last_in_time(self, client: AsyncRunClient) -> End:
+        try:
+            async with asyncio.timeout(LAST_SECONDS):
+                await self._last(client, "execution_timeout", LAST_SECONDS - 2)
+        except (TimeoutError, RunopsError) as error:
+            self._log.warning("The last look at the runs failed: %s", error)
         return End.TIMEOUT
 
     def _many(self, client: AsyncRunClient, plan: ManyPlan, until: Any) -> ManyRuns:

@@ -67,6 +67,7 @@ class ManyPlan:
         clock: Which clock the deadline of the waits is: the host's own for a try always fails it.
         once: Whether each wait ends at its first good look, and its row goes on: for hosts that come back. A state
             that needs time to settle is looked at until it has.
+        last: With ``once``: whether what goes on after its look, or could not be looked at, has ended by ``clock``.
         cancel_on_timeout: Whether a run of ours is cancelled when a clock or a limit has ended its wait.
         cancel_on_kill: Whether our runs are cancelled when the asyncio task of the set is cancelled.
         stop_seconds: For how long a set that ends waits for POSTs under way and for its cancels.
@@ -80,6 +81,7 @@ class ManyPlan:
     again: frozenset[int] = frozenset()
     clock: Literal["timeout", "execution_timeout"] = "timeout"
     once: bool = False
+    last: bool = False
     cancel_on_timeout: bool = True
     cancel_on_kill: bool = True
     stop_seconds: float = STOP_SECONDS

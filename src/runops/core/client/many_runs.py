@@ -169,8 +169,9 @@ class ManyRuns:
             return End.MAX_SPEND, Stop("max_spend", self._plan.cancel_on_timeout, figure)
         if not carrier.tasks and self._seconds_left() <= 0:
             return End.TIMEOUT, Stop(None, cancel=False)
-        seen = self._plan.once and not carrier.tasks
-        if seen or (self._until is not None and self._until(self.ledger)):
+        if (self._plan.once and not carrier.tasks) or (self._until is not None and self._until(self.ledger)):
+            if self._plan.last:
+                return End.TIMEOUT, Stop(self._plan.clock, cancel=self._plan.cancel_on_timeout)
             return End.SUSPENDED, Stop(None, cancel=False)
         return None
 

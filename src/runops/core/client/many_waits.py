@@ -44,7 +44,7 @@ class Stop:
         figure: The limit that was reached and what was found, in words.
     """
 
-    by: StoppedBy | Literal["max_spend", "execution_timeout"] | None
+    by: StoppedBy | Literal["max_spend", "timeout", "execution_timeout"] | None
     cancel: bool
     figure: str = ""
 
@@ -248,7 +248,7 @@ class Carrier:
         ref = row.ref(self._client.provider.name)
         if row.is_over or ref is None or stop.by is None:
             return
-        if stop.by in ("max_spend", "execution_timeout"):
+        if stop.by in ("max_spend", "timeout", "execution_timeout"):
             ended_by: EndedBy = stop.by
             last = timed_out(self._client.provider, ref, self._last.get(index), ended_by, figure=stop.figure)
             judgement = self._plan.policy.judge(last)
