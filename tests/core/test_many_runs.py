@@ -584,6 +584,33 @@ def test_the_host_s_clock_for_a_try_ends_every_wait_as_timed_out() -> None:
     run(scenario)
 
 
+@pytest.mark.parametrize("by_plan", [True, False])
+def test_a_run_that_is_found_over_when_the_host_s_clock_ends_a_try_has_ended(by_plan: bool) -> None:
+    async def scenario() -> None:
+        of = world("nexio", ["succeeded", "queued"])
+        # Looks are far between by now, and the last one was before the end.
+        of.wait["interval"] = 500
+        attempt = Attempt(of)
+        if by_plan:
+            of.settings["clock"] = "execution_timeout"
+            of.wait["timeout"] = SECONDS + 10
+            await attempt.run(retry=True)
+        else:
+            later = asyncio.get_running_loop().call_later
+
+            def at_set(made: ManyRuns) -> None:
+                later(SECONDS + 10, lambda: made.stop("execution_timeout", cancel=False))
+
+            await attempt.run(retry=True, at_set=at_set)
+        assert [(row.outcome, row.ended_by) for row in rows_of(attempt)] == [
+            (Outcome.SUCCEEDED, None),
+            (Outcome.TIMED_OUT, "execution_timeout"),
+        ]
+        assert set(attempt.set.results if attempt.set else ()) == {1}
+
+    run(scenario)
+
+
 # --- what is written and said -------------------------------------------------------------------------------------
 
 

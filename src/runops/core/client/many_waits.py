@@ -14,6 +14,7 @@ from runops.core.many.rows import Row, RowState, StoppedBy
 from runops.core.many.schedule import Schedule
 from runops.core.model.errors import AuthError, RunopsError
 from runops.core.model.run import EndedBy, Outcome, RunRef, RunResult, RunSnapshot
+from runops.core.transport.session import LAST_LOOK_SECONDS
 from runops.core.waiting.flows import until_read
 from runops.core.waiting.limits import WaitProgress, reached
 from runops.core.waiting.refused_key import RefusedKey
@@ -26,7 +27,10 @@ logger = logging.getLogger("runops")
 
 MOST_RESULTS = 100
 """Runs that did not end well, and whose whole results are kept."""
-CANCELS_AT_ONCE = 16
+AT_ONCE = 16
+"""Cancels and last looks of a set that are under way at the same time."""
+MOST_LAST_LOOKS = 200
+"""Runs of a set that get one more look where the host's clock ends a try; more would take too long."""
 UNAUTHORIZED = 401
 
 
@@ -83,7 +87,7 @@ class Carrier:
         self._key_is_good = False
         """Whether the service has accepted the key for a run of this set."""
         self._stop: Stop | None = None
-        self._cancels = asyncio.Semaphore(CANCELS_AT_ONCE)
+        self._requests = asyncio.Semaphore(AT_ONCE)
 
     def begin(self, index: int) -> None:
         """Carry a row from where it stands."""
@@ -194,18 +198,34 @@ class Carrier:
 
     async def _ended(self, index: int, ref: RunRef, snapshot: RunSnapshot) -> None:
         if snapshot.ended_by == "timeout" and self._plan.clock != "timeout":
-            snapshot = timed_out(self._client.provider, ref, self._last.get(index), self._plan.clock)
-        judgement = self._plan.policy.judge(snapshot)
-        before = self._commit.ledger[index]
-        row = before.ended(snapshot, judgement, self._client.provider)
-        if self._gives_way(row):
-            self._commit.put(row.planned_anew())
-            return
-        if not row.good and len(self.results) < MOST_RESULTS:
-            self.results[index] = judgement.result(snapshot)
-        self._commit.put(row)
+            snapshot = await self._at_the_end_of_a_try(index, ref, self._plan.clock)
+        row = self._note_end(index, snapshot)
         if row.outcome is Outcome.TIMED_OUT and self._plan.cancel_on_timeout and row.ours_to_cancel:
             await self._cancel(index, ref)
+
+    def _note_end(self, index: int, snapshot: RunSnapshot) -> Row:
+        """Judge how a wait has ended; the row as it is then."""
+        judgement = self._plan.policy.judge(snapshot)
+        row = self._commit.ledger[index].ended(snapshot, judgement, self._client.provider)
+        if self._gives_way(row):
+            row = row.planned_anew()
+        elif not row.good and len(self.results) < MOST_RESULTS:
+            self.results[index] = judgement.result(snapshot)
+        self._commit.put(row)
+        return row
+
+    async def _at_the_end_of_a_try(self, index: int, ref: RunRef, clock: EndedBy) -> RunSnapshot:
+        """How a run stands when the host's clock ends its wait: one that a last look finds over has ended."""
+        last = self._last.get(index)
+        if len(self.tasks) <= MOST_LAST_LOOKS and not self._plan.once:
+            try:
+                async with self._requests, asyncio.timeout(LAST_LOOK_SECONDS):
+                    seen = await self._client.get(ref)
+                if seen.outcome is not None:
+                    return seen
+            except (RunopsError, TimeoutError) as error:
+                logger.info("%s could not be looked at once more: %s", ref, error)
+        return timed_out(self._client.provider, ref, last, clock)
 
     def _gives_way(self, row: Row) -> bool:
         """Whether the run of an earlier try is over in a way that a retry repeats.
@@ -249,11 +269,11 @@ class Carrier:
         if row.is_over or ref is None or stop.by is None:
             return
         if stop.by in ("max_spend", "timeout", "execution_timeout"):
-            ended_by: EndedBy = stop.by
-            last = timed_out(self._client.provider, ref, self._last.get(index), ended_by, figure=stop.figure)
-            judgement = self._plan.policy.judge(last)
-            self._commit.put(row.ended(last, judgement, self._client.provider))
-            if stop.cancel and self._commit.ledger[index].ours_to_cancel:
+            if stop.by == "execution_timeout":
+                last = await self._at_the_end_of_a_try(index, ref, stop.by)
+            else:
+                last = timed_out(self._client.provider, ref, self._last.get(index), stop.by, figure=stop.figure)
+            if self._note_end(index, last).ours_to_cancel and stop.cancel:
                 await self._cancel(index, ref)
             return
         cancelled = stop.cancel and row.ours_to_cancel and await self._cancel(index, ref)
@@ -266,7 +286,7 @@ class Carrier:
             logger.warning("%s goes on: %s documents no way to cancel a run.", ref, self._client.provider.title)
             return False
         try:
-            async with self._cancels:
+            async with self._requests:
                 await self._client.cancel(ref)
         except RunopsError as error:
             logger.warning("%s could not be cancelled and may go on: %s", ref, error)
