@@ -416,6 +416,27 @@ def test_more_connections_are_opened_when_more_are_allowed(make: Callable[..., P
     run(story)
 
 
+def test_connections_that_were_allowed_later_are_kept_as_the_first_is(make: Callable[..., Pool]) -> None:
+    async def story() -> None:
+        async def reply(service: Service, writer: asyncio.StreamWriter, count: int) -> None:
+            if count == 1:
+                await service.release.wait()
+            writer.write(PLAIN)
+
+        async with serving(reply) as service:
+            pool = make(service.url, 1)
+            pool.max_connections = 3
+            first = [asyncio.ensure_future(asks(pool, service.url)) for _ in range(3)]
+            await until(lambda: len(service.heads) == 3)
+            service.release.set()
+            await asyncio.gather(*first)
+            await asyncio.gather(*(asks(pool, service.url) for _ in range(3)))
+            assert service.opened == 3
+            await pool.close()
+
+    run(story)
+
+
 def test_who_finds_no_free_connection_in_time_has_sent_nothing(make: Callable[..., Pool]) -> None:
     async def story() -> None:
         async def reply(service: Service, writer: asyncio.StreamWriter, count: int) -> None:

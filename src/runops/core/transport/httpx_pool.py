@@ -209,7 +209,8 @@ class HttpxPool:
         self._most = max_connections
         self._peer = peer or network.peer(root)
         self._owned = transport is None
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=max_connections, keepalive_expiry=30.0)
+        # How many there may be is ours to say, and changes; httpcore would close what is idle while that many are open.
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=30.0)
         self._transport = transport or async_transport(root, limits=limits, network=network)
         self._working = 0
         self._pid = os.getpid()
