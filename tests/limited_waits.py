@@ -24,11 +24,9 @@ from runops.core.model.cadence import Cadence
 
 TOLD: dict[str, Any] = json.loads(os.environ.get("RUNOPS_TEST_LIMITED", "{}"))
 """``client`` (settings), ``runs`` (by the name of the process), ``intervals`` (seconds of a loop, and of a step)."""
-OFTEN, OFTEN_IN_STEPS = (
-    # A wait that has lasted for a while looks as often as one that has just begun.
-    replace(find("nexio"), cadence=Cadence(first=seconds, factor=1.0, ceiling=seconds))
-    for seconds in TOLD.get("intervals", (5.0, 5.0))
-)
+_SECONDS = TOLD.get("intervals", (5.0, 5.0))[sys.argv[1:2] != ["loop"]]
+OFTEN = replace(find("nexio"), name="often", cadence=Cadence(first=_SECONDS, factor=1.0, ceiling=_SECONDS))
+"""Nexio, where a wait that has lasted for a while looks as often as one that has just begun."""
 
 
 class Told(BaseException):
@@ -66,7 +64,7 @@ def step(runs: list[str]) -> list[str]:
 
     signal.signal(signal.SIGTERM, end)
     try:
-        with RunClient(OFTEN_IN_STEPS, **TOLD["client"]) as client:
+        with RunClient(OFTEN, **TOLD["client"]) as client:
             last = client.wait(client.ref(runs[0]), 3600)
             ended = [f"{runs[0]} {last.outcome}"]
     except Told:

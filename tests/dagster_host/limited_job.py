@@ -33,7 +33,7 @@ def step_of(name: str, run_id: str) -> Callable[[], Any]:
     ),
     resource_defs={
         "nexio": RunResource(
-            provider="tests.limited_waits:OFTEN_IN_STEPS",
+            provider="tests.limited_waits:OFTEN",
             api_key=CLIENT["token"] or "k",
             **{name: value for name, value in CLIENT.items() if name != "token"},
         )
@@ -41,9 +41,9 @@ def step_of(name: str, run_id: str) -> Callable[[], Any]:
 )
 def limited() -> None:
     """A step for each run."""
-    for name, (run_id,) in TOLD.get("runs", {}).items() if TOLD else ():
+    for name, runs in TOLD.get("runs", {}).items():
         if name.startswith("step"):
-            step_of(name.replace(" ", "_"), run_id)()
+            step_of(name.replace(" ", "_"), runs[0])()
 
 
 def main() -> None:
