@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from runops.airflow._compat import AirflowException
+from runops.airflow._compat import AirflowException, AirflowTaskTimeout
 from runops.airflow.exceptions import RunFailed, RunTimedOut
 from tests.airflow_side.sets import SetHost, calls_of, die, dies, sets
 from tests.services import SUBMITTING
@@ -187,3 +187,16 @@ def test_stop_early_cancels_the_rest_once_enough_have_ended(sets: SetHost, defer
     assert ended.result["stopped_early"]
     runs = sets.emulator.runs(provider="b3os")
     assert len(sets.cancelled("b3os")) == len(runs) - 1 <= 5
+
+
+def test_a_try_that_ends_before_its_turn_has_come_may_be_repeated(sets: SetHost) -> None:
+    sets.emulator.create_run("nyx", script="forever", parents={"config_name": "parent-000"})
+    task = sets.made("nyx", 1, deferrable=False, execution_timeout=timedelta(seconds=1.5))
+
+    def strikes(*_: Any) -> None:
+        raise AirflowTaskTimeout
+
+    signals_after(1.5, strikes)
+    ended = sets.run(task)
+    assert type(ended.error) is RunTimedOut
+    assert sets.submits("nyx") == ["parent-000"]

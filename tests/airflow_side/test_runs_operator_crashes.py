@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from runops.airflow import runs_operator
+from runops.airflow import RunsOperator, runs_operator
+from runops.airflow._compat import TaskDeferred
 from runops.airflow.exceptions import SubmitUncertainError
 from runops.airflow.ledger_store import LedgerStore
 from runops.core import AsyncRunClient
 from runops.core.many.ledger import Ledger
 from runops.core.many.rows import RowState
+from tests.airflow_side.conftest import only_event, stored
 from tests.airflow_side.sets import SetHost, die, dies, sets
 
 _ = sets
@@ -135,3 +139,94 @@ def test_where_they_bear_none_one_run_at_the_most_is_unknown_and_none_is_submitt
         assert ended.result["outcomes"] == {"succeeded": COUNT}
         assert len(sets.submits(provider)) == COUNT
     assert sets.cancelled(provider) == set()
+
+
+# --- where it waits in the triggerer ---
+
+
+def at_the_deferral() -> None:
+    RunsOperator._defer = die
+
+
+def at_the_resume() -> None:
+    runs_operator.read_runs = die
+
+
+def after_the_resume() -> None:
+    """At the first POST of the process that goes on."""
+    send = AsyncRunClient._send
+
+    async def sends(self: AsyncRunClient, effect: Any) -> Any:
+        answer = await send(self, effect)
+        return die() if effect.request.method == "POST" else answer
+
+    AsyncRunClient._send = sends
+
+
+def deferred_in(task: Any, context: Any) -> Any:
+    with pytest.raises(TaskDeferred) as raised:
+        task.execute(context)
+    return raised.value
+
+
+@pytest.mark.parametrize("provider", [MARKED, "onepin"])
+def test_killed_at_its_deferral_a_task_takes_up_all_and_submits_the_rest(sets: SetHost, provider: str) -> None:
+    task, context = sets.made(provider, COUNT, max_active=5, seconds=1.0, deferrable=True), sets.context()
+    dies(lambda: (at_the_deferral(), task.execute(context)))
+    assert len(sets.submits(provider)) == 5
+    context["ti"].next_try()
+    ended = sets.run(task, context)
+    assert ended.result["outcomes"] == {"succeeded": COUNT}
+    assert (len(sets.submits(provider)), sets.twice(provider), sets.cancelled(provider)) == (COUNT, [], set())
+
+
+@pytest.mark.parametrize("provider", [MARKED, "onepin", "nexio"])
+def test_a_triggerer_that_dies_changes_nothing(sets: SetHost, provider: str) -> None:
+    task, context = sets.made(provider, COUNT, max_active=5, seconds=1.5, deferrable=True), sets.context()
+    trip = deferred_in(task, context)
+
+    def work() -> None:
+        signal.signal(signal.SIGALRM, die)
+        signal.setitimer(signal.ITIMER_REAL, 0.4)
+        asyncio.run(only_event(stored(trip.trigger)))
+
+    dies(work)
+    # Another triggerer makes it anew from what Airflow's database holds.
+    event = asyncio.run(only_event(stored(trip.trigger)))
+    ended = sets.run(Resumed(task, trip, event), context)
+    assert ended.error is None
+    assert ended.result["outcomes"] == {"succeeded": COUNT}
+    assert (len(sets.submits(provider)), sets.twice(provider), sets.cancelled(provider)) == (COUNT, [], set())
+
+
+@pytest.mark.parametrize("provider", [MARKED, "b3os"])
+@pytest.mark.parametrize("moment", [at_the_resume, after_the_resume])
+def test_a_worker_that_dies_as_it_resumes_leaves_each_run_once(
+    sets: SetHost, provider: str, moment: Callable[[], None]
+) -> None:
+    task, context = sets.made(provider, COUNT, max_active=5, seconds=1.0, deferrable=True), sets.context()
+    trip = deferred_in(task, context)
+    event = asyncio.run(only_event(stored(trip.trigger)))
+    dies(lambda: (moment(), task.resume_execution(trip.method_name, {"event": event}, context)))
+    context["ti"].next_try()
+    ended = sets.run(task, context)
+    assert sets.twice(provider) == []
+    assert sets.cancelled(provider) == set()
+    assert len(sets.submits(provider)) == COUNT
+    if moment is after_the_resume and provider != MARKED:
+        assert type(ended.error) is SubmitUncertainError
+    else:
+        assert ended.result["outcomes"] == {"succeeded": COUNT}
+
+
+class Resumed:
+    """A task whose first step is its return from the triggerer."""
+
+    def __init__(self, task: Any, trip: Any, event: Any) -> None:
+        self._task, self._trip, self._event = task, trip, event
+
+    def execute(self, context: Any) -> Any:
+        return self._task.resume_execution(self._trip.method_name, {"event": self._event}, context)
+
+    def resume_execution(self, *arguments: Any) -> Any:
+        return self._task.resume_execution(*arguments)

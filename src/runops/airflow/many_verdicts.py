@@ -154,7 +154,9 @@ def _failure(
     helps = len(end.ledger) - len(hopeless) >= end.rules.require.needed(len(end.ledger))
     decisive = [row for row in bad if retry_may_change(row)] if helps else hopeless
     kinds = Counter(_kind(row, failed, timed_out) for row in decisive)
-    kind = kinds.most_common(1)[0][0] if kinds else RunRejected
+    # What was not even submitted when a clock ended the set is no reason to give up for good.
+    otherwise = RunRejected if all(row.is_over for row in end.ledger) else timed_out
+    kind = kinds.most_common(1)[0][0] if kinds else otherwise
     text = f"{message} {_too_few(end)}{_named(decisive, end)}"
     if not helps and len(hopeless) < len(bad):
         text = f"{text} No retry could make up for {len(hopeless):,} of them."

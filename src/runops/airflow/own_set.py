@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from runops.airflow._compat import AirflowException
 from runops.airflow.forgotten import EarlierTries
 from runops.airflow.forgotten_set import ForgottenSet
 from runops.airflow.kill import killed_by_person, within
@@ -15,6 +16,7 @@ from runops.airflow.records import MANY, SUBMITTED_RUN
 from runops.airflow.set_drive import SetDrive, cancel_rows
 from runops.airflow.submission import identity_of
 from runops.airflow.submitting import Submitting
+from runops.core import RunopsError
 from runops.core.declaration import Call
 from runops.core.many.ledger import Ledger, key_of_call
 from runops.core.many.retry import TakenUp, take_up
@@ -166,7 +168,11 @@ class OwnSet(Submitting):
             )
             return wanted
         self.log.info("Cancelling %d runs: %s.", len(wanted), why)
-        left = cancel_rows(self._hook(), wanted, LEAVE_SECONDS)
+        try:
+            left = cancel_rows(self._hook(), wanted, LEAVE_SECONDS)
+        except (RunopsError, AirflowException) as error:
+            self.log.warning("Whether they are cancelled is not known: %s `runops orphans` lists them.", error)
+            return wanted
         for row in [row for row in wanted if row.index in left][:MOST_NAMED]:
             ref = row.ref(self.service.name) or "whose submit was not answered"
             self.log.warning("Run %d of the set (%s) may go on: %s", row.index, ref, left[row.index])
