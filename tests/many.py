@@ -137,6 +137,8 @@ class Attempt(httpx.AsyncBaseTransport):
         self.at_post: Callable[[int], None] = lambda number: None
         self.posts = 0
         self.before_post: Callable[[httpx.Request], Awaitable[None]] | None = None
+        self.every_answer = False
+        """Whether each answer is such a moment too."""
         self.after_post: Callable[[httpx.Response], Awaitable[None]] | None = None
         self._asgi = httpx.ASGITransport(app=world.app)
 
@@ -220,5 +222,7 @@ class Attempt(httpx.AsyncBaseTransport):
             self.moment()
             if self.after_post is not None:
                 await self.after_post(response)
+        elif self.every_answer:
+            self.moment()
         self.check()
         return response

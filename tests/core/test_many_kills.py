@@ -84,6 +84,22 @@ def test_killed_at_every_moment_a_set_of_marked_runs_submits_each_once_and_has_e
     assert at_every_moment(killed) > 40
 
 
+def test_killed_at_every_answer_to_a_read_a_set_loses_nothing() -> None:
+    async def killed(at: int) -> bool:
+        of = world("nyx", 3)
+        first = Attempt(of, at)
+        first.every_answer = True
+        await first.run(retry=True)
+        if not first.dead:
+            return False
+        rows = check_whole(of, await of.attempt())
+        assert [row.state for row in rows] == [RowState.ENDED] * 3
+        assert len(of.started) == 3
+        return True
+
+    assert at_every_moment(killed) > 20
+
+
 @pytest.mark.parametrize("provider", ["b3os", "nexio"])
 def test_killed_at_every_moment_a_set_of_runs_without_marks_leaves_one_at_most_that_nobody_can_tell(
     provider: str,
