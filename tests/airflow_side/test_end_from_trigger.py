@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -279,13 +280,17 @@ def test_a_listener_that_a_plugin_registers_is_found() -> None:
         @hookimpl
         def on_task_instance_success(self, previous_state: Any, task_instance: Any) -> None: ...
 
-    listener = Heard()
+    listener, example = Heard(), ModuleType("airflow.example_dags.plugins.event_listener")
+    example.on_task_instance_success = Heard.on_task_instance_success  # pyright: ignore[reportAttributeAccessIssue]
     assert listeners_to_tasks() == []
-    get_listener_manager().add_listener(listener)
+    get_listener_manager().add_listener(example)
     try:
+        assert listeners_to_tasks() == []
+        get_listener_manager().add_listener(listener)
         assert listeners_to_tasks() == ["Heard"]
     finally:
-        get_listener_manager().pm.unregister(listener)
+        for each in (listener, example):
+            get_listener_manager().pm.unregister(each)
 
 
 def test_with_an_xcom_backend_of_its_own_a_worker_ends_the_task(
