@@ -110,22 +110,28 @@ def _check_library(named: str) -> None:
 
 def _check_address(address: Secret, named: str) -> None:
     """Refuse what is no address of a Redis, without quoting it."""
+    problem = _problem_of(address)
+    if problem:
+        raise ConfigurationError(f"{named} {problem}")
+
+
+def _problem_of(address: Secret) -> str:
+    # It raises nothing: the parts of an address that holds a password must stand in no frame of an error.
     try:
         parts = urlsplit(address.reveal())
         readable = bool(parts.hostname) and parts.port != 0
     except ValueError:
         parts, readable = urlsplit("redis:"), False
     if parts.scheme not in _SCHEMES:
-        raise ConfigurationError(f"{named} has a scheme that is none of {', '.join(_SCHEMES)}: {_WRITE}.")
+        return f"has a scheme that is none of {', '.join(_SCHEMES)}: {_WRITE}."
     database = parts.path.strip("/")
     if not readable or parts.fragment or (database and not database.isdigit()):
         # What stands behind the host is most often the end of a password.
-        raise ConfigurationError(f"{named} is no address: {_WRITE}, with %XX for special letters.")
+        return f"is no address: {_WRITE}, with %XX for special letters."
     for name, _ in parse_qsl(parts.query, keep_blank_values=True):
         if name not in _OPTIONS:
-            raise ConfigurationError(
-                f"{named} has the option {name[:40]!r}.{nearest(name, _OPTIONS)} It may have {', '.join(_OPTIONS)}."
-            )
+            return f"has an option that is none of {', '.join(_OPTIONS)}.{nearest(name, _OPTIONS)}"
+    return ""
 
 
 def secrets_of(store: object) -> tuple[Secret, ...]:
