@@ -184,7 +184,7 @@ def many_calls(provider: str) -> Callable[[Any], list[dict[str, Any]]]:
     return calls
 
 
-def many_of(provider: str, executor: str) -> dg.JobDefinition:
+def many_of(provider: str) -> list[dg.JobDefinition]:
     op = build_run_op(
         name=f"{provider}_many",
         resource_key=provider,
@@ -197,11 +197,14 @@ def many_of(provider: str, executor: str) -> dg.JobDefinition:
         config_schema={"parent": str},
     )
 
-    @dg.job(name=f"many_{provider}_{executor}", executor_def=EXECUTORS[executor])
-    def job() -> None:
-        op.alias("external_run")()
+    def job_of(executor: str) -> dg.JobDefinition:
+        @dg.job(name=f"many_{provider}_{executor}", executor_def=EXECUTORS[executor])
+        def job() -> None:
+            op.alias("external_run")()
 
-    return job
+        return job
+
+    return [job_of(executor) for executor in ("in_process", "multiprocess")]
 
 
 # --- jobs that take turns --------------------------------------------------------------------------------------
@@ -326,7 +329,7 @@ defs = dg.Definitions(
             dg.define_asset_job(f"assets_{executor}", selection=list(ASSETS.values()), executor_def=EXECUTORS[executor])
             for executor in ("in_process", "forked")
         ),
-        *(many_of(provider, executor) for provider in ("nyx", "b3os") for executor in ("in_process", "multiprocess")),
+        *(job for provider in ("nyx", "b3os") for job in many_of(provider)),
         *(turns_of(provider) for provider in TURNS),
         keys_job(),
         *(ends_of_ops(executor) for executor in ("in_process", "forked")),

@@ -136,17 +136,24 @@ def _is_there(host: Any, death: Death) -> bool:
     runs = of(host, death.provider, death.parent)
     if death.moment == "answering":
         return len(runs) == 37
-    return sum(run["over"] and run["reads"] > 0 for run in runs) >= 80
+    return sum(run["over"] for run in runs) >= 80
 
 
 @pytest.mark.parametrize("death", DEATHS, ids=lambda death: death.parent)
 def test_a_killed_set_is_taken_up_as_one_and_each_run_is_submitted_once(deaths: dict[str, Told], death: Death) -> None:
     told = deaths[death.parent]
     assert told.first is dg.DagsterRunStatus.FAILURE
-    assert (told.again, told.alive, told.cancels) == (dg.DagsterRunStatus.SUCCESS, 0, 0)
-    assert len(told.submitted) == len(set(told.submitted)) == MANY
-    assert f"200/200: {MANY} succeeded" in told.log
+    assert (told.alive, told.cancels) == (0, 0)
+    assert len(told.submitted) == len(set(told.submitted))
     assert "Of 200 runs" in told.log
+    if told.again is dg.DagsterRunStatus.FAILURE:
+        # Killed between the record of a submit and its answer: of one run that bears no mark nobody can tell.
+        assert death.provider == "b3os"
+        assert len(told.submitted) >= MANY - 1
+        assert "1 unclear" in told.log
+        return
+    assert len(told.submitted) == MANY
+    assert f"200/200: {MANY} succeeded" in told.log
 
 
 # --- Terminate -------------------------------------------------------------------------------------------------
