@@ -27,13 +27,13 @@ def test_each_call_is_submitted_once_and_all_are_waited_for(sets: SetHost, provi
 
 @pytest.mark.parametrize("provider", SUBMITTING)
 def test_a_deferrable_task_leaves_its_worker_and_submits_the_rest_when_it_is_back(sets: SetHost, provider: str) -> None:
-    task = sets.made(provider, 9, max_active=4, seconds=1.0, deferrable=True)
+    task = sets.made(provider, 9, max_active=4, seconds=1.5, deferrable=True)
     ended = sets.run(task)
     assert ended.error is None
     assert ended.result["outcomes"] == {"succeeded": 9}
     assert sorted(sets.submits(provider)) == [f"parent-{number:03d}" for number in range(9)]
     assert ended.result["submitted"] == 9
-    assert len(ended.deferrals) >= 2
+    assert ended.deferrals
     first = ended.deferrals[0].trigger.serialize()[1]
     assert len(first["rows"]["open"][0]["ids"]) <= 4
     assert "objective" not in str(first)

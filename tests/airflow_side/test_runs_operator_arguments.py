@@ -109,7 +109,7 @@ def test_what_is_sent_shows_neither_in_rendered_fields_nor_in_what_is_kept(
     sets: SetHost, capsys: pytest.CaptureFixture[str]
 ) -> None:
     calls = [{**call, "payload": {"secret": CANARY}} for call in calls_of("b3os", 6)]
-    task, context = sets.made("b3os", 0, calls=calls, max_active=3, seconds=0.8, deferrable=True), sets.context()
+    task, context = sets.made("b3os", 0, calls=calls, max_active=3, seconds=1.5, deferrable=True), sets.context()
     task.render_template_fields({"ti": SimpleNamespace()})
     task.after_rendering()
     assert "calls" not in task.template_fields
@@ -145,12 +145,12 @@ def test_one_lost_submit_fails_its_run_alone(sets: SetHost, require: Any, good: 
 
 
 def test_without_a_store_a_set_survives_its_deferrals_and_no_retry(sets: SetHost) -> None:
-    task = sets.made("b3os", 8, max_active=4, seconds=0.8, deferrable=True)
+    task = sets.made("b3os", 8, max_active=4, seconds=1.5, deferrable=True)
     context = sets.context()
     del context["task_state_store"]
     ended = sets.run(task, context)
     assert ended.error is None
-    assert len(ended.deferrals) >= 2
+    assert ended.deferrals
     assert len(sets.emulator.runs(provider="b3os")) == 8
     assert ended.xcoms["run_submitted"]["pages"] == 1
 

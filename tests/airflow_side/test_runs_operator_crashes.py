@@ -171,19 +171,21 @@ def deferred_in(task: Any, context: Any) -> Any:
 
 @pytest.mark.parametrize("provider", [MARKED, "onepin"])
 def test_killed_at_its_deferral_a_task_takes_up_all_and_submits_the_rest(sets: SetHost, provider: str) -> None:
-    task, context = sets.made(provider, COUNT, max_active=5, seconds=1.0, deferrable=True), sets.context()
+    task, context = sets.made(provider, COUNT, max_active=5, seconds=600, deferrable=True), sets.context()
     dies(lambda: (at_the_deferral(), task.execute(context)))
     assert len(sets.submits(provider)) == 5
     context["ti"].next_try()
-    ended = sets.run(task, context)
+    sets.finish_all(provider)
+    ended = sets.run(sets.made(provider, COUNT, max_active=5, seconds=0.5, deferrable=True), context)
     assert ended.result["outcomes"] == {"succeeded": COUNT}
     assert (len(sets.submits(provider)), sets.twice(provider), sets.cancelled(provider)) == (COUNT, [], set())
 
 
 @pytest.mark.parametrize("provider", [MARKED, "onepin", "nexio"])
 def test_a_triggerer_that_dies_changes_nothing(sets: SetHost, provider: str) -> None:
-    task, context = sets.made(provider, COUNT, max_active=5, seconds=1.5, deferrable=True), sets.context()
+    task, context = sets.made(provider, COUNT, max_active=5, seconds=600, deferrable=True), sets.context()
     trip = deferred_in(task, context)
+    sets.emulator.set_defaults(provider=provider, script="succeeded", seconds=0.5)
 
     def work() -> None:
         signal.signal(signal.SIGALRM, die)
@@ -191,6 +193,7 @@ def test_a_triggerer_that_dies_changes_nothing(sets: SetHost, provider: str) -> 
         asyncio.run(only_event(stored(trip.trigger)))
 
     dies(work)
+    sets.finish_all(provider)
     # Another triggerer makes it anew from what Airflow's database holds.
     event = asyncio.run(only_event(stored(trip.trigger)))
     ended = sets.run(Resumed(task, trip, event), context)
@@ -204,8 +207,10 @@ def test_a_triggerer_that_dies_changes_nothing(sets: SetHost, provider: str) -> 
 def test_a_worker_that_dies_as_it_resumes_leaves_each_run_once(
     sets: SetHost, provider: str, moment: Callable[[], None]
 ) -> None:
-    task, context = sets.made(provider, COUNT, max_active=5, seconds=1.0, deferrable=True), sets.context()
+    task, context = sets.made(provider, COUNT, max_active=5, seconds=600, deferrable=True), sets.context()
     trip = deferred_in(task, context)
+    sets.finish_all(provider)
+    sets.emulator.set_defaults(provider=provider, script="succeeded", seconds=0.5)
     event = asyncio.run(only_event(stored(trip.trigger)))
     dies(lambda: (moment(), task.resume_execution(trip.method_name, {"event": event}, context)))
     context["ti"].next_try()
