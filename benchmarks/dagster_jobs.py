@@ -1,7 +1,5 @@
 """The code location whose cost is measured: a step for each run, one step for all, and steps that do nothing."""
 
-from __future__ import annotations
-
 import os
 from typing import Any
 
@@ -70,3 +68,6 @@ def steps() -> None:
 def one_step() -> None:
     """One step process for all runs."""
     all_runs()
+
+
+definitions = dg.Definitions(jobs=[empty, steps, one_step])

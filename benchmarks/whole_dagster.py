@@ -117,7 +117,7 @@ def table(figures: list[dict[str, Any]]) -> str:
 
 def ratio(figures: list[dict[str, Any]]) -> Mapping[str, float]:
     """What a run costs in one step beside a step of its own."""
-    each = {job["mode"]: job["cpu_per_run"] for job in figures}
+    each = {job["mode"]: job["cpu_per_run"] for job in figures if job["good"]}
     return {"one_step beside steps": each["one_step"] / each["steps"]} if {"one_step", "steps"} <= each.keys() else {}
 
 
