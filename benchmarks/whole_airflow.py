@@ -325,7 +325,7 @@ def warm_up(bench: Bench) -> None:
     """Unmeasured rounds: the first tasks of each worker, and the first connection that a triggerer asks for, load what
     later ones find there."""
     bench.ask("/_begin?count=0")
-    for dag, name in (("empty", "warm_1"), ("empty", "warm_2"), ("warm", "warm_3")):
+    for dag, name in (("empty", "warm_1"), ("empty", "warm_2"), ("warm_triggerer", "warm_3")):
         bench.host.trigger(dag, name, {"first": OVER_LONG_AGO})
         while not RUN_OVER.issuperset(bench.states("dag_run", name) or [""]):
             time.sleep(1.0)
