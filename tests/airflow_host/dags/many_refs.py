@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from airflow.sdk import dag, get_current_context, task
 
 from runops.airflow import NexioRunsSensor
 from tests.airflow_host.refs import ids_of
 
 
+def conf() -> dict[str, Any]:
+    """What the DAG run was given."""
+    run: Any = get_current_context().get("dag_run")
+    return run.conf or {}
+
+
 @dag(schedule=None, catchup=False)
 def many_refs() -> None:
     @task
     def ids() -> list[str]:
-        conf = get_current_context()["dag_run"].conf or {}
-        return ids_of(conf["deferred"], conf["count"])
+        return ids_of(conf()["deferred"], conf()["count"])
 
     @task
     def polled_ids() -> list[str]:
-        conf = get_current_context()["dag_run"].conf or {}
-        return ids_of(conf["polled"], conf["count"] // 2)
+        return ids_of(conf()["polled"], conf()["count"] // 2)
 
     NexioRunsSensor(task_id="deferred", run_ids=ids(), deferrable=True, poke_interval=60)
     NexioRunsSensor(
