@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from runops.airflow import RunsOperator
-from runops.airflow.ledger_store import LedgerStore
+from runops.airflow.many.ledger_store import LedgerStore
 from runops.core.many.ledger import Ledger
 from runops.core.many.rows import RowState
 from tests.airflow_host.host import KILL_FOLDER

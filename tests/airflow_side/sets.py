@@ -149,7 +149,8 @@ def sets(
     served: Any, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, tmp_path: Path
 ) -> Iterator[SetHost]:
     """A task of many runs, in real time: what is to pass in seconds takes a twentieth of one."""
-    from runops.airflow import set_drive, task_base
+    from runops.airflow import task_base
+    from runops.airflow.many import drive as set_drive
     from tests.airflow_side.conftest import Host
 
     pause, look = WaitState.pause, ownership.RunSearch.look_until_found

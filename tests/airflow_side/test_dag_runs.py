@@ -158,7 +158,8 @@ def dags() -> Mapping[str, Any]:
 @pytest.fixture
 def run_dag(dags: Mapping[str, Any], served: Any, mocker: MockerFixture) -> Iterator[Callable[..., dict[str, Any]]]:
     """``run_dag("modes", {...})`` runs a DAG; its task instances by task id (and map index)."""
-    from runops.airflow import runs_sensor, set_drive, task_base, tasks
+    from runops.airflow import runs_sensor, task_base, tasks
+    from runops.airflow.many import drive as set_drive
 
     mocker.patch.object(tasks, "WORKER_SECONDS", 0.1)
     mocker.patch.object(runs_sensor, "WORKER_SECONDS", 0.1)

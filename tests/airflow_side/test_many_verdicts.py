@@ -12,7 +12,7 @@ import pytest
 
 from runops.airflow import exceptions
 from runops.airflow._compat import AirflowException, AirflowFailException, AirflowSensorTimeout, AirflowSkipException
-from runops.airflow.many_verdicts import SetEnd, apply_set_verdict, publish_set, sensor_may_change
+from runops.airflow.many.verdicts import SetEnd, apply_set_verdict, publish_set, sensor_may_change
 from runops.core import Outcome, Verdict, find
 from runops.core.many.ledger import Ledger
 from runops.core.many.rows import Row, RowState

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from runops.airflow import RunsOperator, set_drive
+from runops.airflow import RunsOperator
 from runops.airflow._compat import TaskDeferralError, TaskDeferralTimeout, TaskDeferred
 from runops.airflow.exceptions import AuthError, RunTimedOut, SubmitUncertainError, TriggerCrashed
 from runops.airflow.exceptions import ConfigurationError as AirflowConfigurationError
+from runops.airflow.many import drive as set_drive
 from runops.airflow.runs_operator import MOST_CRASHES
 from runops.core import ConfigurationError
 from tests.airflow_side.sets import SetHost, calls_of, sets

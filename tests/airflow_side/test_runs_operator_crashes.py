@@ -12,7 +12,7 @@ import pytest
 from runops.airflow import RunsOperator, runs_operator
 from runops.airflow._compat import TaskDeferred
 from runops.airflow.exceptions import SubmitUncertainError
-from runops.airflow.ledger_store import LedgerStore
+from runops.airflow.many.ledger_store import LedgerStore
 from runops.core import AsyncRunClient
 from runops.core.many.ledger import Ledger
 from runops.core.many.rows import RowState

@@ -13,7 +13,7 @@ from airflow.sdk import DAG
 from airflow.sdk.definitions.param import ParamsDict
 
 import runops.airflow
-from runops.airflow import RunsSensor, exceptions, trigger_size
+from runops.airflow import RunsSensor, exceptions
 from runops.airflow._compat import (
     AirflowFailException,
     AirflowRescheduleException,
@@ -22,6 +22,7 @@ from runops.airflow._compat import (
     AirflowTaskTimeout,
     TaskDeferred,
 )
+from runops.airflow.many import trigger_size
 from runops.airflow.runs_trigger import RunsTrigger
 from runops.core import ConfigurationError
 from tests.services import PARENTS, PROVIDERS, WORKFLOW
@@ -432,7 +433,7 @@ def test_what_mysql_has_no_room_for_is_refused_with_the_number_that_fits(
 
 
 def test_the_arguments_of_ten_thousand_runs_take_what_their_ids_take(host: Any) -> None:
-    from runops.airflow.runs_rows import addresses
+    from runops.airflow.many.rows import addresses
     from runops.core import find
     from runops.core.many.ledger import Ledger
     from runops.core.many.rules import check_run_ids

@@ -13,7 +13,7 @@ from airflow.sdk.execution_time import task_runner
 
 from runops.airflow import trigger_base
 from runops.airflow.events import read_runs
-from runops.airflow.runs_rows import addresses, ends, indices_of, merged, runs_at, spans, summary
+from runops.airflow.many.rows import addresses, ends, indices_of, merged, runs_at, spans, summary
 from runops.airflow.runs_trigger import RunsTrigger
 from runops.core import Outcome, OutcomePolicy, Verdict, find
 from runops.core.client import many_runs

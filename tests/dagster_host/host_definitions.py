@@ -26,8 +26,8 @@ from runops.dagster import (
     build_run_check,
     build_run_op,
 )
+from runops.dagster.many.records import SetRecords
 from runops.dagster.step.records import Records
-from runops.dagster.step.set_records import SetRecords
 
 FOLDER = Path(os.environ["HOST_FOLDER"])
 URL = os.environ["HOST_URL"]

@@ -26,8 +26,8 @@ from runops.dagster import (
     cancel_orphans,
     wait_for_runs,
 )
-from runops.dagster.step.set_records import SetRecords
-from runops.dagster.verdicts_of_many import MOST_IN_TABLE
+from runops.dagster.many.records import SetRecords
+from runops.dagster.many.verdicts import MOST_IN_TABLE
 from runops.emulator.server import Server
 from runops.emulator.store import Emulator
 from tests.dagster_side.conftest import KEY, Ended

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from runops.core.client.side_loop import SideLoop
-from runops.dagster.step.beside import beside_step
+from runops.dagster.many.beside import beside_step
 from runops.dagster.step.interrupts import HeldInterrupts
 
 

@@ -334,9 +334,9 @@ def listeners_to_tasks() -> list[str]:
         from airflow.sdk.listener import get_listener_manager
     except ImportError:  # Airflow 3.1 has them in its core
         from airflow.listeners.listener import get_listener_manager
-    told = ("on_task_instance_running", "on_task_instance_success", "on_task_instance_skipped")
+    heard = ("on_task_instance_running", "on_task_instance_success", "on_task_instance_skipped")
     hooks: Any = get_listener_manager().hook
-    plugins = [each.plugin for name in told if hasattr(hooks, name) for each in getattr(hooks, name).get_hookimpls()]
+    plugins = [each.plugin for name in heard if hasattr(hooks, name) for each in getattr(hooks, name).get_hookimpls()]
     names = {getattr(each, "__name__", type(each).__name__) for each in plugins}
     # Airflow's example DAGs bring one that prints; who loads them has not asked for it.
     return sorted(name for name in names if not name.startswith("airflow.example_dags."))

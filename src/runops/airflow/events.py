@@ -29,11 +29,11 @@ class RunsEnded(BaseModel):
     kind: Literal["runs", "error"]
     end: str | None = None
     rows: list[dict[str, Any]] = []
-    """How runs ended; see ``runs_rows.ends``."""
+    """How runs ended; see ``many.rows.ends``."""
     results: dict[int, dict[str, Any]] = {}
     """Whole results of runs that did not end well, by their row."""
     clocks: dict[str, Any] = {}
-    """What the waits that go on have learnt; see ``runs_rows.clocks``."""
+    """What the waits that go on have learnt; see ``many.rows.clocks``."""
     error: str | None = None
     message: str | None = None
 

@@ -22,7 +22,7 @@ from time import time
 from typing import Any
 
 from runops.airflow import records
-from runops.airflow.orphaned_sets import suspects_of_set
+from runops.airflow.many.orphans import suspects_of_set
 from runops.airflow.rest import AirflowApi, TaskInstance
 from runops.core import PROVIDERS, AnswerError, ConfigurationError, RunRef, find
 from runops.core.waiting.intent import Intent, submitter

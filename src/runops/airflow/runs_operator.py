@@ -2,12 +2,12 @@
 
 How a try goes:
 
-1. What an earlier try, or this one before a deferral, has left is read (ledger_store.py). A retry goes on with it;
+1. What an earlier try, or this one before a deferral, has left is read (many/ledger_store.py). A retry goes on with it;
    after a person's clear the runs of before are cancelled, and a new set begins.
-2. A loop beside the task submits what may be active and waits (set_drive.py). Each submit is recorded before its POST.
+2. A loop beside the task submits what may be active and waits (many/drive.py). Each submit is recorded before its POST.
 3. Where nothing more can be submitted for a while, a deferrable task hands what is active to the triggerer, and its
    worker is free. It comes back when enough of it is over to submit the next ones, or all is decided.
-4. The whole ends the task (many_verdicts.py).
+4. The whole ends the task (many/verdicts.py).
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from typing import Any, ClassVar, NoReturn, Unpack, cast
 
 from runops.airflow._compat import AirflowException
 from runops.airflow.arguments import Calls, SubmittingSettings, check_submit
-from runops.airflow.calls import check_written
 from runops.airflow.events import RunsEnded, read_runs
 from runops.airflow.exceptions import TriggerCrashed, in_airflow_terms
-from runops.airflow.ledger_store import LedgerStore
 from runops.airflow.link import RUN_URL, RunLink
-from runops.airflow.many_verdicts import SetEnd, apply_set_verdict, publish_set
+from runops.airflow.many.calls import check_written
+from runops.airflow.many.drive import Handover, SetDrive
+from runops.airflow.many.ledger_store import LedgerStore
+from runops.airflow.many.own_set import OwnSet
+from runops.airflow.many.rows import addresses, clocks, merged, waits
+from runops.airflow.many.rows import summary as counted
+from runops.airflow.many.run_list import list_of
+from runops.airflow.many.verdicts import SetEnd, apply_set_verdict, publish_set
 from runops.airflow.metrics import erred
-from runops.airflow.own_set import OwnSet
-from runops.airflow.run_list import list_of
-from runops.airflow.runs_rows import addresses, clocks, merged, waits
-from runops.airflow.runs_rows import summary as counted
 from runops.airflow.runs_trigger import RunsTrigger
-from runops.airflow.set_drive import Handover, SetDrive
 from runops.airflow.submission import identity_of
 from runops.airflow.task_base import LATE_SECONDS, earliest_event
 from runops.core import RunopsError, RunResult
@@ -121,15 +121,15 @@ class RunsOperator(OwnSet):
             calls = self._checked_calls()
             taken = self._resumed(context, calls)
             try:
-                told = read_runs(event)
-                for row in tuple(merged(told.rows, taken.ledger)):
+                ended = read_runs(event)
+                for row in tuple(merged(ended.rows, taken.ledger)):
                     taken.ledger.set(row)
             except TriggerCrashed as error:
                 return self._after_crash(context, error)
             except (LookupError, TypeError, ValueError) as error:
                 unreadable = TriggerCrashed(f"The trigger's event cannot be read: {type(error).__name__}.")
                 return self._after_crash(context, unreadable)
-            return self._after_event(context, calls, taken, told)
+            return self._after_event(context, calls, taken, ended)
 
     # --- the set goes on ---
 
@@ -222,19 +222,19 @@ class RunsOperator(OwnSet):
 
     # --- the triggerer ---
 
-    def _after_event(self, context: Any, calls: list[Call], taken: TakenUp, told: RunsEnded) -> ManyResult:
+    def _after_event(self, context: Any, calls: list[Call], taken: TakenUp, ended: RunsEnded) -> ManyResult:
         store, now = self._ledger_store(context), time.time()
-        failure = told.failure
+        failure = ended.failure
         if isinstance(failure, TriggerCrashed):
             return self._after_crash(context, failure)
         if store.header().get("crashes"):
             store.update(crashes=0)
-        full = {index: cast("RunResult", result) for index, result in told.results.items()}
+        full = {index: cast("RunResult", result) for index, result in ended.results.items()}
         if failure is not None:
             publish_set(context, self._end(store, taken.ledger, full))
             raise failure
         going_on = [row for row in taken.ledger if row.is_running]
-        past = waits(told.clocks, going_on, began=None, now=now)
+        past = waits(ended.clocks, going_on, began=None, now=now)
         return self._go_on(context, calls, taken, past=past, full=full)
 
     def _defer(self, context: Any, drive: SetDrive) -> NoReturn:
@@ -282,7 +282,7 @@ class RunsOperator(OwnSet):
             return self._go_on(context, calls, self._resumed(context, calls))
 
     def _after_crash(self, context: Any, error: AirflowException) -> ManyResult:
-        """Another trigger goes on, a few times: this one has told nothing of what it waited for."""
+        """Another trigger goes on, a few times: this one has fired nothing of what it waited for."""
         store = self._ledger_store(context)
         crashes = store.header().get("crashes", 0) + 1
         if crashes > MOST_CRASHES:

@@ -17,17 +17,17 @@ from runops.airflow.begin_in_trigger import BeginsInTrigger
 from runops.airflow.events import read_runs
 from runops.airflow.exceptions import SensorRunFailed, SensorTimedOut, TriggerCrashed, in_airflow_terms
 from runops.airflow.link import RUN_URL, RunLink
-from runops.airflow.many_verdicts import SetEnd, apply_set_verdict, publish_set, sensor_may_change
+from runops.airflow.many.poke import RunsPoke
+from runops.airflow.many.rows import addresses, clocks, ends, merged
+from runops.airflow.many.run_list import Parents, list_of, parents_of, written
+from runops.airflow.many.trigger_size import check_size, too_large
+from runops.airflow.many.verdicts import SetEnd, apply_set_verdict, publish_set, sensor_may_change
+from runops.airflow.many.watch import RunsWatch
 from runops.airflow.metrics import erred
-from runops.airflow.run_list import Parents, list_of, parents_of, written
-from runops.airflow.runs_poke import RunsPoke
-from runops.airflow.runs_rows import addresses, clocks, ends, merged
 from runops.airflow.runs_trigger import RunsTrigger
-from runops.airflow.runs_watch import RunsWatch
 from runops.airflow.sensor_base import SensorBase
 from runops.airflow.submission import WORKER_SECONDS
 from runops.airflow.task_base import LATE_SECONDS, earliest_event
-from runops.airflow.trigger_size import check_size, too_large
 from runops.core import RunRef, RunResult
 from runops.core.client.many_plan import End, ManyPlan
 from runops.core.many.ledger import Ledger

@@ -16,8 +16,8 @@ from runops.airflow import events
 from runops.airflow._compat import may_have_begun_before
 from runops.airflow.events import VERSION
 from runops.airflow.exceptions import as_airflow
-from runops.airflow.run_list import list_of
-from runops.airflow.runs_rows import addresses, clocks, ends, merged, runs_at, waits
+from runops.airflow.many.rows import addresses, clocks, ends, merged, runs_at, waits
+from runops.airflow.many.run_list import list_of
 from runops.airflow.trigger_base import TriggerBase
 from runops.core import AsyncRunClient, OutcomePolicy, RunopsError, find
 from runops.core.client.many_plan import ManyPlan
@@ -150,17 +150,17 @@ class RunsTrigger(TriggerBase):
             self._begin(self.start)
         hook = self._hook()
         async with await hook.async_client() as client:
-            said = self.rows or {}
-            own = runs_at(said.get("open") or (), self.provider)
-            ledger = self._waited = self._ledger(said, own)
-            past = waits(said.get("clocks") or {}, own, began=said.get("began"), now=time.time())
+            kept = self.rows or {}
+            own = runs_at(kept.get("open") or (), self.provider)
+            ledger = self._waited = self._ledger(kept, own)
+            past = waits(kept.get("clocks") or {}, own, began=kept.get("began"), now=time.time())
             many = self._many(client, ledger, len(own), past)
             try:
                 end = await many.run()
             except RunopsError as error:
-                return {**self._error(as_airflow(error)), **self._told(many, own)}
+                return {**self._error(as_airflow(error)), **self._standing(many, own)}
         self.log.info("%s", ledger.tally.line(client.provider))
-        return {**events.runs(str(end)), **self._told(many, own)}
+        return {**events.runs(str(end)), **self._standing(many, own)}
 
     def _many(self, client: AsyncRunClient, ledger: Ledger, own: int, past: dict[int, WaitProgress]) -> ManyRuns:
         over_before = ledger.tally.over
@@ -192,15 +192,15 @@ class RunsTrigger(TriggerBase):
             stop_seconds=STOP_SECONDS,
         )
 
-    def _ledger(self, said: Mapping[str, Any], own: list[Row]) -> Ledger:
+    def _ledger(self, kept: Mapping[str, Any], own: list[Row]) -> Ledger:
         """The whole set, so that what is required and spent is counted over all of it."""
-        total = said.get("total") or len(own)
+        total = kept.get("total") or len(own)
         rows = [Row(index=index, key=str(index)) for index in range(total)]
-        for row in (*own, *merged(said.get("done") or (), rows), *merged(said.get("others") or (), rows)):
+        for row in (*own, *merged(kept.get("done") or (), rows), *merged(kept.get("others") or (), rows)):
             rows[row.index] = row
         return Ledger(rows)
 
-    def _told(self, many: ManyRuns, own: list[Row]) -> dict[str, Any]:
+    def _standing(self, many: ManyRuns, own: list[Row]) -> dict[str, Any]:
         """What the worker does not know yet, and what it told itself to be told again."""
         rows = [many.ledger[row.index] for row in own]
         over = [row for row in rows if row.is_over]

@@ -36,7 +36,7 @@ def table(whole: Whole, signs: Signs, width: int) -> list[str]:
     lines: list[str] = []
     for row, texts in zip(rows, cells, strict=True):
         texts[0] = signs.shortened(texts[0], widths[0])
-        said = [signs.padded(texts[column], widths[column], right=column == 3) for column in kept]
+        line = [signs.padded(texts[column], widths[column], right=column == 3) for column in kept]
         why = [signs.beginning(printable(row.why), left)] if reasons else []
-        lines.append(signs.fit(GAP.join([*said, *why]).rstrip(), width))
+        lines.append(signs.fit(GAP.join([*line, *why]).rstrip(), width))
     return [*lines, *([f"... and {left_out:,} more"] if left_out else [])]

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from runops.dagster.builders.multi_asset import build_run_multi_asset as build_run_multi_asset
     from runops.dagster.builders.sensor import build_run_sensor as build_run_sensor
     from runops.dagster.component import RunopsComponent as RunopsComponent
+    from runops.dagster.many.result import RunsResult as RunsResult
+    from runops.dagster.many.step import wait_for_runs as wait_for_runs
     from runops.dagster.orphans import cancel_orphans as cancel_orphans
     from runops.dagster.providers.b3os import B3osResource as B3osResource
     from runops.dagster.providers.nekt import NektResource as NektResource
@@ -24,8 +26,6 @@ if TYPE_CHECKING:
     from runops.dagster.providers.onepin import OnepinResource as OnepinResource
     from runops.dagster.resource import ProviderResource as ProviderResource
     from runops.dagster.resource import RunResource as RunResource
-    from runops.dagster.runs_result import RunsResult as RunsResult
-    from runops.dagster.step.many import wait_for_runs as wait_for_runs
     from runops.dagster.step.wait import RunResult as RunResult
     from runops.dagster.step.wait import wait_for_run as wait_for_run
 
@@ -33,7 +33,7 @@ _MODULES = {name: f"providers.{module}" for name, module in RESOURCES.items()} |
     "ProviderResource": "resource",
     "RunResource": "resource",
     "RunResult": "step.wait",
-    "RunsResult": "runs_result",
+    "RunsResult": "many.result",
     "RunopsComponent": "component",
     "build_completion_sensor": "builders.deferred",
     "build_run_asset": "builders.asset",
@@ -44,7 +44,7 @@ _MODULES = {name: f"providers.{module}" for name, module in RESOURCES.items()} |
     "build_submit_job": "builders.deferred",
     "cancel_orphans": "orphans",
     "wait_for_run": "step.wait",
-    "wait_for_runs": "step.many",
+    "wait_for_runs": "many.step",
 }
 __all__ = sorted(_MODULES)  # pyright: ignore[reportUnsupportedDunderAll] - derived, as is what a type checker cannot see
 

@@ -59,7 +59,7 @@ class RunsStepSettings(StepSettings, ManySettings, total=False):
     """All settings of a wait for many runs in a step, where ``max_spend`` bounds the sum of what they spend."""
 
 
-class SaidOfRuns(NamedTuple):
+class RulesOfRuns(NamedTuple):
     """What a sensor is given about the ends of runs, and what bounds one that is open."""
 
     states: Mapping[str, str] | None

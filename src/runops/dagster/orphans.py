@@ -24,11 +24,11 @@ from runops.core.waiting.intent import Intent
 from runops.core.waiting.orphans import Orphan, Suspect
 from runops.dagster import _compat
 from runops.dagster.builders.deferred import PENDING, PENDING_IN, PENDING_RUN
+from runops.dagster.many.records import ROWS, record_of, rows_of
+from runops.dagster.many.runs_of_sets import awaited_as_one_of_many
 from runops.dagster.resource import ProviderResource
-from runops.dagster.sets_of_runs import awaited_as_one_of_many
 from runops.dagster.step.live_run import AWAITED, SUBMITTED, tag_of
 from runops.dagster.step.records import RECORD, SUBMITS
-from runops.dagster.step.set_records import ROWS, record_of, rows_of
 
 if TYPE_CHECKING:
     from runops.core import RunClient

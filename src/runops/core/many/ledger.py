@@ -149,13 +149,13 @@ class Ledger(Sequence[Row]):
         places: dict[tuple[tuple[str, str], ...], int] = {}
         rows: list[dict[str, Any]] = []
         for row in self._rows[number * PAGE_ROWS : (number + 1) * PAGE_ROWS]:
-            said = to_json(row)
+            form = to_json(row)
             if row.parents:
                 place = places.setdefault(tuple(sorted(row.parents.items())), len(parents))
                 if place == len(parents):
                     parents.append(dict(row.parents))
-                said["p"] = place
-            rows.append(said)
+                form["p"] = place
+            rows.append(form)
         return {"version": VERSION, **({"parents": parents} if parents else {}), "rows": rows}
 
     def row_json(self, index: int) -> dict[str, Any]:
@@ -197,9 +197,9 @@ class Ledger(Sequence[Row]):
             ConfigurationError: A row is none.
         """
         found: list[Row] = []
-        for index, said in sorted((int(index), cast("dict[str, Any]", said)) for index, said in rows.items()):
+        for index, form in sorted((int(index), cast("dict[str, Any]", form)) for index, form in rows.items()):
             try:
-                found.append(from_json(index, said, cast("dict[str, str]", said.get("parents", NO_PARENTS))))
+                found.append(from_json(index, form, cast("dict[str, str]", form.get("parents", NO_PARENTS))))
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 raise _unreadable(f"row {index}", error) from None
         return found
@@ -233,9 +233,9 @@ def key_of_ref(ref: RunRef) -> str:
 
 def _rows_of(first: int, page: Mapping[str, Any]) -> Iterator[Row]:
     parents = cast("list[Mapping[str, str]]", page.get("parents") or [])
-    for place, said in enumerate(page["rows"]):
-        of = parents[int(said["p"])] if "p" in said else NO_PARENTS
-        yield from_json(first + place, said, of)
+    for place, form in enumerate(page["rows"]):
+        of = parents[int(form["p"])] if "p" in form else NO_PARENTS
+        yield from_json(first + place, form, of)
 
 
 def _unreadable(what: str, error: Exception) -> ConfigurationError:

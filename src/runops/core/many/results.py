@@ -75,7 +75,7 @@ def summary(
         spend_unit=provider.spend.unit if provider.spend else None,
         failed=[known.get(row.index) or full(row, provider) for row in bad[:MOST_FAILED]],
         failed_count=len(bad),
-        requirement=rules.require.said,
+        requirement=rules.require.wanted,
         met=tally.good >= rules.require.needed(tally.total),
         stopped_early=stopped_early,
         kept=kept,
@@ -92,7 +92,7 @@ def compact(row: Row, provider: Provider | None = None) -> dict[str, Any]:
         provider: Tells the run's page; None to leave it out.
     """
     ref = row.ref(provider.name) if provider else None
-    said: dict[str, Any] = {
+    form: dict[str, Any] = {
         "index": row.index,
         "run_id": row.run_id,
         "outcome": row.outcome and str(row.outcome),
@@ -102,7 +102,7 @@ def compact(row: Row, provider: Provider | None = None) -> dict[str, Any]:
         "error": row.error,
         "ended_by": row.ended_by,
     }
-    return {name: value for name, value in said.items() if value is not None}
+    return {name: value for name, value in form.items() if value is not None}
 
 
 def full(row: Row, provider: Provider) -> RunResult:

@@ -14,7 +14,7 @@ from runops.core.waiting.turns import Turn
 
 def to_json(row: Row) -> dict[str, Any]:
     """JSON primitives. The index and the parents are said by whoever stores them."""
-    said: dict[str, Any] = {
+    form: dict[str, Any] = {
         "k": None if row.key == row.run_id else row.key,
         "s": str(row.state),
         "i": row.run_id,
@@ -32,40 +32,40 @@ def to_json(row: Row) -> dict[str, Any]:
         "u": row.url,
         "f": row.error,
     }
-    return _bare(said)
+    return _bare(form)
 
 
-def from_json(index: int, said: Mapping[str, Any], parents: Mapping[str, str] = NO_PARENTS) -> Row:
+def from_json(index: int, form: Mapping[str, Any], parents: Mapping[str, str] = NO_PARENTS) -> Row:
     """Read what :func:`to_json` wrote; fields that this version does not know do no harm.
 
     Args:
         index: The row's place.
-        said: What was written.
+        form: What was written.
         parents: What the run's address needs beside its id.
 
     Raises:
         KeyError, TypeError, ValueError: It is something else.
     """
-    intent, turn = said.get("n"), said.get("t")
+    intent, turn = form.get("n"), form.get("t")
     return Row(
         index=index,
-        key=said.get("k") or said["i"],
-        state=RowState(said["s"]),
-        run_id=said.get("i"),
+        key=form.get("k") or form["i"],
+        state=RowState(form["s"]),
+        run_id=form.get("i"),
         parents=parents,
         intent=None if intent is None else Intent.from_dict(intent),
         turn=None if turn is None else Turn.from_dict(turn),
-        submitted_at=said.get("a"),
-        attached=bool(said.get("x")),
-        stopped=bool(said.get("c")),
-        outcome=Outcome(said["o"]) if "o" in said else None,
-        verdict=Verdict(said["v"]) if "v" in said else None,
-        spend=said.get("m"),
-        spent_before=said.get("b", 0.0),
-        ended_by=said.get("e"),
-        reason=said.get("r"),
-        url=said.get("u"),
-        error=said.get("f"),
+        submitted_at=form.get("a"),
+        attached=bool(form.get("x")),
+        stopped=bool(form.get("c")),
+        outcome=Outcome(form["o"]) if "o" in form else None,
+        verdict=Verdict(form["v"]) if "v" in form else None,
+        spend=form.get("m"),
+        spent_before=form.get("b", 0.0),
+        ended_by=form.get("e"),
+        reason=form.get("r"),
+        url=form.get("u"),
+        error=form.get("f"),
     )
 
 

@@ -44,10 +44,10 @@ class Requirement:
     """How many runs of a set have to end well.
 
     Args:
-        said: As the user has said it.
+        wanted: As the user has put it.
     """
 
-    said: Require = "all"
+    wanted: Require = "all"
 
     @classmethod
     def of(cls, value: object) -> Self:
@@ -76,12 +76,12 @@ class Requirement:
         Args:
             total: How many runs there are.
         """
-        if isinstance(self.said, str):
-            return total if self.said == "all" else 1
-        return max(math.ceil(self.said * total - _EXACT), 1)
+        if isinstance(self.wanted, str):
+            return total if self.wanted == "all" else 1
+        return max(math.ceil(self.wanted * total - _EXACT), 1)
 
     def __str__(self) -> str:
-        return self.said if isinstance(self.said, str) else f"{self.said:g}"
+        return self.wanted if isinstance(self.wanted, str) else f"{self.wanted:g}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -127,7 +127,7 @@ class ManyRules:
         """JSON primitives that :meth:`from_dict` reads."""
         return {
             "max_active": self.max_active,
-            "require": self.require.said,
+            "require": self.require.wanted,
             "stop_early": self.stop_early,
             "max_spend": self.max_spend,
         }

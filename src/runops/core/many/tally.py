@@ -159,10 +159,10 @@ class Tally:
         for state, word in _UNDER_WAY.items():
             under_way[word] += self.states[state]
         parts += [f"{count:,} {word}" for word, count in under_way.items()]
-        said = [part for part in parts if not part.startswith("0 ")]
+        shown = [part for part in parts if not part.startswith("0 ")]
         if self.spend is not None and provider is not None and provider.spend is not None:
-            said.append(amount(self.spend, provider.spend.unit))
-        return f"{self.over:,}/{self.total:,}: {', '.join(said) or 'none begun'}"
+            shown.append(amount(self.spend, provider.spend.unit))
+        return f"{self.over:,}/{self.total:,}: {', '.join(shown) or 'none begun'}"
 
     def to_dict(self) -> dict[str, Any]:
         """The counts as JSON primitives, for results, metadata and records: only those above 0."""

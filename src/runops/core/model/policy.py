@@ -85,12 +85,12 @@ class Judgement:
     @property
     def because(self) -> str:
         """The rule in words, as what comes behind "because"."""
-        said = f"says {self.verdict} for {self.outcome}"
+        says = f"says {self.verdict} for {self.outcome}"
         return {
             Rule.DEFAULT: f"the verdict on {self.outcome} is {self.verdict}",
             Rule.SOFT_FAIL: f"the verdict on {self.outcome} is {self.verdict}",
-            Rule.PROVIDER: f"the provider's declaration {said}",
-            Rule.ON_OUTCOME: f"on_outcome {said}",
+            Rule.PROVIDER: f"the provider's declaration {says}",
+            Rule.ON_OUTCOME: f"on_outcome {says}",
             Rule.EXPECT: f"expect is not met ({in_words(self.unmet)}) and on_unmet says {self.verdict}",
             Rule.EXECUTION_TIMEOUT: "execution_timeout is over, which always fails a try",
         }[self.rule]

@@ -18,7 +18,7 @@ from runops.dagster import _compat, verdicts
 from runops.dagster.builders.arguments import SensorArguments, SubmitJobArguments, check_arguments
 from runops.dagster.builders.plan import CallSource, Plan, Seconds, asset_key_of, caller_of, checked_resource_key
 from runops.dagster.functions import FunctionFailed
-from runops.dagster.options import SaidOfRuns, StepSubmitSettings, check_values
+from runops.dagster.options import RulesOfRuns, StepSubmitSettings, check_values
 from runops.dagster.resource import resource_of
 from runops.dagster.step.wait import submit_run
 from runops.dagster.tick.cursor import Cursor
@@ -152,9 +152,9 @@ def build_completion_sensor(
     caller = caller_of(build_completion_sensor, name)
     own = inspect.signature(build_completion_sensor).parameters
     check_arguments(caller, sensor_arguments, own, dg.sensor, decided=())
-    said = SaidOfRuns(states, expect, on_unmet, max_stalled, max_spend)
+    rules = RulesOfRuns(states, expect, on_unmet, max_stalled, max_spend)
     own_values = {"timeout": timeout, "on_outcome": on_outcome, "tick_seconds": tick_seconds}
-    check_values(caller, {**own_values, **said.end, **said.limits})
+    check_values(caller, {**own_values, **rules.end, **rules.limits})
     wait_seconds = arguments.seconds("timeout", timeout)
     tick = arguments.optional_seconds("tick_seconds", tick_seconds) or default_tick_seconds()
     checked_resource_key(caller, resource_key)
@@ -177,8 +177,8 @@ def build_completion_sensor(
             targets={asset_key: [each.ref for each in pending]},
             seconds=tick,
             on_outcome=on_outcome,
-            end=said.end,
-            limits=said.limits,
+            end=rules.end,
+            limits=rules.limits,
             partition_key=_partitions(pending),
             own=True,
             deadlines={each.ref: each.submitted_at + wait_seconds for each in pending},

@@ -16,11 +16,11 @@ from runops.core.many.rules import check_list, check_run_ids
 from runops.dagster import _compat, verdicts
 from runops.dagster.builders.arguments import check_arguments
 from runops.dagster.functions import FunctionFailed, called
+from runops.dagster.many.step import end_of_runs
+from runops.dagster.many.verdicts import shown_of_many
 from runops.dagster.options import RunsStepSettings, check_for, check_only_of_many, check_values, names_of
 from runops.dagster.resource import ProviderResource, resource_of
-from runops.dagster.step.many import end_of_runs
 from runops.dagster.step.wait import end_of_run
-from runops.dagster.verdicts_of_many import shown_of_many
 
 CallSource = Call | Mapping[str, Any] | Callable[[Any], Call | Mapping[str, Any]]
 """What to submit: the resource's call arguments, or a function of the context that gives them."""

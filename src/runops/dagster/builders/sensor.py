@@ -12,7 +12,7 @@ from runops.core import ConfigurationError, RunRef, RunSnapshot
 from runops.core.declaration import arguments, check_id
 from runops.dagster.builders.arguments import SensorArguments, check_arguments
 from runops.dagster.builders.plan import Seconds, asset_key_of, caller_of, check_parent, checked_resource_key
-from runops.dagster.options import SaidOfRuns, check_values
+from runops.dagster.options import RulesOfRuns, check_values
 from runops.dagster.tick.plan import SensorPlan, Watched
 from runops.dagster.tick.reader import default_tick_seconds
 from runops.dagster.tick.tick import SensorTick
@@ -84,9 +84,9 @@ def build_run_sensor(
     caller = caller_of(build_run_sensor, name)
     own = inspect.signature(build_run_sensor).parameters
     check_arguments(caller, sensor_arguments, own, dg.sensor, decided=("job", "job_name"))
-    said = SaidOfRuns(states, expect, on_unmet, max_stalled, max_spend)
+    rules = RulesOfRuns(states, expect, on_unmet, max_stalled, max_spend)
     own_values = {"lookback": lookback, "on_outcome": on_outcome, "tick_seconds": tick_seconds}
-    check_values(caller, {**own_values, **said.end, **said.limits})
+    check_values(caller, {**own_values, **rules.end, **rules.limits})
     if run_config is not None and request_job is None:
         raise ConfigurationError(f"{caller}: run_config belongs to request_job=.")
     if dynamic_partitions is not None and dynamic_partitions.name is None:
@@ -97,8 +97,8 @@ def build_run_sensor(
         seconds=arguments.optional_seconds("tick_seconds", tick_seconds) or default_tick_seconds(),
         lookback=arguments.seconds("lookback", lookback),
         on_outcome=on_outcome,
-        end=said.end,
-        limits=said.limits,
+        end=rules.end,
+        limits=rules.limits,
         requests=request_job is not None,
         job=request_job if request_job is None or isinstance(request_job, str) else request_job.name,
         partition_key=partition_key or ((lambda run: run.ref.run_id) if dynamic_partitions else None),

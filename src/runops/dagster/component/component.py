@@ -259,8 +259,8 @@ def _check_end(provider: Provider, place: list[str | int], part: Ending) -> None
     """Refuse what does not fit the service when the file is loaded."""
     names = ("states", "expect", "on_unmet", "max_stalled", "max_spend")
     for name in names:
-        said = {"states": part.states} if name == "expect" else {}
-        _at([*place, name], check_for, provider, {**said, name: getattr(part, name)})
+        words = {"states": part.states} if name == "expect" else {}
+        _at([*place, name], check_for, provider, {**words, name: getattr(part, name)})
 
 
 def _check_source(provider: Provider, place: list[str | int], assets: RunAssets) -> None:

@@ -11,7 +11,7 @@ from runops.core import ConfigurationError, RunopsError, RunRef, RunSnapshot, Ve
 from runops.core.model.run import Unmet
 from runops.dagster import _compat, verdicts
 from runops.dagster.functions import called, described
-from runops.dagster.sets_of_runs import submitted_as_one_of_many
+from runops.dagster.many.runs_of_sets import submitted_as_one_of_many
 from runops.dagster.step.live_run import SUBMITTED, tag_of
 from runops.dagster.tick.cursor import Cursor
 from runops.dagster.tick.plan import SensorPlan

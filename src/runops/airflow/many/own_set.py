@@ -7,13 +7,13 @@ from typing import Any
 
 from runops.airflow._compat import AirflowException
 from runops.airflow.forgotten import EarlierTries
-from runops.airflow.forgotten_set import ForgottenSet
 from runops.airflow.kill import killed_by_person, within
-from runops.airflow.ledger_store import Kept, LedgerStore
-from runops.airflow.many_verdicts import MOST_NAMED
+from runops.airflow.many.drive import SetDrive, cancel_rows
+from runops.airflow.many.forgotten import ForgottenSet
+from runops.airflow.many.ledger_store import Kept, LedgerStore
+from runops.airflow.many.verdicts import MOST_NAMED
 from runops.airflow.own_run import KILL_SECONDS, LEAVE_SECONDS, STATE_SECONDS
 from runops.airflow.records import MANY, SUBMITTED_RUN
-from runops.airflow.set_drive import SetDrive, cancel_rows
 from runops.airflow.submission import identity_of
 from runops.airflow.submitting import Submitting
 from runops.core import RunopsError

@@ -91,12 +91,12 @@ def summary(rows: Iterable[Row]) -> list[dict[str, Any]]:
     """Rows that a trigger has nothing to do with, as far as the whole is counted by them: how they stand or ended."""
     groups: dict[tuple[tuple[str, Any], ...], list[Row]] = {}
     for row in rows:
-        said = {name: value for name, value in to_json(row).items() if name in ("s", "o", "v", "e", "f")}
-        groups.setdefault(tuple(sorted(said.items())), []).append(row)
+        form = {name: value for name, value in to_json(row).items() if name in ("s", "o", "v", "e", "f")}
+        groups.setdefault(tuple(sorted(form.items())), []).append(row)
     made: list[dict[str, Any]] = []
-    for said, members in groups.items():
+    for form, members in groups.items():
         spent = sum(row.spent for row in members)
-        made.append({**dict(said), "at": spans(row.index for row in members), **({"spent": spent} if spent else {})})
+        made.append({**dict(form), "at": spans(row.index for row in members), **({"spent": spent} if spent else {})})
     return made
 
 
@@ -110,14 +110,14 @@ def ends(rows: Iterable[Row]) -> list[dict[str, Any]]:
     """
     groups: dict[tuple[tuple[str, Any], ...], list[Row]] = {}
     for row in rows:
-        said = {name: value for name, value in to_json(row).items() if name not in (*_ADDRESS, _SPEND)}
-        groups.setdefault(tuple(sorted(said.items())), []).append(row)
+        form = {name: value for name, value in to_json(row).items() if name not in (*_ADDRESS, _SPEND)}
+        groups.setdefault(tuple(sorted(form.items())), []).append(row)
     made: list[dict[str, Any]] = []
-    for said, members in groups.items():
+    for form, members in groups.items():
         members.sort(key=lambda row: row.index)
         spends = [row.spend for row in members]
         spent = {} if all(spend is None for spend in spends) else {"spends": spends}
-        made.append({**dict(said), "at": spans(row.index for row in members), **spent})
+        made.append({**dict(form), "at": spans(row.index for row in members), **spent})
     return made
 
 
@@ -131,13 +131,13 @@ def merged(groups: Iterable[Mapping[str, Any]], known: Sequence[Row]) -> Iterato
     for group in groups:
         places = list(indices_of(group["at"]))
         spends = group.get("spends") or [None] * len(places)
-        said = {name: value for name, value in group.items() if name not in ("at", "spends", "spent")}
+        form = {name: value for name, value in group.items() if name not in ("at", "spends", "spent")}
         # Of those that are counted only, what all have spent is the first one's.
         before = [group.get("spent")] + [None] * (len(places) - 1)
         for place, spend, spent in zip(places, spends, before, strict=True):
             row = known[place]
             more = {} if spend is None else {_SPEND: spend}
-            made = from_json(place, {**to_json(row), **said, **more}, row.parents)
+            made = from_json(place, {**to_json(row), **form, **more}, row.parents)
             yield made if spent is None else replace(made, spent_before=spent)
 
 
@@ -157,9 +157,9 @@ def clocks(past: Mapping[int, WaitProgress], rows: Iterable[Row], now: float) ->
         known = past.get(row.index)
         if known is None or not known.seen:
             unseen.append(row.index)
-        said = {} if known is None else learnt_of(known)
-        if said:
-            learnt[str(row.index)] = said
+        form = {} if known is None else learnt_of(known)
+        if form:
+            learnt[str(row.index)] = form
     return {"as_of": now, "unseen": spans(unseen), **({"rows": learnt} if learnt else {})}
 
 
@@ -171,18 +171,18 @@ def learnt_of(past: WaitProgress) -> dict[str, Any]:
     return {name: value for name in _CLOCKS if (value := getattr(past, name)) is not None}
 
 
-def waits(said: Mapping[str, Any], rows: Iterable[Row], *, began: float | None, now: float) -> dict[int, WaitProgress]:
+def waits(form: Mapping[str, Any], rows: Iterable[Row], *, began: float | None, now: float) -> dict[int, WaitProgress]:
     """What :func:`clocks` wrote, for waits that go on in another process.
 
-    :param said: It.
+    :param form: It.
     :param rows: Those that go on.
     :param began: When their waits began, in unix seconds; None where that is now.
     :param now: The present, likewise.
     """
     rows = list(rows)
-    unseen = set(indices_of(said["unseen"])) if "unseen" in said else {row.index for row in rows}
-    learnt: Mapping[str, Mapping[str, Any]] = said.get("rows") or {}
-    common = {"began": began, "accepted": bool(said.get("accepted")), "as_of": said.get("as_of", 0.0)}
+    unseen = set(indices_of(form["unseen"])) if "unseen" in form else {row.index for row in rows}
+    learnt: Mapping[str, Mapping[str, Any]] = form.get("rows") or {}
+    common = {"began": began, "accepted": bool(form.get("accepted")), "as_of": form.get("as_of", 0.0)}
     return {
         row.index: WaitProgress.from_dict(
             {**common, "seen": row.index not in unseen, **learnt.get(str(row.index), {})}, now

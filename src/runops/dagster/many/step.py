@@ -2,7 +2,7 @@
 
 As ``wait_for_run`` it is one plain call without a ``yield``. The runs are submitted and waited for in an event loop of
 their own (core/client/side_loop.py) by what all hosts share (core/client/many_runs.py); this thread writes the records
-(set_records.py) and hears of Terminate, upon which all that is active is cancelled.
+(records.py) and hears of Terminate, upon which all that is active is cancelled.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from runops.core.model.run import RunResult as RunData
 from runops.core.waiting.options import ON_CONFLICT, SUBMIT_GRACE
 from runops.core.waiting.submit_in_turn import TurnRules
 from runops.dagster import _compat, verdicts
+from runops.dagster.many.beside import Beside, cancel_all
+from runops.dagster.many.records import SetRecords, changed_rows
+from runops.dagster.many.result import RunsResult
+from runops.dagster.many.verdicts import judged, shown_of_many
 from runops.dagster.options import RunsStepSettings, many_rules, names_of, policy_of, wait_options
 from runops.dagster.resource import ProviderResource, key_of, named_resource
-from runops.dagster.runs_result import RunsResult
-from runops.dagster.step.beside import Beside, cancel_all
 from runops.dagster.step.interrupts import INTERRUPTS, HeldInterrupts
 from runops.dagster.step.live_run import AWAITED, CANCEL_REQUEST_TIMEOUT, CANCEL_SECONDS, SUBMITTED, core_warnings_in
-from runops.dagster.step.set_records import SetRecords, changed_rows
 from runops.dagster.step.submission import OVER, refuse_when_over, status_of_run
-from runops.dagster.verdicts_of_many import judged, shown_of_many
 
 if TYPE_CHECKING:
     from runops.core import AsyncRunClient

@@ -193,11 +193,11 @@ def _of_skips(end: SetEnd) -> str:
 
 def _named(rows: Sequence[Row], end: SetEnd) -> str:
     """The first runs that decide it, for people."""
-    said = [_in_words(row, end.provider) for row in rows[:MOST_NAMED]]
-    if not said:
+    named = [_in_words(row, end.provider) for row in rows[:MOST_NAMED]]
+    if not named:
         return ""
-    more = f"; and {len(rows) - len(said):,} more, in the XCom {RUNS}" if len(rows) > len(said) else ""
-    return f" {'; '.join(said)}{more}."
+    more = f"; and {len(rows) - len(named):,} more, in the XCom {RUNS}" if len(rows) > len(named) else ""
+    return f" {'; '.join(named)}{more}."
 
 
 def _in_words(row: Row, provider: Provider) -> str:

@@ -14,10 +14,10 @@ from typing import Any
 
 from runops.airflow._compat import task_state_store
 from runops.airflow.hook import RunHook
-from runops.airflow.ledger_store import Kept, LedgerStore
+from runops.airflow.many.ledger_store import Kept, LedgerStore
+from runops.airflow.many.rows import indices_of, learnt_of, spans
+from runops.airflow.many.watch import RunsWatch
 from runops.airflow.reschedule import HOLD_SECONDS, POKE_SECONDS
-from runops.airflow.runs_rows import indices_of, learnt_of, spans
-from runops.airflow.runs_watch import RunsWatch
 from runops.core import RunRef
 from runops.core.client.many_plan import End, ManyPlan
 from runops.core.many.ledger import PAGE_ROWS, Ledger
@@ -60,7 +60,7 @@ class RunsPoke:
         kept = kept if kept is not None and kept.current else None
         self.ledger = self._ledger(refs, kept)
         past = self._past(kept)
-        self._told = {index: learnt_of(each) for index, each in past.items()}
+        self._kept = {index: learnt_of(each) for index, each in past.items()}
         """What the record says of each wait."""
         if self._store is None and not self._first:
             log.info("There is no task state store below Airflow 3.3: each poke reads all runs.")
@@ -105,15 +105,15 @@ class RunsPoke:
         seen = set(indices_of(kept.header.get(SEEN) or "")) if kept is not None else set[int]()
         learnt: dict[int, Mapping[str, Any]] = {}
         for number, page in (kept.pages if kept is not None else {}).items():
-            for place, said in (page.get(PAST) or {}).items():
-                learnt[number * PAGE_ROWS + int(place)] = said
+            for place, form in (page.get(PAST) or {}).items():
+                learnt[number * PAGE_ROWS + int(place)] = form
         # Without a record: a first poke that had met no such run would have been the last.
         known = self._store is None and not self._first
         return {row.index: self._wait(row, row.index in seen or known, learnt) for row in self._going_on()}
 
     def _wait(self, row: Row, seen: bool, learnt: Mapping[int, Mapping[str, Any]]) -> WaitProgress:
-        said = learnt.get(row.index, {})
-        return WaitProgress(began=self._began, seen=seen, resumed="signature" in said, **said)
+        form = learnt.get(row.index, {})
+        return WaitProgress(began=self._began, seen=seen, resumed="signature" in form, **form)
 
     def _going_on(self) -> Iterator[Row]:
         return (row for row in self.ledger if row.is_running)
@@ -124,16 +124,16 @@ class RunsPoke:
             return
         pages = self.ledger.take_changes().pages()
         learnt = {row.index: learnt_of(self.watch.past[row.index]) for row in self._going_on() if self._waited(row)}
-        moved = {index for index, said in learnt.items() if said != self._told.get(index, {})}
-        over = {index for index, said in self._told.items() if said and index not in learnt}
+        moved = {index for index, form in learnt.items() if form != self._kept.get(index, {})}
+        over = {index for index, form in self._kept.items() if form and index not in learnt}
         for number in sorted({index // PAGE_ROWS for index in moved | over} | set(pages)):
-            said = {
+            form = {
                 str(index % PAGE_ROWS): learnt[index]
                 for index in range(number * PAGE_ROWS, (number + 1) * PAGE_ROWS)
                 if learnt.get(index)
             }
             page = pages[number] if number in pages else self.ledger.page(number)
-            self._store.save({number: {**page, **({PAST: said} if said else {})}})
+            self._store.save({number: {**page, **({PAST: form} if form else {})}})
         seen = spans(row.index for row in self._going_on() if self._waited(row) and self.watch.past[row.index].seen)
         if seen != self._store.header().get(SEEN):
             self._store.update(**{SEEN: seen, "counts": self.ledger.tally.to_dict()})

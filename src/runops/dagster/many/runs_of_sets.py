@@ -20,9 +20,9 @@ import dagster as dg
 
 from runops.core import RunRef, RunSnapshot
 from runops.dagster import _compat
+from runops.dagster.many.records import ROWS, rows_of, tag_of_many
 from runops.dagster.step.live_run import AWAITED, SUBMITTED
 from runops.dagster.step.records import RECORD
-from runops.dagster.step.set_records import ROWS, rows_of, tag_of_many
 
 PAGE = 100
 MOST_KEPT = 50

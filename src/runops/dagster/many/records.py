@@ -255,7 +255,7 @@ def record_of(rows: Sequence[Row], listed_under: Mapping[str, Mapping[str, str]]
         listed_under: As :class:`SetRecords` takes it.
     """
     shared = dict(rows[0].parents)
-    said: list[dict[str, Any]] = []
+    form: list[dict[str, Any]] = []
     for row in rows:
         each = {_INDEX: row.index, **to_json(row)}
         if dict(row.parents) != shared:
@@ -263,8 +263,8 @@ def record_of(rows: Sequence[Row], listed_under: Mapping[str, Mapping[str, str]]
         parent = (listed_under or {}).get(row.key)
         if row.intent is not None and parent:
             each[_LISTED_UNDER] = dict(parent)
-        said.append(each)
-    return {"kind": ROWS, "parents": shared, "rows": said}
+        form.append(each)
+    return {"kind": ROWS, "parents": shared, "rows": form}
 
 
 def rows_of(record: Mapping[str, Any]) -> Iterator[tuple[Row, Mapping[str, str]]]:
@@ -278,9 +278,9 @@ def rows_of(record: Mapping[str, Any]) -> Iterator[tuple[Row, Mapping[str, str]]
     """
     shared = record.get("parents") or NO_PARENTS
     try:
-        for said in record["rows"]:
-            row = from_json(said[_INDEX], said, said.get(_PARENTS, shared) or NO_PARENTS)
-            yield row, said.get(_LISTED_UNDER) or NO_PARENTS
+        for form in record["rows"]:
+            row = from_json(form[_INDEX], form, form.get(_PARENTS, shared) or NO_PARENTS)
+            yield row, form.get(_LISTED_UNDER) or NO_PARENTS
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ConfigurationError(
             f"A record of many runs in the log of this Dagster run cannot be read ({type(error).__name__}), so nobody "

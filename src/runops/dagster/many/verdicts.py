@@ -12,7 +12,7 @@ import dagster as dg
 from runops.core import Outcome, Verdict
 from runops.core.many.rows import Row
 from runops.core.many.tally import amount
-from runops.dagster.runs_result import RunsResult
+from runops.dagster.many.result import RunsResult
 from runops.dagster.verdicts import Metadata, Shown, cell
 
 MOST_IN_TABLE = 100
@@ -137,7 +137,7 @@ def _count(number: int) -> str | None:
 
 def _record(ended: RunsResult, row: Row) -> dg.TableRecord:
     ref = row.ref(ended.provider.name)
-    said: dict[str, Any] = {
+    cells: dict[str, Any] = {
         "index": row.index,
         "run": row.run_id or "",
         "outcome": str(row.outcome or row.error or row.ended_by or row.state),
@@ -145,7 +145,7 @@ def _record(ended: RunsResult, row: Row) -> dg.TableRecord:
         "reason": row.reason or "",
         "page": row.url or (ended.provider.url(ref) if ref else None) or "",
     }
-    return dg.TableRecord(said | ({"spend": row.spend} if ended.provider.spend else {}))
+    return dg.TableRecord(cells | ({"spend": row.spend} if ended.provider.spend else {}))
 
 
 def _schema(ended: RunsResult) -> dg.TableSchema:

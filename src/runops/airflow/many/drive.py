@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from runops.airflow._compat import AirflowTaskTimeout
 from runops.airflow.hook import RunHook
-from runops.airflow.ledger_store import LedgerStore
+from runops.airflow.many.ledger_store import LedgerStore
 from runops.airflow.submission import WORKER_SECONDS
 from runops.core import AsyncRunClient, RunopsError
 from runops.core.client.many_plan import End, ManyPlan

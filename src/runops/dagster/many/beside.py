@@ -17,9 +17,9 @@ from runops.core.many.ledger import Ledger
 from runops.core.many.rows import Row, RowState
 from runops.core.model.run import RunResult
 from runops.dagster import _compat
+from runops.dagster.many.records import SetRecords, changed_rows
 from runops.dagster.step.interrupts import HeldInterrupts
 from runops.dagster.step.live_run import core_warnings_in
-from runops.dagster.step.set_records import SetRecords, changed_rows
 from runops.dagster.step.submission import OVER, refuse_when_over, status_of_run
 
 if TYPE_CHECKING:

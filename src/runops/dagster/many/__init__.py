@@ -1,0 +1,1 @@
+"""The wait of one step for many external runs."""
