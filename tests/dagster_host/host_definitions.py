@@ -154,9 +154,10 @@ THE_37TH = 37
 def park_at_the_37th(name: str, when: str) -> None:
     """Stand still right before, or after, the record of the 37th submit is written."""
     real = SetRecords.changed
+    seen_of: dict[int, set[int]] = {}
 
     def changed(self: SetRecords, rows: Any, message: str) -> None:
-        seen = _submits_of.setdefault(id(self), set())
+        seen = seen_of.setdefault(id(self), set())
         before = len(seen)
         seen |= {row.index for row in rows if str(row.state) == name}
         now = before < THE_37TH <= len(seen)
@@ -169,7 +170,6 @@ def park_at_the_37th(name: str, when: str) -> None:
     SetRecords.changed = changed
 
 
-_submits_of: dict[int, set[int]] = {}
 for _state, _when in (("submitting", "before"), ("submitting", "after"), ("submitted", "before")):
     park_at_the_37th(_state, _when)
 
