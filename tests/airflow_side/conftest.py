@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from importlib import import_module
-from pkgutil import iter_modules
+from pkgutil import walk_packages
 from types import SimpleNamespace
 from typing import Any
 
@@ -206,7 +206,7 @@ def host(emulator: Emulator, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> I
     from runops.airflow.hook import RunHook
     from runops.core.client import many_runs
 
-    for found in iter_modules(runops.airflow.__path__, "runops.airflow."):
+    for found in walk_packages(runops.airflow.__path__, "runops.airflow."):
         module = import_module(found.name)
         if hasattr(module, "time"):
             monkeypatch.setattr(module, "time", SimpleNamespace(time=clock))

@@ -13,7 +13,7 @@ import pytest
 from runops.airflow import NexioHook, OnepinHook, RunHook
 from runops.airflow.exceptions import AuthError, ConfigurationError
 from runops.airflow.hook import base_url
-from runops.core.client.side_loop import SideLoop
+from runops.core.polling.side_loop import SideLoop
 
 
 @pytest.mark.parametrize(

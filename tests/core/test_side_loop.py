@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from runops.core.client.side_loop import SideLoop
+from runops.core.polling.side_loop import SideLoop
 
 
 class Struck(BaseException):

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from runops.core.client.side_loop import SideLoop
+from runops.core.polling.side_loop import SideLoop
 from runops.dagster.many.beside import beside_step
 from runops.dagster.step.interrupts import HeldInterrupts
 

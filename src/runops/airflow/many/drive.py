@@ -15,11 +15,11 @@ from runops.airflow.submission import WORKER_SECONDS
 from runops.core import AsyncRunClient, RunopsError
 from runops.core.client.many_plan import End, ManyPlan
 from runops.core.client.many_runs import ManyRuns
-from runops.core.client.side_loop import SideLoop
 from runops.core.many.ledger import Changes, Ledger
 from runops.core.many.rows import Row, RowState
 from runops.core.many.tally import Tally
 from runops.core.model.run import RunResult
+from runops.core.polling.side_loop import SideLoop
 from runops.core.waiting.intent import Intent
 from runops.core.waiting.limits import WaitProgress
 

@@ -13,12 +13,12 @@ from runops.airflow.hook import RunHook
 from runops.core import AsyncRunClient, Outcome, Provider, RunopsError, RunResult
 from runops.core.client.many_plan import End, ManyPlan
 from runops.core.client.many_runs import ManyRuns
-from runops.core.client.side_loop import SideLoop
 from runops.core.many.ledger import Ledger
 from runops.core.many.results import MOST_FAILED
 from runops.core.many.rows import Row
 from runops.core.many.tally import Tally
 from runops.core.model.run import EndedBy
+from runops.core.polling.side_loop import SideLoop
 from runops.core.waiting import flows
 from runops.core.waiting.state import WaitProgress, timed_out
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import dagster as dg
 
 from runops.core import RunopsError
-from runops.core.client.side_loop import SideLoop
 from runops.core.many.ledger import Ledger
 from runops.core.many.rows import Row, RowState
 from runops.core.model.run import RunResult
+from runops.core.polling.side_loop import SideLoop
 from runops.dagster import _compat
 from runops.dagster.many.records import SetRecords, changed_rows
 from runops.dagster.step.interrupts import HeldInterrupts

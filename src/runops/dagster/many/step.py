@@ -1,7 +1,7 @@
 """The wait of a step for many external runs, from their submits to the verdict on the whole.
 
 As ``wait_for_run`` it is one plain call without a ``yield``. The runs are submitted and waited for in an event loop of
-their own (core/client/side_loop.py) by what all hosts share (core/client/many_runs.py); this thread writes the records
+their own (core/polling/side_loop.py) by what all hosts share (core/client/many_runs.py); this thread writes the records
 (records.py) and hears of Terminate, upon which all that is active is cancelled.
 """
 
