@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("runops")
 
-MARKED_POSTS = 8
+MARKED_POSTS = 16
 """POSTs of one set that may be under way where each run bears its own mark."""
-GATHER = 0.05
+GATHER = 0.1
 """Seconds between two moments at which records of marked submits are written: each write costs more than a POST."""
 AT_ONCE = 0.0
 SOON = 1.0
