@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -37,10 +38,12 @@ class OwnSet(Submitting):
         if not within(STATE_SECONDS, lambda: killed_by_person(context, clear_kills=self.on_clear == "submit")):
             self.log.info("Left alone: the runs of this task, since nobody is known to have killed it.")
             return
+        began = time.time()
         drive.stop("killed", cancel=self._can_cancel(self.cancel_on_kill))
         # A clear of a running task cannot be told from a retry afterwards, so the kill leaves its own record.
         within(STATE_SECONDS, lambda: self._ledger_store(context).update(given_up=True))
-        if not drive.wait(KILL_SECONDS):
+        # The record is written while the cancels are under way: Airflow ends this process 5 s after it has asked.
+        if not drive.wait(max(KILL_SECONDS - (time.time() - began), 0.0)):
             left = [row for row in drive.ledger if row.ours_to_cancel]
             self.log.warning("Whether %d runs are cancelled is not known: there was no answer in time.", len(left))
             for row in left[:MOST_NAMED]:
