@@ -6,7 +6,6 @@ the whole. Where it begins anew, as after a restart of the triggerer, it reads a
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -20,6 +19,7 @@ from runops.airflow.many.rows import addresses, clocks, ends, merged, runs_at, w
 from runops.airflow.many.run_list import list_of
 from runops.airflow.trigger_base import TriggerBase
 from runops.core import AsyncRunClient, OutcomePolicy, RunopsError, find
+from runops.core.client.many_cancels import cancel_rows
 from runops.core.client.many_plan import ManyPlan
 from runops.core.client.many_runs import ManyRuns
 from runops.core.many.ledger import Ledger
@@ -30,7 +30,6 @@ from runops.core.model.expectation import Expectations
 from runops.core.waiting.options import WaitOptions
 from runops.core.waiting.state import WaitProgress
 
-CANCELS_AT_ONCE = 16
 STOP_SECONDS = 10.0
 """For cancels that ``stop_early``, a clock or a limit asks for; what is left then is told in the log."""
 
@@ -120,23 +119,12 @@ class RunsTrigger(TriggerBase):
 
     async def _cancel(self, client: AsyncRunClient) -> None:
         """Cancel all that the task has submitted and that may go on, several at once."""
-        at_once = asyncio.Semaphore(CANCELS_AT_ONCE)
-        failed: list[str] = []
-
-        async def cancel(row: Row) -> None:
-            ref = row.ref(self.provider)
-            async with at_once:
-                try:
-                    if ref is not None:
-                        await client.cancel(ref)
-                except RunopsError as error:
-                    failed.append(f"{ref}: {error}")
-
         own = self._to_cancel()
-        await asyncio.gather(*(cancel(row) for row in own))
-        self.log.info("Cancelled %d of %d runs of the set.", len(own) - len(failed), len(own))
-        for line in failed:
-            self.log.warning("Not cancelled, and may go on: %s", line)
+        left = await cancel_rows(client, own)
+        self.log.info("Cancelled %d of %d runs of the set.", len(own) - len(left), len(own))
+        for row in own:
+            if row.index in left:
+                self.log.warning("Not cancelled, and may go on: %s: %s", row.ref(self.provider), left[row.index])
 
     def _to_cancel(self) -> list[Row]:
         rows: Iterable[Row] = self._waited or runs_at((self.rows or {}).get("open") or (), self.provider)

@@ -12,7 +12,8 @@ from runops.airflow._compat import AirflowTaskTimeout
 from runops.airflow.hook import RunHook
 from runops.airflow.many.ledger_store import LedgerStore
 from runops.airflow.submission import WORKER_SECONDS
-from runops.core import AsyncRunClient, RunopsError
+from runops.core import AsyncRunClient
+from runops.core.client.many_cancels import cancel_rows
 from runops.core.client.many_plan import End, ManyPlan
 from runops.core.client.many_runs import ManyRuns
 from runops.core.many.ledger import Changes, Ledger
@@ -20,10 +21,8 @@ from runops.core.many.rows import Row, RowState
 from runops.core.many.tally import Tally
 from runops.core.model.run import RunResult
 from runops.core.polling.side_loop import SideLoop
-from runops.core.waiting.intent import Intent
 from runops.core.waiting.limits import WaitProgress
 
-CANCELS_AT_ONCE = 16
 PATIENCE = 40.0
 """Seconds for which a try whose time is over waits for answers to POSTs under way, and for its cancels."""
 
@@ -158,10 +157,8 @@ class SetDrive:
         self._log.info("%s", tally.line(client.provider))
 
 
-def cancel_rows(hook: RunHook, rows: Iterable[Row], seconds: float, **settings: Any) -> dict[int, str]:
-    """Cancel the runs of rows that are ours, several at once, within some seconds.
-
-    A run whose submit was not answered is looked for once, by its mark.
+def cancel_left(hook: RunHook, rows: Iterable[Row], seconds: float, **settings: Any) -> dict[int, str]:
+    """Cancel the runs of rows that are ours, in a loop beside the task.
 
     :param hook: The connection.
     :param rows: The rows; those that have no run of ours to cancel are left alone.
@@ -170,27 +167,9 @@ def cancel_rows(hook: RunHook, rows: Iterable[Row], seconds: float, **settings: 
     :return: What is not known to be cancelled, and why, by the row's index.
     """
     wanted = [row for row in rows if row.ours_to_cancel or (row.intent is not None and row.may_be_alive)]
-    left = {row.index: "there was no answer in time" for row in wanted}
 
-    async def cancel(client: AsyncRunClient, row: Row, turns: asyncio.Semaphore) -> None:
-        try:
-            async with turns:
-                ref = row.ref(client.provider.name)
-                if ref is None:
-                    ref = await client.find_submitted(row.parents, row.intent or Intent(), submit_grace=0.0)
-                await client.cancel(ref)
-        except RunopsError as error:
-            left[row.index] = str(error)
-        else:
-            left.pop(row.index, None)
-
-    async def work(side: SideLoop[None]) -> None:
-        turns = asyncio.Semaphore(CANCELS_AT_ONCE)
+    async def work(side: SideLoop[dict[int, str]]) -> dict[int, str]:
         async with await hook.async_client(ask=side.in_caller, **settings) as client:
-            await asyncio.wait(
-                [asyncio.create_task(cancel(client, row, turns)) for row in wanted], timeout=max(seconds, 0.1)
-            )
+            return await cancel_rows(client, wanted, max(seconds, 0.1))
 
-    if wanted:
-        SideLoop(work, lambda: None, patience=0.0).run()
-    return left
+    return SideLoop(work, lambda: None, patience=0.0).run() if wanted else {}

@@ -9,7 +9,7 @@ from typing import Any
 from runops.airflow._compat import AirflowException
 from runops.airflow.forgotten import EarlierTries
 from runops.airflow.kill import killed_by_person, within
-from runops.airflow.many.drive import SetDrive, cancel_rows
+from runops.airflow.many.drive import SetDrive, cancel_left
 from runops.airflow.many.forgotten import ForgottenSet
 from runops.airflow.many.ledger_store import Kept, LedgerStore
 from runops.airflow.many.verdicts import MOST_NAMED
@@ -172,7 +172,7 @@ class OwnSet(Submitting):
             return wanted
         self.log.info("Cancelling %d runs: %s.", len(wanted), why)
         try:
-            left = cancel_rows(self._hook(), wanted, LEAVE_SECONDS)
+            left = cancel_left(self._hook(), wanted, LEAVE_SECONDS)
         except (RunopsError, AirflowException) as error:
             self.log.warning("Whether they are cancelled is not known: %s `runops orphans` lists them.", error)
             return wanted

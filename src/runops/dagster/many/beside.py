@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import dagster as dg
 
-from runops.core import RunopsError
 from runops.core.many.ledger import Ledger
 from runops.core.many.rows import Row, RowState
 from runops.core.model.run import RunResult
@@ -32,7 +31,6 @@ R = TypeVar("R")
 
 LOOK_EVERY = 30.0
 """Seconds between two looks whether the Dagster run is over, and its step is not."""
-CANCELS_AT_ONCE = 16
 
 
 class Beside:
@@ -158,27 +156,13 @@ def cancel_all(client: AsyncRunClient, rows: Sequence[Row], seconds: float) -> l
         seconds: After which no more is asked for.
     """
 
+    from runops.core.client.many_cancels import cancel_rows
+
     async def work(side: SideLoop[list[Row]]) -> list[Row]:
-        at_once = asyncio.Semaphore(CANCELS_AT_ONCE)
-        done: list[Row] = []
-
-        async def cancel(row: Row) -> None:
-            ref = row.ref(client.provider.name)
-            async with at_once:
-                if ref is not None:
-                    try:
-                        await client.cancel(ref)
-                    except RunopsError:
-                        # Whoever asked for it says how many are left.
-                        return
-                    done.append(row.cancelled())
-
         async with client:
-            tasks = [asyncio.create_task(cancel(row)) for row in rows]
-            _, late = await asyncio.wait(tasks, timeout=seconds)
-            for task in late:
-                task.cancel()
-        return done
+            # Whoever asked for it says how many are left.
+            left = await cancel_rows(client, rows, seconds)
+        return [row.cancelled() for row in rows if row.index not in left]
 
     # An interrupt strikes once all is asked for: there is nothing that could end sooner.
     with HeldInterrupts():
