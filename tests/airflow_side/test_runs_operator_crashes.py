@@ -149,7 +149,7 @@ def at_the_deferral() -> None:
 
 
 def at_the_resume() -> None:
-    runs_operator.read_runs = die
+    runs_operator.read_event = die
 
 
 def after_the_resume() -> None:

@@ -231,7 +231,7 @@ class RunDiscoverySensor(WaitingSensor):
         with in_airflow_terms():
             if self._published(context) is not None:
                 return super()._after_deferral_timeout(context)
-            ended = self._last_search(context, self._search(context), self._ended_by(context))
+            ended = self._last_search(context, self._search(context), self._first_end(context)[1])
         return self._apply_verdict(context, ended)
 
     def _last_search(self, context: Any, search: Search, ended_by: Any) -> RunSnapshot:

@@ -6,13 +6,13 @@ It is written in the triggerer and read on a worker, which may have another vers
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from runops.airflow._compat import AirflowException
 from runops.airflow.exceptions import TriggerCrashed, name_of, named
-from runops.core import Outcome, RunRef, RunSnapshot
+from runops.core import Outcome, RunRef, RunResult, RunSnapshot
 from runops.core.waiting.intent import Intent
 from runops.core.waiting.turns import Turn
 
@@ -36,6 +36,11 @@ class RunsEnded(BaseModel):
     """What the waits that go on have learnt; see ``many.rows.clocks``."""
     error: str | None = None
     message: str | None = None
+
+    @property
+    def full(self) -> dict[int, RunResult]:
+        """The same, as what they are."""
+        return {index: cast("RunResult", result) for index, result in self.results.items()}
 
     @property
     def failure(self) -> AirflowException | None:

@@ -14,26 +14,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
-from typing import Any, ClassVar, NoReturn, Unpack, cast
+from typing import Any, ClassVar, NoReturn, Unpack
 
 from runops.airflow._compat import AirflowException
 from runops.airflow.arguments import Calls, SubmittingSettings, check_submit
-from runops.airflow.events import RunsEnded, read_runs
+from runops.airflow.events import RunsEnded
 from runops.airflow.exceptions import TriggerCrashed, in_airflow_terms
-from runops.airflow.link import RUN_URL, RunLink
+from runops.airflow.link import RunLink
 from runops.airflow.many.calls import check_written
 from runops.airflow.many.drive import Handover, SetDrive
 from runops.airflow.many.ledger_store import LedgerStore
 from runops.airflow.many.own_set import OwnSet
-from runops.airflow.many.rows import addresses, clocks, merged, waits
+from runops.airflow.many.rows import addresses, clocks, read_event, waits
 from runops.airflow.many.rows import summary as counted
 from runops.airflow.many.run_list import list_of
-from runops.airflow.many.verdicts import SetEnd, apply_set_verdict, publish_set
+from runops.airflow.many.verdicts import SetEnd, apply_set_verdict, publish_set, push_link
 from runops.airflow.metrics import erred
 from runops.airflow.runs_trigger import RunsTrigger
 from runops.airflow.submission import identity_of
-from runops.airflow.task_base import LATE_SECONDS, earliest_event
 from runops.core import RunopsError, RunResult
 from runops.core.client.many_plan import End, ManyPlan, SubmitPlan
 from runops.core.declaration import Call
@@ -121,14 +119,9 @@ class RunsOperator(OwnSet):
             calls = self._checked_calls()
             taken = self._resumed(context, calls)
             try:
-                ended = read_runs(event)
-                for row in tuple(merged(ended.rows, taken.ledger)):
-                    taken.ledger.set(row)
+                ended = read_event(event, taken.ledger)
             except TriggerCrashed as error:
                 return self._after_crash(context, error)
-            except (LookupError, TypeError, ValueError) as error:
-                unreadable = TriggerCrashed(f"The trigger's event cannot be read: {type(error).__name__}.")
-                return self._after_crash(context, unreadable)
             return self._after_event(context, calls, taken, ended)
 
     # --- the set goes on ---
@@ -162,7 +155,7 @@ class RunsOperator(OwnSet):
             erred(self.provider, error)
             publish_set(context, self._end(store, drive.ledger, drive.results))
             raise
-        self._link(context, drive.ledger)
+        push_link(context, drive.ledger, self.service)
         if end is End.SUSPENDED:
             self._defer(context, drive)
         if end is End.STOPPED and not drive.out_of_time:
@@ -177,28 +170,17 @@ class RunsOperator(OwnSet):
             ledger=ledger,
             rules=self._rules(),
             full=full,
-            stopped_early=any(row.ended_by == "stop_early" for row in ledger),
             kept=header.get("kept", 0),
             submitted=max(sum(row.run_id is not None for row in ledger) - header.get("found", 0), 0),
         )
 
-    def _link(self, context: Any, ledger: Ledger) -> None:
-        """Have the task's button open the first run that did not end well, or else the first one."""
-        known = [row for row in ledger if row.run_id is not None]
-        row = next((row for row in known if row.is_over and not row.good), known[0] if known else None)
-        ref = None if row is None else row.ref(self.service.name)
-        url = None if row is None or ref is None else row.url or self.service.url(ref)
-        if url is not None:
-            context["ti"].xcom_push(key=RUN_URL, value=url)
-
     def _plan(self, context: Any, calls: list[Call], taken: TakenUp) -> ManyPlan:
-        deadline, execution_ends = self._deadline(context), self._execution_ends(context)
-        by_airflow = execution_ends is not None and execution_ends < deadline
+        ends, clock = self._first_end(context)
         return ManyPlan(
             rules=self._rules(),
             policy=self._policy(),
-            wait=self._clocks(deadline=execution_ends if by_airflow and execution_ends else deadline),
-            clock="execution_timeout" if by_airflow else "timeout",
+            wait=self._clocks(deadline=ends),
+            clock=clock,
             submits=SubmitPlan(
                 calls=calls,
                 turns=self._turn_rules(context),
@@ -229,7 +211,7 @@ class RunsOperator(OwnSet):
             return self._after_crash(context, failure)
         if store.header().get("crashes"):
             store.update(crashes=0)
-        full = {index: cast("RunResult", result) for index, result in ended.results.items()}
+        full = ended.full
         if failure is not None:
             publish_set(context, self._end(store, taken.ledger, full))
             raise failure
@@ -240,9 +222,7 @@ class RunsOperator(OwnSet):
     def _defer(self, context: Any, drive: SetDrive) -> NoReturn:
         """Let the triggerer wait for what is active, until more may be submitted or all is over."""
         now, clocks_of_wait = time.time(), self._clocks(deadline=self._deadline(context))
-        execution_ends = self._execution_ends(context)
-        ends = clocks_of_wait.deadline if execution_ends is None else min(clocks_of_wait.deadline, execution_ends)
-        earliest = earliest_event(now)
+        earliest, limit = self._deferral(context, clocks_of_wait.deadline, now)
         going_on = [row for row in drive.ledger if row.is_running]
         tally = drive.ledger.tally
         trigger = RunsTrigger(
@@ -262,18 +242,14 @@ class RunsOperator(OwnSet):
                 "cancel_on_timeout": self._can_cancel(self.cancel_on_timeout),
             },
             not_before=earliest,
-            execution_ends=execution_ends,
+            execution_ends=self._execution_ends(context),
             cancel_on_kill=self._can_cancel(self.cancel_on_kill),
             on_clear=self.on_clear,
         )
         self._ledger_store(context).update(counts=tally.to_dict())
         context["ti"].xcom_push(key=PROGRESS, value=tally.to_dict())
         self.log.info("%d runs go on; the triggerer watches them from here.", len(going_on))
-        self.defer(
-            trigger=trigger,
-            method_name="execute_complete",
-            timeout=timedelta(seconds=max(ends, earliest) + LATE_SECONDS - now),
-        )
+        self.defer(trigger=trigger, method_name="execute_complete", timeout=limit)
 
     def _after_deferral_timeout(self, context: Any) -> ManyResult:
         """No event came in time: look at what goes on a last time."""

@@ -14,20 +14,19 @@ from airflow.triggers.base import StartTriggerArgs
 from runops.airflow._compat import AirflowException
 from runops.airflow.arguments import RunIds, SensorSettings
 from runops.airflow.begin_in_trigger import BeginsInTrigger
-from runops.airflow.events import read_runs
 from runops.airflow.exceptions import SensorRunFailed, SensorTimedOut, TriggerCrashed, in_airflow_terms
-from runops.airflow.link import RUN_URL, RunLink
+from runops.airflow.link import RunLink
 from runops.airflow.many.poke import RunsPoke
-from runops.airflow.many.rows import addresses, clocks, ends, merged
+from runops.airflow.many.rows import addresses, clocks, ends, read_event
 from runops.airflow.many.run_list import Parents, list_of, parents_of, written
 from runops.airflow.many.trigger_size import check_size, too_large
-from runops.airflow.many.verdicts import SetEnd, apply_set_verdict, publish_set, sensor_may_change
+from runops.airflow.many.verdicts import SetEnd, apply_set_verdict, publish_set, push_link, sensor_may_change
 from runops.airflow.many.watch import RunsWatch
 from runops.airflow.metrics import erred
 from runops.airflow.runs_trigger import RunsTrigger
 from runops.airflow.sensor_base import SensorBase
 from runops.airflow.submission import WORKER_SECONDS
-from runops.airflow.task_base import LATE_SECONDS, earliest_event
+from runops.airflow.task_base import LATE_SECONDS
 from runops.core import RunRef, RunResult
 from runops.core.client.many_plan import End, ManyPlan
 from runops.core.many.ledger import Ledger
@@ -138,18 +137,14 @@ class RunsSensor(BeginsInTrigger, SensorBase):
         with in_airflow_terms():
             ledger = Ledger.of_refs(self._refs())
         try:
-            told = read_runs(event)
-            for row in tuple(merged(told.rows, ledger)):
-                ledger.set(row)
+            ended = read_event(event, ledger)
         except TriggerCrashed as error:
             return self._after_crash(context, error)
-        except (LookupError, TypeError, ValueError) as error:
-            return self._after_crash(context, TriggerCrashed(f"Its event cannot be read: {type(error).__name__}."))
-        if told.failure is not None:
+        if ended.failure is not None:
             publish_set(context, self._set_end(ledger, {}))
-            raise told.failure
+            raise ended.failure
         watch = RunsWatch(self._hook(), ledger, self._plan(context), log=self.log)
-        watch.results |= {index: cast("RunResult", result) for index, result in told.results.items()}
+        watch.results |= ended.full
         return self._end_set(context, ledger, watch)
 
     # --- the wait ---
@@ -168,9 +163,7 @@ class RunsSensor(BeginsInTrigger, SensorBase):
     def _defer(self, context: Any, ledger: Ledger, past: dict[int, WaitProgress], options: WaitOptions) -> NoReturn:
         """Let the triggerer wait for what goes on."""
         now, going_on = time.time(), [row for row in ledger if row.is_running]
-        execution_ends = self._execution_ends(context)
-        last = options.deadline if execution_ends is None else min(options.deadline, execution_ends)
-        earliest = earliest_event(now)
+        earliest, limit = self._deferral(context, options.deadline, now)
         trigger = RunsTrigger(
             provider=self.provider,
             conn_id=self._hook().conn_id,
@@ -184,26 +177,21 @@ class RunsSensor(BeginsInTrigger, SensorBase):
             patience=self._patience(options),
             plan={"rules": self._rules().to_dict(), "policy": self._policy().to_dict()},
             not_before=earliest,
-            execution_ends=execution_ends,
+            execution_ends=self._execution_ends(context),
         )
         with in_airflow_terms():
             check_size(trigger, len(going_on), field="run_ids")
         self.log.info("%s; the triggerer watches from here.", ledger.tally.line(self.service))
-        self.defer(
-            trigger=trigger,
-            method_name="execute_complete",
-            timeout=timedelta(seconds=max(last, earliest) + LATE_SECONDS - now),
-        )
+        self.defer(trigger=trigger, method_name="execute_complete", timeout=limit)
 
     def _after_deferral_timeout(self, context: Any) -> ManyResult:
         """No event came in time: the triggerer is down or overloaded. Look at all runs a last time."""
         with in_airflow_terms():
             ledger = Ledger.of_refs(self._refs())
-        execution_ends = self._execution_ends(context)
-        by_airflow = execution_ends is not None and execution_ends < self._deadline(context)
+        _, ended_by = self._first_end(context)
         watch = RunsWatch(self._hook(), ledger, self._plan(context), log=self.log)
         with self._telling(context, ledger):
-            watch.last_look("execution_timeout" if by_airflow else "timeout")
+            watch.last_look(ended_by)
         return self._end_set(context, ledger, watch)
 
     def _after_crash(self, context: Any, error: AirflowException) -> ManyResult:
@@ -225,7 +213,7 @@ class RunsSensor(BeginsInTrigger, SensorBase):
 
     def _end_set(self, context: Any, ledger: Ledger, watch: RunsWatch) -> ManyResult:
         watch.in_full()
-        self._link(context, ledger)
+        push_link(context, ledger, self.service)
         return apply_set_verdict(
             context,
             self._set_end(ledger, watch.results),
@@ -236,16 +224,7 @@ class RunsSensor(BeginsInTrigger, SensorBase):
         )
 
     def _set_end(self, ledger: Ledger, full: Mapping[int, RunResult]) -> SetEnd:
-        early = any(row.ended_by == "stop_early" for row in ledger)
-        return SetEnd(provider=self.service, ledger=ledger, rules=self._rules(), full=full, stopped_early=early)
-
-    def _link(self, context: Any, ledger: Ledger) -> None:
-        """Have the task's button open the first run that did not end well, or else the first one."""
-        row = next((row for row in ledger if row.is_over and not row.good), ledger[0])
-        ref = row.ref(self.service.name)
-        url = row.url or (self.service.url(ref) if ref else None)
-        if url is not None:
-            context["ti"].xcom_push(key=RUN_URL, value=url)
+        return SetEnd(provider=self.service, ledger=ledger, rules=self._rules(), full=full)
 
     # --- what is wanted ---
 

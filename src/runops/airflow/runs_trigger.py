@@ -27,7 +27,6 @@ from runops.core.many.rows import Row
 from runops.core.many.rules import ManyRules, check_run_ids
 from runops.core.many.tally import Tally
 from runops.core.model.expectation import Expectations
-from runops.core.waiting.options import WaitOptions
 from runops.core.waiting.state import WaitProgress
 
 STOP_SECONDS = 10.0
@@ -166,14 +165,12 @@ class RunsTrigger(TriggerBase):
         return ManyRuns(client, ledger, self._plan(), progress=progress, until=until, past=past)
 
     def _plan(self) -> ManyPlan:
-        options, by_airflow = WaitOptions.from_dict(self.patience), False
-        if self.execution_ends is not None and self.execution_ends < options.deadline:
-            options, by_airflow = replace(options, deadline=self.execution_ends), True
+        options, clock = self._clocks()
         return ManyPlan(
             rules=ManyRules.from_dict(self.plan["rules"]),
             policy=OutcomePolicy.from_dict(self.plan["policy"]),
             wait=options,
-            clock="execution_timeout" if by_airflow else "timeout",
+            clock=clock,
             cancel_on_timeout=bool(self.plan.get("cancel_on_timeout")),
             # Whoever cancels a trigger may only be moving it; a kill is told to it otherwise.
             cancel_on_kill=False,
@@ -201,11 +198,8 @@ class RunsTrigger(TriggerBase):
 
     def _begin(self, start: Mapping[str, Any]) -> None:
         """Do what a worker does before a deferral, with the rendered fields."""
-        fields = {name: getattr(self, name) for name in self._fields}
         service = find(self.provider)
-        named = start["parents"]
-        parents = {name: fields[name] for name in named} if named else fields.get("parents")
-        self.conn_id = fields[start["conn_id"]]
+        fields, parents = self._filled(start)
         refs = check_run_ids(service, list_of(fields["run_ids"]), parents)
         expect = Expectations.build(fields.get("expect"), service.body.detail_kinds(), title=f"{service.title} runs")
         policy = replace(OutcomePolicy.from_dict(self.plan["policy"]), expect=expect)

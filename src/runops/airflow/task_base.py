@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from datetime import timedelta
 from inspect import signature
 from typing import Any, ClassVar
 
@@ -22,6 +23,7 @@ from runops.airflow.good_end import EndRules
 from runops.airflow.hook import RunHook
 from runops.airflow.link import LINKS, RunLink
 from runops.core import find
+from runops.core.model.run import WaitClock
 from runops.core.waiting.options import WaitOptions
 
 EARLIEST_SECONDS = 10.0
@@ -89,6 +91,10 @@ class TaskBase(RenderedTask, EndRules, NamesChecked):
     # --- what subclasses say ---
 
     @abstractmethod
+    def _deadline(self, context: Any) -> float:
+        """Unix seconds at which the whole wait ends; the same on each call in one try."""
+
+    @abstractmethod
     def _after_deferral_timeout(self, context: Any) -> Any:
         """What to do when no event came in time: the triggerer is down or overloaded."""
 
@@ -110,6 +116,25 @@ class TaskBase(RenderedTask, EndRules, NamesChecked):
         limit = self.execution_timeout
         return None if limit is None else context["ti"].start_date.timestamp() + limit.total_seconds()
 
+    def _first_end(self, context: Any) -> tuple[float, WaitClock]:
+        """When the wait ends, in unix seconds, and by which clock."""
+        deadline, execution_ends = self._deadline(context), self._execution_ends(context)
+        if execution_ends is None or execution_ends >= deadline:
+            return deadline, "timeout"
+        return execution_ends, "execution_timeout"
+
+    def _deferral(self, context: Any, deadline: float, now: float) -> tuple[float, timedelta]:
+        """Unix seconds before which the trigger of a deferral must not fire, and when Airflow ends the deferral itself.
+
+        :param context: The task's context.
+        :param deadline: When what the triggerer waits for ends, in unix seconds.
+        :param now: The present, in unix seconds.
+        """
+        execution_ends = self._execution_ends(context)
+        ends = deadline if execution_ends is None else min(deadline, execution_ends)
+        earliest = now + max(EARLIEST_SECONDS, 2 * heartbeat_seconds())
+        return earliest, timedelta(seconds=max(ends, earliest) + LATE_SECONDS - now)
+
     def _crashed(self, context: Any, ref: object | None, error: AirflowException) -> TriggerCrashed:
         run = "the run" if ref is None else ref
         ti = context["ti"]
@@ -125,14 +150,6 @@ class TaskBase(RenderedTask, EndRules, NamesChecked):
             f"The trigger broke before it could tell how {run} ended ({error}). The triggerer's log of this task says "
             f"why. This says nothing about the run itself, which may go on; {then}"
         )
-
-
-def earliest_event(now: float) -> float:
-    """Unix seconds before which no trigger of a task that defers now may fire.
-
-    :param now: The present, in unix seconds.
-    """
-    return now + max(EARLIEST_SECONDS, 2 * heartbeat_seconds())
 
 
 def _never_began(next_kwargs: Mapping[str, Any] | None) -> str | None:

@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any, ClassVar, Literal, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 from runops.airflow._compat import AirflowException, AirflowTaskTimeout
 from runops.airflow.end_checks import arguments_of, refuse_lost, worker_reason
@@ -18,7 +18,7 @@ from runops.airflow.lineage import facets
 from runops.airflow.metrics import erred
 from runops.airflow.observer import Observer
 from runops.airflow.submission import WORKER_SECONDS, LostSubmit
-from runops.airflow.task_base import LATE_SECONDS, TaskBase, earliest_event
+from runops.airflow.task_base import TaskBase
 from runops.airflow.trigger import RunTrigger
 from runops.airflow.verdicts import apply_verdict, publish
 from runops.core import (
@@ -114,10 +114,6 @@ class RunWaiting(TaskBase):
     # --- what subclasses say ---
 
     @abstractmethod
-    def _deadline(self, context: Any) -> float:
-        """Unix seconds at which the whole wait ends; the same on each call in one try."""
-
-    @abstractmethod
     def _waited_for(self, context: Any) -> RunRef:
         """The run, as a resumed process finds it."""
 
@@ -209,11 +205,9 @@ class RunWaiting(TaskBase):
     ) -> NoReturn:
         """Let the triggerer wait: for a run, for one to be there, for that of a lost submit, or for a turn."""
         now = time.time()
-        execution_ends = self._execution_ends(context)
         before_run = lost or turn
         deadline = options.deadline if before_run is None else before_run.until
-        ends = deadline if execution_ends is None else min(deadline, execution_ends)
-        earliest = earliest_event(now)
+        earliest, limit = self._deferral(context, deadline, now)
         trigger = RunTrigger(
             provider=self.provider,
             conn_id=self._hook().conn_id,
@@ -225,7 +219,7 @@ class RunWaiting(TaskBase):
             not_before=earliest,
             submitted_at=submitted_at,
             past=None if past is None else past.to_dict(now),
-            execution_ends=execution_ends,
+            execution_ends=self._execution_ends(context),
             end=None if before_run else self._trigger_end(context),
             **self._trigger_settings(),
         )
@@ -237,21 +231,12 @@ class RunWaiting(TaskBase):
             self.log.info("The %s is not there yet; the triggerer looks for it from here.", search)
         else:
             self.log.info("%s goes on; the triggerer watches it from here.", ref)
-        self.defer(
-            trigger=trigger,
-            method_name="execute_complete",
-            timeout=timedelta(seconds=max(ends, earliest) + LATE_SECONDS - now),
-        )
+        self.defer(trigger=trigger, method_name="execute_complete", timeout=limit)
 
     def _after_deferral_timeout(self, context: Any) -> RunResult:
         """No event came in time: the triggerer is down or overloaded. Read the run a last time."""
-        return self._apply_verdict(context, self._last_read(self._waited_for(context), None, self._ended_by(context)))
-
-    def _ended_by(self, context: Any) -> Literal["timeout", "execution_timeout"]:
-        """Which clock ends the wait first."""
-        execution_ends = self._execution_ends(context)
-        by_airflow = execution_ends is not None and execution_ends < self._deadline(context)
-        return "execution_timeout" if by_airflow else "timeout"
+        _, ended_by = self._first_end(context)
+        return self._apply_verdict(context, self._last_read(self._waited_for(context), None, ended_by))
 
     def _last_read(self, ref: RunRef, last: RunSnapshot | None, ended_by: EndedBy) -> RunSnapshot:
         """A run that a last read finds over has ended; for any other the clock counts."""

@@ -6,9 +6,8 @@ import asyncio
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
 
@@ -24,7 +23,6 @@ from runops.airflow.submission import LostSubmit
 from runops.airflow.trigger_base import STATE_SECONDS, TriggerBase
 from runops.core import AsyncRunClient, ConflictError, RunRef, RunSnapshot, SubmitUncertainError, find
 from runops.core.waiting.discovery import Search, nothing_found, seek
-from runops.core.waiting.options import WaitOptions
 from runops.core.waiting.state import WaitProgress, timed_out
 from runops.core.waiting.turns import Turn
 
@@ -246,11 +244,8 @@ class RunTrigger(TriggerBase):
 
     def _begin(self, start: Mapping[str, Any]) -> None:
         """Do what a worker does before a deferral, with the rendered fields."""
-        fields = {name: getattr(self, name) for name in self._fields}
         service = find(self.provider)
-        named = start["parents"]
-        parents = {name: fields[name] for name in named} if named else fields.get("parents")
-        self.conn_id = fields[start["conn_id"]]
+        fields, parents = self._filled(start)
         self.ref = service.ref(fields["run_id"], parents).model_dump(mode="json")
         if self.end is not None:
             # Nothing is sent before it is known that the end can be judged.
@@ -259,10 +254,3 @@ class RunTrigger(TriggerBase):
         self.patience["deadline"] = time.time() + start["timeout"]
         if may_have_begun_before(self.task_instance, time.time()):
             self.past = WaitProgress(accepted=True).to_dict(time.time())
-
-    def _clocks(self) -> tuple[WaitOptions, Literal["timeout", "execution_timeout"]]:
-        """The clocks of the wait, and which of the two that may end it comes first."""
-        options = WaitOptions.from_dict(self.patience)
-        if self.execution_ends is None or self.execution_ends >= options.deadline:
-            return options, "timeout"
-        return replace(options, deadline=self.execution_ends), "execution_timeout"

@@ -7,6 +7,7 @@ import contextvars
 import time
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -22,6 +23,8 @@ from runops.airflow.kill import ALIVE, OVER
 from runops.airflow.metrics import erred
 from runops.airflow.templates import environment
 from runops.core import AsyncRunClient, RunopsError
+from runops.core.model.run import WaitClock
+from runops.core.waiting.options import WaitOptions
 
 STATE_SECONDS = 2.0
 CANCEL_SECONDS = 15.0
@@ -45,6 +48,8 @@ class TriggerBase(BaseTrigger):
     conn_id: str | None
     patience: dict[str, Any]
     not_before: float
+    execution_ends: float | None
+    _fields: dict[str, Any]
     _rendering: tuple[Any, Any] | None = None
 
     def __init__(self, *, cancel_on_kill: bool, on_clear: str) -> None:
@@ -148,6 +153,23 @@ class TriggerBase(BaseTrigger):
             return {}
         names = (own, start["conn_id"], *(start["parents"] or ("parents",)), *(start.get("fields") or ()))
         return {name: self.conn_id if name == "conn_id" else fields.get(name) for name in names}
+
+    def _filled(self, start: Mapping[str, Any]) -> tuple[dict[str, Any], Mapping[str, str] | None]:
+        """The task's fields as they are rendered, and the parents among them; the connection is known then.
+
+        :param start: As :meth:`_own_fields` takes it.
+        """
+        fields = {name: getattr(self, name) for name in self._fields}
+        self.conn_id = fields[start["conn_id"]]
+        named = start["parents"]
+        return fields, {name: fields[name] for name in named} if named else fields.get("parents")
+
+    def _clocks(self) -> tuple[WaitOptions, WaitClock]:
+        """The clocks of the wait, and which of the two that may end it comes first."""
+        options = WaitOptions.from_dict(self.patience)
+        if self.execution_ends is None or self.execution_ends >= options.deadline:
+            return options, "timeout"
+        return replace(options, deadline=self.execution_ends), "execution_timeout"
 
     # --- a person kills the task ---
 

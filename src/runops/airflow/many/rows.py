@@ -11,7 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from runops.airflow.events import RunsEnded, read_runs
+from runops.airflow.exceptions import TriggerCrashed
 from runops.core import RunRef
+from runops.core.many.ledger import Ledger
 from runops.core.many.row_json import from_json, to_json
 from runops.core.many.rows import Row
 from runops.core.waiting.state import WaitProgress
@@ -139,6 +142,22 @@ def merged(groups: Iterable[Mapping[str, Any]], known: Sequence[Row]) -> Iterato
             more = {} if spend is None else {_SPEND: spend}
             made = from_json(place, {**to_json(row), **form, **more}, row.parents)
             yield made if spent is None else replace(made, spent_before=spent)
+
+
+def read_event(event: object, ledger: Ledger) -> RunsEnded:
+    """What the trigger of a set has fired; the rows of the ledger stand then as it says.
+
+    :param event: It.
+    :param ledger: All rows.
+    :raises TriggerCrashed: It cannot be read.
+    """
+    ended = read_runs(event)
+    try:
+        for row in tuple(merged(ended.rows, ledger)):
+            ledger.set(row)
+    except (LookupError, TypeError, ValueError) as error:
+        raise TriggerCrashed(f"The trigger's event cannot be read: {type(error).__name__}.") from None
+    return ended
 
 
 # --- what the waits have learnt ---

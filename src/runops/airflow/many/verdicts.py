@@ -19,6 +19,7 @@ from typing import Any
 
 from runops.airflow._compat import AirflowException, AirflowSkipException
 from runops.airflow.exceptions import RunCancelled, RunEnded, RunFailed, RunRejected, RunTimedOut, meaning_of
+from runops.airflow.link import RUN_URL
 from runops.airflow.metrics import waited_for_set
 from runops.airflow.verdicts import RUN
 from runops.core import Outcome, Provider, RunResult, Verdict
@@ -42,7 +43,6 @@ class SetEnd:
     :param ledger: All rows.
     :param rules: What was required.
     :param full: The last snapshots of runs that failed, as results, by index, as far as they are known in full.
-    :param stopped_early: Whether the rest was given up once it was decided.
     :param kept: Results of an earlier try that stand.
     :param submitted: Runs that this try has submitted.
     """
@@ -51,7 +51,6 @@ class SetEnd:
     ledger: Ledger
     rules: ManyRules
     full: Mapping[int, RunResult] = field(default_factory=dict[int, RunResult])
-    stopped_early: bool = False
     kept: int = 0
     submitted: int = 0
 
@@ -77,7 +76,7 @@ class SetEnd:
             self.provider,
             self.rules,
             results=self.full,
-            stopped_early=self.stopped_early,
+            stopped_early=any(row.ended_by == "stop_early" for row in self.ledger),
             kept=self.kept,
             submitted=self.submitted,
         )
@@ -101,6 +100,21 @@ def publish_set(context: Mapping[str, Any], end: SetEnd) -> ManyResult:
     ti.xcom_push(key=RUN, value=dict(result))
     ti.xcom_push(key=RUNS, value=[compact(row, end.provider) for row in end.ledger])
     return result
+
+
+def push_link(context: Mapping[str, Any], ledger: Ledger, provider: Provider) -> None:
+    """Have the task's button open the first run that did not end well, or else the first one that is known.
+
+    :param context: The task's context.
+    :param ledger: All rows.
+    :param provider: Whose runs they are.
+    """
+    known = [row for row in ledger if row.run_id is not None]
+    row = next((row for row in known if row.is_over and not row.good), known[0] if known else None)
+    ref = None if row is None else row.ref(provider.name)
+    url = None if row is None or ref is None else row.url or provider.url(ref)
+    if url is not None:
+        context["ti"].xcom_push(key=RUN_URL, value=url)
 
 
 def apply_set_verdict(

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 from runops.airflow._compat import AirflowTaskTimeout
 from runops.airflow.hook import RunHook
@@ -17,12 +17,11 @@ from runops.core.many.ledger import Ledger
 from runops.core.many.results import MOST_FAILED
 from runops.core.many.rows import Row
 from runops.core.many.tally import Tally
-from runops.core.model.run import EndedBy
+from runops.core.model.run import EndedBy, WaitClock
 from runops.core.polling.side_loop import SideLoop
 from runops.core.waiting import flows
 from runops.core.waiting.state import WaitProgress, timed_out
 
-Clock = Literal["timeout", "execution_timeout"]
 LAST_SECONDS = 12.0
 """For the last look at all that go on, after Airflow's clock for the try; the process has a little longer."""
 LOOK_SECONDS = 60.0
@@ -72,7 +71,7 @@ class RunsWatch:
                 self._ledger.set(self._timed_out(row))
             return End.TIMEOUT
 
-    def last_look(self, clock: Clock) -> None:
+    def last_look(self, clock: WaitClock) -> None:
         """Look once more at all that go on; what is not over then has ended by a clock.
 
         :param clock: Which one.
@@ -107,11 +106,11 @@ class RunsWatch:
                 return await self._last_in_time(client)
             return end
 
-    async def _look_last(self, beside: SideLoop[None], clock: Clock) -> None:
+    async def _look_last(self, beside: SideLoop[None], clock: WaitClock) -> None:
         async with await self._hook.async_client(ask=beside.in_caller) as client:
             await self._last(client, clock, LOOK_SECONDS)
 
-    async def _last(self, client: AsyncRunClient, clock: Clock, seconds: float) -> None:
+    async def _last(self, client: AsyncRunClient, clock: WaitClock, seconds: float) -> None:
         """A run that a last look finds over has ended; for any other the clock counts."""
         ends = client.clock() + seconds
         plan = replace(self._plan, wait=replace(self._plan.wait, deadline=ends), clock=clock, once=True, last=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
 
 from runops.core.declaration import Call
 from runops.core.many.rules import ManyRules
 from runops.core.model.policy import OutcomePolicy
+from runops.core.model.run import WaitClock
 from runops.core.waiting.options import SUBMIT_GRACE, WaitOptions
 from runops.core.waiting.submit_in_turn import TurnRules
 
@@ -79,7 +79,7 @@ class ManyPlan:
     wait: WaitOptions
     submits: SubmitPlan | None = None
     again: frozenset[int] = frozenset()
-    clock: Literal["timeout", "execution_timeout"] = "timeout"
+    clock: WaitClock = "timeout"
     once: bool = False
     last: bool = False
     cancel_on_timeout: bool = True

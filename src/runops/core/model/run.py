@@ -42,6 +42,8 @@ class Outcome(StrEnum):
     """The wait ended, not the run. No provider ever says it."""
 
 
+WaitClock = Literal["timeout", "execution_timeout"]
+"""The clock that ends a wait: its own, or that of the host for a try."""
 EndedBy = Literal["timeout", "execution_timeout", "max_paused", "max_stalled", "max_spend"]
 """Which clock or limit ended a wait whose outcome is ``timed_out``."""
 
