@@ -11,6 +11,7 @@ from runops.core.many.rules import ManyRules, ManySettings
 from runops.core.model.expectation import DetailKind, check_detail
 from runops.core.model.states import meaning_of
 from runops.core.waiting.options import ON_CONFLICT, Seconds, SubmitSettings, WaitOptions, WaitSettings
+from runops.core.waiting.submit_in_turn import TurnRules
 
 
 class EndSettings(TypedDict, total=False):
@@ -197,3 +198,19 @@ def wait_options(provider: Provider, settings: WaitSettings, *, now: float, want
     clocks = {name: settings[name] for name in names_of(WaitSettings) & settings.keys()}
     interval = clocks.pop("poll_interval", None)
     return WaitOptions.build(provider, now=now, interval=interval, wanted=wanted, **clocks)
+
+
+def turn_rules(settings: Mapping[str, Any], options: WaitOptions) -> TurnRules:
+    """What a submit of a step does where it is refused.
+
+    Args:
+        settings: What the user chose.
+        options: The clocks of the wait, which bound that for a turn too.
+    """
+    return TurnRules(
+        on_conflict=settings.get("on_conflict", "wait"),
+        until=options.deadline,
+        interval=arguments.optional_seconds("poll_interval", settings.get("poll_interval")),
+        error_budget=options.error_budget,
+        auth_grace=options.auth_grace,
+    )

@@ -9,29 +9,29 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 import dagster as dg
 
-from runops.core import Call, ConfigurationError, Provider, RunopsError, RunRef, Verdict
-from runops.core.declaration.arguments import check_names, one_of, optional_seconds, seconds
+from runops.core import Call, ConfigurationError, Provider, RunRef, Verdict
+from runops.core.declaration.arguments import check_names, one_of, seconds
 from runops.core.many.ledger import Ledger, key_of_call, key_of_ref
 from runops.core.many.retry import take_up
 from runops.core.many.rules import check_calls, check_run_ids
 from runops.core.model.run import RunResult as RunData
 from runops.core.waiting.options import ON_CONFLICT, SUBMIT_GRACE
-from runops.core.waiting.submit_in_turn import TurnRules
-from runops.dagster import _compat, verdicts
+from runops.dagster import _compat
 from runops.dagster.many.beside import Beside, cancel_all
 from runops.dagster.many.records import SetRecords, changed_rows
 from runops.dagster.many.result import RunsResult
 from runops.dagster.many.verdicts import judged, shown_of_many
-from runops.dagster.options import RunsStepSettings, many_rules, names_of, policy_of, wait_options
-from runops.dagster.resource import ProviderResource, key_of, named_resource
+from runops.dagster.options import RunsStepSettings, many_rules, names_of, policy_of, turn_rules, wait_options
+from runops.dagster.resource import ProviderResource, key_of
 from runops.dagster.step.interrupts import INTERRUPTS, HeldInterrupts
+from runops.dagster.step.last_failure import LeavesNothing
 from runops.dagster.step.live_run import AWAITED, CANCEL_REQUEST_TIMEOUT, CANCEL_SECONDS, SUBMITTED, core_warnings_in
 from runops.dagster.step.submission import OVER, refuse_when_over, status_of_run
 
@@ -141,7 +141,7 @@ class Wanted:
         return [key_of_call(call, root) for call in self.calls]
 
 
-class StepWaits:
+class StepWaits(LeavesNothing):
     """One call of :func:`wait_for_runs`.
 
     Args:
@@ -160,10 +160,8 @@ class StepWaits:
         settings: RunsStepSettings,
         wanted: Wanted,
     ) -> None:
-        self._context = context
-        self._resource = resource
+        super().__init__(context, resource, settings)
         self._provider = provider
-        self._settings = settings
         self._wanted = wanted
         self._rules = many_rules(settings)
         self._policy = policy_of(provider, settings)
@@ -266,43 +264,20 @@ class StepWaits:
 
     # --- where it fails ---
 
-    def leaving_nothing(self, work: Callable[[], R]) -> R:
-        """What ``work`` gives. Where it fails, the step ends by that, and its runs may be cancelled.
+    def _may_leave(self) -> bool:
+        cancels = self._submits and self._settings.get("cancel_on_failure", False)
+        return cancels and any(row.ours_to_cancel for row in self._ledger or ())
 
-        Raises:
-            dagster.Failure: An error of ours, as Dagster shows it.
-        """
+    def _cancel_what_is_left(self) -> None:
         try:
-            return work()
-        except RunopsError as error:
-            failure = verdicts.failure_of(error, named_resource(self._context.resources, self._resource))
-            self.leave_nothing(failure)
-            raise failure from error
-        except Exception as error:
-            self.leave_nothing(error)
-            raise
-
-    def leave_nothing(self, error: BaseException) -> None:
-        """Cancel the runs of a step that fails for good: nobody is left who would wait for them.
-
-        Args:
-            error: What the step ends with.
-        """
-        wanted = self._submits and self._settings.get("cancel_on_failure", False)
-        left = [row for row in self._ledger or () if row.ours_to_cancel]
-        if not wanted or not left:
+            over = status_of_run(self._context) in OVER
+        except Exception as error:  # noqa: BLE001 - a storage raises what it likes
+            self.log(f"The Dagster run could not be looked up ({type(error).__name__}): nothing is cancelled.")
             return
-        try:
-            if self._settings.get("reattach", True) and _compat.tried_again(self._context, error):
-                return
-            if status_of_run(self._context) in OVER:
-                self.log("The Dagster run is over already: its external runs are not cancelled.", logging.WARNING)
-                return
-        except Exception as failure:  # noqa: BLE001 - a storage raises what it likes
-            name = type(failure).__name__
-            self.log(f"Whether the step is tried again could not be found out ({name}): nothing is cancelled.")
-            return
-        self._cancel_left()
+        if over:
+            self.log("The Dagster run is over already: its external runs are not cancelled.", logging.WARNING)
+        else:
+            self._cancel_left()
 
     def _cancel_left(self) -> None:
         """Have cancelled all that is ours and may go on. That this fails must not hide why the wait ended."""
@@ -357,18 +332,11 @@ class StepWaits:
 
         settings, options = self._settings, self._options
         on_timeout = settings.get("cancel_on_timeout")
-        turns = TurnRules(
-            on_conflict=settings.get("on_conflict", "wait"),
-            until=options.deadline,
-            interval=optional_seconds("poll_interval", settings.get("poll_interval")),
-            error_budget=options.error_budget,
-            auth_grace=options.auth_grace,
-        )
         submits = None
         if self._wanted.calls is not None:
             submits = SubmitPlan(
                 calls=self._wanted.calls,
-                turns=turns,
+                turns=turn_rules(settings, options),
                 identity=records.identity,
                 adopt_uncertain=settings.get("adopt_uncertain", False),
                 grace=self._submit_grace,
@@ -381,7 +349,3 @@ class StepWaits:
             again=again,
             cancel_on_timeout=self._submits if on_timeout is None else on_timeout,
         )
-
-    def log(self, text: str, level: int = logging.INFO) -> None:
-        """Write a line into the step's log."""
-        self._context.log.log(level, text)

@@ -21,21 +21,20 @@ from runops.core import (
     Outcome,
     PollingError,
     Provider,
-    RunopsError,
     RunRef,
     RunSnapshot,
     Verdict,
 )
-from runops.core.declaration.arguments import check_names, one_of, optional_seconds, seconds
+from runops.core.declaration.arguments import check_names, one_of, seconds
 from runops.core.model.run import Unmet
 from runops.core.waiting.limits import WaitProgress
 from runops.core.waiting.options import ON_CONFLICT, SUBMIT_GRACE
 from runops.core.waiting.state import LogThrottle
-from runops.core.waiting.submit_in_turn import TurnRules
 from runops.dagster import _compat, verdicts
-from runops.dagster.options import StepSettings, StepSubmitSettings, names_of, policy_of, wait_options
-from runops.dagster.resource import ProviderResource, key_of, named_resource
+from runops.dagster.options import StepSettings, StepSubmitSettings, names_of, policy_of, turn_rules, wait_options
+from runops.dagster.resource import ProviderResource, key_of
 from runops.dagster.step.interrupts import HeldInterrupts
+from runops.dagster.step.last_failure import LeavesNothing
 from runops.dagster.step.live_run import AWAITED, LiveRun, core_warnings_in
 from runops.dagster.step.submission import OVER, Start, StepSubmission, refuse_when_over, status_of_run
 
@@ -156,7 +155,7 @@ def submit_run(
         return wait.leaving_nothing(lambda: wait.only_submitted(_checked(call, wait.provider), keep))
 
 
-class StepWait:
+class StepWait(LeavesNothing):
     """One call of :func:`wait_for_run`.
 
     Args:
@@ -169,11 +168,9 @@ class StepWait:
     def __init__(
         self, context: _compat.StepContext, resource: ProviderResource, settings: StepSettings, *, submits: bool
     ) -> None:
+        super().__init__(context, resource, settings)
         self._states = settings.get("states")
         self.provider: Provider = resource.declaration.with_states(self._states)
-        self._context = context
-        self._resource = resource
-        self._settings = settings
         self._submit_grace = seconds("submit_grace", settings.get("submit_grace", SUBMIT_GRACE))
         one_of("on_conflict", settings.get("on_conflict", "wait"), ON_CONFLICT)
         self._policy = policy_of(self.provider, settings)
@@ -235,41 +232,12 @@ class StepWait:
             )
         return RunResult(last, verdict, judgement.unmet)
 
-    def leaving_nothing(self, work: Callable[[], R]) -> R:
-        """What ``work`` gives. Where it fails, the step ends by that, and its run may be cancelled.
+    def _may_leave(self) -> bool:
+        return self._cancel_on_failure and (self._live.ref is not None or self._live.lost is not None)
 
-        Raises:
-            dagster.Failure: An error of ours, as Dagster shows it.
-        """
-        try:
-            return work()
-        except RunopsError as error:
-            failure = verdicts.failure_of(error, named_resource(self._context.resources, self._resource))
-            self.leave_nothing(failure)
-            raise failure from error
-        except Exception as error:
-            self.leave_nothing(error)
-            raise
-
-    def leave_nothing(self, error: BaseException) -> None:
-        """Cancel the run of a step that fails for good: nobody is left who would wait for it.
-
-        Args:
-            error: What the step ends with.
-        """
-        if not self._cancel_on_failure or (self._live.ref is None and self._live.lost is None):
-            return
-        taken_up = self._settings.get("reattach", True)
-        try:
-            if taken_up and _compat.tried_again(self._context, error):
-                return
-        except Exception as failure:  # noqa: BLE001 - a storage raises what it likes
-            name = type(failure).__name__
-            self._live.log(f"Whether the step is tried again could not be found out ({name}): nothing is cancelled.")
-            return
-        # A step that outlives its Dagster run may stand beside a re-execution, which waits for the same run.
+    def _cancel_what_is_left(self) -> None:
         if self._outlives_its_run():
-            self._live.log("The Dagster run is over already: its external run is not cancelled.", logging.WARNING)
+            self.log("The Dagster run is over already: its external run is not cancelled.", logging.WARNING)
         else:
             self._live.cancel_left()
 
@@ -294,13 +262,7 @@ class StepWait:
             submit_grace=self._submit_grace,
             held=held,
             credential=key_of(self._context.resources, self._resource),
-            rules=TurnRules(
-                on_conflict=self._settings.get("on_conflict", "wait"),
-                until=self._options.deadline,
-                interval=optional_seconds("poll_interval", self._settings.get("poll_interval")),
-                error_budget=self._options.error_budget,
-                auth_grace=self._options.auth_grace,
-            ),
+            rules=turn_rules(self._settings, self._options),
         )
 
     def _follow(self, client: RunClient, start: Start) -> RunSnapshot:
