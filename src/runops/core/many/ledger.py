@@ -42,10 +42,6 @@ class Changes:
         """The pages that have changed, whole, by their number: for hosts that overwrite what they have."""
         return {number: self.ledger.page(number) for number in sorted({index // PAGE_ROWS for index in self.indices})}
 
-    def rows(self) -> dict[int, dict[str, Any]]:
-        """The rows that have changed, each with its parents, by their index: for hosts that only ever add."""
-        return {index: self.ledger.row_json(index) for index in sorted(self.indices)}
-
 
 class Ledger(Sequence[Row]):
     """See the module.
@@ -117,11 +113,6 @@ class Ledger(Sequence[Row]):
 
     # --- what is to be written ---
 
-    @property
-    def has_changes(self) -> bool:
-        """Whether anything is to be written."""
-        return bool(self._changed)
-
     def take_changes(self) -> Changes:
         """What has changed since the last time; from now on that counts as written."""
         changes = Changes(self, frozenset(self._changed), self.version)
@@ -131,10 +122,6 @@ class Ledger(Sequence[Row]):
     def put_back(self, changes: Changes) -> None:
         """Note that a write has failed."""
         self._changed |= changes.indices
-
-    def mark_all(self) -> None:
-        """Note that all that was ever sent is to be written anew, as after a retry with another order."""
-        self._changed |= {row.index for row in self._rows if row.state is not RowState.PLANNED or row.spent_before}
 
     # --- pages ---
 
@@ -158,11 +145,6 @@ class Ledger(Sequence[Row]):
             rows.append(form)
         return {"version": VERSION, **({"parents": parents} if parents else {}), "rows": rows}
 
-    def row_json(self, index: int) -> dict[str, Any]:
-        """One row as JSON primitives, with its parents."""
-        row = self._rows[index]
-        return {**to_json(row), **({"parents": dict(row.parents)} if row.parents else {})}
-
     def to_pages(self) -> dict[int, Page]:
         """All pages that hold more than plans."""
         begun = {row.index // PAGE_ROWS for row in self._rows if row.state is not RowState.PLANNED or row.spent_before}
@@ -185,35 +167,6 @@ class Ledger(Sequence[Row]):
             except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
                 raise _unreadable(f"page {number}", error) from None
         return rows
-
-    @staticmethod
-    def rows_from_json(rows: Mapping[Any, object]) -> list[Row]:
-        """The rows that :meth:`Changes.rows` gave, the last one of each index; see :meth:`rows_from_pages`.
-
-        Args:
-            rows: By index; a text that spells one will do.
-
-        Raises:
-            ConfigurationError: A row is none.
-        """
-        found: list[Row] = []
-        for index, form in sorted((int(index), cast("dict[str, Any]", form)) for index, form in rows.items()):
-            try:
-                found.append(from_json(index, form, cast("dict[str, str]", form.get("parents", NO_PARENTS))))
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
-                raise _unreadable(f"row {index}", error) from None
-        return found
-
-    @classmethod
-    def from_pages(cls, pages: Mapping[Any, object], total: int) -> Ledger:
-        """The ledger that was written, in the order in which it was; for who knows that it is the same list.
-
-        Args:
-            pages: As :meth:`rows_from_pages` takes them.
-            total: How many rows there are; those on no page are plans without a key.
-        """
-        known = {row.index: row for row in cls.rows_from_pages(pages)}
-        return cls(known.get(index) or Row(index=index, key="") for index in range(total))
 
 
 def key_of_call(call: Call, root: str) -> str:
