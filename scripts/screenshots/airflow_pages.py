@@ -6,7 +6,7 @@ from typing import Any
 
 from runops.core import PROVIDERS
 from scripts.screenshots.browser import Camera
-from scripts.screenshots.world import ANNOUNCEMENT, OLD_KEY, PAUSED, AirflowWorld
+from scripts.screenshots.world import ANNOUNCEMENT, OLD_KEY, PAUSED, PORTFOLIO, AirflowWorld
 
 FORM_HEIGHT = 700
 KEY_FIELDS = {
@@ -27,6 +27,7 @@ def take(camera: Camera, world: AirflowWorld) -> None:
     # From here on Airflow remembers that the grid is narrow.
     _finished_task(camera, world)
     _failed_task(camera, world)
+    _many_runs(camera, world)
 
 
 def _connection_forms(camera: Camera, world: AirflowWorld) -> None:
@@ -94,6 +95,19 @@ def _finished_task(camera: Camera, world: AirflowWorld) -> None:
     camera.see("return_value", "run_url", "run_id")
     camera.page.get_by_role("button", name="Expand all extra JSON").click()
     camera.shoot("airflow_xcom", '"outcome": "succeeded"', '"verdict": "succeed"')
+
+
+def _many_runs(camera: Camera, world: AirflowWorld) -> None:
+    task = f"{world.url}/dags/example_many_runs/runs/{PORTFOLIO}/tasks/place"
+    camera.size(760)
+    camera.open(task)
+    camera.see("40/40: ", " succeeded, ", " degraded")
+    _give_room(camera)
+    camera.shoot("airflow_many_runs", "40 ended well", height=640)
+    camera.size(1100)
+    camera.open(f"{task}/xcom")
+    camera.see("return_value", "runs", "progress")
+    camera.shoot("airflow_many_runs_xcom", '"verdicts"')
 
 
 def _grid(camera: Camera, world: AirflowWorld) -> None:

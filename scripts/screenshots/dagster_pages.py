@@ -15,6 +15,7 @@ def take(camera: Camera, world: DagsterWorld) -> None:
     _check(camera, world)
     _runs(camera, world)
     _sensor(camera, world)
+    _many_runs(camera, world)
     _component(camera, world)
 
 
@@ -59,6 +60,13 @@ def _sensor(camera: Camera, world: DagsterWorld) -> None:
         if camera.shows(told, 5.0):
             break
     camera.shoot("dagster_sensor", told, "looked at 2 of 2 targets.", height=320)
+
+
+def _many_runs(camera: Camera, world: DagsterWorld) -> None:
+    camera.size(1060)
+    camera.open(f"{world.url}/assets/portfolio?view=events")
+    camera.see("runops/overview")
+    camera.shoot("dagster_many_runs", "30/30: ")
 
 
 def _component(camera: Camera, world: DagsterWorld) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,6 +25,8 @@ ANNOUNCEMENT = "announcement"
 """A DAG run whose task stays deferred."""
 PAUSED = "announcement-paused"
 """A DAG run whose external run is paused for a while, and then ends well."""
+PORTFOLIO = "portfolio"
+"""A DAG run whose task has submitted forty runs, of which some are degraded."""
 OLD_KEY = "b3os_old_key"
 """A connection whose key is refused."""
 PROJECT = ROOT / "examples" / "dagster" / "src"
@@ -68,13 +72,16 @@ class AirflowWorld:
         self.airflow.migrate()
         self.airflow.start()
         self.airflow.wait_until_healthy()
-        self.airflow.wait_for_dags(["example_release_story", "example_onepin"])
+        self.airflow.wait_for_dags(["example_release_story", "example_onepin", "example_many_runs"])
         self._screen.say(f"Airflow is up at {self.url}")
         self._save_connections()
         self._announce(ANNOUNCEMENT, script="succeeded", seconds=3600)
         self._announce(PAUSED, script="paused_then_succeeded", seconds=75, workflow_id=ANOTHER_WORKFLOW)
         self._releases()
-        self._wait_for_states({(ANNOUNCEMENT, "speak"): "deferred", (PAUSED, "speak"): "success"})
+        self._many_runs()
+        self._wait_for_states(
+            {(ANNOUNCEMENT, "speak"): "deferred", (PAUSED, "speak"): "success", (PORTFOLIO, "place"): "success"}
+        )
 
     def _save_connections(self) -> None:
         """A connection of each type, and one whose key is refused, as a person saves them on the page."""
@@ -95,6 +102,11 @@ class AirflowWorld:
                 raise DemoError(f"{run} has submitted nothing.")
             self._supervisor.sleep(0.5)
         _control(self._vendors, "defaults", {"provider": "onepin", "script": None, "seconds": None})
+
+    def _many_runs(self) -> None:
+        """Submit forty runs by one task: the first few are degraded."""
+        with _first_degraded(self._vendors, self._supervisor):
+            self.airflow.trigger("example_many_runs", PORTFOLIO, {})
 
     def _announcements(self) -> list[dict[str, Any]]:
         return [run for run in self._vendors.runs() if run["provider"] == "onepin"]
@@ -159,6 +171,12 @@ class DagsterWorld:
         _control(self._vendors, "defaults", {"provider": "nyx", "script": "succeeded", "seconds": 6})
         self._materialize("security/audit", "--partition", "north")
         self._materialize("agent,agent_release")
+        config = json.dumps({"ops": {"portfolio": {"config": {"applicants": 30}}}})
+        with _first_degraded(self._vendors, self._supervisor):
+            portfolio = self._start(
+                "dagster-portfolio", "asset", "materialize", *MODULE, "--select", "portfolio", "--config-json", config
+            )
+        self._wait_for("the portfolio", lambda: portfolio.process.poll() is not None)
         self._screen.say("the assets are done; waiting for the sensors")
         self._wait_for("the announcement", lambda: "voices/announcement" in self._materialized())
         self._wait_for("a report of the sensor", lambda: self._tick() is not None)
@@ -228,6 +246,23 @@ class DagsterWorld:
         answer = self._ask(f"{{ sensorOrError(sensorSelector: {{{where}}}) {{ {asked} }} }}")
         reasons = [tick["skipReason"] or "" for tick in answer["sensorOrError"]["sensorState"]["ticks"]]
         return next((ago for ago, reason in enumerate(reasons) if REPORTED in reason), None)
+
+
+@contextmanager
+def _first_degraded(vendors: Vendors, supervisor: Supervisor) -> Generator[None]:
+    """The first Nexio runs that are submitted meanwhile are degraded, all later ones succeed."""
+
+    def submitted() -> int:
+        return sum(run["provider"] == "nexio" for run in vendors.runs())
+
+    before, limit = submitted(), time.monotonic() + MINUTES * 60
+    _control(vendors, "defaults", {"provider": "nexio", "script": "degraded", "seconds": 12})
+    yield
+    while submitted() < before + 2:
+        if time.monotonic() > limit:
+            raise DemoError("Nothing was submitted to Nexio.")
+        supervisor.sleep(0.05)
+    _control(vendors, "defaults", {"provider": "nexio", "script": "succeeded", "seconds": 12})
 
 
 def _control(vendors: Vendors, path: str, body: Mapping[str, Any]) -> Any:
