@@ -1,0 +1,1 @@
+"""DAGs for a database full of runs that were never begun."""
