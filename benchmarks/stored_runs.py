@@ -195,7 +195,7 @@ def write(rows: list[Stored], session: Any) -> None:
     from airflow.models.xcom import XComModel
     from sqlalchemy import select
 
-    versions = dict(session.execute(select(DagVersion.dag_id, DagVersion.id)).tuples())
+    versions = {row.dag_id: row.id for row in session.execute(select(DagVersion.dag_id, DagVersion.id))}
     missing = set(DAG_IDS.values()) - set(versions)
     if missing:
         raise SystemExit(f"Airflow has not read {', '.join(sorted(missing))}: run airflow dags reserialize.")

@@ -103,7 +103,7 @@ def _many_runs(camera: Camera, world: AirflowWorld) -> None:
     camera.open(task)
     camera.see("40/40: ", " succeeded, ", " degraded")
     _give_room(camera)
-    camera.shoot("airflow_many_runs", "40 ended well", height=640)
+    camera.shoot("airflow_many_runs", "Required: 0.95", height=640)
     camera.size(1100)
     camera.open(f"{task}/xcom")
     camera.see("return_value", "runs", "progress")
