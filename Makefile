@@ -20,7 +20,7 @@ WORKERS ?= logical
 PARALLEL := --numprocesses=$(WORKERS) --maxprocesses=8 --dist=loadgroup --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-unit test-fast test-packaging test-wheel test-airflow test-airflow-required test-airflow-lowest test-airflow-next airflow-versions test-dagster-lowest test-dagster test-airflow-outcomes test-all mutants check format lock build bench bench-hosts bench-triggerer bench-import bench-parse screenshots demo demo-ui clean
+.PHONY: help setup test test-unit test-fast test-packaging test-wheel test-airflow test-airflow-required test-airflow-lowest test-airflow-next airflow-versions test-dagster-lowest test-dagster test-airflow-outcomes test-all mutants check format lock build bench bench-hosts bench-triggerer bench-import bench-parse screenshots ui ui-check test-page demo demo-ui clean
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-22s %s\n", $$1, $$2 }'
@@ -129,6 +129,16 @@ bench-import: $(READY) ## Measure what importing the core costs.
 bench-parse: $(READY) ## Measure what parsing a DAG file with everything of ours costs.
 	@$(BIN)/python benchmarks/parse_time.py
 
+ui: $(READY) ## Build the front end of the page "External runs" from ui/ into the package.
+	@$(BIN)/python -m scripts.front_end build
+
+ui-check: $(READY) ## Its types and unit tests, and that what is committed is what ui/ gives.
+	@$(BIN)/python -m scripts.front_end check
+
+test-page: $(READY) ## Try that page in a real Chromium, against a stand-in of its server; skipped where there is none.
+	@$(BIN)/python -m scripts.front_end install
+	@$(BIN)/python -m pytest tests/page_browser
+
 screenshots: $(READY) ## Take the pictures of docs/what_you_see.md anew; needs a Chromium.
 	@$(BIN)/python -m scripts.screenshots
 
@@ -139,5 +149,5 @@ demo-ui: $(READY) ## The same, and keep both web interfaces up.
 	@$(BIN)/python -m demo --ui
 
 clean: ## Remove everything that make has made.
-	@rm -rf $(VENV) $(WHEEL_VENV) $(LOWEST_AIRFLOW_VENV) $(MIDDLE_AIRFLOW_VENV) $(NEXT_AIRFLOW_VENV) $(LOWEST_DAGSTER_VENV) .venv-bench .venv-screenshots build dist .demo .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) $(WHEEL_VENV) $(LOWEST_AIRFLOW_VENV) $(MIDDLE_AIRFLOW_VENV) $(NEXT_AIRFLOW_VENV) $(LOWEST_DAGSTER_VENV) .venv-bench .venv-screenshots ui/node_modules build dist .demo .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	@find src tests example_dags demo benchmarks scripts -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

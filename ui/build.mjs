@@ -1,0 +1,42 @@
+// Builds the front end into a folder: index.html, and under assets/ the script and the style, with a hash of their bytes
+// in their names. The same sources and lock give the same bytes everywhere.
+import { createHash } from "node:crypto";
+import { cp, mkdir, readFile, rm, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { build } from "esbuild";
+
+const here = dirname(fileURLToPath(import.meta.url));
+const target = process.argv[2] ?? join(here, "..", "src", "runops", "airflow", "plugin", "static");
+const assets = join(target, "assets");
+
+const made = await build({
+  absWorkingDir: here,
+  entryPoints: { app: "src/main.tsx", style: "src/app.css" },
+  outdir: "out",
+  bundle: true,
+  write: false,
+  minify: true,
+  format: "esm",
+  target: ["chrome116", "firefox124", "safari17.4"],
+  jsx: "automatic",
+  jsxImportSource: "preact",
+  charset: "ascii",
+  legalComments: "none",
+  logLevel: "warning",
+});
+
+await rm(target, { recursive: true, force: true });
+await mkdir(assets, { recursive: true });
+const names = {};
+for (const file of made.outputFiles) {
+  const extension = file.path.endsWith(".css") ? "css" : "js";
+  const hash = createHash("sha256").update(file.contents).digest("hex").slice(0, 10);
+  names[extension] = `${extension === "css" ? "style" : "app"}-${hash}.${extension}`;
+  await writeFile(join(assets, names[extension]), file.contents);
+}
+const page = await readFile(join(here, "src", "index.html"), "utf8");
+await writeFile(join(target, "index.html"), page.replace("{{style}}", names.css).replace("{{script}}", names.js));
+for (const icon of ["icon.svg", "icon-dark.svg"]) await cp(join(here, "src", icon), join(assets, icon));
+const licence = await readFile(join(here, "node_modules", "preact", "LICENSE"), "utf8");
+await writeFile(join(target, "THIRD_PARTY.txt"), `The script in assets/ contains Preact (https://preactjs.com):\n\n${licence.trim()}\n`);
