@@ -22,7 +22,7 @@ MODULES = sorted(
 BASES: tuple[type[Any], ...] = (
     BaseHook, BaseOperator, BaseOperatorLink, BaseSensorOperator, BaseTrigger, BaseEventTrigger,
 )  # fmt: skip
-PUBLIC = ("airflow", "airflow.sdk", "airflow.sdk.log", "airflow.triggers.base")
+PUBLIC = ("airflow", "airflow.plugins_manager", "airflow.sdk", "airflow.sdk.log", "airflow.triggers.base")
 OPTIONAL = ("airflow.providers.openlineage.extractors",)
 
 

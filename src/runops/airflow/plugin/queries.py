@@ -1,0 +1,203 @@
+"""The page's questions to Airflow's database: each one query, over the XComs of one key, joined to their tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, String, and_, cast, false, func, or_, select, union_all
+
+from runops.airflow.external_run import EXTERNAL_RUN
+from runops.airflow.plugin._compat import LIVE_STATES, TaskInstance, XComModel
+from runops.airflow.plugin.questions import Address, Filters, RunsQuestion
+from runops.airflow.plugin.stored_json import StoredJson
+
+RECENT_ENDS = 20
+"""Ended runs of a task that its usual duration is taken from."""
+MOST_CHARTED = 20_000
+"""Ended runs that one chart is made from; the newest."""
+MOST_NAMES = 1_000
+"""DAGs, tasks or providers that the filters offer."""
+
+SEARCHED = ("run_id", "provider", "state", "phase", "outcome", "reason", "holds_for", "error")
+"""Fields of a record that the search looks into, beside the ids of its task. Not the connection: not all may see it."""
+
+
+class RunQueries:
+    """Selects over the stored records of DAGs that a person may read.
+
+    :param dialect: The database's, as SQLAlchemy names it.
+    :param dag_ids: The DAGs.
+    """
+
+    def __init__(self, dialect: str, dag_ids: Iterable[str]) -> None:
+        self._json = StoredJson(XComModel.value, dialect)
+        self._dag_ids = sorted(dag_ids)
+
+    # --- which ---
+
+    def _from(self, *columns: Any) -> Any:
+        same = and_(
+            TaskInstance.dag_id == XComModel.dag_id,
+            TaskInstance.run_id == XComModel.run_id,
+            TaskInstance.task_id == XComModel.task_id,
+            TaskInstance.map_index == XComModel.map_index,
+        )
+        return select(*columns).select_from(XComModel).join(TaskInstance, same).where(*self._readable())
+
+    def _readable(self) -> list[ColumnElement[bool]]:
+        """Records of these DAGs, of the try that their task is in."""
+        return [
+            XComModel.key == EXTERNAL_RUN,
+            XComModel.dag_id.in_(self._dag_ids) if self._dag_ids else false(),
+            self._json.is_object(),
+            self._json.text("try_number") == cast(TaskInstance.try_number, String),
+        ]
+
+    def _is_open(self) -> ColumnElement[bool]:
+        live = or_(TaskInstance.state.in_(LIVE_STATES), TaskInstance.state.is_(None))
+        return and_(self._json.text("ended_at").is_(None), live)
+
+    def _where(self, filters: Filters) -> list[ColumnElement[bool]]:
+        columns = {
+            "dag_id": XComModel.dag_id,
+            "dag_run_id": XComModel.run_id,
+            "task_id": XComModel.task_id,
+            "map_index": XComModel.map_index,
+        }
+        found: list[ColumnElement[bool]] = []
+        for name in ("provider", "phase", "outcome", "verdict", "holds", *columns):
+            if chosen := getattr(filters, name):
+                of = columns[name] if name in columns else self._json.text(name)
+                found.append(of.in_([each if isinstance(each, int) else str(each) for each in chosen]))
+        if filters.open is not None:
+            found.append(self._is_open() if filters.open else ~self._is_open())
+        if words := filters.q.split():
+            found += [self._found(word) for word in words]
+        return found
+
+    def _found(self, word: str) -> ColumnElement[bool]:
+        within = [XComModel.dag_id, XComModel.task_id, XComModel.run_id, *(self._json.text(name) for name in SEARCHED)]
+        return or_(*(each.icontains(word, autoescape=True) for each in within))
+
+    def _order(self, sort: str) -> list[Any]:
+        name = sort.removeprefix("-")
+        by = self._sorted_by(name)
+        # Databases differ in where they put NULL: it is last in both directions.
+        return [by.is_(None), by.desc() if sort.startswith("-") else by.asc(), *_BY_KEY]
+
+    def _sorted_by(self, name: str) -> Any:
+        columns: dict[str, Any] = {
+            "dag_id": XComModel.dag_id,
+            "dag_run_id": XComModel.run_id,
+            "task_id": XComModel.task_id,
+            "map_index": XComModel.map_index,
+            "task_state": TaskInstance.state,
+        }
+        if name in columns:
+            return columns[name]
+        if name == "status":
+            return func.coalesce(self._json.text("outcome"), self._json.text("phase"))
+        if name == "progress":
+            done, total = (self._json.number("progress", each) for each in ("done", "total"))
+            return done * 1.0 / func.nullif(total, 0)
+        return self._json.number(name) if name == "spend" else self._json.text(name)
+
+    # --- what ---
+
+    def page(self, asked: RunsQuestion) -> Any:
+        """One page: the ids, the record as it is stored, when, and how the task stands."""
+        query = self._from(*self._shown()).where(*self._where(asked))
+        return query.order_by(*self._order(asked.sort)).limit(asked.limit).offset(asked.offset)
+
+    def total(self, filters: Filters) -> Any:
+        """How many there are."""
+        return self._from(func.count()).where(*self._where(filters))
+
+    def one(self, address: Address) -> Any:
+        """The record of one task instance."""
+        return self._from(*self._shown()).where(*is_of(address))
+
+    def _shown(self) -> list[Any]:
+        return [
+            XComModel.dag_id,
+            XComModel.run_id.label("dag_run_id"),
+            XComModel.task_id,
+            XComModel.map_index,
+            XComModel.timestamp,
+            self._json.raw.label("record"),
+            TaskInstance.state.label("task_state"),
+        ]
+
+    def choices(self, name: str) -> Any:
+        """The values of a field, or ids, that there are."""
+        of = {"dag_id": XComModel.dag_id, "task_id": XComModel.task_id}.get(name)
+        of = self._json.text(name) if of is None else of
+        return self._from(of.label("choice")).where(of.is_not(None)).distinct().order_by(of).limit(MOST_NAMES)
+
+    def recent_ends(self, tasks: Sequence[tuple[str, str]]) -> Any:
+        """When the last runs of each of these tasks began and ended: one query, and of each task its newest records."""
+        each = [
+            self._from(
+                XComModel.dag_id,
+                XComModel.task_id,
+                *(self._json.text(name).label(name) for name in ("began_at", "created_at", "finished_at", "ended_at")),
+            )
+            .where(XComModel.dag_id == dag_id, XComModel.task_id == task_id, TaskInstance.end_date.is_not(None))
+            .order_by(XComModel.timestamp.desc())
+            .limit(RECENT_ENDS)
+            .subquery()
+            for dag_id, task_id in tasks
+        ]
+        return union_all(*(select(one) for one in each))
+
+    def ended_since(self, since: Any, asked: Any) -> Any:
+        """Runs that ended since a moment: what the charts are made of, the newest first."""
+        fields = (
+            "provider",
+            "outcome",
+            "spend_unit",
+            "began_at",
+            "created_at",
+            "started_at",
+            "finished_at",
+            "ended_at",
+        )
+        query = self._from(
+            XComModel.dag_id,
+            XComModel.task_id,
+            XComModel.timestamp,
+            *(self._json.text(name).label(name) for name in fields),
+            self._json.number("spend").label("spend"),
+        ).where(XComModel.timestamp >= since, self._json.text("outcome").is_not(None))
+        for name, of in {
+            "dag_id": XComModel.dag_id,
+            "task_id": XComModel.task_id,
+            "provider": self._json.text("provider"),
+        }.items():
+            if chosen := getattr(asked, name):
+                query = query.where(of.in_(chosen))
+        return query.order_by(XComModel.timestamp.desc()).limit(MOST_CHARTED)
+
+    def same_run(self, provider: str, run_id: str) -> Any:
+        """The task instances whose records name a run: the first of them keeps who may look at it when."""
+        query = select(XComModel.dag_run_id, XComModel.dag_id, XComModel.run_id, XComModel.task_id, XComModel.map_index)
+        return query.where(
+            XComModel.key == EXTERNAL_RUN,
+            self._json.is_object(),
+            self._json.text("provider") == provider,
+            self._json.text("run_id") == run_id,
+        ).order_by(*_BY_KEY)
+
+
+_BY_KEY = (XComModel.dag_id, XComModel.run_id, XComModel.task_id, XComModel.map_index)
+
+
+def is_of(address: Address) -> tuple[ColumnElement[bool], ...]:
+    """The XComs of one task instance."""
+    return (
+        XComModel.dag_id == address.dag_id,
+        XComModel.run_id == address.dag_run_id,
+        XComModel.task_id == address.task_id,
+        XComModel.map_index == address.map_index,
+    )
