@@ -22,7 +22,8 @@ from dagster._daemon.backfill import execute_backfill_iteration
 from pytest_mock import MockerFixture
 
 from runops.core import RunClient
-from runops.dagster.step.records import Records
+from runops.dagster import _compat
+from runops.dagster.step.records import TAKEN_UP_FROM, Records
 
 DEFINITIONS = Path(__file__).with_name("reexecuted_definitions.py")
 AFTER_THE_WAIT, DOWNSTREAM = "REEXECUTED_FAILS_AFTER", "REEXECUTED_FAILS_DOWNSTREAM"
@@ -117,6 +118,11 @@ class Again:
 
     # --- backfills ---
 
+    def taken_up_from(self, run_id: str) -> list[dg.MetadataValue[Any]]:
+        """The Dagster runs to which the records of another lead back."""
+        found = _compat.engine_events(self.instance, run_id, "external")
+        return [metadata[TAKEN_UP_FROM] for metadata in found if TAKEN_UP_FROM in metadata]
+
     def backfill(self, *, repeats: str | None = None) -> str:
         """Backfill one partition of the asset, as a repetition of another backfill where that is named; its id."""
         backfill_id = "again" if repeats else "first"
@@ -187,6 +193,7 @@ def test_a_run_whose_end_nobody_was_told_of_is_taken_up_by_every_re_execution(
     run = again.by(way, first)
     assert run.status is dg.DagsterRunStatus.SUCCESS
     assert "Took up" in again.log(run.run_id)
+    assert again.taken_up_from(run.run_id) == [dg.MetadataValue.dagster_run(first)]
     assert (again.runs.submits, again.runs.cancels) == (1, 0)
 
 

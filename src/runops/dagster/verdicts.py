@@ -21,6 +21,7 @@ from runops.core import (
     SubmitUncertainError,
     TransientError,
     Verdict,
+    find,
 )
 from runops.core.model.expectation import in_words
 from runops.core.model.policy import retry_may_submit
@@ -90,7 +91,12 @@ class Shown:
 
 
 def shown(
-    snapshot: RunSnapshot, verdict: Verdict, unmet: Mapping[str, Unmet] | None = None, *, given: bool = False
+    snapshot: RunSnapshot,
+    verdict: Verdict,
+    unmet: Mapping[str, Unmet] | None = None,
+    *,
+    given: bool = False,
+    dagster_runs: Mapping[str, str] | None = None,
 ) -> Shown:
     """How the wait for one run ended.
 
@@ -99,10 +105,11 @@ def shown(
         verdict: What was decided about it.
         unmet: Which expectations it did not meet.
         given: Whether the step was given the run, and has not submitted it.
+        dagster_runs: Other Dagster runs that have to do with it: what each did, and its id.
     """
     return Shown(
         verdict=verdict,
-        metadata=metadata(snapshot, verdict, unmet),
+        metadata=metadata(snapshot, verdict, unmet, dagster_runs=dagster_runs),
         summary=snapshot.summary(),
         judged=judged(snapshot, verdict, unmet),
         version=data_version(snapshot).value,
@@ -112,7 +119,11 @@ def shown(
 
 
 def metadata(
-    snapshot: RunSnapshot, verdict: Verdict | None = None, unmet: Mapping[str, Unmet] | None = None
+    snapshot: RunSnapshot,
+    verdict: Verdict | None = None,
+    unmet: Mapping[str, Unmet] | None = None,
+    *,
+    dagster_runs: Mapping[str, str] | None = None,
 ) -> Metadata:
     """What a person wants to see of a run, under keys that begin with ``runops/``. Never the payload.
 
@@ -120,12 +131,14 @@ def metadata(
         snapshot: The run.
         verdict: What was decided about it.
         unmet: Which expectations it did not meet.
+        dagster_runs: Other Dagster runs that have to do with it: what each did, and its id.
     """
     ref = snapshot.ref
     # Dagster shows most of its pages in this order: what a person looks for comes first.
     found: Metadata = {"overview": dg.MetadataValue.md(overview(snapshot, verdict, unmet))}
     if snapshot.url:
         found["url"] = dg.MetadataValue.url(snapshot.url)
+    found |= {name: dg.MetadataValue.dagster_run(run_id) for name, run_id in (dagster_runs or {}).items()}
     texts: dict[str, str | None] = {
         "outcome": snapshot.outcome.value if snapshot.outcome else None,
         "verdict": verdict.value if verdict else None,
@@ -151,7 +164,9 @@ def metadata(
         "queued_seconds": _seconds(snapshot.created_at, snapshot.started_at),
         "duration_seconds": _seconds(snapshot.started_at or snapshot.created_at, snapshot.finished_at),
     }
-    found |= {name: dg.MetadataValue.float(value) for name, value in durations.items() if value is not None}
+    numbers = {**durations, **_progress(snapshot.progress)}
+    found |= {name: dg.MetadataValue.float(value) for name, value in numbers.items() if value is not None}
+    found |= _spend(snapshot)
     found |= {f"details/{name}": _value(value) for name, value in snapshot.details.items()}
     return {f"runops/{name}": value for name, value in found.items()}
 
@@ -269,6 +284,23 @@ def _seconds(start: datetime | None, end: datetime | None) -> float | None:
 def _duration(start: datetime | None, end: datetime | None) -> str | None:
     seconds = _seconds(start, end)
     return None if seconds is None else str(timedelta(seconds=round(seconds)))
+
+
+def _progress(progress: Progress | None) -> dict[str, float | None]:
+    """How far a run came, as numbers: Dagster plots numbers over time, and no texts."""
+    if progress is None:
+        return {}
+    share = progress.done / progress.total if progress.total and progress.total > 0 else None
+    return {"progress_done": progress.done, "progress_percent": None if share is None else round(share * 100, 1)}
+
+
+def _spend(snapshot: RunSnapshot) -> Metadata:
+    """What a run has spent under one name, whatever its service calls it, with the unit beside it."""
+    declared = find(snapshot.ref.provider).spend
+    spent = declared.of(snapshot.details) if declared else None
+    if declared is None or spent is None:
+        return {}
+    return {"spend": dg.MetadataValue.float(spent), "spend_unit": dg.MetadataValue.text(declared.unit)}
 
 
 def _is_number(value: Any) -> bool:

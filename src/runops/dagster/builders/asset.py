@@ -11,6 +11,7 @@ from runops.core import ConfigurationError, Verdict
 from runops.dagster import verdicts
 from runops.dagster.builders.arguments import RunAssetArguments, RunOpArguments
 from runops.dagster.builders.plan import CallSource, CallsSource, Plan, RunIdSource, RunIdsSource, asset_key_of
+from runops.dagster.builders.shown import kinds_of, with_defaults
 
 
 def build_run_asset(
@@ -47,7 +48,8 @@ def build_run_asset(
         more: Settings of the wait, such as ``timeout`` and ``on_outcome``: all of
             :class:`runops.dagster.options.StepSettings`, and with ``calls`` and ``run_ids`` those of
             :class:`runops.core.many.rules.ManySettings` (max_active, require, stop_early). And anything of
-            ``dagster.asset``: deps, partitions_def, retry_policy, group_name, kinds, ...
+            ``dagster.asset``: deps, partitions_def, retry_policy, group_name, kinds, ... Where ``resource_key`` is the
+            name of a provider, that is the asset's kind unless you give others.
 
     Raises:
         ConfigurationError: An argument is wrong.
@@ -69,7 +71,7 @@ def build_run_asset(
         check_specs=[verdicts.check_spec(asset_key)],
         output_required=False,
         required_resource_keys={resource_key, *(required_resource_keys or ())},
-        **plan.passed_on,
+        **with_defaults(plan.passed_on, {"description": plan.description, **kinds_of(resource_key)}),
     )
     # Dagster reads the annotation of a context as it stands, and here it would stand as text.
     def run_asset(context) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
@@ -137,7 +139,7 @@ def build_run_op(
         ins=ins,
         out=dg.Out(dagster_type=dict, is_required=False),
         required_resource_keys={resource_key, *(required_resource_keys or ())},
-        **plan.passed_on,
+        **with_defaults(plan.passed_on, {"description": plan.description}),
     )
     def run_op(context) -> Iterator[dg.Output[dict[str, Any]]]:
         ended = plan.end(context).shown

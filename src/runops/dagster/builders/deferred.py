@@ -17,6 +17,7 @@ from runops.core.waiting.options import DEFAULT_TIMEOUT
 from runops.dagster import _compat, verdicts
 from runops.dagster.builders.arguments import SensorArguments, SubmitJobArguments, check_arguments
 from runops.dagster.builders.plan import CallSource, Plan, Seconds, asset_key_of, caller_of, checked_resource_key
+from runops.dagster.builders.shown import description_of_completion_sensor, description_of_submit_job, with_defaults
 from runops.dagster.functions import FunctionFailed
 from runops.dagster.options import RulesOfRuns, StepSubmitSettings, check_values
 from runops.dagster.resource import resource_of
@@ -96,7 +97,7 @@ def build_submit_job(
             raise verdicts.failure_of(error, plan.name) from error
         return ref.model_dump(mode="json")
 
-    @dg.job(name=name, **plan.passed_on)
+    @dg.job(name=name, **with_defaults(plan.passed_on, {"description": description_of_submit_job(resource_key)}))
     def submit_job() -> None:
         submit()
 
@@ -166,7 +167,7 @@ def build_completion_sensor(
         minimum_interval_seconds=minimum_interval_seconds,
         default_status=default_status,
         required_resource_keys={resource_key},
-        **sensor_arguments,
+        **with_defaults(sensor_arguments, {"description": description_of_completion_sensor(job_name, asset_key)}),
     )
     def completion_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         pending = _pending(context, job_name, asset_key)
@@ -184,6 +185,7 @@ def build_completion_sensor(
             deadlines={each.ref: each.submitted_at + wait_seconds for each in pending},
             attached=frozenset(each.ref for each in pending if each.attached),
             cancel_on_timeout=cancel_on_timeout,
+            submitted_in={each.ref: each.dagster_run for each in pending},
         )
         return SensorTick(context, plan).result()
 
@@ -198,6 +200,8 @@ class Pending(NamedTuple):
     """Unix seconds."""
     partition: str | None
     attached: bool
+    dagster_run: str
+    """The id of the Dagster run that has submitted it."""
 
 
 def _keep(context: _compat.StepContext, ref: RunRef, submitted_at: float, attached: bool) -> None:
@@ -229,7 +233,7 @@ def _pending(context: dg.SensorEvaluationContext, job_name: str, asset_key: dg.A
         else:
             submitted_at = float(run.tags.get(SUBMITTED_AT) or time.time())
             attached = run.tags.get(ATTACHED) == "true"
-            found.append(Pending(ref, submitted_at, run.tags.get(_PARTITION), attached))
+            found.append(Pending(ref, submitted_at, run.tags.get(_PARTITION), attached, run.run_id))
     return found
 
 

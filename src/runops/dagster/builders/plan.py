@@ -15,12 +15,13 @@ from runops.core.declaration import check_id
 from runops.core.many.rules import check_list, check_run_ids
 from runops.dagster import _compat, verdicts
 from runops.dagster.builders.arguments import check_arguments
+from runops.dagster.builders.shown import description_of_step
 from runops.dagster.functions import FunctionFailed, called
 from runops.dagster.many.step import end_of_runs
 from runops.dagster.many.verdicts import shown_of_many
 from runops.dagster.options import RunsStepSettings, check_for, check_only_of_many, check_values, names_of
 from runops.dagster.resource import ProviderResource, resource_of
-from runops.dagster.step.wait import end_of_run
+from runops.dagster.step.wait import RunResult, end_of_run
 
 CallSource = Call | Mapping[str, Any] | Callable[[Any], Call | Mapping[str, Any]]
 """What to submit: the resource's call arguments, or a function of the context that gives them."""
@@ -129,6 +130,11 @@ class Plan:
         """Whether somebody else starts what is waited for."""
         return self.source[0] in ("run_id", "run_ids")
 
+    @property
+    def description(self) -> str:
+        """What Dagster shows of the step where the user says nothing."""
+        return description_of_step(self.source[0], self.resource_key)
+
     def end(self, context: _compat.StepContext, *, fails: bool = True) -> Ended:
         """Submit and wait in this step.
 
@@ -165,7 +171,10 @@ class Plan:
             case _:
                 ended = end_of_run(context, resource, ref=resource.ref(value, self.parents), **settings)
         snapshot = ended.snapshot
-        return Ended(verdicts.shown(snapshot, ended.verdict, ended.unmet, given=self.given), snapshot)
+        return Ended(
+            verdicts.shown(snapshot, ended.verdict, ended.unmet, given=self.given, dagster_runs=_other_runs(ended)),
+            snapshot,
+        )
 
     def submission(self, context: _compat.StepContext, resource: ProviderResource) -> Call:
         """What a step submits that takes ``call``.
@@ -176,6 +185,10 @@ class Plan:
         """
         _, source = self.source
         return call_of(resource, called("call", source, context) if callable(source) else source)
+
+
+def _other_runs(ended: RunResult) -> dict[str, str]:
+    return {"taken_up_from": ended.taken_up_from} if ended.taken_up_from else {}
 
 
 def call_of(resource: ProviderResource, arguments: Any, name: str = "call") -> Call:

@@ -12,6 +12,7 @@ from runops.core import ConfigurationError, RunRef, RunSnapshot
 from runops.core.declaration import arguments, check_id
 from runops.dagster.builders.arguments import SensorArguments, check_arguments
 from runops.dagster.builders.plan import Seconds, asset_key_of, caller_of, check_parent, checked_resource_key
+from runops.dagster.builders.shown import description_of_sensor, with_defaults
 from runops.dagster.options import RulesOfRuns, check_values
 from runops.dagster.tick.plan import SensorPlan, Watched
 from runops.dagster.tick.reader import default_tick_seconds
@@ -112,7 +113,7 @@ def build_run_sensor(
         default_status=default_status,
         required_resource_keys={resource_key, *(required_resource_keys or ())},
         **({"job_name": request_job} if isinstance(request_job, str) else {"job": request_job}),
-        **sensor_arguments,
+        **with_defaults(sensor_arguments, {"description": description_of_sensor(plan.targets, plan.job)}),
     )
     def run_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         return SensorTick(context, plan).result()

@@ -144,7 +144,12 @@ class RunopsComponent(dg.Component, Part):
         return dg.Definitions(
             assets=[
                 *(self.build_assets(key, assets) for assets in self.assets),
-                *(target.spec for sensor in self.sensors if not sensor.request_job for target in sensor.targets),
+                *(
+                    self._with_kind(target.spec)
+                    for sensor in self.sensors
+                    if not sensor.request_job
+                    for target in sensor.targets
+                ),
             ],
             asset_checks=[
                 *(self.build_check(key, check) for check in self.checks),
@@ -159,6 +164,10 @@ class RunopsComponent(dg.Component, Part):
             sensors=[self.build_sensor(key, sensor) for sensor in self.sensors],
             resources={key: self.build_resource()},
         )
+
+    def _with_kind(self, spec: dg.AssetSpec) -> dg.AssetSpec:
+        """The asset with its provider as kind, where the file gives none."""
+        return spec if spec.kinds else spec.replace_attributes(kinds={find(self.provider).name})
 
     def build_resource(self) -> RunResource:
         """The resource of this component. It knows the names of variables, and never what they hold."""
@@ -190,7 +199,7 @@ class RunopsComponent(dg.Component, Part):
         """The assets of one entry; a place to override."""
         return build_run_multi_asset(
             name=assets.name or "__".join(assets.specs[0].key.path),
-            specs=assets.specs,
+            specs=[self._with_kind(spec) for spec in assets.specs],
             resource_key=resource_key,
             **{name: template.for_step for name, template in assets.sources.items()},
             parents=assets.parents,

@@ -52,6 +52,8 @@ class LiveRun:
         """The submit that was not answered, while its run is looked for."""
         self.attached = False
         """Whether the run was active already: it is not this step's to cancel, whatever is asked for."""
+        self.taken_up_from: str | None = None
+        """The Dagster run that waited for it before, where that is another one."""
         self.records: Records | None = None
         self._context = context
         self._resource = resource

@@ -27,6 +27,9 @@ from runops.dagster import _compat
 RECORD = "runops/record"
 """The metadata key under which a record stands in an engine event."""
 
+TAKEN_UP_FROM = "runops/taken_up_from"
+"""The metadata key of the Dagster run that waited for a run before, in the engine event of whoever took it up."""
+
 SUBMITS = "runops/submits"
 """A tag of each Dagster run in which something was about to be submitted: tags are indexed, events are not."""
 
@@ -187,12 +190,20 @@ class Records:
         self._write_if_possible(kind, message, ref=ref, url=url, **about)
 
     def taken_up(
-        self, ref: RunRef, url: str | None, *, deadline: float, at: float | None, attached: bool = False
+        self,
+        ref: RunRef,
+        url: str | None,
+        *,
+        deadline: float,
+        at: float | None,
+        attached: bool = False,
+        before: str | None = None,
     ) -> None:
         """An earlier run is waited for again."""
         self._tag()
         about = {"deadline": deadline, "at": at, **({"attached": True} if attached else {}), **self._about}
-        self._write_if_possible("taken up", f"Took up {ref} again.", ref=ref, url=url, **about)
+        links = {TAKEN_UP_FROM: dg.MetadataValue.dagster_run(before)} if before else None
+        self._write_if_possible("taken up", f"Took up {ref} again.", ref=ref, url=url, links=links, **about)
 
     def refused(self, provider: str, turn: Turn | None = None) -> None:
         """The submit surely started nothing; with a turn, what is active there is waited for, and it is sent again."""
@@ -250,7 +261,14 @@ class Records:
             )
 
     def _write(
-        self, kind: str, message: str, *, ref: RunRef | None = None, url: str | None = None, **fields: Any
+        self,
+        kind: str,
+        message: str,
+        *,
+        ref: RunRef | None = None,
+        url: str | None = None,
+        links: Mapping[str, dg.MetadataValue[Any]] | None = None,
+        **fields: Any,
     ) -> None:
         if self._run is None:
             return
@@ -262,7 +280,7 @@ class Records:
             "ref": ref.model_dump(mode="json") if ref else None,
             **fields,
         }
-        metadata: dict[str, dg.MetadataValue[Any]] = {RECORD: dg.MetadataValue.json(record)}
+        metadata: dict[str, dg.MetadataValue[Any]] = {RECORD: dg.MetadataValue.json(record), **(links or {})}
         if url:
             metadata["runops/url"] = dg.MetadataValue.url(url)
         _compat.write_engine_event(self._context, self._run, message, metadata)

@@ -258,7 +258,7 @@ class StepSubmission:
                     self.records.refused(self.provider.title)
                     self.live.lost = None
                 raise
-            self.live.ref = ref
+            self.live.ref, self.live.taken_up_from = ref, None
             start = Start(ref, self.deadline, submitted_at=time.time())
             self.records.submitted(ref, self.provider.url(ref), deadline=start.deadline, at=start.submitted_at)
             self.live.tag(ref, SUBMITTED)
@@ -277,11 +277,12 @@ class StepSubmission:
             left = (earlier.submitted_at or 0.0) + self.submit_grace - time.time()
             return self.submit(lost=(earlier.intent, min(max(left, 0.0), self.submit_grace)))
         self.live.attached = earlier.attached
+        self.live.taken_up_from = None if self.records.here(earlier) else earlier.run.run_id
         self.live.ref = ref = earlier.ref
         now = self._read(ref)
         if now is not None and self._is_done_with(earlier, now):
             self.live.log(f"{now.summary().rstrip('.')}; a new run is submitted.")
-            self.live.ref, self.live.attached = None, False
+            self.live.ref, self.live.attached, self.live.taken_up_from = None, False, None
             return None
         start = Start(
             ref,
@@ -306,6 +307,7 @@ class StepSubmission:
             deadline=start.deadline,
             at=start.submitted_at,
             attached=start.attached,
+            before=self.live.taken_up_from,
         )
         self.live.tag(ref, AWAITED if start.attached else SUBMITTED)
         return start

@@ -52,11 +52,13 @@ class RunResult:
         snapshot: The last snapshot; it has an outcome.
         verdict: What to do about it; fail raises in :func:`wait_for_run`, so that it gives succeed, warn or skip.
         unmet: Which expectations the run did not meet, by the name of the detail.
+        taken_up_from: The id of the Dagster run that waited for it before, where the step took it up from another one.
     """
 
     snapshot: RunSnapshot
     verdict: Verdict
     unmet: Mapping[str, Unmet] = field(default_factory=dict[str, Unmet])
+    taken_up_from: str | None = None
 
 
 def wait_for_run(
@@ -230,7 +232,7 @@ class StepWait(LeavesNothing):
                 "materialised with a failed check.",
                 logging.WARNING,
             )
-        return RunResult(last, verdict, judgement.unmet)
+        return RunResult(last, verdict, judgement.unmet, self._live.taken_up_from)
 
     def _may_leave(self) -> bool:
         return self._cancel_on_failure and (self._live.ref is not None or self._live.lost is not None)

@@ -21,6 +21,8 @@ Judged = tuple[Verdict, Mapping[str, Unmet]]
 """The verdict on a run, and which expectations it did not meet."""
 AssetEvent = dg.AssetMaterialization | dg.AssetObservation | dg.AssetCheckEvaluation
 
+OUTCOME, VERDICT = "runops/outcome", "runops/verdict"
+"""Tags of Dagster runs: how the external run ended that they submitted, or for which they were requested."""
 _PAGE = 500
 
 
@@ -88,6 +90,7 @@ def events_of(
     snapshot: RunSnapshot,
     judged: Judged,
     partition: str | None = None,
+    submitted_in: str | None = None,
 ) -> Iterator[AssetEvent]:
     """The events that report a run to an asset, as far as the log does not show them yet.
 
@@ -100,9 +103,11 @@ def events_of(
         snapshot: The run.
         judged: What was decided about it.
         partition: The partition that it belongs to.
+        submitted_in: The id of the Dagster run that has submitted it.
     """
     verdict, unmet = judged
-    metadata = verdicts.metadata(snapshot, verdict, unmet)
+    submitter = {"submitted_in": submitted_in} if submitted_in else {}
+    metadata = verdicts.metadata(snapshot, verdict, unmet, dagster_runs=submitter)
     if snapshot.finished_at is not None:
         metadata["dagster/last_updated_timestamp"] = dg.MetadataValue.timestamp(snapshot.finished_at)
     description = snapshot.summary()
@@ -177,7 +182,7 @@ class Report:
         partition = self._partition(asset_key, snapshot)
         moment = snapshot.finished_at.timestamp() if snapshot.finished_at else self._now
         if not self._plan.requests:
-            events = events_of(log, asset_key, snapshot, judged, partition)
+            events = events_of(log, asset_key, snapshot, judged, partition, self._plan.submitted_in.get(snapshot.ref))
             self._events += [(moment, event) for event in events]
         elif verdict in (Verdict.SUCCEED, Verdict.WARN):
             self._requests.append((moment, self._request(snapshot, verdict, partition)))
@@ -284,7 +289,13 @@ class Report:
             run_key=f"{ref.provider}:{ref.run_id}",
             run_config=dict(called("run_config", run_config, snapshot)) if run_config else None,
             partition_key=partition,
-            tags={"runops/provider": ref.provider, "runops/run_id": ref.run_id, "runops/verdict": verdict.value},
+            tags={
+                "runops/provider": ref.provider,
+                "runops/run_id": ref.run_id,
+                OUTCOME: str(snapshot.outcome),
+                VERDICT: verdict.value,
+                **({"runops/url": snapshot.url} if snapshot.url else {}),
+            },
         )
 
     def _has_partition(self, key: str) -> bool:

@@ -37,6 +37,7 @@ class SensorPlan:
         deadlines: When the wait for a run ends, in unix seconds, where it has an end.
         cancel_on_timeout: Whether a run is cancelled when its wait ends.
         attached: Runs that somebody else has started, which are never cancelled.
+        submitted_in: The ids of the Dagster runs that have submitted the runs, where that is known.
     """
 
     resource_key: str
@@ -55,6 +56,7 @@ class SensorPlan:
     deadlines: Mapping[RunRef, float] = field(default_factory=dict[RunRef, float])
     cancel_on_timeout: bool = False
     attached: frozenset[RunRef] = frozenset()
+    submitted_in: Mapping[RunRef, str] = field(default_factory=dict[RunRef, str])
 
 
 def given_runs(watched: Watched) -> Sequence[RunRef] | None:

@@ -33,10 +33,11 @@ from runops.core.waiting.limits import WaitProgress, reached
 from runops.core.waiting.options import WaitOptions
 from runops.core.waiting.state import settled, timed_out
 from runops.core.waiting.window import digest
+from runops.dagster import _compat
 from runops.dagster.options import policy_of
 from runops.dagster.resource import resource_of
 from runops.dagster.tick.cursor import Cursor, TargetMemory
-from runops.dagster.tick.events import Judged, Report, ReportedRuns, submitted_by_dagster
+from runops.dagster.tick.events import OUTCOME, VERDICT, Judged, Report, ReportedRuns, submitted_by_dagster
 from runops.dagster.tick.plan import SensorPlan, Watched, fingerprint, given_runs
 from runops.dagster.tick.reader import Budget, OutOfTimeError, Reader, request_seconds
 
@@ -245,6 +246,18 @@ class SensorTick:
             judgement = self.policy.judge(snapshot)
             judged = judgement.verdict, judgement.unmet
         self.report.add_run(asset_key, snapshot, judged, log)
+        self._tag_submitter(snapshot, judged[0])
+
+    def _tag_submitter(self, snapshot: RunSnapshot, verdict: Verdict) -> None:
+        """Let the list of Dagster runs show how a run ended whose submitting Dagster run is long over."""
+        submitter = self.plan.submitted_in.get(snapshot.ref)
+        if submitter is None:
+            return
+        tags = {OUTCOME: str(snapshot.outcome or snapshot.state), VERDICT: verdict.value}
+        try:
+            _compat.tag_run(self.instance, submitter, tags)
+        except Exception as error:  # noqa: BLE001 - a storage raises what it likes, and nothing depends on the tags
+            self.report.warn(f"Dagster run {submitter} could not be tagged ({type(error).__name__}).")
 
     def _ref(self, watched: Watched, run_id: str) -> RunRef:
         refs = given_runs(watched)
