@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from runops.core import ConfigurationError, Outcome, Phase, Provider, RunClient, StateTable, find
-from runops.core.declaration import AuthScheme, Call, Explanation, Listing, Route, RunBody, Submission, Text
+from runops.core.declaration import AuthScheme, Call, Explanation, Listing, Retry, Route, RunBody, Submission, Text
 from runops.core.model.cadence import Cadence
 from runops.core.model.errors import MalformedAnswer, SubmitUncertainError
 from runops.core.model.redaction import clean
@@ -539,3 +539,59 @@ def test_the_keys_of_a_provider_from_elsewhere_are_removed_from_what_people_see(
 def test_what_no_key_begins_with_is_refused(prefixes: Any) -> None:
     with pytest.raises(ConfigurationError, match="key_prefixes"):
         AuthScheme("X-Key", key_prefixes=prefixes)
+
+
+# --- resume and retry ------------------------------------------------------------------------------------------
+
+
+def test_a_declaration_with_both_can_do_both_with_no_edit_of_anything_else() -> None:
+    state = {"run_id": "j1", "status": "held"}
+
+    def service(request: httpx.Request) -> Any:
+        if request.url.path == "/v2/jobs/j1/go":
+            state["status"] = "on"
+        if request.method == "PATCH":
+            assert request.url.query == b"from=failed"
+            assert json.loads(request.content) == {"again": True}
+            return {"job": "j2"}
+        return state
+
+    plain = declared(
+        body=RunBody,
+        states=StateTable({"on": Phase.RUNNING, "held": Phase.WAITING, "ok": Outcome.SUCCEEDED, "bad": Outcome.FAILED}),
+        resume=Route("PUT", "/v2/jobs/{run_id}/go"),
+        retry=Retry(Route("PATCH", "/v2/jobs/{run_id}", {"from": "failed"}, {"again": True}), run_id=("job",)),
+    )
+    with client_of(plain, service) as client:
+        assert client.resume(plain.ref("j1")).phase is Phase.RUNNING
+        state["status"] = "bad"
+        assert client.retry(plain.ref("j1")).run_id == "j2"
+
+
+def test_a_retry_needs_no_submit() -> None:
+    plain = declared(submit=None, retry=Retry(Route("POST", "/v2/jobs/{run_id}/again"), run_id=("job",)))
+    with client_of(plain, lambda request: {"run_id": "j1", "status": "bad", "job": "j2"}) as client:
+        assert client.retry(plain.ref("j1")).run_id == "j2"
+
+
+AGAIN = Route("POST", "/v2/jobs/{run_id}/again")
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (lambda: declared(resume=Route("GET", "/v2/jobs/{run_id}/go")), "resume='GET /v2/jobs/{run_id}/go' acts on"),
+        (lambda: declared(resume=Route("POST", "/v2/go")), "resume='/v2/go' names no run"),
+        (lambda: declared(resume=Route("POST", "/v2/{job_id}/{run_id}")), "hole 'job_id', which nothing fills"),
+        (lambda: declared(retry=Retry(Route("GET", "/v2/jobs/{run_id}"), run_id=("id",))), "retry='GET"),
+        (lambda: declared(retry=Retry(Route("POST", "/v2/{x}/{run_id}"), run_id=("id",))), "hole 'x', which nothing"),
+        (lambda: declared(cancel=Route("GET", "/v2/jobs/{run_id}/stop")), "cancel='GET"),
+        (lambda: Retry(Route("POST", "/v2/again"), run_id=("id",)), "Retry: route='/v2/again' names no run"),
+        (lambda: Retry(AGAIN, run_id=()), "run_id"),
+        (lambda: Retry(AGAIN, run_id="id"), "run_id"),  # type: ignore[arg-type]
+    ],
+)
+def test_what_can_never_resume_or_retry_is_refused_as_it_is_made(made: Callable[[], Any], said: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        made()
+    assert said in str(caught.value)

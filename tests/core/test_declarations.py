@@ -47,8 +47,8 @@ WORDS = {
 ABILITIES = {
     "nexio": {"submit"},
     "nyx": {"submit", "cancel", "listing"},
-    "onepin": {"submit", "cancel", "listing"},
-    "b3os": {"submit", "cancel", "listing", "explain"},
+    "onepin": {"submit", "cancel", "resume", "listing"},
+    "b3os": {"submit", "cancel", "retry", "listing", "explain"},
     "nekt": {"cancel", "listing"},
 }
 
@@ -59,6 +59,8 @@ def routes(provider: Provider) -> dict[str, Route]:
         "status": provider.status,
         "result": provider.result,
         "cancel": provider.cancel,
+        "resume": provider.resume,
+        "retry": provider.retry and provider.retry.route,
         "explain": provider.explain and provider.explain.route,
         "probe": provider.probe,
         "listing": listing and listing.route,
@@ -80,7 +82,7 @@ def test_every_documented_word_is_in_the_table_and_no_other(provider: Provider) 
 
 @EACH
 def test_abilities_are_those_that_are_documented(provider: Provider) -> None:
-    names = ("submit", "cancel", "listing", "explain")
+    names = ("submit", "cancel", "resume", "retry", "listing", "explain")
     assert {name for name in names if getattr(provider, name) is not None} == ABILITIES[provider.name]
 
 

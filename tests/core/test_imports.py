@@ -43,6 +43,7 @@ PUBLIC = [
     "TransientError",
     "UnknownStateError",
     "Verdict",
+    "WrongState",
     "find",
 ]
 

@@ -43,6 +43,8 @@ FIELDS: list[tuple[str, dict[str, Any], str, list[Any]]] = [
             "held": ["false", 0, 1, [], {}],
             "shape": ["flat", 3, []],
             "on_cancel": ["laugh", 3, {}, [3], [{"after": "soon"}], True],
+            "on_resume": ["laugh", 3, {}, [3], [{"after": "soon"}], True],
+            "on_retry": SCRIPTS,
         }.items()
     ),
     ("/runs", {}, "provider", ["acme", 3, [], {}, True, "", None]),
@@ -55,6 +57,8 @@ FIELDS: list[tuple[str, dict[str, Any], str, list[Any]]] = [
             "hidden_seconds": NUMBERS,
             "fields": OBJECTS,
             "on_cancel": ["laugh", 3, {}, [3], True],
+            "on_resume": ["laugh", 3, {}, [3], True],
+            "on_retry": SCRIPTS,
             "self": [1],
         }.items()
     ),

@@ -359,6 +359,40 @@ def test_onepin_pauses_and_resumes(call, emulator) -> None:
     assert call.read("onepin", run_id).json()["data"]["status"] == "completed"
 
 
+def test_onepin_leaves_a_run_paused_while_another_one_of_its_workflow_is_active(call, emulator) -> None:
+    run_id = emulator.create_run("onepin", script="paused")
+    emulator.advance(run_id=run_id)
+    other = emulator.create_run("onepin", script="running", held=True)
+    path = f"/api/v1/workflows/{WORKFLOW}/runs/{run_id}/resume"
+    refusal = call("onepin", "POST", path)
+    assert (refusal.status_code, refusal.json()["error"]["code"]) == (409, "CONFLICT")
+    assert call.read("onepin", run_id).json()["data"]["status"] == "paused"
+    emulator.set_fields("onepin", other, {"status": "completed"})
+    assert call("onepin", "POST", path).status_code == 200
+    assert emulator.runs(run_id=run_id)[0]["resumes"] == 1
+
+
+def test_what_a_resume_does_can_be_scripted(call, emulator) -> None:
+    for on_resume, status, state in (
+        ("ignored", 200, "paused"),
+        ("refused", 409, "paused"),
+        ([{"set": {"status": "failed"}}], 200, "failed"),
+    ):
+        run_id = emulator.create_run("onepin", script="paused", on_resume=on_resume)
+        emulator.advance(run_id=run_id)
+        path = f"/api/v1/workflows/{WORKFLOW}/runs/{run_id}/resume"
+        assert call("onepin", "POST", path).status_code == status
+        assert call.read("onepin", run_id).json()["data"]["status"] == state
+
+
+def test_how_the_run_goes_that_a_retry_makes_can_be_scripted(call, emulator) -> None:
+    run_id = emulator.create_run("b3os", script="failed", on_retry="cancelled")
+    emulator.advance(run_id=run_id)
+    again = call("b3os", "POST", f"/v1/runs/{run_id}/retry").json()["data"]["runId"]
+    emulator.advance(run_id=again)
+    assert call.read("b3os", again).json()["data"]["status"] == "cancelled"
+
+
 def test_b3os_retries_a_failure_as_a_new_run(call, emulator) -> None:
     run_id = emulator.create_run("b3os", script="failed")
     assert call("b3os", "POST", f"/v1/runs/{run_id}/retry").status_code == 409

@@ -33,7 +33,10 @@ exit codes:
 """
 
 
-ABOUT_A_RUN = ("get", "explain", "watch", "cancel")
+SUBMIT_GRACE = 300.0
+"""Seconds."""
+ON_CONFLICT = ("wait", "attach", "fail")
+ABOUT_A_RUN = ("get", "explain", "watch", "cancel", "resume", "retry")
 """The commands that take the address of a run."""
 
 
@@ -85,7 +88,19 @@ def parser(parents: Sequence[str] = ()) -> argparse.ArgumentParser:
     add_run(cancel)
     add_json(cancel)
 
-    for command in (get, explain, watch, cancel):
+    resume = commands.add_parser("resume", help="have a run that is paused go on, where its provider can")
+    add_act(resume)
+
+    retry = commands.add_parser(
+        "retry",
+        help="have a run that failed go on from its point of failure, as a new run, where its provider can",
+        description="Starts a run, which costs what a run costs: it asks first where it runs on a terminal.",
+    )
+    add_act(retry)
+    retry.add_argument("--yes", action="store_true", help="ask no question")
+    add_submit(retry)
+
+    for command in (get, explain, watch, cancel, resume, retry):
         add_parents(command, parents)
 
     commands.add_parser("submit", help="start a run (runops submit PROVIDER --help)", add_help=False)
@@ -98,6 +113,37 @@ def parser(parents: Sequence[str] = ()) -> argparse.ArgumentParser:
 
     commands.add_parser("emulate", help="serve the APIs of all providers on this machine", add_help=False)
     return whole
+
+
+def add_act(command: argparse.ArgumentParser) -> None:
+    """A run that is to go on, and the wait for it."""
+    add_run(command)
+    command.add_argument("--wait", action="store_true", help="stay until the run is over")
+    add_clocks(command)
+    add_verdicts(command)
+    add_json(command)
+
+
+def add_submit(command: argparse.ArgumentParser) -> None:
+    """What becomes of a submit whose answer is lost, or that is refused."""
+    command.add_argument(
+        "--adopt-uncertain",
+        action="store_true",
+        help="after a lost answer, where no mark proves whose a run is, take the single new one for this one",
+    )
+    command.add_argument(
+        "--submit-grace",
+        metavar="SECONDS",
+        default=SUBMIT_GRACE,
+        help="seconds for which the run of a lost answer is looked for (default: %(default)g)",
+    )
+    command.add_argument(
+        "--on-conflict",
+        choices=ON_CONFLICT,
+        default="wait",
+        help="where another run is active (409): wait for a turn, for --timeout at the most; attach to the active run; "
+        "or fail (default: %(default)s)",
+    )
 
 
 def add_orphans(commands: argparse._SubParsersAction[Parser]) -> None:  # pyright: ignore[reportPrivateUsage]

@@ -9,7 +9,7 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -17,15 +17,18 @@ from runops.cli import arguments, notes, settings
 from runops.cli.codes import INTERRUPTED
 from runops.cli.commands import announce, guarded, wait_for
 from runops.cli.output import complain
-from runops.core import Call, ConfigurationError, NotSupported, Provider, RunRef, find
+from runops.core import Call, ConfigurationError, NotSupported, Provider, RunClient, RunRef, find
+from runops.core.client.base import SubmitArguments
 from runops.core.declaration.arguments import seconds
-from runops.core.waiting.options import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT, ON_CONFLICT, SUBMIT_GRACE
+from runops.core.waiting.options import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT
 from runops.core.waiting.submit_in_turn import TurnRules
 from runops.core.waiting.turns import Turn
 
 JSON_HELP = "JSON, or @file.json, or @- for standard input"
 
 
+Start = Callable[[RunClient, SubmitArguments], RunRef]
+"""Sends what starts a run, with what a submit takes beside what is submitted."""
 SUBMITTED = "submitted"
 """What was done about a run that is ours."""
 
@@ -56,7 +59,23 @@ def _submit(given: argparse.Namespace) -> int:
     provider = provider.with_states(settings.pairs("--state", options.state))
     settings.wait_options(provider, options, settings.policy(provider, options), now=0.0)
     call = provider.call(**_call_arguments(build, options))
-    started = _started(provider, call, options)
+
+    def start(client: RunClient, settings: SubmitArguments) -> RunRef:
+        return client.submit(call, **settings)
+
+    return start_and_wait(provider, start, options, mark_runs=options.mark_runs)
+
+
+def start_and_wait(provider: Provider, start: Start, options: argparse.Namespace, **client_settings: Any) -> int:
+    """Start a run, and with ``--wait`` stay until it is over; the exit code.
+
+    Args:
+        provider: The provider.
+        start: Sends what starts it.
+        options: What the command line says.
+        client_settings: Settings of the client that sends it.
+    """
+    started = _started(provider, start, options, client_settings)
     if started is None:
         return INTERRUPTED
     ref, what = started
@@ -71,7 +90,9 @@ def _submit(given: argparse.Namespace) -> int:
     return wait_for(provider, [ref], options, own=what == SUBMITTED)
 
 
-def _started(provider: Provider, call: Call, options: argparse.Namespace) -> tuple[RunRef, str] | None:
+def _started(
+    provider: Provider, start: Start, options: argparse.Namespace, client_settings: Mapping[str, Any]
+) -> tuple[RunRef, str] | None:
     """The run and what was done about it, in words; None where a person has interrupted it."""
     grace = seconds("--submit-grace", options.submit_grace)
     clocks = settings.clocks(options)
@@ -79,7 +100,7 @@ def _started(provider: Provider, call: Call, options: argparse.Namespace) -> tup
     waits: list[Turn] = []
     try:
         with (
-            settings.connect(provider, mark_runs=options.mark_runs) as client,
+            settings.connect(provider, **client_settings) as client,
             notes.waiting_for(provider, client.root) as answered,
         ):
 
@@ -87,19 +108,22 @@ def _started(provider: Provider, call: Call, options: argparse.Namespace) -> tup
                 waits.append(turn)
                 answered()
 
-            ref = client.submit(
-                call,
-                adopt_uncertain=options.adopt_uncertain,
-                submit_grace=grace,
-                rules=TurnRules(
-                    on_conflict=options.on_conflict,
-                    until=client.clock() + (clocks["timeout"] or DEFAULT_TIMEOUT),
-                    interval=clocks["poll_interval"],
-                    error_budget=clocks["error_budget"] or DEFAULT_ERROR_BUDGET,
-                ),
-                before=lambda intent: waits.clear(),
-                waiting=wait,
-                attached=attached.append,
+            rules = TurnRules(
+                on_conflict=options.on_conflict,
+                until=client.clock() + (clocks["timeout"] or DEFAULT_TIMEOUT),
+                interval=clocks["poll_interval"],
+                error_budget=clocks["error_budget"] or DEFAULT_ERROR_BUDGET,
+            )
+            ref = start(
+                client,
+                {
+                    "adopt_uncertain": options.adopt_uncertain,
+                    "submit_grace": grace,
+                    "rules": rules,
+                    "before": lambda intent: waits.clear(),
+                    "waiting": wait,
+                    "attached": attached.append,
+                },
             )
     except KeyboardInterrupt:
         if waits:
@@ -135,29 +159,12 @@ def _parser(provider: Provider, build: Callable[..., Call]) -> argparse.Argument
             required=parameter.default is parameter.empty,
             help=(f"{note} ({JSON_HELP})" if _is_json(parameter.annotation) else note).replace("%", "%%"),
         )
-    parser.add_argument(
-        "--adopt-uncertain",
-        action="store_true",
-        help="after a lost answer, where no mark proves whose a run is, take the single new one for this one",
-    )
+    arguments.add_submit(parser)
     parser.add_argument(
         "--no-mark",
         dest="mark_runs",
         action="store_false",
         help="send the name as it is, without the mark that proves whose the run is",
-    )
-    parser.add_argument(
-        "--submit-grace",
-        metavar="SECONDS",
-        default=SUBMIT_GRACE,
-        help="seconds for which the run of a lost answer is looked for (default: %(default)g)",
-    )
-    parser.add_argument(
-        "--on-conflict",
-        choices=ON_CONFLICT,
-        default="wait",
-        help="where another run is active (409): wait for a turn, for --timeout at the most; attach to the active run; "
-        "or fail (default: %(default)s)",
     )
     parser.add_argument("--wait", action="store_true", help="stay until the run is over")
     arguments.add_clocks(parser)

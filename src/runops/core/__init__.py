@@ -20,6 +20,7 @@ from runops.core.model.errors import (
     SubmitUncertainError,
     TransientError,
     UnknownStateError,
+    WrongState,
 )
 from runops.core.model.policy import DEFAULT_VERDICTS, OutcomePolicy, Verdict
 from runops.core.model.run import Outcome, Phase, Progress, RunRef, RunResult, RunSnapshot
@@ -61,6 +62,7 @@ __all__ = [
     "TransientError",
     "UnknownStateError",
     "Verdict",
+    "WrongState",
     "find",
 ]
 

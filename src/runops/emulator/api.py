@@ -117,6 +117,10 @@ class Store(Protocol):
         """Do to a run what a cancel does."""
         ...
 
+    def resume(self, run: Run, steps: Iterable[Step]) -> None:
+        """Do to a run what a resume does: the given steps, where nothing else was said."""
+        ...
+
 
 class Api(ABC):
     """One provider's API; a subclass declares its routes, its scripts and its error bodies.

@@ -14,16 +14,19 @@ something was forgotten, the lists say how much as ``dropped``.
     script or a list of steps; ``seconds``, how long a named script lasts (default 2); ``run_id``;
     ``parents``; ``fields``, wire fields to start with; ``shape`` (Nekt: ``pipeline`` or ``flat``);
     ``hidden_seconds``, how long reads answer 404; ``held``; ``age_seconds``, how long ago it was
-    created; ``on_cancel``, what a cancel does: a list of steps, ``"ignored"`` or ``"refused"``.
+    created; ``on_cancel``, what a cancel does: a list of steps, ``"ignored"`` or ``"refused"``;
+    ``on_resume``, what a resume does (OnePin), likewise; ``on_retry``, the script of the run that a
+    retry makes (B3OS), a name or a list of steps.
 
     A step is ``{"after": 1.5, "set": {"status": "running"}, "unset": ["error"]}``: ``after`` counts
     seconds from the previous step, ``at`` instead from the run's creation. ``"$now"`` as a value is
     the moment of the step, written the provider's way. Fields that follow from others are not
     invented: a script that ends a run sets the end time itself. Only ``updated_at`` follows along.
 ``GET /_control/runs[?provider=&run_id=]``: ``{"runs": [...]}`` with ids, script, wire fields,
-    whether submitted and with which body, reads and cancels.
+    whether submitted and with which body, reads, cancels and resumes.
 ``POST /_control/defaults``: what submitted runs become when the submission does not say:
-    ``provider`` (all if absent), ``script, seconds, hidden_seconds, fields, on_cancel``; null forgets.
+    ``provider`` (all if absent), ``script, seconds, hidden_seconds, fields, on_cancel,
+    on_resume, on_retry``; null forgets.
 ``POST /_control/hold``: ``{"held": true|false, "provider"?, "run_id"?}``: stop the runs' clocks or let
     them go on. Without ``run_id`` also for runs made later.
 ``POST /_control/advance``: ``{"seconds": 5 | null, "provider"?, "run_id"?}``: move the clocks on; null or
@@ -68,7 +71,7 @@ LARGEST_BODY = 1_000_000
 RUN_KEYS = frozenset(
     {
         "provider", "script", "seconds", "run_id", "parents", "fields", "shape", "hidden_seconds", "held",
-        "age_seconds", "on_cancel",
+        "age_seconds", "on_cancel", "on_resume", "on_retry",
     }
 )  # fmt: skip
 

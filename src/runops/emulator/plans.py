@@ -11,7 +11,7 @@ from runops.emulator.api import Api
 from runops.emulator.runs import ScriptError, Step, steps_of
 
 #: What a submission or the control API's defaults may say about a run that is to be made.
-RUN_OPTIONS = frozenset({"script", "seconds", "hidden_seconds", "fields", "on_cancel"})
+RUN_OPTIONS = frozenset({"script", "seconds", "hidden_seconds", "fields", "on_cancel", "on_resume", "on_retry"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +28,8 @@ class RunPlan:
     held: bool | None = None
     age_seconds: Any = 0.0
     on_cancel: Any = None
+    on_resume: Any = None
+    on_retry: Any = None
     submitted: Mapping[str, Any] | None = None
 
 
@@ -66,18 +68,33 @@ def script_of(api: Api, script: Any, seconds: Any, usual: float) -> tuple[list[S
     raise ScriptError(f"script is the name of a script or a list of steps; got {checks.shown(script)}")
 
 
-def cancel_of(on_cancel: Any) -> tuple[list[Step] | None, bool]:
-    """Read ``on_cancel``: the steps, None for the provider's own, and whether a cancel is refused.
+def act_of(name: str, value: Any) -> tuple[list[Step] | None, bool]:
+    """Read ``on_cancel`` or ``on_resume``: the steps, None for the provider's own, and whether it is refused.
+
+    Args:
+        name: Which of them.
+        value: What was given.
 
     Raises:
         ScriptError: It is neither a known word nor a list of steps.
     """
-    if on_cancel is None:
+    if value is None:
         return None, False
-    if on_cancel == "ignored":
+    if value == "ignored":
         return [], False
-    if on_cancel == "refused":
+    if value == "refused":
         return None, True
-    if isinstance(on_cancel, Sequence) and not isinstance(on_cancel, str):
-        return checks.steps("on_cancel", on_cancel), False
-    raise ScriptError(f'on_cancel is "ignored", "refused" or a list of steps; got {checks.shown(on_cancel)}')
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return checks.steps(name, value), False
+    raise ScriptError(f'{name} is "ignored", "refused" or a list of steps; got {checks.shown(value)}')
+
+
+def retry_of(api: Api, on_retry: Any) -> Any:
+    """Check ``on_retry``: the script of the run that a retry makes; None for the usual one.
+
+    Raises:
+        ScriptError: There is no such script, or a step makes no sense.
+    """
+    if on_retry is not None:
+        script_of(api, on_retry, None, 1.0)
+    return on_retry

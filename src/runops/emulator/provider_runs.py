@@ -8,8 +8,8 @@ from typing import Any
 
 from runops.emulator import checks
 from runops.emulator.api import Api, Submission
-from runops.emulator.plans import RUN_OPTIONS, RunPlan, cancel_of, script_of
-from runops.emulator.runs import Run, ScriptError
+from runops.emulator.plans import RUN_OPTIONS, RunPlan, act_of, retry_of, script_of
+from runops.emulator.runs import Run, ScriptError, Step
 
 
 class ProviderRuns:
@@ -98,6 +98,13 @@ class ProviderRuns:
         if run.on_cancel is None or steps:
             run.follow(steps, self.now())
 
+    def resume(self, run: Run, steps: Iterable[Step]) -> None:
+        """Do to a run what a resume does: the given steps, where nothing else was said."""
+        run.resumes += 1
+        steps = list(steps) if run.on_resume is None else run.on_resume
+        if steps:
+            run.follow(steps, self.now())
+
     # What the control API uses
 
     def chosen(self, run_id: str | None) -> list[Run]:
@@ -114,7 +121,9 @@ class ProviderRuns:
         for name, check in (("fields", checks.mapping), ("hidden_seconds", checks.seconds)):
             if options.get(name) is not None:
                 check(name, options[name])
-        cancel_of(options.get("on_cancel"))
+        for name in ("on_cancel", "on_resume"):
+            act_of(name, options.get(name))
+        retry_of(self.api, options.get("on_retry"))
 
     def set_defaults(self, options: Mapping[str, Any]) -> None:
         """Say what submitted runs become when the submission does not; None forgets."""
@@ -139,7 +148,8 @@ class ProviderRuns:
         """
         api = self.api
         steps, script_name = script_of(api, plan.script, plan.seconds, self.seconds)
-        cancel_steps, refuses_cancel = cancel_of(plan.on_cancel)
+        cancel_steps, refuses_cancel = act_of("on_cancel", plan.on_cancel)
+        resume_steps, refuses_resume = act_of("on_resume", plan.on_resume)
         hidden = checks.seconds("hidden_seconds", plan.hidden_seconds)
         age = checks.seconds("age_seconds", plan.age_seconds, least=-checks.LONGEST_SECONDS)
         stands_still = self.holds_new_runs if plan.held is None else checks.flag("held", plan.held)
@@ -165,6 +175,9 @@ class ProviderRuns:
             hidden_seconds=hidden,
             on_cancel=cancel_steps,
             refuses_cancel=refuses_cancel,
+            on_resume=resume_steps,
+            refuses_resume=refuses_resume,
+            on_retry=retry_of(api, plan.on_retry),
         )
         self._runs[run_id] = run
         for parent in parents.values():
@@ -220,5 +233,6 @@ class ProviderRuns:
             "body": run.submitted,
             "reads": run.reads,
             "cancels": run.cancels,
+            "resumes": run.resumes,
             "fields": dict(run.fields),
         }

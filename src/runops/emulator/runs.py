@@ -77,8 +77,12 @@ class Run:
     hidden_seconds: float = 0.0
     on_cancel: list[Step] | None = None
     refuses_cancel: bool = False
+    on_resume: list[Step] | None = None
+    refuses_resume: bool = False
+    on_retry: Any = None
     reads: int = 0
     cancels: int = 0
+    resumes: int = 0
     _elapsed: float = 0.0
     _resumed: float | None = None
     _last: float = field(default=0.0)

@@ -93,6 +93,8 @@ class Emulator:
         held: bool | None = None,
         age_seconds: float = 0.0,
         on_cancel: str | Sequence[Any] | None = None,
+        on_resume: str | Sequence[Any] | None = None,
+        on_retry: str | Sequence[Any] | None = None,
     ) -> str:
         """Make a run that nobody submitted and return its id.
 
@@ -110,6 +112,8 @@ class Emulator:
             held: Whether its clock stands still; the default is what ``hold`` said last.
             age_seconds: How long ago it was created; its script has run that far.
             on_cancel: What a cancel does: steps, ``"ignored"`` or ``"refused"``.
+            on_resume: What a resume does (OnePin), likewise.
+            on_retry: The script of the run that a retry makes (B3OS).
 
         Raises:
             ScriptError: If any of this makes no sense.
@@ -125,6 +129,8 @@ class Emulator:
             held=held,
             age_seconds=age_seconds,
             on_cancel=on_cancel,
+            on_resume=on_resume,
+            on_retry=on_retry,
         )
         with self.lock:
             return self._store(provider).create(plan).run_id
@@ -174,7 +180,8 @@ class Emulator:
 
         Args:
             provider: One provider, or all of them.
-            **options: ``script``, ``seconds``, ``hidden_seconds``, ``fields``, ``on_cancel``; None forgets.
+            **options: ``script``, ``seconds``, ``hidden_seconds``, ``fields``, ``on_cancel``,
+                ``on_resume``, ``on_retry``; None forgets.
 
         Raises:
             ScriptError: If an option is unknown.

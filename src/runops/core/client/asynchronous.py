@@ -10,7 +10,8 @@ from typing import Any, Self, TypeVar, Unpack
 
 import httpx
 
-from runops.core.client.base import Client, RepeatArguments, SubmitArguments, WaitArguments
+from runops.core.client.acts import AsyncActs
+from runops.core.client.base import RepeatArguments, SubmitArguments, WaitArguments
 from runops.core.declaration import Call, Provider
 from runops.core.model.errors import RunopsError
 from runops.core.model.run import RunRef, RunSnapshot
@@ -32,7 +33,7 @@ from runops.core.waiting.steps import Effect, Ended, Flow, Read, ReadKey, Reply,
 R = TypeVar("R")
 
 
-class AsyncRunClient(Client):
+class AsyncRunClient(AsyncActs):
     """A provider's runs, for asyncio; the same methods as :class:`RunClient`. An async context manager.
 
     Like that one, it belongs to the process that made it.
@@ -152,10 +153,6 @@ class AsyncRunClient(Client):
             yield snapshot
             if snapshot.outcome is not None:
                 return
-
-    async def cancel(self, ref: RunRef) -> None:
-        """As :meth:`RunClient.cancel`."""
-        await self.drive(flows.cancel(self.provider, ref))
 
     async def recent(self, parent: str | Mapping[str, str]) -> list[RunSnapshot]:
         """As :meth:`RunClient.recent`."""

@@ -27,6 +27,7 @@ from runops.core.waiting.options import (
     WaitClocks,
     WaitOptions,
 )
+from runops.core.waiting.retry_call import learnt_call
 from runops.core.waiting.state import WaitState
 from runops.core.waiting.steps import Flow
 from runops.core.waiting.submit_in_turn import SubmitEvents, TurnRules, submit_in_turn
@@ -164,6 +165,10 @@ class Client:
             grace=grace("submit_grace", settings.get("submit_grace", SUBMIT_GRACE)),
             resubmit=settings.get("resubmit", True),
         )
+
+    def _retried(self, ref: RunRef, settings: SubmitArguments) -> Flow[RunRef]:
+        call = yield from learnt_call(self.provider, ref)
+        return (yield from self._run_of(call, None, settings))
 
     def _lost_run(self, parent: Mapping[str, str], intent: Intent, settings: SearchSettings) -> Flow[RunRef]:
         return submission.find_submitted(

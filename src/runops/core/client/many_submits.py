@@ -226,7 +226,7 @@ class Submits:
             try:
                 return (yield effect)
             except AnswerError as error:
-                if submit_may_repeat(error, submission.turned_away(self._provider)):
+                if submit_may_repeat(error, submission.turned_away(self._provider, self._plan.calls[index])):
                     self._sent.discard(index)
                 raise
             finally:

@@ -11,7 +11,8 @@ from typing import Any, Self, TypeVar, Unpack
 
 import httpx
 
-from runops.core.client.base import Client, RepeatArguments, SubmitArguments, WaitArguments
+from runops.core.client.acts import Acts
+from runops.core.client.base import RepeatArguments, SubmitArguments, WaitArguments
 from runops.core.declaration import Call, Provider
 from runops.core.model.errors import ConfigurationError, RunopsError
 from runops.core.model.run import RunRef, RunSnapshot
@@ -29,7 +30,7 @@ from runops.core.waiting.steps import Ended, Flow, Read, ReadKey, Reply, Send, S
 R = TypeVar("R")
 
 
-class RunClient(Client):
+class RunClient(Acts):
     """A provider's runs, for plain Python. A context manager; not for several threads at once.
 
     Used in a process that was forked from its own it raises :class:`ConfigurationError`: make a client there. An
@@ -180,15 +181,6 @@ class RunClient(Client):
             yield snapshot
             if snapshot.outcome is not None:
                 return
-
-    def cancel(self, ref: RunRef) -> None:
-        """Ask the provider to stop a run; one that is over is left alone.
-
-        Raises:
-            NotSupported: The provider cannot.
-            AnswerError: The request failed, and the run is not known to be over.
-        """
-        self.drive(flows.cancel(self.provider, ref))
 
     def recent(self, parent: str | Mapping[str, str]) -> list[RunSnapshot]:
         """The newest runs of a parent, newest first.

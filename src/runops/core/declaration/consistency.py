@@ -70,6 +70,20 @@ def check_routes(owner: str, routes: Mapping[str, Route | None], ids: Collection
     checks.holes(owner, "probe", probe.path, ())
 
 
+def check_act(owner: str, name: str, route: Route | None) -> None:
+    """A route by which a run is acted on.
+
+    Raises:
+        ConfigurationError: It names no run, or its method changes nothing.
+    """
+    if route is None:
+        return
+    if "run_id" not in route.holes:
+        raise checks.wrong(owner, name, route.path, "names no run", "put {run_id} where the id stands")
+    if route.method == "GET":
+        raise checks.wrong(owner, name, f"GET {route.path}", "acts on nothing", "write the method, such as POST")
+
+
 def check_link(owner: str, link: str, ids: Collection[str], body: type[RunBody]) -> None:
     """The page of a run.
 

@@ -20,6 +20,7 @@ from runops.core.declaration.routes import (
     Explanation,
     Listing,
     Request,
+    Retry,
     Route,
     Spend,
     Submission,
@@ -54,7 +55,8 @@ class Provider:
         states: All documented words.
         status: The cheapest route that shows a run's state.
         result: The route of the whole payload, where it is not ``status``.
-        submit, cancel, explain, listing: Abilities, as far as the API has them.
+        submit, cancel, resume, retry, explain, listing: Abilities, as far as the API has them. ``resume`` has a run
+            that is paused go on, ``retry`` one that failed, as a new run.
         probe: A harmless route that proves a credential. ``probe_absent`` tells that 404 is its good answer.
         cadence: When to look again.
         verdicts: Where this provider departs from the default verdicts.
@@ -80,6 +82,8 @@ class Provider:
     result: Route | None = None
     submit: Submission | None = None
     cancel: Route | None = None
+    resume: Route | None = None
+    retry: Retry | None = None
     explain: Explanation | None = None
     listing: Listing | None = None
     probe: Route
@@ -137,9 +141,13 @@ class Provider:
         self.root(allow_http=True)
         consistency.check_options(owner, self.options, self.auth)
         consistency.check_body(owner, self.body, self.submit)
-        explain = self.explain.route if self.explain else None
-        routes = {"status": self.status, "result": self.result, "cancel": self.cancel, "explain": explain}
+        nested = {"explain": self.explain, "retry": self.retry}
+        reads = {"status": self.status, "result": self.result}
+        acts = {"cancel": self.cancel, "resume": self.resume}
+        routes = {**reads, **acts, **{name: each.route if each else None for name, each in nested.items()}}
         consistency.check_routes(owner, routes, {"run_id", *self.parents}, self.probe)
+        for name in (*acts, "retry"):
+            consistency.check_act(owner, name, routes[name])
         consistency.check_link(owner, self.link, {"run_id", *self.parents}, self.body)
         if self.spend is not None:
             consistency.check_spend(owner, self.spend, self.body)
@@ -331,16 +339,20 @@ class Provider:
         """The run that a submit has started, as the answer to it names it.
 
         Raises:
-            MalformedAnswer: No usable id stands where the declaration says.
+            MalformedAnswer: No usable id stands where the declaration says, or that of the run that was to be retried.
         """
-        path = self.submit.run_id if self.submit else ()
+        declared = self.submit if call.retry_of is None else self.retry
+        path = declared.run_id if declared else ()
         run_id = at(decoded(content), path)
         if isinstance(run_id, (str, int)) and not isinstance(run_id, bool):
             try:
-                return self.ref(str(run_id), call.parents)
+                ref = self.ref(str(run_id), call.parents)
             except ConfigurationError:
-                pass
-        raise MalformedAnswer(f"The answer to a submit to {self.title} holds no usable run id at {'.'.join(path)}.")
+                ref = None
+            if ref is not None and not (call.retry_of and self.same_id(ref.run_id, call.retry_of)):
+                return ref
+        what = "submit to" if call.retry_of is None else "retry at"
+        raise MalformedAnswer(f"The answer to a {what} {self.title} holds no usable run id at {'.'.join(path)}.")
 
 
 def _set(provider: Provider, **derived: Any) -> None:

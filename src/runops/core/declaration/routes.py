@@ -147,6 +147,8 @@ class Call:
         parents: What a :class:`RunRef` of the new run needs beside its id.
         parent: The parent under which the provider lists runs of this kind, by name; empty where it lists none.
         method: The HTTP method.
+        query: Query parameters.
+        retry_of: The run that failed and that the new one goes on from, where this is a retry; see :class:`Retry`.
     """
 
     provider: str
@@ -155,6 +157,8 @@ class Call:
     parents: Mapping[str, str] = field(default_factory=dict[str, str])
     parent: Mapping[str, str] = field(default_factory=dict[str, str])
     method: str = "POST"
+    query: Mapping[str, str] = field(default_factory=dict[str, str])
+    retry_of: str | None = None
 
     def __post_init__(self) -> None:
         checks.method(f"Call of {self.provider}", self.method)
@@ -229,6 +233,48 @@ class Submission:
                     f"it takes {', '.join(parameters)}.{near}"
                 )
         return self.build(**arguments)
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """How a run that failed goes on from its point of failure, as a new run with an id of its own.
+
+    It starts a run, so all that holds for a submit holds for it. An API that has the same run go on, under its own id,
+    has a ``resume`` and no retry.
+
+    Args:
+        route: The route, filled like the status route.
+        run_id: The keys that lead, in the whole answer, to the id of the new run, such as ``("data", "runId")``.
+        turned_away: As :class:`Submission` has it.
+    """
+
+    route: Route
+    run_id: tuple[str, ...]
+    turned_away: tuple[tuple[int, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        checks.keys("Retry", "run_id", self.run_id)
+        if "run_id" not in self.route.holes:
+            raise checks.wrong("Retry", "route", self.route.path, "names no run", "put {run_id} where the id stands")
+
+    def call(self, ref: RunRef, parent: Mapping[str, str]) -> Call:
+        """The retry of a run, as the submission that it is.
+
+        Args:
+            ref: The run that failed.
+            parent: The parent under which a list shows the new run; empty where none does, or it is not known.
+        """
+        route = self.route
+        return Call(
+            ref.provider,
+            route.fill({**ref.parents, "run_id": ref.run_id}),
+            route.json,
+            parents=ref.parents,
+            parent=parent,
+            method=route.method,
+            query=route.query,
+            retry_of=ref.run_id,
+        )
 
 
 @lru_cache(maxsize=64)

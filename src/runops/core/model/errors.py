@@ -17,6 +17,7 @@
     │       ├── RunNotFound                      404
     │       ├── ConflictError                    409
     │       └── RequestRefused                   402, 422, 426 and any other 3xx or 4xx
+    │           └── WrongState                   the run is in no state for that: not sent at all
     ├── UnknownStateError                        the run is over, in a word that nobody documented
     ├── PollingError                             the error budget is used up
     └── SubmitUncertainError                     the answer to a submit is lost; nobody may repeat it
@@ -128,6 +129,19 @@ class ConflictError(FinalError):
 
 class RequestRefused(FinalError):
     """402, 422, 426 and any other 3xx or 4xx."""
+
+
+class WrongState(RequestRefused):
+    """A run is in no state for what was to be done with it, as a read has shown; nothing else was sent.
+
+    Args:
+        message: One line for a person.
+        snapshot: The run as it was read.
+    """
+
+    def __init__(self, message: str, snapshot: RunSnapshot) -> None:
+        super().__init__(message)
+        self.snapshot = snapshot
 
 
 class UnknownStateError(RunopsError):

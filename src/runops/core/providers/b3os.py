@@ -19,6 +19,7 @@ from runops.core.declaration import (
     Number,
     Part,
     Provider,
+    Retry,
     Route,
     RunBody,
     Spend,
@@ -161,6 +162,8 @@ B3OS = Provider(
     result=Route("GET", "/v1/runs/{run_id}"),
     submit=Submission(submit, run_id=("data", "runId")),
     cancel=Route("POST", "/v1/runs/{run_id}/cancel"),
+    # From failure only, as a new run that leaves out the nodes that succeeded (packages/mcp of b3-fun/b3os).
+    retry=Retry(Route("POST", "/v1/runs/{run_id}/retry"), run_id=("data", "runId")),
     explain=Explanation(Route("GET", "/v1/runs/{run_id}"), failed_nodes),
     listing=Listing(
         Route("GET", "/v1/workflows/{workflow_id}/runs", query={"limit": "100"}),

@@ -141,6 +141,8 @@ ONEPIN = Provider(
     # No text of ours is shown again. Whose key started a run is: whoami and triggered_by name the user (onepin 0.16.1).
     submit=Submission(submit, run_id=("data", "id"), one_at_a_time=True, account=("data", "user_id")),
     cancel=Route("POST", "/api/v1/workflows/{workflow_id}/runs/{run_id}/cancel"),
+    # Refused with 409 while another run of the workflow is active: then the run stays paused (PyPI onepin 0.16.1).
+    resume=Route("POST", "/api/v1/workflows/{workflow_id}/runs/{run_id}/resume"),
     listing=Listing(
         Route(
             "GET",

@@ -38,7 +38,7 @@ def verdicts() -> list[Row]:
 
 
 def abilities(providers: Iterable[Provider] = PROVIDERS.values()) -> list[Row]:
-    """What each provider's API lets us do: title, read, submit, cancel, list, and the cadence of reads."""
+    """What each provider's API lets us do: title, read, submit, cancel, resume, retry, list, and the cadence."""
     rows: list[Row] = []
     for provider in providers:
         cadence = provider.cadence
@@ -46,7 +46,8 @@ def abilities(providers: Iterable[Provider] = PROVIDERS.values()) -> list[Row]:
         if cadence.ceiling > cadence.first:
             pace = f"{cadence.first:g} s, slowing to {cadence.ceiling:g} s"
         address = ", ".join((*provider.parents, "run_id"))
-        can = ["yes" if ability else "no" for ability in (provider.submit, provider.cancel, provider.listing)]
+        declared = (provider.submit, provider.cancel, provider.resume, provider.retry, provider.listing)
+        can = ["yes" if ability else "no" for ability in declared]
         rows.append((provider.title, f"by {address}", *can, pace))
     return rows
 
@@ -84,7 +85,7 @@ def markdown(name: str) -> str:
         "states": (("provider", "its word", "means", "verdict by default"), all_states),
         "verdicts": (("outcome", "verdict by default", "with `soft_fail=True`"), verdicts),
         "details": (("provider", "details of a run", "it spends"), details),
-        "abilities": (("provider", "read", "submit", "cancel", "list", "is read"), abilities),
+        "abilities": (("provider", "read", "submit", "cancel", "resume", "retry", "list", "is read"), abilities),
         "keys": (
             ("provider", "connection type", "header", "environment variable", "options", "documentation"),
             keys,

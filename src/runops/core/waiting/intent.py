@@ -14,6 +14,7 @@ from typing import Any, Self, cast
 from runops.core.declaration import Call, Page, Provider
 from runops.core.model.errors import AnswerError, ConfigurationError, NotSupported
 from runops.core.waiting.flows import list_page, newest_page
+from runops.core.waiting.retry_call import check_failed
 from runops.core.waiting.steps import Flow
 
 logger = logging.getLogger("runops")
@@ -106,8 +107,16 @@ def list_before_submit(
         mark_runs: Whether the run's text may be given a mark, where the provider shows one.
         mark: The mark of an earlier POST of the same submission, which was refused: whichever of them starts a run
             after all, it is ours.
+
+    Raises:
+        WrongState: The run that is to be retried has not failed.
+        AnswerError: It could not be read.
     """
     check_call(provider, call)
+    if call.retry_of is not None:
+        yield from check_failed(provider, call)
+        # No text of ours goes along.
+        mark_runs = False
     marks = mark_runs and provider.submit is not None and provider.submit.mark
     mark = (mark or new_mark(identity)) if marks else None
     if provider.listing is None or not call.parent:
@@ -138,7 +147,9 @@ def check_call(provider: Provider, call: Call) -> None:
     """Refuse a call that is for another provider, or that its provider cannot start."""
     if call.provider != provider.name:
         raise ConfigurationError(f"This call is for {call.provider}, not for {provider.title}.")
-    if provider.submit is None:
+    if call.retry_of is not None and provider.retry is None:
+        raise NotSupported(f"{provider.title} documents no way to retry a run.")
+    if call.retry_of is None and provider.submit is None:
         raise NotSupported(f"{provider.title} documents no way to start a run.")
 
 

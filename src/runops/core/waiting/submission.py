@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from typing import cast
 
 from runops.core.declaration import Call, Provider, Request
-from runops.core.declaration.routes import no_such
+from runops.core.declaration.routes import NO_SUCH_RUN, no_such
 from runops.core.model.errors import AnswerError, ConflictError
 from runops.core.model.run import RunRef
 from runops.core.transport.retry import submit_is_uncertain, submit_may_repeat
@@ -78,7 +78,7 @@ def submit(
             except ConflictError as conflict:
                 return (yield from _in_the_way(search, conflict, grace if sent_again else None))
             except AnswerError as failure:
-                if not submit_is_uncertain(failure, turned_away(provider)):
+                if not submit_is_uncertain(failure, turned_away(provider, call)):
                     raise
                 error = failure
                 if grace:
@@ -130,9 +130,10 @@ def find_submitted(
 
 def _post(provider: Provider, call: Call, clock: Clock) -> Flow[bytes]:
     """Send it, again only where it was surely turned away unread."""
-    request = Request(
-        call.method, call.path, f"submit to {provider.title}", json=call.json, absent=no_such(call.parent)
-    )
+    what, absent = f"submit to {provider.title}", no_such(call.parent)
+    if call.retry_of is not None:
+        what, absent = f"retry of {provider.name} run {call.retry_of}", NO_SUCH_RUN
+    request = Request(call.method, call.path, what, call.query, call.json, absent=absent)
     began, attempt = clock(), 0
     while True:
         attempt += 1
@@ -141,15 +142,16 @@ def _post(provider: Provider, call: Call, clock: Clock) -> Flow[bytes]:
             return content
         except AnswerError as error:
             pause = pause_after(error, attempt)
-            if not submit_may_repeat(error, turned_away(provider)) or clock() + pause - began > SUBMIT_SECONDS:
+            if not submit_may_repeat(error, turned_away(provider, call)) or clock() + pause - began > SUBMIT_SECONDS:
                 raise
             logger.info("Nothing was submitted to %s: %s The next try is in %.1f s.", provider.title, error, pause)
             yield Sleep(pause)
 
 
-def turned_away(provider: Provider) -> tuple[tuple[int, str], ...]:
+def turned_away(provider: Provider, call: Call) -> tuple[tuple[int, str], ...]:
     """The answers by which a provider says that it has not begun with a submit; see ``Submission.turned_away``."""
-    return provider.submit.turned_away if provider.submit else ()
+    declared = provider.submit if call.retry_of is None else provider.retry
+    return declared.turned_away if declared else ()
 
 
 def _in_the_way(search: RunSearch, error: ConflictError, grace: float | None) -> Flow[RunRef]:

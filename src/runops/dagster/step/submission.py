@@ -250,7 +250,9 @@ class StepSubmission:
                     grace=0.0,
                     resubmit=again,
                 )
-                ref = self.client.drive(_noting_what_is_sure(flow, self.held, submission.turned_away(self.provider)))
+                ref = self.client.drive(
+                    _noting_what_is_sure(flow, self.held, submission.turned_away(self.provider, self.call))
+                )
             except (AnswerError, dg.Failure, *INTERRUPTS) as error:
                 # A lost answer is another error: with these no run was started by this POST. Of an earlier one that
                 # is lost, only a refusal that comes after the search for it proves the same.

@@ -1,8 +1,9 @@
 """B3OS's workflow runs as its pages and its official client describe them.
 
 A submitted run goes as ``payload.emulator`` says, an object with any of ``script`` (a name below or
-a list of steps), ``seconds``, ``hidden_seconds``, ``fields`` and ``on_cancel``. Workflows whose id
-starts with ``missing`` do not exist. Runs of one workflow may be active side by side.
+a list of steps), ``seconds``, ``hidden_seconds``, ``fields``, ``on_cancel`` and ``on_retry`` (the script
+of the run that a retry of it makes). Workflows whose id starts with ``missing`` do not exist. Runs of
+one workflow may be active side by side.
 
 ``X-Org-ID`` is accepted and ignored. Where the vendor is silent: a cancel answers 200 with an empty
 body, a cancel of a run that is over 409, a ``limit`` above 100 is 400. ``/v1/runs`` ignores a
@@ -203,7 +204,8 @@ class B3osApi(Api):
         run = self.find_run(request)
         if run.state != "failure":
             raise RefusedError(self.error(409, "only a failed run can be retried"))
-        return self._start(Submission(run.parents, {}, fields={"sourceRunId": run.run_id}))
+        options = {} if run.on_retry is None else {"script": run.on_retry}
+        return self._start(Submission(run.parents, {}, options, {"sourceRunId": run.run_id}))
 
     def _cancel(self, request: Request) -> Answer:
         run = self.find_run(request)

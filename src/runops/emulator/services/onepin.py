@@ -2,7 +2,8 @@
 
 A submitted run goes as ``script_text`` says if that starts with ``emulator:``: the name of a script,
 then options, as in ``"emulator:paused seconds=3 hidden_seconds=1"``. Workflows whose id starts with
-``missing`` do not exist; any other id does. One run per workflow may be active (409).
+``missing`` do not exist; any other id does. One run per workflow may be active (409). A resume has a
+paused run go on and complete, unless ``on_resume`` says something else; 409 leaves it paused.
 
 Any key is bound to the workspace :data:`DEFAULT_WORKSPACE`, or to ``<id>`` if it ends in
 ``-ws-<id>``. A request with another ``X-Workspace-Id`` is answered 403.
@@ -53,6 +54,7 @@ DONE: dict[str, Any] = {
     "credits": 46,
     "has_export": True,
 }
+ENDED = {"status": "completed", "completed_at": NOW, **DONE}
 PAUSED: dict[str, Any] = {
     "status": "paused",
     "paused_at": NOW,
@@ -286,16 +288,17 @@ class OnepinApi(Api):
         run = self.find_run(request)
         if run.state != "running":
             raise RefusedError(self.error(409, "Only a running run can be paused"))
-        paused = {**PAUSED, "pause_reason": "user", "pause_error": None}
-        run.follow([Step(0, paused)], self.store.now())
+        run.follow([Step(0, {**PAUSED, "pause_reason": "user", "pause_error": None})], self.store.now())
         return self._data(_without(run.fields, DETAIL_ONLY))
 
     def _resume(self, request: Request) -> Answer:
         run = self.find_run(request)
         if run.state != "paused":
             raise RefusedError(self.error(409, "Only a paused run can be resumed"))
-        ended = Step(self.store.seconds / 2, {"status": "completed", "completed_at": NOW, **DONE})
-        run.follow([Step(0, RESUMED), ended], self.store.now())
+        others = [each.state for each in self.store.children(run.parents["workflow_id"])]
+        if run.refuses_resume or {"pending", "running"} & set(others):
+            raise RefusedError(self.error(409, "Another run is active, or the workspace is at its limit"))
+        self.store.resume(run, [Step(0, RESUMED), Step(self.store.seconds / 2, ENDED)])
         return self._data(_without(run.fields, DETAIL_ONLY))
 
     def _preview(self, request: Request) -> Answer:
