@@ -83,6 +83,10 @@ def _dispatch(argv: list[str]) -> int:
 
         return submit(argv[1:])
     options = _parser(argv).parse_args(argv)
+    if options.command in ("resume", "retry"):
+        from runops.cli import acts
+
+        return acts.run(options)
     from runops.cli import commands
 
     return commands.run(options)

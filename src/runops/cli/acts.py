@@ -7,7 +7,7 @@ import sys
 
 from runops.cli import notes, settings
 from runops.cli.codes import INTERRUPTED
-from runops.cli.commands import wait_for
+from runops.cli.commands import guarded, wait_for
 from runops.cli.display import judgement_of, print_json, print_run
 from runops.cli.output import OutputError, complain
 from runops.cli.submission import start_and_wait
@@ -15,6 +15,11 @@ from runops.cli.verdict_codes import CODES
 from runops.core import NotSupported, OutcomePolicy, Provider, RunClient, RunRef, RunSnapshot
 from runops.core.client.base import SubmitArguments
 from runops.core.waiting.retry_call import retry_call
+
+
+def run(options: argparse.Namespace) -> int:
+    """Do what a parsed command line says; its exit code."""
+    return guarded(resume if options.command == "resume" else retry, options)
 
 
 def resume(options: argparse.Namespace) -> int:

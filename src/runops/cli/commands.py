@@ -36,7 +36,7 @@ LIMITS = ("max_stalled", "max_spend")
 def run(options: argparse.Namespace) -> int:
     """Do what a parsed command line says; its exit code."""
     commands = {"get": get, "watch": watch, "cancel": cancel, "states": states, "orphans": left_behind}
-    commands |= {"explain": explained, "resume": going_on, "retry": going_on}
+    commands["explain"] = explained
     return guarded(commands[options.command], options)
 
 
@@ -45,13 +45,6 @@ def left_behind(options: argparse.Namespace) -> int:
     from runops.cli.orphans import orphans
 
     return orphans(options)
-
-
-def going_on(options: argparse.Namespace) -> int:
-    """A run that stands still, and is to go on."""
-    from runops.cli import acts
-
-    return acts.resume(options) if options.command == "resume" else acts.retry(options)
 
 
 def explained(options: argparse.Namespace) -> int:
