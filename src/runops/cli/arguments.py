@@ -70,6 +70,24 @@ def parser(parents: Sequence[str] = ()) -> argparse.ArgumentParser:
     whole.add_argument("--version", action="version", version=f"runops {__version__}")
     commands = whole.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
+    about_a_run(commands, parents)
+    commands.add_parser("submit", help="start a run (runops submit PROVIDER --help)", add_help=False)
+
+    states = commands.add_parser("states", help="every word of a provider, its meaning and its verdict by default")
+    states.add_argument("provider", nargs="?", metavar="PROVIDER", help=f"{PROVIDER}; all shipped ones if left out")
+    add_json(states)
+
+    add_orphans(commands)
+
+    commands.add_parser("emulate", help="serve the APIs of all providers on this machine", add_help=False)
+    return whole
+
+
+def about_a_run(
+    commands: argparse._SubParsersAction[Parser],  # pyright: ignore[reportPrivateUsage]
+    parents: Sequence[str],
+) -> None:
+    """The commands that take the address of a run."""
     get = commands.add_parser("get", help="look at a run once")
     add_run(get)
     add_verdicts(get)
@@ -102,17 +120,6 @@ def parser(parents: Sequence[str] = ()) -> argparse.ArgumentParser:
 
     for command in (get, explain, watch, cancel, resume, retry):
         add_parents(command, parents)
-
-    commands.add_parser("submit", help="start a run (runops submit PROVIDER --help)", add_help=False)
-
-    states = commands.add_parser("states", help="every word of a provider, its meaning and its verdict by default")
-    states.add_argument("provider", nargs="?", metavar="PROVIDER", help=f"{PROVIDER}; all shipped ones if left out")
-    add_json(states)
-
-    add_orphans(commands)
-
-    commands.add_parser("emulate", help="serve the APIs of all providers on this machine", add_help=False)
-    return whole
 
 
 def add_act(command: argparse.ArgumentParser) -> None:
