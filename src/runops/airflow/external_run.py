@@ -267,7 +267,8 @@ def _id(value: object) -> str | None:
     return value if isinstance(value, str) and 0 < len(value) <= LONGEST_ID and value.isprintable() else None
 
 
-def _url(value: object) -> str | None:
+def web_page(value: object) -> str | None:
+    """An address that a browser may be led to: http or https, with nobody's name in it; None for anything else."""
     if not isinstance(value, str) or len(value) > LONGEST_URL or not value.isprintable() or "\\" in value:
         return None
     try:
@@ -355,7 +356,7 @@ _READERS: dict[str, Any] = {
     "conn_id": lambda value: _text(value, LONGEST_TEXT),
     "run_id": _id,
     "parents": lambda value: _names(value, _id, MOST_NAMES),
-    "url": _url,
+    "url": web_page,
     "own": _flag,
     "cancels": _flag,
     "try_number": _count,

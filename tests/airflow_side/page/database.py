@@ -203,6 +203,28 @@ class Database:
         with create_session() as session:
             return session.scalar(select(XComModel.value).where(*_ids(XComModel, task), XComModel.key == key))
 
+    def age(self, task: Mapping[str, Any], key: str, seconds: float) -> None:
+        """Let so many seconds pass over an XCom."""
+        from airflow.models.xcom import XComModel
+        from airflow.utils.session import create_session
+        from sqlalchemy import select, update
+
+        of = (*_ids(XComModel, task), XComModel.key == key)
+        with create_session() as session:
+            written = session.scalar(select(XComModel.timestamp).where(*of))
+            assert written is not None
+            session.execute(update(XComModel).where(*of).values(timestamp=written - timedelta(seconds=seconds)))
+
+    def number_of(self, task: Mapping[str, Any]) -> int:
+        """The number of a task instance's DAG run."""
+        from airflow.models.dagrun import DagRun
+        from airflow.utils.session import create_session
+        from sqlalchemy import select
+
+        with create_session() as session:
+            of = (DagRun.dag_id == task["dag_id"], DagRun.run_id == task["dag_run_id"])
+            return session.scalars(select(DagRun.id).where(*of)).one()
+
     def audit(self) -> list[Any]:
         """The audit log."""
         from airflow.models import Log

@@ -179,18 +179,27 @@ class RunQueries:
                 query = query.where(of.in_(chosen))
         return query.order_by(XComModel.timestamp.desc()).limit(MOST_CHARTED)
 
-    def same_run(self, provider: str, run_id: str) -> Any:
-        """The task instances whose records name a run: the first of them keeps who may look at it when."""
+    def same_run(self, provider: str, conn_id: str | None, run_id: str | None, address: Address) -> Any:
+        """The task instances whose records name a run through a connection, in the order of their ids. Of a set, or
+        where there is no run yet, the one task instance."""
         query = select(XComModel.dag_run_id, XComModel.dag_id, XComModel.run_id, XComModel.task_id, XComModel.map_index)
+        if run_id is None or conn_id is None:
+            return query.where(*is_record_of(address))
         return query.where(
             XComModel.key == EXTERNAL_RUN,
             self._json.is_object(),
-            self._json.text("provider") == provider,
             self._json.text("run_id") == run_id,
+            self._json.text("provider") == provider,
+            self._json.text("conn_id") == conn_id,
         ).order_by(*_BY_KEY)
 
 
 _BY_KEY = (XComModel.dag_id, XComModel.run_id, XComModel.task_id, XComModel.map_index)
+
+
+def is_record_of(address: Address) -> tuple[ColumnElement[bool], ...]:
+    """The record of one task instance."""
+    return (XComModel.key == EXTERNAL_RUN, *is_of(address))
 
 
 def is_of(address: Address) -> tuple[ColumnElement[bool], ...]:

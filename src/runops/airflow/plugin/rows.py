@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from statistics import median
@@ -44,13 +44,13 @@ def stored(rows: Iterable[Any]) -> list[Stored]:
     return [each for each in map(Stored.of, rows) if each is not None]
 
 
-def shown(each: Stored, rights: Rights, now: datetime, usual: float | None) -> dict[str, Any]:
+def shown(each: Stored, rights: Rights, now: datetime, usual: Mapping[tuple[str, str], float]) -> dict[str, Any]:
     """A row of the page.
 
     :param each: The record.
     :param rights: Of who sees it.
     :param now: The time.
-    :param usual: How long runs of this task usually take, s.
+    :param usual: How long the runs of tasks usually take, s: see :func:`usual_seconds`.
     """
     run, dag_id = each.run, each.address.dag_id
     row: dict[str, Any] = {**run.to_dict(), **each.address.to_dict()}
@@ -59,7 +59,7 @@ def shown(each: Stored, rights: Rights, now: datetime, usual: float | None) -> d
     over = moment_of(run.finished_at) or moment_of(run.ended_at)
     return row | {
         "task_state": each.task_state,
-        "usual_seconds": usual,
+        "usual_seconds": usual.get((dag_id, each.address.task_id)),
         "age_seconds": seconds(began(run.created_at, run.began_at), over or now),
         "record_age_seconds": seconds(each.written, now),
         "may": {"look": rights.may_look(run, dag_id), "cancel": rights.may_cancel(run, dag_id, each.task_state)},

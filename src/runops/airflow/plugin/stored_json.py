@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Float, Text, and_, case, cast, func, null, type_coerce
+from sqlalchemy import ColumnElement, Float, Numeric, Text, and_, case, cast, func, null, type_coerce
 
 
 class StoredJson:
@@ -103,4 +103,5 @@ class _Mysql:
         numbers = and_(
             found.is_not(None), func.json_type(found).in_(("INTEGER", "DOUBLE", "DECIMAL", "UNSIGNED INTEGER"))
         )
-        return case((numbers, cast(found, Float)), else_=null())
+        # Its CAST knows no FLOAT everywhere.
+        return case((numbers, cast(found, Numeric(38, 9))), else_=null())
