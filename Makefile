@@ -33,7 +33,7 @@ $(READY): requirements/dev.lock requirements/uv.lock pyproject.toml scripts/setu
 
 test: $(READY) ## Run all tests but those that need a whole host of their own.
 	@# Each host reads its settings when it is imported: they must be those of the tests that run.
-	@$(BIN)/python -m pytest $(PARALLEL) --ignore=tests/airflow_host --ignore=tests/dagster_host
+	@$(BIN)/python -m pytest $(PARALLEL) --ignore=tests/airflow_host --ignore=tests/dagster_host --ignore=tests/page_browser
 
 test-airflow: $(READY) ## Run the tests in a real Airflow on PostgreSQL; without PostgreSQL those that need it are skipped.
 	@$(BIN)/python -m pytest tests/airflow_host -m "not slow"

@@ -39,6 +39,9 @@ const OURS = "#/";
 export function takeAddressFromAbove(): void {
   const outer = above();
   if (outer === null || window.location.hash.startsWith(OURS)) return;
+  // Somebody went back to a view without a hash: then Airflow's address is the one that is behind.
+  const [entry] = performance.getEntriesByType("navigation") as PerformanceNavigationTiming[];
+  if (entry?.type === "back_forward") return;
   const hash = outer.location.hash;
   if (hash.startsWith(OURS)) window.history.replaceState(null, "", hash);
 }

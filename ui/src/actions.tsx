@@ -1,5 +1,5 @@
 // "Look now" and "Cancel", for those whom the server lets.
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import { ApiError, cancel, look } from "./api.ts";
 import type { Row } from "./model.ts";
 import { isOver } from "./model.ts";
@@ -74,7 +74,8 @@ export function Actions({ row, title, changed, tell }: Props) {
 function Confirm({ row, title, closed }: { row: Row; title: string; closed: (confirmed: boolean) => void }) {
   const dialog = useRef<HTMLDialogElement>(null);
   const done = useRef(false);
-  useEffect(() => dialog.current?.showModal(), []);
+  // Before the next key can be pressed.
+  useLayoutEffect(() => dialog.current?.showModal(), []);
   const end = (confirmed: boolean): void => {
     if (done.current) return;
     done.current = true;

@@ -10,7 +10,7 @@ import { ChartsPage } from "./charts.tsx";
 import { useAddress, useFresh } from "./hooks.ts";
 import { List } from "./list.tsx";
 import type { Facets, Ids } from "./model.ts";
-import { Name } from "./pieces.tsx";
+import { Mark, Name } from "./pieces.tsx";
 import { Run } from "./run.tsx";
 import { titlesOf } from "./shell.ts";
 import type { Shell } from "./shell.ts";
@@ -49,14 +49,16 @@ export function App({ scope }: { scope: Scope }) {
           <a href={hashOf(shell.list)} {...(view.page === "charts" ? {} : { "aria-current": view.page === "list" ? "page" : "true" })}>Runs</a>
           <a href={hashOf(FIRST_CHARTS)} {...(view.page === "charts" ? { "aria-current": "page" } : {})}>Charts</a>
         </nav>
-        <button type="button" class="live" aria-pressed={!live} onClick={() => setLive(!live)}>
-          <span aria-hidden="true" class="sign">{live ? "\u2016" : "\u25b6"}</span> Pause updates
-        </button>
+        {view.page === "charts" ? null : (
+          <button type="button" class="live" aria-pressed={!live} onClick={() => setLive(!live)}>
+            <Mark sign="bars" /> Pause updates
+          </button>
+        )}
       </header>
       <main id="main" tabIndex={-1}>
         {told === null ? null : (
           <div class={`message ${told.tone}`} role={told.tone === "bad" ? "alert" : "status"}>
-            <span aria-hidden="true" class="sign">{told.tone === "bad" ? "!" : "\u2713"}</span>
+            <Mark sign={told.tone === "bad" ? "alert" : "check"} />
             <p>{told.text}</p>
             <button type="button" onClick={() => { tell(null); document.getElementById("main")?.focus(); }}>Close<span class="only-read"> this message</span></button>
           </div>

@@ -5,7 +5,7 @@ import { chartsQuery, DAYS, emptyList, hashOf } from "./address.ts";
 import type { ChartsView } from "./address.ts";
 import { fetchCharts } from "./api.ts";
 import { Choice } from "./choice.tsx";
-import { daysUntil, niceSeconds, niceTop, seriesOf, unitsOf } from "./figures.ts";
+import { daysUntil, niceCount, niceSeconds, niceTop, seriesOf, unitsOf } from "./figures.ts";
 import type { Series } from "./figures.ts";
 import { amount, count, duration, number } from "./format.ts";
 import { useFresh } from "./hooks.ts";
@@ -43,7 +43,8 @@ export function ChartsPage({ view, shell }: { view: ChartsView; shell: Shell }) 
       {fresh.data !== null && series.length === 0 ? (
         <Empty title="No run ended in this time."><p>Choose more days, or other filters.</p></Empty>
       ) : null}
-      <div class={fresh.busy ? "busy" : ""} aria-busy={fresh.busy}>
+      {series.length > 0 ? <p class="quiet">A run counts on the day, in UTC, on which it ended.</p> : null}
+      <div class={fresh.busy ? "waits" : ""} aria-busy={fresh.busy}>
         {series.map((each) => <ProviderCharts key={each.provider} series={each} days={days} title={shell.titleOf(each.provider)} />)}
         {fresh.data !== null ? <Tasks charts={fresh.data} view={view} shell={shell} /> : null}
       </div>
@@ -134,7 +135,7 @@ function Outcomes({ series, days }: Drawn) {
   const id = useId().replace(/[^\w-]/g, "");
   const there = OUTCOME_NAMES.filter((name) => series.days.some((day) => (day?.outcomes?.[name] ?? 0) > 0));
   const totalOf = (day: Day | null): number => there.reduce((sum, name) => sum + (day?.outcomes?.[name] ?? 0), 0);
-  const top = niceTop(Math.max(...series.days.map(totalOf), 2));
+  const top = niceCount(Math.max(...series.days.map(totalOf)));
   const wide = Math.min(26, ((WIDTH - LEFT - RIGHT) / days.length) * 0.72);
   const sums = there.map((name) => `${outcomeWord(name)} ${number(series.days.reduce((sum, day) => sum + (day?.outcomes?.[name] ?? 0), 0))}`);
   return (

@@ -49,7 +49,7 @@ export function Choice({ label, options, chosen, change }: Props) {
       }}>
       <button type="button" ref={button} aria-expanded={open} aria-controls={id} class={chosen.length > 0 ? "chosen" : ""}
         onClick={() => setOpen(!open)}>
-        {label}{chosen.length > 0 ? ` (${chosen.length})` : ""} <span aria-hidden="true" class="arrow">{"\u25be"}</span>
+        <span class="only-read">Filter by </span>{label}{chosen.length > 0 ? ` (${chosen.length})` : ""} <span aria-hidden="true" class="arrow">{"\u25be"}</span>
       </button>
       <div id={id} class="options" hidden={!open}>
         {open ? (

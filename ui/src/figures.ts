@@ -43,6 +43,12 @@ export function niceTop(value: number): number {
   return step * power;
 }
 
+/** The same for a count, so that its half is a whole number. */
+export const niceCount = (value: number): number => {
+  const power = 10 ** Math.floor(Math.log10(Math.max(value, 1)));
+  return [2, 4, 6, 8, 10].map((step) => step * power).find((top) => top >= value) ?? 10 * power;
+};
+
 const MINUTE = 60;
 const HOUR = 3600;
 const DAY = 86_400;

@@ -35,7 +35,7 @@ export function useFresh<T>(
   newest.current = load;
   useEffect(() => {
     if (key === null) poller.stop();
-    else poller.show((signal) => newest.current(signal), options.keep);
+    else poller.show(key, (signal) => newest.current(signal), options.keep);
   }, [key]);
   useEffect(() => poller.pause(!options.live), [options.live]);
   useEffect(() => {

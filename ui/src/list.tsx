@@ -45,11 +45,11 @@ export function List({ view, shell }: { view: ListView; shell: Shell }) {
   const told = useRef("");
   const table = useRef<HTMLDivElement>(null);
   useEffect(() => {
-    if (data === null || fresh.busy || told.current === query) return;
+    if (data === null || fresh.key !== query || told.current === query) return;
     // The first answer is read out by nobody's wish.
     if (told.current !== "") shell.announce(data.total === 0 ? "No run is found." : `${count(data.total, "run", "runs")} found.`);
     told.current = query;
-  }, [data, fresh.busy, query]);
+  }, [data, fresh.key, query]);
   useEffect(() => {
     if (data === null || lastOpened === null) return;
     table.current?.querySelector<HTMLElement>(`a[data-key="${CSS.escape(lastOpened)}"]`)?.focus();
@@ -66,7 +66,7 @@ export function List({ view, shell }: { view: ListView; shell: Shell }) {
       {data === null ? (fresh.error === null ? <Loading what="runs" /> : null) : null}
       {data !== null && data.runs.length === 0 ? <Nothing view={view} shell={shell} narrowed={narrowed} total={data.total} /> : null}
       {data !== null && data.runs.length > 0 ? (
-        <div ref={table} class={fresh.busy ? "busy" : ""} aria-busy={fresh.busy}>
+        <div ref={table} class={fresh.busy ? "waits" : ""} aria-busy={fresh.busy}>
           <Table view={view} shell={shell} rows={data.runs} at={fresh.at} patch={patch} />
         </div>
       ) : null}

@@ -6,11 +6,17 @@ import { amount, count, moment, number } from "./format.ts";
 import { followAbove, safeHref } from "./links.ts";
 import type { Progress, Row } from "./model.ts";
 import { beginning, cleanName, cleanText } from "./text.ts";
-import { wordOf } from "./words.ts";
+import { SIGNS, wordOf } from "./words.ts";
+import type { Sign } from "./words.ts";
+
+export function Mark({ sign }: { sign: Sign }) {
+  return <svg class="sign" viewBox="0 0 12 12" aria-hidden="true"><path d={SIGNS[sign]} /></svg>;
+}
 
 /** A stranger's name on one line, apart from the direction of the text around it. */
 export function Name({ text, limit }: { text: unknown; limit?: number }) {
-  return <bdi class="name">{cleanName(text, limit)}</bdi>;
+  const clean = cleanName(text, limit);
+  return clean === "" ? null : <bdi class="name">{clean}</bdi>;
 }
 
 const FIRST_LETTERS = 600;
@@ -42,7 +48,7 @@ export function Badge({ row }: { row: Row }) {
   const word = wordOf(row);
   return (
     <span class={`badge ${word.tone}`}>
-      <span aria-hidden="true" class="sign">{word.sign}</span> {cleanName(word.label, 40)}
+      <Mark sign={word.sign} /> {cleanName(word.label, 40)}
     </span>
   );
 }
@@ -63,7 +69,8 @@ export function ProgressBar({ progress, of }: { progress: Progress | null | unde
   );
 }
 
-export const Spend = ({ row }: { row: Row }) => <span class="number">{amount(row.spend, row.spend_unit)}</span>;
+export const Spend = ({ row }: { row: Row }) =>
+  typeof row.spend === "number" ? <span class="number">{amount(row.spend, row.spend_unit)}</span> : null;
 
 /** A link to a service's own page; nothing where its address is none that a link may have. */
 export function ServiceLink({ url, title, of }: { url: unknown; title: string; of: string }) {
@@ -90,7 +97,7 @@ export function Failed({ error, retry, old }: { error: unknown; retry: () => voi
   const message = error instanceof ApiError ? error.message : "The page itself has an error. Reload it.";
   return (
     <div class="message bad" role="alert">
-      <span aria-hidden="true" class="sign">!</span>
+      <Mark sign="alert" />
       <p>{message}{old ? " What is shown below is older." : ""}</p>
       <button type="button" onClick={retry}>Try again</button>
     </div>
@@ -142,6 +149,9 @@ export function Search({ label, value, change }: { label: string; value: string;
   const [text, setText] = useState(value);
   const timer = useRef(0);
   const mine = useRef(value);
+  // When the time comes, the view may be another one than when the key was pressed.
+  const newest = useRef(change);
+  newest.current = change;
   useEffect(() => {
     // The address changed by something else than this field.
     if (value !== mine.current) setText(value);
@@ -150,8 +160,9 @@ export function Search({ label, value, change }: { label: string; value: string;
   useEffect(() => () => window.clearTimeout(timer.current), []);
   const send = (next: string): void => {
     window.clearTimeout(timer.current);
+    if (mine.current === next.trim()) return;
     mine.current = next.trim();
-    if (next.trim() !== value) change(next.trim());
+    newest.current(next.trim());
   };
   return (
     <label class="search">
@@ -163,6 +174,7 @@ export function Search({ label, value, change }: { label: string; value: string;
           window.clearTimeout(timer.current);
           timer.current = window.setTimeout(() => send(next), 350);
         }}
+        onBlur={(event) => send(event.currentTarget.value)}
         onKeyDown={(event) => { if (event.key === "Enter") send(event.currentTarget.value); }} />
     </label>
   );

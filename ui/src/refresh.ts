@@ -19,6 +19,8 @@ export interface Host {
 
 export interface Shown<T> {
   data: T | null;
+  /** What the data is the answer to; null without data. */
+  key: string | null;
   /** Milliseconds of the host's clock at which the data came. */
   at: number;
   error: unknown;
@@ -30,8 +32,9 @@ type Load<T> = (signal: AbortSignal) => Promise<T>;
 
 /** Keeps one answer of the server fresh. */
 export class Poller<T> {
-  shown: Shown<T> = { data: null, at: 0, error: null, busy: false };
+  shown: Shown<T> = { data: null, key: null, at: 0, error: null, busy: false };
   private load: Load<T> | null = null;
+  private key = "";
   private timer: number | null = null;
   private abort: AbortController | null = null;
   private failures = 0;
@@ -55,10 +58,12 @@ export class Poller<T> {
   }
 
   /** Ask for something else from now on, at once. */
-  show(load: Load<T>, keep: boolean): void {
+  show(key: string, load: Load<T>, keep: boolean): void {
     this.load = load;
+    this.key = key;
     this.failures = 0;
-    this.set({ data: keep ? this.shown.data : null, at: keep ? this.shown.at : 0, error: null, busy: true });
+    const kept = keep ? this.shown : { data: null, key: null, at: 0 };
+    this.set({ ...kept, error: null, busy: true });
     this.ask();
   }
 
@@ -109,7 +114,7 @@ export class Poller<T> {
     this.abort = null;
     if (error === null) {
       this.failures = 0;
-      this.set({ data, at: this.host.now(), error: null, busy: false });
+      this.set({ data, key: this.key, at: this.host.now(), error: null, busy: false });
     } else {
       this.failures += 1;
       this.set({ ...this.shown, error, busy: false });

@@ -12,7 +12,7 @@ import { dagHref, safeHref, taskHref } from "./links.ts";
 import { Age, Holds, LastLook, progressOf, setName } from "./list.tsx";
 import { isOver } from "./model.ts";
 import type { Row, SetRow } from "./model.ts";
-import { AirflowLink, Badge, Empty, Failed, Loading, LongText, Name, Pager, ProgressBar, Search, ServiceLink, Time } from "./pieces.tsx";
+import { AirflowLink, Badge, Empty, Failed, Loading, LongText, Mark, Name, Pager, ProgressBar, Search, ServiceLink, Time } from "./pieces.tsx";
 import type { Shell } from "./shell.ts";
 import { Status } from "./status.tsx";
 import { cleanName } from "./text.ts";
@@ -107,7 +107,7 @@ function Timeline({ row }: { row: Row }) {
           const own = each.state && each.state.toLowerCase() !== word.label.toLowerCase();
           return (
             <li key={`${each.at} ${index}`} class={word.tone}>
-              <span aria-hidden="true" class="sign">{word.sign}</span>
+              <Mark sign={word.sign} />
               <span class="what">{cleanName(word.label, 40)}{own ? <span class="quiet"> <Name text={each.state} limit={80} /></span> : null}</span>
               <span class="when"><Time text={each.at} />{lasted === null ? null : <span class="quiet"> for {duration(lasted)}</span>}</span>
             </li>
@@ -141,10 +141,10 @@ function SetOfRuns({ view, shell, row, title }: { view: RunView; shell: Shell; r
   const told = useRef("");
   const query = rowsQuery(view, SET_PAGE);
   useEffect(() => {
-    if (data === null || fresh.busy || told.current === query) return;
+    if (data === null || fresh.key !== query || told.current === query) return;
     if (told.current !== "") shell.announce(`${count(data.total, "run", "runs")} of the set found.`);
     told.current = query;
-  }, [data, fresh.busy, query]);
+  }, [data, fresh.key, query]);
   return (
     <section aria-labelledby="set" class="set">
       <h3 id="set">Runs of the set</h3>

@@ -1,6 +1,5 @@
 // Texts of strangers (names, reasons, states) made harmless to look at: nothing is hidden, nothing moves what stands beside.
 
-// eslint-style escapes only: the sources hold no control character.
 const ESCAPE_SEQUENCE = /(?:\u001b\[|\u009b)[0-?]*[ -/]*[@-~]|\u001b\][^\u0007\u001b]*(?:\u0007|\u001b\\)|\u001b[PX^_][^\u001b]*\u001b\\|\u001b[ -/]*[0-~]/g;
 // Direction overrides and isolates, and what has no width but the two joiners that scripts need.
 const INVISIBLE = /[\u061c\u00ad\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]|[\u{e0000}-\u{e007f}]/gu;
@@ -11,16 +10,10 @@ const CONTROL = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]/g;
 
 export const NAME_LIMIT = 300;
 
-const picture = (character: string): string => {
-  const code = character.charCodeAt(0);
-  if (code < 0x20) return String.fromCharCode(0x2400 + code);
-  return code === 0x7f ? "\u2421" : "\ufffd";
-};
-
 const shown = (character: string): string =>
   `[U+${(character.codePointAt(0) ?? 0).toString(16).toUpperCase().padStart(4, "0")}]`;
 
-/** A text of several lines: terminal colours gone, every other control or invisible character shown as a sign. */
+/** A text of several lines: terminal colours gone, every other control or invisible character shown by its number. */
 export function cleanText(value: unknown): string {
   if (value === null || value === undefined) return "";
   const text = typeof value === "string" ? value : typeof value === "object" ? JSON.stringify(value) : String(value);
@@ -28,7 +21,7 @@ export function cleanText(value: unknown): string {
     .toWellFormed()
     .replace(ESCAPE_SEQUENCE, "")
     .replace(LINE_BREAKS, "\n")
-    .replace(CONTROL, picture)
+    .replace(CONTROL, shown)
     .replace(INVISIBLE, shown)
     .replace(MANY_MARKS, "$1");
 }

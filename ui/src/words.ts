@@ -4,24 +4,45 @@ export interface Word {
   label: string;
   /** A class of app.css. */
   tone: "good" | "warn" | "bad" | "busy" | "still" | "off";
-  sign: string;
+  sign: Sign;
 }
 
+const CIRCLE = "M6 1.5a4.5 4.5 0 1 0 0 9a4.5 4.5 0 0 0 0-9z";
+
+/** What is drawn in a square of 12 by 12: fonts lack some signs, a drawing never does. */
+export const SIGNS = {
+  circle: CIRCLE,
+  play: "M3.5 2l6 4-6 4z",
+  bars: "M4 2v8M8 2v8",
+  hourglass: "M3 1.5h6L3 10.5h6z",
+  square: "M2.5 2.5h7v7h-7z",
+  check: "M2 6.5l2.8 3L10 3",
+  triangle: "M6 1.5l5 9H1z",
+  crossed: `${CIRCLE}M3 9l6-6`,
+  cross: "M2.5 2.5l7 7M9.5 2.5l-7 7",
+  minus: `${CIRCLE}M4 6h4`,
+  clock: `${CIRCLE}M6 3.5V6l2 1.3`,
+  alert: "M6 1.5v5.5M6 9.6v.6",
+  dash: "M2.5 6h7",
+  question: "M4 4.2a2 2 0 1 1 2.6 2c-.5.2-.6.6-.6 1.3M6 9.7v.3",
+} as const;
+export type Sign = keyof typeof SIGNS;
+
 const PHASES: Record<string, Word> = {
-  queued: { label: "Queued", tone: "off", sign: "\u25cb" },
-  running: { label: "Running", tone: "busy", sign: "\u25b6" },
-  paused: { label: "Paused", tone: "still", sign: "\u2016" },
-  waiting: { label: "Waiting", tone: "still", sign: "\u29d6" },
-  stopping: { label: "Stopping", tone: "warn", sign: "\u25a0" },
+  queued: { label: "Queued", tone: "off", sign: "circle" },
+  running: { label: "Running", tone: "busy", sign: "play" },
+  paused: { label: "Paused", tone: "still", sign: "bars" },
+  waiting: { label: "Waiting", tone: "still", sign: "hourglass" },
+  stopping: { label: "Stopping", tone: "warn", sign: "square" },
 };
 
 const OUTCOMES: Record<string, Word> = {
-  succeeded: { label: "Succeeded", tone: "good", sign: "\u2713" },
-  degraded: { label: "Degraded", tone: "warn", sign: "\u25d1" },
-  exhausted: { label: "Exhausted", tone: "warn", sign: "\u2298" },
-  failed: { label: "Failed", tone: "bad", sign: "\u2715" },
-  cancelled: { label: "Cancelled", tone: "off", sign: "\u25a1" },
-  timed_out: { label: "Timed out", tone: "bad", sign: "\u231b\ufe0e" },
+  succeeded: { label: "Succeeded", tone: "good", sign: "check" },
+  degraded: { label: "Degraded", tone: "warn", sign: "triangle" },
+  exhausted: { label: "Exhausted", tone: "warn", sign: "crossed" },
+  failed: { label: "Failed", tone: "bad", sign: "cross" },
+  cancelled: { label: "Cancelled", tone: "off", sign: "minus" },
+  timed_out: { label: "Timed out", tone: "bad", sign: "clock" },
 };
 
 export const PHASE_NAMES = Object.keys(PHASES);
@@ -29,10 +50,10 @@ export const OUTCOME_NAMES = Object.keys(OUTCOMES);
 export const VERDICT_NAMES = ["succeed", "warn", "skip", "fail"];
 export const HOLD_NAMES = ["paused", "waiting", "turn", "rate_limit", "key"];
 
-const UNKNOWN: Word = { label: "Unknown", tone: "off", sign: "?" };
+const UNKNOWN: Word = { label: "Unknown", tone: "off", sign: "question" };
 
-const ERROR: Word = { label: "Ended in an error", tone: "bad", sign: "!" };
-const NO_RUN_YET: Word = { label: "No run yet", tone: "off", sign: "\u2013" };
+const ERROR: Word = { label: "Ended in an error", tone: "bad", sign: "alert" };
+const NO_RUN_YET: Word = { label: "No run yet", tone: "off", sign: "dash" };
 
 interface Standing {
   run_id?: unknown;
@@ -66,11 +87,11 @@ const VERDICTS: Record<string, string> = {
 };
 
 const CLOCKS: Record<string, string> = {
-  timeout: "the timeout of the wait",
-  execution_timeout: "the execution timeout of the task",
-  max_paused: "the longest time that it may be paused",
-  max_stalled: "the longest time without progress",
-  max_spend: "the most that it may spend",
+  timeout: "The timeout of the wait",
+  execution_timeout: "The execution timeout of the task",
+  max_paused: "The longest time that it may be paused",
+  max_stalled: "The longest time without progress",
+  max_spend: "The most that it may spend",
 };
 
 export const holdWord = (name: string): string => HOLDS[name] ?? name;

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { ago, amount, count, duration, moment, number, secondsBetween } from "../src/format.ts";
-import { daysUntil, niceSeconds, niceTop, seriesOf, unitsOf } from "../src/figures.ts";
+import { daysUntil, niceCount, niceSeconds, niceTop, seriesOf, unitsOf } from "../src/figures.ts";
 import { fieldWord, wordOf } from "../src/words.ts";
 
 test("durations have their two largest units", () => {
@@ -54,5 +54,6 @@ test("a series has a place for each day, and scales end at round numbers", () =>
   assert.deepEqual(series.map((each) => [each.provider, each.days.map((day) => day?.runs ?? null)]), [["b3os", [null, null, 9]], ["nyx", [null, 2, null]]]);
   assert.deepEqual(unitsOf(series[1]!), ["USD"]);
   assert.deepEqual([0, 1, 3, 7, 11, 4000, 4001].map(niceTop), [1, 1, 4, 10, 20, 4000, 5000]);
+  assert.deepEqual([1, 2, 3, 5, 11, 60, 61].map(niceCount), [2, 2, 4, 6, 20, 60, 80]);
   assert.deepEqual([50, 3700, 10 * 86_400].map(niceSeconds), [60, 7200, 14 * 86_400]);
 });

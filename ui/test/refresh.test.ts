@@ -44,7 +44,7 @@ function world(answers: (() => Promise<string>)[] = []) {
 
 test("it asks at once, and then again and again while it is seen", async () => {
   const { host, asked, poller, load } = world();
-  poller.show(load, false);
+  poller.show("a", load, false);
   await settled();
   assert.equal(poller.shown.data, "fine");
   for (let turn = 0; turn < 3; turn += 1) await host.pass(EVERY_MS);
@@ -53,7 +53,7 @@ test("it asks at once, and then again and again while it is seen", async () => {
 
 test("hidden or paused it asks nothing; back in sight it asks at once what is overdue", async () => {
   const { host, asked, poller, load } = world();
-  poller.show(load, false);
+  poller.show("a", load, false);
   await settled();
   host.seen = false;
   poller.visibilityChanged();
@@ -74,7 +74,7 @@ test("hidden or paused it asks nothing; back in sight it asks at once what is ov
 test("after errors it waits longer, keeps what it has, and is quick again after an answer", async () => {
   const fail = async (): Promise<string> => { throw new Error("down"); };
   const { host, asked, poller, load } = world([async () => "first", fail, fail]);
-  poller.show(load, false);
+  poller.show("a", load, false);
   await settled();
   await host.pass(EVERY_MS);
   assert.deepEqual([poller.shown.data, poller.shown.error instanceof Error], ["first", true]);
@@ -90,7 +90,7 @@ test("after errors it waits longer, keeps what it has, and is quick again after 
 
 test("what the server asks to wait is kept, and what will not change is asked for rarely", async () => {
   const { host, asked, poller, load } = world([() => Promise.reject({ wait: 60 }), () => Promise.reject({ final: true })]);
-  poller.show(load, false);
+  poller.show("a", load, false);
   await settled();
   await host.pass(59_000);
   assert.equal(asked.length, 1);
@@ -104,8 +104,8 @@ test("what the server asks to wait is kept, and what will not change is asked fo
 test("a late answer to an earlier request is not shown", async () => {
   let late: (text: string) => void = () => undefined;
   const { asked, poller, load } = world([() => new Promise((resolve) => { late = resolve; }), async () => "new"]);
-  poller.show(load, false);
-  poller.show(load, false);
+  poller.show("a", load, false);
+  poller.show("a", load, false);
   assert.equal(asked[0]?.aborted, true);
   await settled();
   late("old");
