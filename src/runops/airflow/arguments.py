@@ -196,7 +196,7 @@ class NoSettings(TypedDict):
     """Nothing."""
 
 
-GENERIC = frozenset({"provider", "conn_id", "arguments", "calls", "parent", "parents"})
+GENERIC = frozenset({"provider", "conn_id", "arguments", "calls", "parent", "parents", "retry_of"})
 """What the generic classes take, and a named one says for itself."""
 
 

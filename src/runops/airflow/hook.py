@@ -19,11 +19,12 @@ from runops.airflow.base_url import base_url as base_url
 from runops.airflow.bounds import AIRFLOW_SECONDS, within
 from runops.airflow.crowds import own_round
 from runops.airflow.exceptions import in_airflow_terms
-from runops.core import PROVIDERS, AnswerError, AsyncRunClient, AuthError, Provider, RunClient, find
+from runops.core import PROVIDERS, AnswerError, AsyncRunClient, AuthError, Provider, RunClient, RunResult, find
 from runops.core.model.errors import ConfigurationError
 from runops.core.model.secret import Secret
 from runops.core.transport.network_settings import NetworkSettings
 from runops.core.transport.rate_settings import RATE_SETTINGS, secrets_of
+from runops.core.waiting.options import SubmitOptions
 
 Ask = Callable[[Callable[[], Any]], Awaitable[Any]]
 """Has something called where Airflow can be asked, and gives what that gives."""
@@ -133,6 +134,16 @@ class RunHook(NamesChecked, BaseHook):
         """What a client takes, with the provider as the connection and the task teach it; the task wins."""
         provider = self.provider.with_states(settings["states"]).with_states(self._states)
         return {**settings, "states": None, "provider": provider}
+
+    def _resume(self, run_id: str, parents: Mapping[str, str] | None) -> RunResult:
+        """Have a paused run go on, for a hook whose provider can; see :meth:`RunClient.resume`."""
+        with in_airflow_terms(), self.client() as client:
+            return client.resume(client.ref(run_id, parents)).to_result()
+
+    def _retry(self, run_id: str, parents: Mapping[str, str] | None, settings: SubmitOptions) -> str:
+        """Have a failed run go on as a new one, for a hook whose provider can; see :meth:`RunClient.retry`."""
+        with in_airflow_terms(), self.client() as client:
+            return client.retry(client.ref(run_id, parents), **settings).run_id
 
     def test_connection(self) -> tuple[bool, str]:
         """Make a harmless read that only a good key gets through; what Airflow's Test button calls."""

@@ -15,6 +15,7 @@ from runops.airflow.forgotten import EarlierTries
 from runops.airflow.link import RunLink
 from runops.airflow.own_run import OwnRun
 from runops.airflow.records import AWAITING_TURN, SUBMITTED_RUN
+from runops.airflow.retry_chain import check_retry, retry_of
 from runops.airflow.submission import LostSubmit, Submission, SubmitRules, Submitted, identity_of
 from runops.airflow.verdicts import is_own, keep_turn, kept_turn, publish, published
 from runops.core import (
@@ -49,6 +50,9 @@ class RunOperator(OwnRun):
 
     :param provider: A shipped provider's name (``"nexio"``), or ``"package.module:NAME"`` for one of your own.
     :param arguments: What the provider's submit takes, by name (templated).
+    :param retry_of: The id of a run that failed (templated): instead of a submit, it goes on from its point of failure
+        as a new run, where the provider can. The arguments then only say where it is listed. A retry of the task goes
+        on from the run that failed last.
     :param conn_id: The connection (templated); ``<provider>_default`` if not given.
     :param wait: Wait for the end. Otherwise the task succeeds once the run is submitted, and the result's ``outcome``
         and ``verdict`` are null.
@@ -100,7 +104,7 @@ class RunOperator(OwnRun):
         out.
     """
 
-    template_fields: Sequence[str] = ("arguments", "conn_id", "expect")
+    template_fields: Sequence[str] = ("arguments", "retry_of", "conn_id", "expect")
     operator_extra_links = (RunLink(),)
     cancels_open_runs = True
     payload_fields: ClassVar[tuple[str, ...]] = ("arguments",)
@@ -110,6 +114,7 @@ class RunOperator(OwnRun):
         *,
         provider: str,
         arguments: Mapping[str, Any] | None = None,
+        retry_of: str | None = None,
         conn_id: str | None = None,
         wait: bool = True,
         end_from_trigger: bool = False,
@@ -119,6 +124,10 @@ class RunOperator(OwnRun):
         self.set_end_from_trigger(end_from_trigger)
         self.arguments = arguments
         self.wait = wait
+        self.retry_of = retry_of
+        self._retries = retry_of is not None
+        if self._retries:
+            check_retry(self.service)
         given = arguments if isinstance(arguments, Mapping) else {}
         check_submit(RunOperator, self.service, (*given, *self.named_fields))
 
@@ -264,7 +273,8 @@ class RunOperator(OwnRun):
 
     def _call(self) -> Call:
         named = {name: getattr(self, name) for name in self.named_fields}
-        return self.service.call(**{**(self.arguments or {}), **named})
+        given = {**(self.arguments or {}), **named}
+        return retry_of(self.service, self.retry_of, given) if self._retries else self.service.call(**given)
 
 
 def _about(task: RunOperator) -> dict[str, Any]:

@@ -25,11 +25,13 @@ from typing import Any, Self
 
 from runops.airflow import records
 from runops.airflow.forgotten import EarlierTries, Forgotten
-from runops.airflow.records import ATTACHED, AWAITING_TURN, SUBMITTED, SUBMITTING
+from runops.airflow.records import ATTACHED, AWAITING_TURN, REFUSED, SUBMITTED, SUBMITTING
+from runops.airflow.retry_chain import kept, taken_over
 from runops.airflow.task_state import TaskState
 from runops.core import AnswerError, ConflictError, Outcome, RunClient, RunopsError, RunRef, SubmitUncertainError
 from runops.core.declaration.routes import Call
 from runops.core.waiting.intent import Intent
+from runops.core.waiting.retry_call import following
 from runops.core.waiting.submit_in_turn import TurnRules
 from runops.core.waiting.turns import Turn, expired
 
@@ -143,7 +145,7 @@ class Submission:
         self._submitted_at = 0.0
         self._attached = False
         self._crashes = crashes
-        self._call = call
+        self._asked = self._call = call
         self._identity = identity
         self._task_state = task_state
         self._rules = rules
@@ -155,6 +157,7 @@ class Submission:
         record = self._task_state.load()
         earlier = record or self._task_state.load_any()
         self._left = records.left_of(earlier)
+        self._call = taken_over(client.provider, self._asked, earlier)
         turn: Turn | None = None
         if record is None:
             found = self._find_forgotten(client) if earlier is None else None
@@ -193,6 +196,7 @@ class Submission:
             # An earlier process has resumed from the same event, and died.
             return self.start(client)
         self._left = records.left_of(record)
+        self._call = taken_over(client.provider, self._asked, record)
         turn = Turn.from_dict((record or event)["turn"])
         now = client.clock()
         if now >= turn.until:
@@ -219,6 +223,7 @@ class Submission:
         """
         record = self._task_state.load() or event
         self._left = records.left_of(record)
+        self._call = taken_over(client.provider, self._asked, record)
         if found is None:
             submitted = self._submit(client, record, grace=0.0)
             return self._unless_given_up(client, submitted, record) if isinstance(submitted, Submitted) else submitted
@@ -271,7 +276,10 @@ class Submission:
         except RunopsError as error:
             mark = self.intent and self.intent.mark
             # Nothing was started, so there is nothing to look for at a kill or at the end of the task either.
-            self._task_state.forget()
+            if self._call == self._asked:
+                self._task_state.forget()
+            else:
+                self._save(state=REFUSED)
             self.intent = None
             if not isinstance(error, ConflictError) or not self._rules.defers_turns:
                 raise
@@ -310,7 +318,8 @@ class Submission:
 
     def _save(self, **record: Any) -> None:
         left = {"left": self._left[-records.MOST_LEFT :]} if self._left else {}
-        self._task_state.save(**record, parent=dict(self._call.parent), **self._rules.about, **left)
+        about = {**self._rules.about, **kept(self._asked, self._call)}
+        self._task_state.save(**record, parent=dict(self._call.parent), **about, **left)
 
     def _unless_given_up(
         self, client: RunClient, found: Submitted, record: Mapping[str, Any]
@@ -333,7 +342,10 @@ class Submission:
             return False
         if given_up and earlier.outcome is Outcome.CANCELLED:
             return True
-        return self._rules.may_follow(earlier.outcome)
+        if not self._rules.may_follow(earlier.outcome):
+            return False
+        self._call = following(client.provider, self._call, ref)
+        return True
 
     def _find_forgotten(self, client: RunClient) -> RunRef | None:
         """The run of an earlier try that Airflow remembers nothing of; one that is not to be taken up is cancelled."""

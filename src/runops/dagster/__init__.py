@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from runops.dagster.providers.nyx import NyxResource as NyxResource
     from runops.dagster.providers.onepin import OnepinResource as OnepinResource
     from runops.dagster.resource import ProviderResource as ProviderResource
-    from runops.dagster.resource import RunResource as RunResource
+    from runops.dagster.run_resource import RunResource as RunResource
     from runops.dagster.step.wait import RunResult as RunResult
     from runops.dagster.step.wait import wait_for_run as wait_for_run
 
 _MODULES = {name: f"providers.{module}" for name, module in RESOURCES.items()} | {
     "ProviderResource": "resource",
-    "RunResource": "resource",
+    "RunResource": "run_resource",
     "RunResult": "step.wait",
     "RunsResult": "many.result",
     "RunopsComponent": "component",

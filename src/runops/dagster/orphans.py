@@ -184,7 +184,7 @@ def _after(found: list[Submission], record: Mapping[str, Any], new: Submission) 
             # Active already when the step came: somebody else has started it, and the submit was refused.
             given = record.get("kind") == "attached" or bool(record.get("attached"))
             found.append(replace(new, ref=ref, about=about, given=given))
-        case "refused" | "turn awaited" if last is not None and last.ref is None:
+        case "refused" | "turn awaited" | "failed before" if last is not None and last.ref is None:
             found.pop()
         case "ended" if last is not None:
             # Our wait may have ended, by a clock or for want of answers, and the run goes on.

@@ -159,6 +159,15 @@ class ProviderResource(NetworkFields):
         with self.client() as client:
             client.cancel(ref)
 
+    def _resume(self, ref: RunRef) -> RunSnapshot:
+        with self.client() as client:
+            return client.resume(ref)
+
+    def _retry(self, ref: RunRef, settings: SubmitOptions) -> RunRef:
+        check_names(f"{type(self).__name__}.retry", settings, names_of(SubmitOptions))
+        with self.client() as client:
+            return client.retry(ref, **settings)
+
     def _recent(self, parent: str | Mapping[str, str]) -> list[RunSnapshot]:
         with self.client() as client:
             return client.recent(parent)
@@ -244,113 +253,6 @@ class CancellableRunsResource(PlainRunsResource):
             AnswerError: The request failed, and the run is not known to be over.
         """
         self._cancel(self.ref(run_id))
-
-
-class RunResource(ProviderResource):
-    """Any service that runops has a declaration of, also one of your own.
-
-    Args:
-        provider: A name such as ``"nexio"``, or an import path such as ``"acme_runs:ACME"``.
-        options: The service's own settings, by the names of its declaration.
-
-    An ability that the service lacks raises ``NotSupported``.
-    """
-
-    provider: str = Field(description="Name of the service, or package.module:NAME of a declaration.")
-    options: dict[str, str] = Field(default={}, description="The service's own settings, such as a workspace.")
-
-    @property
-    def declaration(self) -> Provider:
-        """The service's declaration, with the words that the resource teaches."""
-        return find(self.provider).with_states(self.states)
-
-    @property
-    def client_options(self) -> dict[str, str | None]:
-        """The service's own settings, by the names of its declaration."""
-        return {**self.options}
-
-    def call(self, **arguments: Any) -> Call:
-        """A submission, checked and not yet sent.
-
-        Args:
-            arguments: What the service's submit takes.
-
-        Raises:
-            ConfigurationError: An argument is wrong.
-            NotSupported: The service documents no submit.
-        """
-        return self.declaration.call(**arguments)
-
-    def submit(self, call: Call, **settings: Unpack[SubmitOptions]) -> RunRef:
-        """Start a run, once.
-
-        Args:
-            call: From :meth:`call`.
-            settings: See :class:`SubmitOptions`: adopt_uncertain, submit_grace, on_conflict and timeout.
-
-        Raises:
-            ConflictError: Something is active there, and still is after ``timeout`` or is not to be waited for.
-            SubmitUncertainError: The answer is lost; the candidates are in the error.
-            AnswerError: Nothing was started.
-        """
-        check_names(f"{type(self).__name__}.submit", settings, names_of(SubmitOptions))
-        return self._submit(call, **settings)
-
-    def get(self, run_id: str | RunRef, parents: Mapping[str, str] | None = None) -> RunSnapshot:
-        """Read a run once.
-
-        Args:
-            run_id: The run.
-            parents: Further ids that its address needs.
-
-        Raises:
-            AnswerError: The read failed.
-            UnknownStateError: The run is over in a state that is not documented.
-        """
-        return self._get(self.ref(run_id, parents))
-
-    def wait(
-        self,
-        run_id: str | RunRef,
-        parents: Mapping[str, str] | None = None,
-        **settings: Unpack[WaitSettings],
-    ) -> RunSnapshot:
-        """Wait until a run is over; see :meth:`PlainRunsResource.wait`.
-
-        Args:
-            run_id: The run.
-            parents: Further ids that its address needs.
-            settings: As there.
-        """
-        return self._wait(self.ref(run_id, parents), settings)
-
-    def cancel(self, run_id: str | RunRef, parents: Mapping[str, str] | None = None) -> None:
-        """Ask the service to stop a run; one that is over is left alone.
-
-        Raises:
-            NotSupported: The service cannot.
-            AnswerError: The request failed, and the run is not known to be over.
-        """
-        self._cancel(self.ref(run_id, parents))
-
-    def recent(self, parent: str | Mapping[str, str]) -> list[RunSnapshot]:
-        """The newest runs of a parent, newest first.
-
-        Args:
-            parent: The parent's id or name, or ``{kind: id}`` where the service knows several kinds.
-
-        Raises:
-            NotSupported: The service lists no runs.
-        """
-        return self._recent(parent)
-
-    def fetch_result(self, run_id: str | RunRef, parents: Mapping[str, str] | None = None) -> dict[str, Any]:
-        """The whole payload of a run. It may hold personal data and secrets: nothing else reads it.
-
-        Raises:
-            AnswerError: The read failed.
-        """
-        return self._fetch_result(self.ref(run_id, parents))
 
 
 def resource_of(resources: Any, key: str) -> ProviderResource:

@@ -21,6 +21,7 @@ from runops.airflow.operator import RunOperator
 from runops.airflow.runs_operator import RunsOperator
 from runops.airflow.runs_sensor import RunsSensor
 from runops.airflow.sensor import RunSensor
+from runops.core.waiting.options import SubmitOptions
 
 
 class B3osHook(RunHook, provider="b3os"):
@@ -31,6 +32,22 @@ class B3osHook(RunHook, provider="b3os"):
 
     def __init__(self, b3os_conn_id: str = "b3os_default", **kwargs: Unpack[HookSettings]) -> None:
         super().__init__(b3os_conn_id, provider="b3os", **kwargs)
+
+    def retry(self, run_id: str, **settings: Unpack[SubmitOptions]) -> str:
+        """Have a run that failed go on from the node that failed, as a new run; the id of that, for a sensor.
+
+        It starts a run, and nothing remembers that it did: a task that calls it must have ``retries=0``, and cancels
+        nothing when it is killed. ``B3osRunOperator(retry_of=...)`` does all of that.
+
+        :param run_id: The run that failed.
+        :param settings: ``adopt_uncertain``, ``submit_grace``, ``on_conflict`` and ``timeout``, as a
+            :class:`B3osRunOperator` takes them.
+        :raises RequestRefused: The run has not failed; nothing was submitted.
+        :raises SubmitUncertainError: The answer is lost, and so whether a run was started is not known.
+        :raises ConflictError: Something is active there.
+        :raises ServiceUnavailable: Nothing was started.
+        """
+        return self._retry(run_id, None, settings)
 
 
 class B3osRunSensor(RunSensor, provider="b3os"):
@@ -68,9 +85,12 @@ class B3osRunOperator(RunOperator, provider="b3os"):
 
     :param workflow_id: The workflow (templated).
     :param payload: The trigger payload, a JSON object (templated).
+    :param retry_of: The id of a run of this workflow that failed (templated): it goes on from the node that failed, as
+        a new run, instead of a run from the beginning. Then ``payload`` is left out.
     :param b3os_conn_id: The connection (templated).
     """
 
+    shared_fields: ClassVar[tuple[str, ...]] = ("retry_of",)
     payload_fields: ClassVar[tuple[str, ...]] = ("payload",)
 
     def __init__(
@@ -78,10 +98,11 @@ class B3osRunOperator(RunOperator, provider="b3os"):
         *,
         workflow_id: str,
         payload: Mapping[str, Any] | str | None = None,
+        retry_of: str | None = None,
         b3os_conn_id: str = "b3os_default",
         **kwargs: Unpack[OperatorSettings],
     ) -> None:
-        super().__init__(provider="b3os", conn_id=b3os_conn_id, **kwargs)
+        super().__init__(provider="b3os", retry_of=retry_of, conn_id=b3os_conn_id, **kwargs)
         self.workflow_id = workflow_id
         self.payload = payload
 

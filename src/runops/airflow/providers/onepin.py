@@ -20,6 +20,7 @@ from runops.airflow.operator import RunOperator
 from runops.airflow.runs_operator import RunsOperator
 from runops.airflow.runs_sensor import RunsSensor
 from runops.airflow.sensor import RunSensor
+from runops.core import RunResult
 
 
 class OnepinHook(RunHook, provider="onepin"):
@@ -31,6 +32,21 @@ class OnepinHook(RunHook, provider="onepin"):
 
     def __init__(self, onepin_conn_id: str = "onepin_default", **kwargs: Unpack[HookSettings]) -> None:
         super().__init__(onepin_conn_id, provider="onepin", **kwargs)
+
+    def resume(self, run_id: str, workflow_id: str) -> RunResult:
+        """Have a run that is paused go on; one that goes on already is left as it is. How it stands then, for XCom.
+
+        A read decides whether it took, so it may be called again after any error. A pause that begins later is
+        another one: a task that calls it after a person's decision has ``retries=0``, so that it ends no other.
+
+        :param run_id: The run.
+        :param workflow_id: The workflow of the run.
+        :raises RequestRefused: The run is over; nothing was sent.
+        :raises ConflictError: Another run of the workflow is active, or the workspace is at its limit; the run stays
+            paused.
+        :raises ServiceUnavailable: The request did not get through, or the run could not be read.
+        """
+        return self._resume(run_id, {"workflow_id": workflow_id})
 
 
 class OnepinRunSensor(RunSensor, provider="onepin"):

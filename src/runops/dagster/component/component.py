@@ -20,7 +20,7 @@ from runops.dagster.component.model import Ending, Part, RunAssets, RunCheck, Ru
 from runops.dagster.component.network import check_network
 from runops.dagster.component.scaffold import RunopsScaffolder
 from runops.dagster.options import RunsStepSettings, StepSettings, check_for, names_of
-from runops.dagster.resource import RunResource
+from runops.dagster.run_resource import RunResource
 
 
 @dg.scaffold_with(RunopsScaffolder)

@@ -7,9 +7,10 @@ from typing import Any, ClassVar, Unpack
 
 from pydantic import Field
 
-from runops.core import RunRef, RunSnapshot
+from runops.core import Call, RunRef, RunSnapshot
 from runops.core.providers import b3os
 from runops.core.waiting.options import SubmitOptions
+from runops.core.waiting.retry_call import retry_call
 from runops.dagster.resource import CancellableRunsResource, calls
 
 
@@ -42,6 +43,34 @@ class B3osResource(CancellableRunsResource):
             AnswerError: Nothing was started.
         """
         return self._submit(self.call(workflow_id=workflow_id, payload=payload), **settings)
+
+    def retry(self, run_id: str | RunRef, **settings: Unpack[SubmitOptions]) -> RunRef:
+        """Have a run that failed go on from the node that failed, as a new run. In a step, prefer ``retry_call``.
+
+        It starts a run, and nothing remembers that it did.
+
+        Args:
+            run_id: The run that failed.
+            settings: As ``submit`` takes them.
+
+        Raises:
+            WrongState: The run has not failed; nothing was submitted.
+            SubmitUncertainError: The answer is lost; the candidates are in the error.
+            AnswerError: Nothing was started.
+        """
+        return self._retry(self.ref(run_id), settings)
+
+    def retry_call(self, run_id: str | RunRef, workflow_id: str) -> Call:
+        """The same retry as a submission, for ``wait_for_run`` and ``build_run_asset``, which remember it.
+
+        Args:
+            run_id: The run that failed.
+            workflow_id: The workflow of the run, where the new one is listed.
+
+        Raises:
+            ConfigurationError: An id is unusable.
+        """
+        return retry_call(self.declaration, self.ref(run_id), {"workflow_id": workflow_id})
 
     def recent(self, workflow_id: str) -> list[RunSnapshot]:
         """The newest runs of a workflow, newest first."""

@@ -63,6 +63,20 @@ class OnepinResource(NamedResource):
         """
         self._cancel(self.ref(run_id, _parents(workflow_id)))
 
+    def resume(self, run_id: str | RunRef, workflow_id: str | None = None) -> RunSnapshot:
+        """Have a run that is paused go on; one that goes on already is left as it is.
+
+        A read decides whether it took, so it may be called again after any error. A pause that begins later is another
+        one, which a retry of the step would end too.
+
+        Raises:
+            ConfigurationError: The workflow is missing.
+            WrongState: The run is over; nothing was sent.
+            ConflictError: Another run of the workflow is active, or the workspace is at its limit; it stays paused.
+            AnswerError: The request failed, or the run could not be read.
+        """
+        return self._resume(self.ref(run_id, _parents(workflow_id)))
+
     def recent(self, workflow_id: str) -> list[RunSnapshot]:
         """The newest runs of a workflow, newest first."""
         return self._recent({"workflow_id": workflow_id})

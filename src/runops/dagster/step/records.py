@@ -1,7 +1,8 @@
 """The records of what a step submitted, so that a later try takes the run up again. It sends nothing.
 
 Each record is an engine event in the log of the Dagster run, written before and after every act: ``submitting``, then
-``submitted`` or ``refused``, ``turn awaited``, ``attached``, ``taken up``, ``stopped``, ``ended``. It bears the
+``submitted`` or ``refused`` (``failed before`` where a retry goes on from a run of an earlier try), ``turn awaited``,
+``attached``, ``taken up``, ``stopped``, ``ended``. It bears the
 marks of its submission: provider, partition, a hash of what is submitted, and its number among equal ones of one step.
 Read oldest first, the records of one submission give its :class:`Attempt`: the run, or that its answer is lost, or that
 its turn is waited for, and how the wait for it ended. They are looked for in this Dagster run, then in its
@@ -58,6 +59,7 @@ class Attempt:
         step_end: How the step of an earlier Dagster run ended; None where that run did not live to see it.
         turn: The wait for a turn: nothing of it is under way.
         attached: Whether the run was active already, so that it is not this step's to cancel.
+        goes_on_from: The run that failed and that the retry of another try went on from, where this is a retry.
     """
 
     run: dg.DagsterRun
@@ -71,6 +73,7 @@ class Attempt:
     step_end: dg.DagsterEventType | None = None
     turn: Turn | None = None
     attached: bool = False
+    goes_on_from: RunRef | None = None
 
     @property
     def step_succeeded(self) -> bool:
@@ -205,12 +208,21 @@ class Records:
         links = {TAKEN_UP_FROM: dg.MetadataValue.dagster_run(before)} if before else None
         self._write_if_possible("taken up", f"Took up {ref} again.", ref=ref, url=url, links=links, **about)
 
-    def refused(self, provider: str, turn: Turn | None = None) -> None:
-        """The submit surely started nothing; with a turn, what is active there is waited for, and it is sent again."""
-        if turn is None:
-            self._write_if_possible("refused", f"{provider} started nothing.")
+    def refused(self, provider: str, turn: Turn | None = None, *, failed: RunRef | None = None) -> None:
+        """The submit surely started nothing; with a turn, what is active there is waited for, and it is sent again.
+
+        Args:
+            provider: The provider's title.
+            turn: The wait for a turn.
+            failed: The run of an earlier try, which a retry goes on from; the next try goes on from it too.
+        """
+        if turn is not None:
+            about = {"turn": turn.to_dict(), **({"failed": failed.model_dump(mode="json")} if failed else {})}
+            self._write_if_possible("turn awaited", f"Waiting for a turn at {provider}.", **about)
+        elif failed is not None:
+            self._write_if_possible("failed before", f"{provider} started nothing; {failed} had failed.", ref=failed)
         else:
-            self._write_if_possible("turn awaited", f"Waiting for a turn at {provider}.", turn=turn.to_dict())
+            self._write_if_possible("refused", f"{provider} started nothing.")
 
     def stopped(self, ref: RunRef) -> None:
         """The service took our request to cancel."""
@@ -348,7 +360,10 @@ def _after(found: Attempt | None, record: Mapping[str, Any], run: dg.DagsterRun)
         case "attached":
             return Attempt(run, ref=RunRef.parse(record["ref"]), deadline=record.get("deadline"), attached=True)
         case "turn awaited":
-            return Attempt(run, turn=Turn.from_dict(record["turn"]))
+            failed = RunRef.parse(record["failed"]) if record.get("failed") else None
+            return Attempt(run, turn=Turn.from_dict(record["turn"]), goes_on_from=failed)
+        case "failed before":
+            return Attempt(run, ref=RunRef.parse(record["ref"]), ended=str(Outcome.FAILED))
         case "refused":
             return None
         case "stopped":

@@ -35,6 +35,7 @@ from runops.core import (
 from runops.core.transport.retry import submit_may_repeat
 from runops.core.waiting import submission, turns
 from runops.core.waiting.intent import Intent
+from runops.core.waiting.retry_call import following
 from runops.core.waiting.steps import Effect, Flow, Send, intercept
 from runops.core.waiting.submit_in_turn import TurnRules
 from runops.core.waiting.turns import Turn
@@ -104,6 +105,7 @@ class StepSubmission:
 
     def __post_init__(self) -> None:
         self.provider = self.client.provider
+        self._failed: RunRef | None = None
         self.records = self.live.records = Records(
             self.context, call=self.call, root=self.client.root, credential=self.credential
         )
@@ -193,11 +195,11 @@ class StepSubmission:
             return self.client.drive(flow)
         except RunopsError:
             # A retry begins anew, with a wait of its own.
-            self.records.refused(self.provider.title)
+            self.records.refused(self.provider.title, failed=self._failed)
             raise
 
     def _waits(self, turn: Turn) -> None:
-        self.records.refused(self.provider.title, turn)
+        self.records.refused(self.provider.title, turn, failed=self._failed)
 
     def _attach(self, ref: RunRef) -> Start:
         self.live.attached, self.live.ref = True, ref
@@ -257,7 +259,7 @@ class StepSubmission:
                 # A lost answer is another error: with these no run was started by this POST. Of an earlier one that
                 # is lost, only a refusal that comes after the search for it proves the same.
                 if not again or isinstance(error, AnswerError):
-                    self.records.refused(self.provider.title)
+                    self.records.refused(self.provider.title, failed=self._failed)
                     self.live.lost = None
                 raise
             self.live.ref, self.live.taken_up_from = ref, None
@@ -273,6 +275,7 @@ class StepSubmission:
             self.live.log(f"The earlier {earlier.ref} ended {earlier.ended}; a new run was asked for.")
             return None
         if earlier.turn is not None:
+            self._go_on_from(earlier.goes_on_from)
             # Nothing of it is under way; its place in the line and its deadline are those of this Dagster run.
             return self.submit(earlier.turn if self.records.here(earlier) else None)
         if earlier.ref is None:
@@ -284,6 +287,8 @@ class StepSubmission:
         now = self._read(ref)
         if now is not None and self._is_done_with(earlier, now):
             self.live.log(f"{now.summary().rstrip('.')}; a new run is submitted.")
+            if now.outcome is Outcome.FAILED:
+                self._go_on_from(ref)
             self.live.ref, self.live.attached, self.live.taken_up_from = None, False, None
             return None
         start = Start(
@@ -299,6 +304,11 @@ class StepSubmission:
         before = "attached to" if earlier.attached else "submitted"
         self.live.log(f"Took up {ref} again, which this step had {before} before{self.live.place(ref)}.")
         return start
+
+    def _go_on_from(self, failed: RunRef | None) -> None:
+        """Let a retry go on from its own last run: to go on from the first again would repeat what has been done."""
+        if failed is not None and self.call.retry_of is not None:
+            self.call, self._failed = following(self.provider, self.call, failed), failed
 
     def _taken_up(self, start: Start) -> Start:
         self.live.ref = ref = start.ref
