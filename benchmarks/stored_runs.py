@@ -11,14 +11,18 @@ import argparse
 import json
 import random
 import uuid
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from benchmarks.stored_dags.names import DAG_IDS, PARENTS, TASKS
+from runops.airflow.external_run import EXTERNAL_RUN, ExternalRun
 
 DAYS = 30
+SET_TASK, SET_ROUNDS, SET_SIZE = "place_homes", 3, 40
+"""The task whose newest ended runs are sets, of how many DAG runs, and how many runs each has."""
 CHUNK = 1_000
 """Rows of one statement."""
 OVER = {
@@ -95,29 +99,37 @@ class Stored:
     """That of the task."""
     began: datetime
     ended: datetime | None
+    looked: datetime
     record: dict[str, Any]
+    rows: list[dict[str, Any]] | None = None
+    """Of a set: its runs."""
 
 
-def stored(count: int, live: int, now: datetime, seed: int) -> Iterator[Stored]:
+def stored(count: int, live: int, now: datetime, seed: int) -> list[Stored]:
     """So many runs, the oldest first.
 
     Args:
-        count: How many, rounded up to whole DAG runs of all five DAGs.
-        live: How many of them are not over.
+        count: How many.
+        live: How many of them are not over: the newest ones.
         now: When the newest has begun.
         seed: The same seed gives the same runs.
     """
     chance = random.Random(seed)
-    rounds = -(-count // sum(len(tasks) for tasks in TASKS.values()))
-    live_rounds = -(-live // sum(len(tasks) for tasks in TASKS.values()))
+    each_round = sum(len(tasks) for tasks in TASKS.values())
+    rounds = -(-count // each_round)
+    made: list[Stored] = []
     for number in range(rounds):
-        is_open = number >= rounds - live_rounds
+        back = timedelta(days=DAYS) * (1 - number / rounds) + timedelta(minutes=10)
         for provider, tasks in TASKS.items():
-            back = timedelta(days=DAYS) * (1 - number / rounds) if not is_open else timedelta(minutes=90)
-            run = f"scheduled__{now - back:%Y-%m-%dT%H:%M}:00+00:00"
+            run = f"scheduled__{now - back:%Y-%m-%dT%H:%M}:00+00:00.{number}"
             for task_id in tasks:
-                began = now - back * chance.uniform(0.98, 1.0)
-                yield _one(chance, provider, task_id, f"{run}.{number}", began, now, is_open)
+                is_open = rounds * each_round - len(made) <= live
+                since = timedelta(minutes=90) if is_open else back
+                one = _one(chance, provider, task_id, run, now - since * chance.uniform(0.9, 1.0), now, is_open)
+                # Few are sets: a task instance is a row of the page, whatever it waits for.
+                is_set = task_id == SET_TASK and number >= rounds - SET_ROUNDS - live // each_round and not is_open
+                made.append(_as_set(chance, one) if is_set else one)
+    return made[-count:]
 
 
 def _one(
@@ -141,6 +153,7 @@ def _one(
         "created_at": _text(began + timedelta(seconds=1)),
         "started_at": _text(began + timedelta(seconds=7)),
         "looked_at": _text(looked),
+        "written_at": _text(looked),
         "details": {},
     }
     share = chance.random() if is_open else 1.0
@@ -159,17 +172,33 @@ def _one(
         record |= {"state": state, "phase": phase, "run_ended": False}
         if holds is not None:
             record |= {"holds": holds, "holds_for": HOLDS_FOR[holds]}
-        return Stored(provider, DAG_IDS[provider], task_id, dag_run, "deferred", began, None, record)
+        return Stored(provider, DAG_IDS[provider], task_id, dag_run, "deferred", began, None, looked, record)
     states = OVER[provider]
     state, outcome, verdict, _ = chance.choices(states, [each[3] for each in states])[0]
-    record |= {
-        "state": state, "outcome": outcome, "verdict": verdict, "finished_at": _text(began + took), "run_ended": True,
-    }  # fmt: skip
+    record |= {"state": state, "outcome": outcome, "verdict": verdict, "run_ended": True}
+    record |= dict.fromkeys(("finished_at", "ended_at"), _text(began + took))
     record["timeline"].append({"at": _text(began + took), "state": state, "outcome": outcome})
     if outcome != "succeeded":
         record["reason"] = chance.choice(REASONS)
     task_state = {"succeed": "success", "skip": "skipped", "fail": "failed"}[verdict]
-    return Stored(provider, DAG_IDS[provider], task_id, dag_run, task_state, began, began + took, record)
+    return Stored(provider, DAG_IDS[provider], task_id, dag_run, task_state, began, began + took, looked, record)
+
+
+def _as_set(chance: random.Random, one: Stored) -> Stored:
+    """The same task, which has waited for many runs."""
+    rows: list[dict[str, Any]] = []
+    for index in range(SET_SIZE):
+        state, outcome, verdict, _ = chance.choices(OVER[one.provider], [each[3] for each in OVER[one.provider]])[0]
+        row = {"index": index, "run_id": str(uuid.UUID(int=chance.getrandbits(128), version=4))}
+        row |= {"state": state, "outcome": outcome, "verdict": verdict, "url": one.record["url"]}
+        rows.append(row if outcome == "succeeded" else {**row, "reason": chance.choice(REASONS)})
+    counted = {name: dict(Counter(row[name] for row in rows)) for name in ("outcome", "verdict")}
+    counts = {"total": SET_SIZE, "ended": SET_SIZE, "active": 0, "errors": 0}
+    counts |= {"outcomes": counted["outcome"], "verdicts": counted["verdict"]}
+    left_out = ("run_id", "state", "parents", "details", "timeline", "reason")
+    record = {name: value for name, value in one.record.items() if name not in left_out}
+    record |= {"kind": "set", "counts": counts, "progress": {"done": SET_SIZE, "total": SET_SIZE, "unit": "runs"}}
+    return replace(one, record=record, rows=rows)
 
 
 def _text(moment: datetime) -> str:
@@ -270,10 +299,14 @@ def _task(row: Stored, versions: Mapping[str, Any]) -> dict[str, Any]:
 
 def _xcoms(row: Stored, number: int) -> Iterator[dict[str, Any]]:
     """What our tasks leave: the record of the page, and at the end the result, as a task instance has them."""
-    values: dict[str, Any] = {"external_run": row.record, "run_id": row.record["run_id"], "run_url": row.record["url"]}
+    record = ExternalRun.from_dict(row.record)
+    assert record is not None
+    values: dict[str, Any] = {EXTERNAL_RUN: record.to_dict(), "run_id": record.run_id, "run_url": record.url}
     if row.ended is not None:
         result = {key: value for key, value in row.record.items() if key not in ("timeline", "kind", "own", "cancels")}
         values |= {"run": result, "return_value": result}
+    if row.rows is not None:
+        values["runs"] = row.rows
     for key, value in values.items():
         yield {
             "dag_run_id": number,
@@ -283,7 +316,7 @@ def _xcoms(row: Stored, number: int) -> Iterator[dict[str, Any]]:
             "dag_id": row.dag_id,
             "run_id": row.dag_run,
             "value": value,
-            "timestamp": row.ended or row.began,
+            "timestamp": row.ended or row.looked,
         }
 
 
@@ -293,7 +326,7 @@ def main() -> None:
     parser.add_argument("--live", type=int, default=200, help="how many of them are not over (default: 200)")
     parser.add_argument("--seed", type=int, default=13)
     asked = parser.parse_args()
-    rows = list(stored(asked.count, asked.live, datetime.now(UTC), asked.seed))
+    rows = stored(asked.count, asked.live, datetime.now(UTC), asked.seed)
     from airflow.utils.session import create_session
 
     with create_session() as session:
