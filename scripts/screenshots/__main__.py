@@ -14,10 +14,10 @@ from pathlib import Path
 
 from demo.processes import DemoError, Interrupted, StopSignal, Supervisor
 from demo.screen import Screen
-from scripts.screenshots.browser import ROOT, Camera, PictureError, camera, chromium
+from scripts.screenshots.browser import ROOT, PictureError, camera, chromium
 
 PICTURES = ROOT / "docs" / "screenshots"
-HOSTS = ("airflow", "dagster")
+HOSTS = ("airflow", "dagster", "page")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,6 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", choices=HOSTS, help="the pictures of one host")
     parser.add_argument("--into", type=Path, default=PICTURES, help="the folder for the pictures")
     parser.add_argument("--keep", action="store_true", help="keep the folder with databases and logs")
+    parser.add_argument("--every", action="store_true", help="also those of the page that the docs do not show")
     options = parser.parse_args(argv)
     stop = StopSignal()
     stop.install()
@@ -38,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         chromium()
         options.into.mkdir(parents=True, exist_ok=True)
-        _take(stop, folder, options.into, (options.only,) if options.only else HOSTS)
+        _take(stop, folder, options.into, (options.only,) if options.only else HOSTS, every=options.every)
         code, keep = 0, options.keep
     except Interrupted as signal:
         code, keep = 128 + signal.number, options.keep
@@ -53,29 +54,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-def _take(stop: StopSignal, folder: Path, into: Path, hosts: Sequence[str]) -> None:
+def _take(stop: StopSignal, folder: Path, into: Path, hosts: Sequence[str], *, every: bool) -> None:
     logs = folder / "logs"
     logs.mkdir()
     with Supervisor(logs, stop) as supervisor:
         from demo.vendors import Vendors
-        from scripts.screenshots import airflow_pages, dagster_pages
+        from scripts.screenshots import airflow_pages, dagster_pages, external_runs
         from scripts.screenshots.world import AirflowWorld, DagsterWorld, secrets
 
         screen = Screen()
         vendors = Vendors(supervisor, folder)
         vendors.start()
         for host in hosts:
+            if host == "page":
+                page = external_runs.PageWorld(screen, supervisor, folder)
+                page.start()
+                _tell(screen, external_runs.take(page, into, every=every), into)
+                continue
             world_of, pages = {"airflow": (AirflowWorld, airflow_pages), "dagster": (DagsterWorld, dagster_pages)}[host]
             world = world_of(screen, supervisor, folder, vendors)
             world.start()
             with camera(into, secrets()) as held:
                 pages.take(held, world)
-                _tell(screen, held, into)
+                _tell(screen, held.taken, into)
         screen.say("stopping all processes")
 
 
-def _tell(screen: Screen, held: Camera, into: Path) -> None:
-    for name in held.taken:
+def _tell(screen: Screen, taken: Sequence[str], into: Path) -> None:
+    for name in taken:
         size = (into / f"{name}.png").stat().st_size
         screen.say(f"{name}.png, {size / 1000:.0f} kB")
 

@@ -107,6 +107,7 @@ def _many_runs(camera: Camera, world: AirflowWorld) -> None:
     camera.size(1100)
     camera.open(f"{task}/xcom")
     camera.see("return_value", "runs", "progress")
+    camera.page.get_by_role("button", name="Expand all extra JSON").click()
     camera.shoot("airflow_many_runs_xcom", '"verdicts"')
 
 
@@ -129,7 +130,11 @@ def _failed_task(camera: Camera, world: AirflowWorld) -> None:
 
 def _give_room(camera: Camera) -> None:
     """Move the border between the grid and the page to the left, as far as it goes."""
-    border = camera.page.locator("[data-resize-handle], [data-panel-resize-handle-id]").first.bounding_box()
+    handle = camera.page.locator("[data-resize-handle], [data-panel-resize-handle-id]").first
+    border = handle.bounding_box()
+    while border is None:  # The page is drawn anew.
+        handle.wait_for(state="visible")
+        border = handle.bounding_box()
     camera.page.mouse.move(border["x"] + border["width"] / 2, border["y"] + 60)
     camera.page.mouse.down()
     camera.page.mouse.move(120, border["y"] + 60, steps=5)

@@ -21,7 +21,9 @@ ENVIRONMENT = ROOT / ".venv-screenshots"
 LOCK = ROOT / "requirements" / "screenshots.lock"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 WIDTH = 1280
-"""Pixels: the width of every picture."""
+"""Pixels: the width of a picture."""
+NARROW = 480
+"""That of a picture on a narrow screen."""
 LARGEST = 150_000
 """Bytes of a picture."""
 PATIENCE = 30.0
@@ -119,7 +121,7 @@ class Camera:
 
     def size(self, height: int) -> None:
         """Give the window another height, in pixels."""
-        self.page.set_viewport_size({"width": WIDTH, "height": height})
+        self.page.set_viewport_size({"width": self.page.viewport_size["width"], "height": height})
 
     def text(self) -> str:
         """What the page says, fields of forms included."""
@@ -159,12 +161,14 @@ class Camera:
 
 
 @contextmanager
-def camera(folder: Path, secrets: Sequence[str]) -> Iterator[Camera]:
+def camera(folder: Path, secrets: Sequence[str], *, width: int = WIDTH, dark: bool = False) -> Iterator[Camera]:
     """A browser for as long as it is needed.
 
     Args:
         folder: Where the pictures go.
         secrets: Texts that no picture may show.
+        width: Of the window, in pixels.
+        dark: Whether the person prefers dark colours.
     """
     program = chromium()
     use_packages()
@@ -177,10 +181,10 @@ def camera(folder: Path, secrets: Sequence[str]) -> Iterator[Camera]:
             home,
             executable_path=program,
             args=options,
-            viewport={"width": WIDTH, "height": 800},
+            viewport={"width": width, "height": 800},
             locale="en-GB",
             timezone_id="UTC",
-            color_scheme="light",
+            color_scheme="dark" if dark else "light",
             reduced_motion="reduce",
         )
         # Fonts of the network are not asked for, and nothing else outside is either.
