@@ -8,7 +8,7 @@ import { Choice } from "./choice.tsx";
 import { ago, count, duration } from "./format.ts";
 import { useClock, useFresh } from "./hooks.ts";
 import { dagHref, taskHref } from "./links.ts";
-import { isOver, keyOf } from "./model.ts";
+import { isLeft, isOver, keyOf } from "./model.ts";
 import type { Row } from "./model.ts";
 import { AirflowLink, Badge, Empty, Failed, Loading, Name, Pager, ProgressBar, Search, ServiceLink, Spend } from "./pieces.tsx";
 import { Status } from "./status.tsx";
@@ -269,6 +269,7 @@ function StateCell({ row }: { row: Row }) {
     <>
       <Badge row={row} />
       {state !== "" && said ? <span class="quiet"><Name text={state} limit={60} /></span> : null}
+      {isLeft(row) ? <span class="quiet">as last seen; the task has ended</span> : null}
       {row.verdict ? <span class="quiet">Verdict: {cleanName(verdictWord(row.verdict), 40).toLowerCase()}</span> : null}
     </>
   );

@@ -120,5 +120,11 @@ export interface Charts {
 
 export const keyOf = (ids: Ids): string => JSON.stringify([ids.dag_id, ids.dag_run_id, ids.task_id, ids.map_index]);
 
+const ENDED_TASKS = new Set(["success", "failed", "skipped", "upstream_failed", "removed"]);
+
+/** Whether the task is over though its record does not say so: a killed process leaves no word. */
+export const isLeft = (row: Row): boolean =>
+  !row.outcome && !row.ended_at && !row.error && ENDED_TASKS.has(row.task_state ?? "");
+
 /** Whether the wait for the run is over, as far as is known. */
-export const isOver = (row: Row): boolean => Boolean(row.outcome || row.ended_at || row.error);
+export const isOver = (row: Row): boolean => Boolean(row.outcome || row.ended_at || row.error) || isLeft(row);

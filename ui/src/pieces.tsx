@@ -7,7 +7,7 @@ import { followAbove, safeHref } from "./links.ts";
 import type { Progress, Row } from "./model.ts";
 import { beginning, cleanName, cleanText } from "./text.ts";
 import { SIGNS, wordOf } from "./words.ts";
-import type { Sign } from "./words.ts";
+import type { Sign, Word } from "./words.ts";
 
 export function Mark({ sign }: { sign: Sign }) {
   return <svg class="sign" viewBox="0 0 12 12" aria-hidden="true"><path d={SIGNS[sign]} /></svg>;
@@ -44,8 +44,9 @@ export function Time({ text }: { text: string | null | undefined }) {
   return <time dateTime={at.iso} title={at.utc}>{at.local}</time>;
 }
 
-export function Badge({ row }: { row: Row }) {
-  const word = wordOf(row);
+export const Badge = ({ row }: { row: Row }) => <WordBadge word={wordOf(row)} />;
+
+export function WordBadge({ word }: { word: Word }) {
   return (
     <span class={`badge ${word.tone}`}>
       <Mark sign={word.sign} /> {cleanName(word.label, 40)}

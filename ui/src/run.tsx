@@ -10,13 +10,13 @@ import { amount, count, duration, moment, number, secondsBetween } from "./forma
 import { useClock, useFresh } from "./hooks.ts";
 import { dagHref, safeHref, taskHref } from "./links.ts";
 import { Age, Holds, LastLook, progressOf, setName } from "./list.tsx";
-import { isOver } from "./model.ts";
+import { isLeft, isOver } from "./model.ts";
 import type { Row, SetRow } from "./model.ts";
-import { AirflowLink, Badge, Empty, Failed, Loading, LongText, Mark, Name, Pager, ProgressBar, Search, ServiceLink, Time } from "./pieces.tsx";
+import { AirflowLink, Badge, WordBadge, Empty, Failed, Loading, LongText, Mark, Name, Pager, ProgressBar, Search, ServiceLink, Time } from "./pieces.tsx";
 import type { Shell } from "./shell.ts";
 import { Status } from "./status.tsx";
 import { cleanName } from "./text.ts";
-import { clockWord, fieldWord, OUTCOME_NAMES, outcomeWord, verdictWord, wordOf } from "./words.ts";
+import { clockWord, fieldWord, OUTCOME_NAMES, outcomeWord, verdictWord, wordOf, wordOfSetRow } from "./words.ts";
 
 export function Run({ view, shell, tab }: { view: RunView; shell: Shell; tab: boolean }) {
   const fresh = useFresh(idsQuery(view.ids), (signal) => fetchRun(view.ids, signal), { live: shell.live, keep: false });
@@ -71,7 +71,8 @@ function Facts({ row, at }: { row: Row; at: number }) {
       {row.holds ? <Fact label="Waits for"><Holds row={row} /></Fact> : null}
       {row.error ? <Fact label="Error that ended the wait"><Name text={row.error} limit={80} /></Fact> : null}
       {row.ended_by ? <Fact label="Ended by">{cleanName(clockWord(row.ended_by), 80)}</Fact> : null}
-      {isOver(row) && row.run_ended === false ? <Fact label="The run itself">May still go on: only the wait for it is over</Fact> : null}
+      {isLeft(row) ? <Fact label="The wait">Has ended with the task, without a last word: this is how the run was last seen</Fact> : null}
+      {isOver(row) && !isLeft(row) && row.run_ended === false ? <Fact label="The run itself">May still go on: only the wait for it is over</Fact> : null}
       <Fact label="Age"><Age row={row} since={since} /></Fact>
       {typeof row.spend === "number" ? <Fact label="Spend">{amount(row.spend, row.spend_unit)}</Fact> : null}
       <Fact label="Last look"><LastLook row={row} since={since} />{row.looked_at ? <span class="quiet"> <Time text={row.looked_at} /></span> : null}</Fact>
@@ -201,7 +202,7 @@ function SetTable({ rows, title, unit }: { rows: SetRow[]; title: string; unit: 
         {rows.map((row, place) => {
           const id = textOf(row, "run_id");
           const standing = { run_id: id, phase: textOf(row, "phase"), outcome: textOf(row, "outcome"), error: textOf(row, "error") };
-          const badge = { ...standing, dag_id: "", dag_run_id: "", task_id: "", map_index: -1 } as Row;
+          const word = wordOfSetRow(standing, textOf(row, "state"));
           const verdict = textOf(row, "verdict");
           const ended = textOf(row, "reason") ?? textOf(row, "error") ?? (textOf(row, "ended_by") === null ? "" : clockWord(textOf(row, "ended_by") as string));
           const index = typeof row["index"] === "number" ? row["index"] : place;
@@ -212,7 +213,7 @@ function SetTable({ rows, title, unit }: { rows: SetRow[]; title: string; unit: 
                 {id === null ? <span class="quiet">No run yet</span> : <Name text={id} />}
                 {safeHref(row["url"]) === null ? null : <ServiceLink url={row["url"]} title={title} of={id ?? ""} />}
               </td>
-              <td role="cell" data-label="State"><Badge row={badge} /></td>
+              <td role="cell" data-label="State"><WordBadge word={word} /></td>
               <td role="cell" data-label="Verdict">{verdict === null ? "" : cleanName(verdictWord(verdict), 40)}</td>
               <td role="cell" data-label="Spend">{typeof row["spend"] === "number" ? amount(row["spend"], textOf(row, "spend_unit") ?? unit) : ""}</td>
               <td role="cell" data-label="What ended it"><Name text={ended} limit={300} /></td>

@@ -71,6 +71,25 @@ export function wordOf(row: Standing): Word {
   return row.run_id || row.counts ? UNKNOWN : NO_RUN_YET;
 }
 
+/** Where a run of a set stands that has no outcome: the words of the set's own ledger. */
+const LEDGER: Record<string, Word> = {
+  planned: { label: "Not sent yet", tone: "off", sign: "circle" },
+  "awaiting turn": { label: "Waits for its turn", tone: "still", sign: "hourglass" },
+  submitting: { label: "Being submitted", tone: "busy", sign: "play" },
+  submitted: { label: "Waited for", tone: "busy", sign: "play" },
+  attached: { label: "Waited for", tone: "busy", sign: "play" },
+  ended: { label: "Ended", tone: "off", sign: "square" },
+  refused: { label: "Submit refused", tone: "bad", sign: "cross" },
+  unclear: { label: "Submit uncertain", tone: "bad", sign: "alert" },
+  unread: { label: "Not readable", tone: "bad", sign: "alert" },
+};
+
+/** What a run of a set is at. */
+export function wordOfSetRow(row: Standing, state: string | null): Word {
+  const known = state === null ? undefined : LEDGER[state];
+  return row.outcome || row.phase || known === undefined ? wordOf(row) : known;
+}
+
 const HOLDS: Record<string, string> = {
   paused: "Somebody to resume it",
   waiting: "An outside event",

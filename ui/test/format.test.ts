@@ -3,7 +3,8 @@ import assert from "node:assert/strict";
 import test from "node:test";
 import { ago, amount, count, duration, moment, number, secondsBetween } from "../src/format.ts";
 import { daysUntil, niceCount, niceSeconds, niceTop, seriesOf, unitsOf } from "../src/figures.ts";
-import { fieldWord, wordOf } from "../src/words.ts";
+import { isLeft, isOver } from "../src/model.ts";
+import { fieldWord, wordOf, wordOfSetRow } from "../src/words.ts";
 
 test("durations have their two largest units", () => {
   const known: [number, string][] = [[0, "0 s"], [0.3, "under 1 s"], [59.6, "1 min"], [61, "1 min 1 s"], [3600, "1 h"], [7500, "2 h 5 min"], [90_061, "1 d 1 h"], [864_000, "10 d"], [-5, "0 s"]];
@@ -41,6 +42,12 @@ test("a row is at its outcome, its error, its phase, or has no run yet", () => {
   assert.equal(wordOf({ phase: "paused" }).label, "Paused");
   assert.equal(wordOf({}).label, "No run yet");
   assert.equal(wordOf({ phase: "dreaming" }).label, "dreaming");
+  assert.equal(wordOfSetRow({ run_id: "r" }, "awaiting turn").label, "Waits for its turn");
+  assert.equal(wordOfSetRow({ run_id: "r", outcome: "failed" }, "ended").label, "Failed");
+  assert.equal(wordOfSetRow({ error: "PollingError" }, null).label, "Ended in an error");
+  const ids = { dag_id: "d", dag_run_id: "r", task_id: "t", map_index: -1 };
+  assert.deepEqual([isLeft({ ...ids, phase: "running", task_state: "failed" }), isOver({ ...ids, phase: "running", task_state: "deferred" })], [true, false]);
+  assert.deepEqual([isLeft({ ...ids, outcome: "failed", task_state: "failed" }), isOver({ ...ids, ended_at: "2026-01-01T00:00:00Z" })], [false, true]);
   assert.equal(fieldWord("totalCu"), "Total CU");
   assert.equal(fieldWord("findings_count"), "Findings count");
 });
