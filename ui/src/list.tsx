@@ -104,7 +104,7 @@ function Nothing({ view, shell, narrowed, total }: { view: ListView; shell: Shel
   }
   return (
     <Empty title="No external run yet.">
-      <p>As soon as a task waits for a run at another service, the run is here. You see the runs of those DAGs that you may read.</p>
+      <p>A run appears here as soon as a task waits for it. You see the runs of those DAGs that you may read.</p>
     </Empty>
   );
 }
@@ -145,10 +145,9 @@ function Filters({ view, shell, narrowed }: { view: ListView; shell: Shell; narr
         ))}
         <label class="field narrow-only">Order{" "}
           <select value={view.sort} onChange={(event) => shell.go({ ...view, sort: event.currentTarget.value, offset: 0 })}>
-            {COLUMNS.flatMap(({ sort, label }) => [
-              <option key={sort} value={sort}>{label}, up</option>,
-              <option key={`-${sort}`} value={`-${sort}`}>{label}, down</option>,
-            ])}
+            {COLUMNS.flatMap(({ sort, label }) => ["", "-"].map((sign) => (
+              <option key={sign + sort} value={sign + sort}>{label}, {(sign === "-") === turned(sort) ? "up" : "down"}</option>
+            )))}
           </select>
         </label>
         {narrowed ? (
