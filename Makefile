@@ -15,7 +15,8 @@ unexport PYTHONDONTWRITEBYTECODE PYTHONPATH PYTHONHOME VIRTUAL_ENV
 # pyright is in the lock: it must not look for a newer one.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
-# As many processes as cores share the tests; what takes longest begins first. `make test WORKERS=0` runs them in one.
+# As many processes as cores share the tests, or twice as many where they wait a lot; what takes longest begins first.
+# `make test WORKERS=0` runs them in one.
 WORKERS ?= logical
 PARALLEL := --numprocesses=$(WORKERS) --maxprocesses=8 --dist=loadgroup --no-loadscope-reorder
 
@@ -31,6 +32,8 @@ $(READY): requirements/dev.lock requirements/uv.lock pyproject.toml scripts/setu
 	@$(PYTHON) scripts/setup_environment.py $(VENV)
 	@touch $@
 
+# Here tests wait for about half of the time: for real clocks, for answers, for the processes of whole hosts.
+test: export PYTEST_XDIST_AUTO_NUM_WORKERS = $(shell $(BIN)/python -c 'import os; print(2 * os.cpu_count())')
 test: $(READY) ## Run all tests but those that need a whole host of their own.
 	@# Each host reads its settings when it is imported: they must be those of the tests that run.
 	@$(BIN)/python -m pytest $(PARALLEL) --ignore=tests/airflow_host --ignore=tests/dagster_host --ignore=tests/page_browser

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -18,9 +16,9 @@ import pytest
 from runops.dagster import build_run_asset
 from runops.dagster.step.interrupts import HeldInterrupts
 from runops.emulator.server import Server
+from tests.dagster_side.job_process import JobProcess
 
 SCRIPT = Path(__file__).with_name("external_job.py")
-SOURCES = Path(__file__).resolve().parents[2] / "src"
 CALL = {"workflow_id": "wf_1", "payload": {"amount": 3}}
 
 
@@ -193,26 +191,19 @@ def home(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
 
 
 @pytest.fixture
-def start(served: Server, home: dg.DagsterInstance) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+def start(served: Server, home: dg.DagsterInstance) -> Iterator[Callable[..., JobProcess]]:
     """``start("run", executor="multiprocess")``: the job in a process of its own, on the real clock."""
-    children: list[subprocess.Popen[bytes]] = []
+    children: list[JobProcess] = []
     served.emulator.reset()
 
-    def begin(*arguments: str, executor: str = "in_process") -> subprocess.Popen[bytes]:
+    def begin(*arguments: str, executor: str = "in_process") -> JobProcess:
         environment = {
             **os.environ,
             "DAGSTER_HOME": home.root_directory,
             "EXTERNAL_URL": served.base_url("nyx"),
             "EXTERNAL_EXECUTOR": executor,
-            "PYTHONPATH": str(SOURCES),
         }
-        child = subprocess.Popen(
-            [sys.executable, str(SCRIPT), *arguments],
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        child = JobProcess(SCRIPT, *arguments, environment=environment)
         children.append(child)
         return child
 
@@ -246,7 +237,7 @@ def step_of(home: dg.DagsterInstance, run_id: str) -> int:
 @pytest.mark.slow
 @pytest.mark.parametrize("executor", ["in_process", "multiprocess"])
 def test_a_terminated_process_cancels_within_a_second_and_its_retry_submits_nothing(
-    served: Server, home: dg.DagsterInstance, start: Callable[..., subprocess.Popen[bytes]], executor: str
+    served: Server, home: dg.DagsterInstance, start: Callable[..., JobProcess], executor: str
 ) -> None:
     emulator = served.emulator
     emulator.set_defaults("nyx", script="forever")
@@ -270,7 +261,7 @@ def test_a_terminated_process_cancels_within_a_second_and_its_retry_submits_noth
     [("in_process", "worker"), ("multiprocess", "worker"), ("multiprocess", "both")],
 )
 def test_a_killed_process_leaves_a_run_that_a_retry_from_failure_takes_up(
-    served: Server, home: dg.DagsterInstance, start: Callable[..., subprocess.Popen[bytes]], executor: str, killed: str
+    served: Server, home: dg.DagsterInstance, start: Callable[..., JobProcess], executor: str, killed: str
 ) -> None:
     emulator = served.emulator
     emulator.set_defaults("nyx", script="succeeded", seconds=3600)
@@ -298,7 +289,7 @@ def test_a_killed_process_leaves_a_run_that_a_retry_from_failure_takes_up(
 
 @pytest.mark.slow
 def test_a_killed_step_is_run_again_by_its_retry_policy_and_takes_the_run_up(
-    served: Server, home: dg.DagsterInstance, start: Callable[..., subprocess.Popen[bytes]]
+    served: Server, home: dg.DagsterInstance, start: Callable[..., JobProcess]
 ) -> None:
     emulator = served.emulator
     emulator.set_defaults("nyx", script="succeeded", seconds=3600)
@@ -316,7 +307,7 @@ def test_a_killed_step_is_run_again_by_its_retry_policy_and_takes_the_run_up(
 
 @pytest.mark.slow
 def test_both_executors_give_out_the_same(
-    served: Server, home: dg.DagsterInstance, start: Callable[..., subprocess.Popen[bytes]]
+    served: Server, home: dg.DagsterInstance, start: Callable[..., JobProcess]
 ) -> None:
     served.emulator.set_defaults("nyx", script="succeeded", seconds=0.5)
     said: list[dict[str, Any]] = []

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,15 +14,15 @@ import pytest
 
 from runops.emulator.server import Server
 from runops.emulator.store import Emulator
+from tests.dagster_side.job_process import JobProcess
 
 SCRIPT = Path(__file__).with_name("many_job.py")
-SOURCES = Path(__file__).resolve().parents[2] / "src"
 MANY = int(os.environ.get("RUNOPS_MANY_RUNS", "60"))
 ANSWER_SECONDS = 6.0
 
 pytestmark = pytest.mark.slow
 
-Start = Callable[..., "subprocess.Popen[bytes]"]
+Start = Callable[..., JobProcess]
 
 
 @pytest.fixture
@@ -45,21 +43,17 @@ def home(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
 @pytest.fixture
 def start(served: Server, emulator: Emulator, home: dg.DagsterInstance) -> Iterator[Start]:
     """``start("nyx", "run")``: the job in a process of its own."""
-    children: list[subprocess.Popen[bytes]] = []
+    children: list[JobProcess] = []
 
-    def begin(provider: str, *arguments: str) -> subprocess.Popen[bytes]:
+    def begin(provider: str, *arguments: str) -> JobProcess:
         environment = {
             **os.environ,
             "DAGSTER_HOME": home.root_directory,
             "EXTERNAL_URL": served.base_url(provider),
             "MANY_PROVIDER": provider,
             "MANY_RUNS": str(MANY),
-            "PYTHONPATH": str(SOURCES),
         }
-        quiet = subprocess.DEVNULL
-        children.append(
-            subprocess.Popen([sys.executable, str(SCRIPT), *arguments], env=environment, stdout=quiet, stderr=quiet)
-        )
+        children.append(JobProcess(SCRIPT, *arguments, environment=environment))
         return children[-1]
 
     yield begin
