@@ -14,4 +14,5 @@ class ClockedClient(AsyncRunClient):
 
     async def wait(self, ref: RunRef, timeout: Seconds = DEFAULT_TIMEOUT, **settings: Any) -> RunSnapshot:
         options, context = self._wait_options(timeout, settings)  # pyright: ignore[reportArgumentType]
-        return await self.drive(flows.wait(self.provider, ref, options, clock=self.clock, **context))
+        with self._waits(ref) as ended:
+            return ended(await self.drive(flows.wait(self.provider, ref, options, clock=self.clock, **context)))

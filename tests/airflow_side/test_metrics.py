@@ -17,10 +17,16 @@ class Stats:
 
     def __init__(self) -> None:
         self.counted: list[tuple[str, dict[str, str]]] = []
+        self.added: list[tuple[str, float, dict[str, str]]] = []
         self.timed: list[tuple[str, float, dict[str, str]]] = []
+        self.shown: list[tuple[str, float, dict[str, str]]] = []
 
-    def incr(self, name: str, *, tags: dict[str, str]) -> None:
+    def incr(self, name: str, count: float = 1, *, tags: dict[str, str]) -> None:
         self.counted.append((name, tags))
+        self.added.append((name, count, tags))
+
+    def gauge(self, name: str, value: float, *, tags: dict[str, str]) -> None:
+        self.shown.append((name, value, tags))
 
     def timing(self, name: str, took: Any, *, tags: dict[str, str]) -> None:
         self.timed.append((name, took.total_seconds(), tags))
@@ -33,7 +39,6 @@ class Stats:
 def stats(host: Any, mocker: MockerFixture) -> Stats:
     recorded = Stats()
     mocker.patch.object(metrics, "stats", return_value=recorded)
-    mocker.patch.object(metrics, "time", SimpleNamespace(time=host.clock))
     return recorded
 
 

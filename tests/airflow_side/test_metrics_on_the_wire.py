@@ -11,12 +11,15 @@ from typing import Any
 
 import pytest
 
-from runops.airflow import metrics
+from runops.core.metrics import METRICS
 from tests.progress import STUCK_SECONDS, until
 
 pytest.importorskip("statsd", reason="needs the client that apache-airflow[statsd] brings")
 
 pytestmark = pytest.mark.slow
+
+SIGNS = {"counter": "c", "timer": "ms", "gauge": "g"}
+"""How StatsD marks each kind."""
 
 PROCESS = """
 import asyncio, sys, time
@@ -26,6 +29,8 @@ from types import SimpleNamespace
 import airflow.jobs.triggerer_job_runner
 from runops.airflow import NexioRunSensor, RunTrigger
 from runops.airflow.exceptions import AuthError
+from runops.airflow.metrics import METER
+from runops.core.metrics import SPEND
 from runops.core import find
 from runops.core.waiting.options import WaitOptions
 
@@ -48,17 +53,13 @@ async def wait():
 
 (event,) = asyncio.run(wait())
 assert sensor.execute_complete({"ti": ti}, event)["run_id"] == in_trigger
+
+# Of what these runs have no part in, only the way is shown.
+METER.turn("nyx")
+METER.adopted("nyx")
+METER.orphans(["nyx"], [])
+METER.emit(SPEND, 1.5, provider="nyx", unit="USD")
 """
-
-
-def table() -> dict[str, tuple[str, set[str]]]:
-    """The metrics that the documentation names: kind and tags by name."""
-    rows: dict[str, tuple[str, set[str]]] = {}
-    for line in (metrics.__doc__ or "").splitlines():
-        row = re.match(r"(runops\.\w+)\s+(counter|timer)\s+.*?\s{2,}(\w[\w, ]*)$", line)
-        if row:
-            rows[row[1]] = (row[2], set(row[3].split(", ")))
-    return rows
 
 
 def datagrams(receiver: socket.socket) -> list[str]:
@@ -94,15 +95,13 @@ def test_every_metric_of_the_table_is_sent_with_its_kind_and_tags(served: Any, c
             _, complaints = process.communicate(timeout=STUCK_SECONDS)
         sent = [line for line in datagrams(receiver) if line.startswith("airflow.runops.")]
     assert process.returncode == 0, complaints[-2000:]
-    named = table()
-    assert set(named) == {"runops.polls", "runops.waits", "runops.errors", "runops.detection_latency"}
-    for name, (kind, tags) in named.items():
-        lines = [line for line in sent if re.match(rf"airflow\.{re.escape(name)}[,:]", line)]
-        assert lines, (name, sent)
+    for metric in METRICS:
+        lines = [line for line in sent if re.match(rf"airflow\.{re.escape(metric.name)}[,:]", line)]
+        assert lines, (metric.name, sent)
         for line in lines:
             told, _, value = line.rpartition(":")
-            assert value.endswith("|c" if kind == "counter" else "|ms"), line
-            assert {tag.partition("=")[0] for tag in told.split(",")[1:]} == tags, line
+            assert value.endswith(f"|{SIGNS[metric.kind]}"), line
+            assert {tag.partition("=")[0] for tag in told.split(",")[1:]} == set(metric.tags), line
     waits = [line for line in sent if line.startswith("airflow.runops.waits")]
     # One ended in the worker, one in the triggerer; neither name nor tag tells which run it was.
     assert len(waits) == 2

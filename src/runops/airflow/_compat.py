@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from airflow import __version__ as airflow_version
 from airflow.sdk import BaseHook, BaseOperator, Connection
 from airflow.sdk.bases.xcom import BaseXCom
+from airflow.sdk.definitions.asset import AssetRef
 from airflow.sdk.execution_time import context as task_context
 from airflow.sdk.execution_time.xcom import XCom
 from airflow.triggers.base import BaseTrigger
@@ -73,6 +74,7 @@ __all__ = [
     "AirflowSensorTimeout",
     "AirflowSkipException",
     "AirflowTaskTimeout",
+    "AssetRef",
     "RenderedTask",
     "StateStore",
     "TaskDeferralError",

@@ -19,9 +19,10 @@ from runops.airflow._compat import delete_xcom, listeners_to_tasks, set_xcom, st
 from runops.airflow.bounds import AIRFLOW_SECONDS, in_own_thread, within
 from runops.airflow.crowds import shared
 from runops.airflow.link import RUN_URL
-from runops.airflow.metrics import waited
+from runops.airflow.metrics import METER
+from runops.airflow.traces import Began, TaskTrace
 from runops.airflow.verdicts import tell, verdict_message, xcoms_of
-from runops.core import OutcomePolicy, Provider, RunSnapshot, Verdict
+from runops.core import OutcomePolicy, Provider, RunSnapshot, Verdict, find
 from runops.core.model.expectation import Expectations
 from runops.core.model.policy import Judgement
 
@@ -79,11 +80,14 @@ class EndInTrigger:
         expectations = Expectations.build(expect, service.body.detail_kinds(), title=f"{service.title} runs")
         return replace(self, policy=replace(self.policy, expect=expectations))
 
-    async def event(self, trigger: Any, snapshot: RunSnapshot, *, began_here: bool) -> TriggerEvent | None:
+    async def event(
+        self, trigger: Any, snapshot: RunSnapshot, *, began: Began, began_here: bool
+    ) -> TriggerEvent | None:
         """What ends the task of a trigger; None where a worker must do it.
 
         :param trigger: The trigger.
         :param snapshot: The last snapshot.
+        :param began: When the wait began.
         :param began_here: Whether no worker has begun this try, and so ended the one before for good.
         """
         judgement = self.policy.judge(snapshot)
@@ -94,7 +98,9 @@ class EndInTrigger:
             trigger.log.info("end_from_trigger is set, but the task ends on a worker: %s.", reason)
             return None
         await self._push(trigger.task_instance, snapshot, judgement)
-        waited(snapshot, judgement.verdict)
+        provider = find(snapshot.ref.provider)
+        METER.ended(provider, snapshot, judgement.verdict)
+        TaskTrace(trigger.task_instance, trigger.log, on_loop=True).ended(provider, snapshot, judgement.verdict, began)
         tell(trigger.log, verdict_message(snapshot, judgement), judgement.verdict)
         return TaskSkippedEvent() if judgement.verdict is Verdict.SKIP else TaskSuccessEvent()
 

@@ -88,6 +88,7 @@ class Forgotten:
             raise self.unread(error) from None
         if seen.ours:
             self.log.info("Found by its mark: %s, which an earlier try submitted.", seen.ours[0].ref)
+            self.client.meter.adopted(provider.name)
             return seen.ours[0].ref
         if not self.remembers or (seen.whole and (self._marked or not seen.active)):
             self.log.info("No run of an earlier try shows up: submitting anew.")

@@ -14,11 +14,13 @@ from airflow.sdk.log import mask_secret
 
 from runops.airflow import exceptions
 from runops.airflow._compat import AirflowNotFoundException, connection_of
+from runops.airflow._compat_traces import id_of_try
 from runops.airflow.arguments import NamesChecked
 from runops.airflow.base_url import base_url as base_url
 from runops.airflow.bounds import AIRFLOW_SECONDS, within
 from runops.airflow.crowds import own_round
 from runops.airflow.exceptions import in_airflow_terms
+from runops.airflow.metrics import METER
 from runops.core import PROVIDERS, AnswerError, AsyncRunClient, AuthError, Provider, RunClient, RunResult, find
 from runops.core.model.errors import ConfigurationError
 from runops.core.model.secret import Secret
@@ -59,6 +61,8 @@ class RunHook(NamesChecked, BaseHook):
     :param provider: A provider's name, or ``"package.module:NAME"``. If not given, the connection's extra says it.
     :param states: Words that no documentation has, and the phase or outcome that each means; they win over those of
         the connection.
+    :param trace_id: 32 hex digits that a service is sent which takes the id of a trace, where Airflow traces nothing.
+        Default: that of the task's try.
     """
 
     conn_name_attr: ClassVar[str] = "conn_id"
@@ -83,8 +87,10 @@ class RunHook(NamesChecked, BaseHook):
         provider: str | None = None,
         logger_name: str | None = None,
         states: Mapping[str, str] | None = None,
+        trace_id: str | None = None,
     ) -> None:
         super().__init__(logger_name=logger_name)
+        self._trace_id = trace_id
         self._states = states
         self._declared = None if provider is None else find(provider)
         self.conn_id = conn_id or (f"{self._declared.name}_default" if self._declared else self.default_conn_name)
@@ -115,8 +121,8 @@ class RunHook(NamesChecked, BaseHook):
         :raises ConfigurationError: A field of the connection is unusable.
         """
         with in_airflow_terms():
-            reread: dict[str, Any] = {"reread": ConnectionKey(self.conn_id)}
-            return RunClient(**{**reread, **self._with_words(self._settings), **settings})
+            own: dict[str, Any] = {"reread": ConnectionKey(self.conn_id), **self._counted()}
+            return RunClient(**{**own, **self._with_words(self._settings), **settings})
 
     async def async_client(self, *, ask: Ask | None = None, **settings: Any) -> AsyncRunClient:
         """A client for the triggerer; an async context manager. Takes and raises what :meth:`client` does.
@@ -128,7 +134,11 @@ class RunHook(NamesChecked, BaseHook):
             reread = AsyncConnectionKey(self.conn_id) if ask is None else partial(ask, ConnectionKey(self.conn_id))
             read = self._read_settings() if ask is None else ask(lambda: self._settings)
             # In no local of this frame: a host that was filled in wrongly may hold the key.
-            return AsyncRunClient(**cast("Any", {"reread": reread, **self._with_words(await read), **settings}))
+            own = {"reread": reread, **self._counted()}
+            return AsyncRunClient(**cast("Any", {**own, **self._with_words(await read), **settings}))
+
+    def _counted(self) -> dict[str, Any]:
+        return {"meter": METER, "trace_id": self._trace_id or id_of_try()}
 
     def _with_words(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """What a client takes, with the provider as the connection and the task teach it; the task wins."""

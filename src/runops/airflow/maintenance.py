@@ -8,9 +8,10 @@ from typing import Any
 
 from runops.airflow.exceptions import in_airflow_terms
 from runops.airflow.hook import RunHook, api_settings
+from runops.airflow.metrics import METER
 from runops.airflow.orphans import AirflowTasks
 from runops.airflow.rest import AirflowApi, open_api
-from runops.core import RunClient
+from runops.core import PROVIDERS, RunClient
 from runops.core.client.orphans import OrphanReview
 
 logger = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ def cancel_orphans(
         tasks = AirflowTasks(AirflowApi(api), since=datetime.now(UTC) - since)
         with OrphanReview(tasks, _client) as review:
             found = [review.cancel(each) if cancel else each for each in review.find()]
+    METER.orphans(PROVIDERS, (each.suspect.provider for each in found if each.goes_on))
     for orphan in found:
         what = orphan.ref or f"A submit to {orphan.suspect.provider}"
         acted = "" if orphan.act is None else f", {orphan.act}"

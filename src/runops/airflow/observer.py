@@ -1,17 +1,16 @@
-"""Who hears of each read of a run, on the worker and in the triggerer: it logs the changes and meters the run."""
+"""Who hears of each read of a run, on the worker and in the triggerer: it logs the changes of the run."""
 
 from __future__ import annotations
 
 import time
 from typing import Any
 
-from runops.airflow.metrics import Meter
 from runops.core import RunSnapshot
 from runops.core.waiting.state import LogThrottle
 
 
 class Observer:
-    """Logs each change of a run, meters it, and keeps its last snapshot.
+    """Logs each change of a run, and keeps its last snapshot.
 
     :param log: Where the changes are written.
     """
@@ -19,7 +18,6 @@ class Observer:
     def __init__(self, log: Any) -> None:
         self.last: RunSnapshot | None = None
         self._log = log
-        self._meter = Meter()
         self._throttle = LogThrottle()
 
     def __call__(self, snapshot: RunSnapshot) -> None:
@@ -28,6 +26,5 @@ class Observer:
             # The end of a wait is logged with its verdict; the end of the reads before a deferral is no end at all.
             return
         self.last = snapshot
-        self._meter.update(snapshot)
         if self._throttle.worth_saying(snapshot, time.time()):
             self._log.info("%s", snapshot.summary())

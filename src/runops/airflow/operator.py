@@ -187,6 +187,11 @@ class RunOperator(OwnRun):
 
     # --- what the wait asks ---
 
+    def _wait_began(self, context: Any) -> float:
+        # Of the try that has submitted the run.
+        record = self._task_state(context).load() or {}
+        return record.get("submitted_at") or super()._wait_began(context)
+
     def _waited_for(self, context: Any) -> RunRef:
         return self.service.ref(published(context), self._call().parents)
 
@@ -226,7 +231,9 @@ class RunOperator(OwnRun):
         if record is None or crashes > MOST_CRASHES:
             snapshot = self._last_read(ref, None, "timeout")
             if not snapshot.run_ended:
-                raise self._crashed(context, ref, error)
+                crashed = self._crashed(context, ref, error)
+                self._trace_error(context, crashed, ref)
+                raise crashed
             return self._apply_verdict(context, snapshot)
         task_state.update(crashes=crashes)
         self._running = (context, ref) if is_own(context) else None

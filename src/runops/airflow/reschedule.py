@@ -14,9 +14,10 @@ from typing import Any, NoReturn
 
 from runops.airflow.exceptions import as_airflow
 from runops.airflow.hook import RunHook
-from runops.airflow.metrics import erred
+from runops.airflow.metrics import METER
 from runops.airflow.task_state import TaskState
 from runops.airflow.tasks import Follower
+from runops.airflow.traces import TaskTrace, another_try_follows
 from runops.airflow.verdicts import publish
 from runops.core import AuthError, FinalError, PollingError, RunopsError, RunRef, RunSnapshot
 from runops.core.model.states import StateTable
@@ -73,12 +74,14 @@ class Poke:
         self._log = log
         self._task_state = TaskState(context)
         self._began = time.time()
+        self._ref: RunRef | None = None
 
     def read(self, ref: RunRef) -> RunSnapshot | None:
         """The last snapshot if the wait ends at this poke.
 
         :param ref: The run.
         """
+        self._ref = ref
         options, service, learnt = self._options, self._hook.provider, self._learnt()
         url = service.url(ref)
         publish(self._context, ref, url)
@@ -136,8 +139,11 @@ class Poke:
         self._task_state.update(refused_since=since)
 
     def _raise(self, error: RunopsError) -> NoReturn:
-        erred(self._hook.provider.name, error)
-        raise as_airflow(error) from None
+        METER.erred(self._hook.provider.name, error)
+        failure, ref = as_airflow(error), self._ref
+        if ref is not None and not another_try_follows(self._context, failure):
+            TaskTrace(self._context["ti"], self._log).erred(lambda: ref, failure, lambda: self._wait_began)
+        raise failure from None
 
     def _learnt(self) -> WaitProgress:
         """What earlier pokes have learnt of the run."""

@@ -25,11 +25,11 @@ from runops.airflow.many.calls import check_written
 from runops.airflow.many.drive import Handover, SetDrive
 from runops.airflow.many.ledger_store import LedgerStore
 from runops.airflow.many.own_set import OwnSet
-from runops.airflow.many.rows import addresses, clocks, read_event, waits
+from runops.airflow.many.rows import addresses, clocks, indices_of, read_event, spans, waits
 from runops.airflow.many.rows import summary as counted
 from runops.airflow.many.run_list import list_of
 from runops.airflow.many.verdicts import SetEnd, apply_set_verdict, publish_set, push_link
-from runops.airflow.metrics import erred
+from runops.airflow.metrics import METER
 from runops.airflow.runs_trigger import RunsTrigger
 from runops.airflow.submission import identity_of
 from runops.core import RunopsError, RunResult
@@ -152,7 +152,7 @@ class RunsOperator(OwnSet):
         try:
             end = drive.run()
         except (RunopsError, AirflowException) as error:
-            erred(self.provider, error)
+            METER.erred(self.provider, error)
             publish_set(context, self._end(store, drive.ledger, drive.results))
             raise
         push_link(context, drive.ledger, self.service)
@@ -160,8 +160,11 @@ class RunsOperator(OwnSet):
             self._defer(context, drive)
         if end is End.STOPPED and not drive.out_of_time:
             raise AirflowException("A person has ended this task while its runs went on.")
-        store.update(ended=not any(row.may_be_alive for row in drive.ledger), counts=drive.ledger.tally.to_dict())
-        return apply_set_verdict(context, self._end(store, drive.ledger, drive.results), log=self.log)
+        end = self._end(store, drive.ledger, drive.results)
+        alive = {row.index for row in drive.ledger if row.may_be_alive}
+        told = spans(row.index for row in drive.ledger if row.is_over and row.index not in alive)
+        store.update(ended=not alive, counts=drive.ledger.tally.to_dict(), told=told)
+        return apply_set_verdict(context, end, log=self.log)
 
     def _end(self, store: LedgerStore, ledger: Ledger, full: Mapping[int, RunResult]) -> SetEnd:
         header = store.header()
@@ -171,6 +174,7 @@ class RunsOperator(OwnSet):
             rules=self._rules(),
             full=full,
             kept=header.get("kept", 0),
+            told=frozenset(indices_of(header.get("told") or "")),
             submitted=max(sum(row.run_id is not None for row in ledger) - header.get("found", 0), 0),
         )
 

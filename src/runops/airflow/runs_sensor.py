@@ -22,7 +22,7 @@ from runops.airflow.many.run_list import Parents, list_of, parents_of, written
 from runops.airflow.many.trigger_size import check_size, too_large
 from runops.airflow.many.verdicts import SetEnd, apply_set_verdict, publish_set, push_link, sensor_may_change
 from runops.airflow.many.watch import RunsWatch
-from runops.airflow.metrics import erred
+from runops.airflow.metrics import METER
 from runops.airflow.runs_trigger import RunsTrigger
 from runops.airflow.sensor_base import SensorBase
 from runops.airflow.submission import WORKER_SECONDS
@@ -207,7 +207,7 @@ class RunsSensor(BeginsInTrigger, SensorBase):
             with in_airflow_terms():
                 yield
         except AirflowException as error:
-            erred(self.provider, error)
+            METER.erred(self.provider, error)
             publish_set(context, self._set_end(ledger, {}))
             raise
 

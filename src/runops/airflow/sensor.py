@@ -35,6 +35,9 @@ class WaitingSensor(SensorBase, RunWaiting):
         super().__init__(**kwargs)
         self.set_end_from_trigger(end_from_trigger)
 
+    def _wait_began(self, context: Any) -> float:
+        return self._began(context)
+
     def execute(self, context: Any) -> RunResult:
         """Wait for the run, in the way that ``mode`` and ``deferrable`` say.
 

@@ -7,6 +7,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any, ClassVar, NoReturn
 
 from runops.airflow._compat import AirflowException, AirflowTaskTimeout
@@ -15,10 +16,11 @@ from runops.airflow.end_in_trigger import EndInTrigger
 from runops.airflow.events import read_end
 from runops.airflow.exceptions import RunFailed, RunTimedOut, TriggerCrashed, as_airflow, in_airflow_terms
 from runops.airflow.lineage import facets
-from runops.airflow.metrics import erred
+from runops.airflow.metrics import METER
 from runops.airflow.observer import Observer
 from runops.airflow.submission import WORKER_SECONDS, LostSubmit
 from runops.airflow.task_base import TaskBase
+from runops.airflow.traces import TaskTrace, another_try_follows
 from runops.airflow.trigger import RunTrigger
 from runops.airflow.verdicts import apply_verdict, publish
 from runops.core import (
@@ -109,9 +111,16 @@ class RunWaiting(TaskBase):
             snapshot = read_end(event)
         except TriggerCrashed as error:
             return self._after_crash(context, error)
+        except AirflowException as error:
+            self._trace_error(context, error)
+            raise
         return self._apply_verdict(context, snapshot)
 
     # --- what subclasses say ---
+
+    def _wait_began(self, context: Any) -> float:
+        """When the wait began, in unix seconds."""
+        return context["ti"].start_date.timestamp()
 
     @abstractmethod
     def _waited_for(self, context: Any) -> RunRef:
@@ -135,7 +144,9 @@ class RunWaiting(TaskBase):
 
     def _after_crash(self, context: Any, error: AirflowException) -> RunResult:
         """Nothing is known of the run."""
-        raise self._crashed(context, None, error)
+        crashed = self._crashed(context, None, error)
+        self._trace_error(context, crashed)
+        raise crashed
 
     def _apply_verdict(self, context: Any, snapshot: RunSnapshot) -> RunResult:
         with in_airflow_terms():
@@ -148,7 +159,14 @@ class RunWaiting(TaskBase):
             log=self.log,
             failed=self.failed_error,
             timed_out=self.timed_out_error,
+            began=partial(self._wait_began, context),
         )
+
+    def _trace_error(self, context: Any, error: Exception, ref: RunRef | None = None) -> None:
+        """Leave a span where the wait is given up and how the run ended is not known."""
+        if not another_try_follows(context, error):
+            run = partial(self._waited_for, context) if ref is None else lambda: ref
+            TaskTrace(context["ti"], self.log).erred(run, error, partial(self._wait_began, context))
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
         """What OpenLineage's listener asks for after a task, be it a success or a failure.
@@ -184,8 +202,10 @@ class RunWaiting(TaskBase):
         except RunopsError as error:
             refused = isinstance(error, AuthError) and past.may_be_accepted(options.auth_grace, time.time())
             if whole or not (refused or may_go_on(error)):
-                erred(self.provider, error)
-                raise as_airflow(error) from None
+                METER.erred(self.provider, error)
+                failure = as_airflow(error)
+                self._trace_error(context, failure, ref)
+                raise failure from None
         else:
             if whole or snapshot.ended_by != "timeout":
                 return snapshot

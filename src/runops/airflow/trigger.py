@@ -173,7 +173,8 @@ class RunTrigger(TriggerBase):
             return None
         try:
             end = EndInTrigger.from_dict(self.end)
-            ends = await end.event(self, events.read_end(event), began_here=self.start is not None)
+            last, began_here = events.read_end(event), self.start is not None
+            ends = await end.event(self, last, began=lambda: self.began, began_here=began_here)
         except Exception:  # whatever the reason, a worker can end the task
             self.log.warning("The triggerer could not end the task; a worker does it.", exc_info=True)
             return None
@@ -188,6 +189,7 @@ class RunTrigger(TriggerBase):
         observer = Observer(self.log)
         clocks, ended_by = self._clocks()
         past = WaitProgress.from_dict(self.past, time.time())
+        self.began_at(past.began)
         async with await hook.async_client() as client:
             snapshot = await client.wait(
                 ref, patience=clocks, submitted_at=self.submitted_at, past=past, on_update=observer

@@ -16,11 +16,12 @@ from jinja2 import TemplateError
 
 from runops.airflow import events
 from runops.airflow._compat import AirflowException, kills_in_triggerer, supervisor, task_state_of
+from runops.airflow._compat_traces import id_of_try
 from runops.airflow.bounds import AIRFLOW_SECONDS, in_own_thread, within
 from runops.airflow.exceptions import TriggerCrashed, as_airflow
 from runops.airflow.hook import RunHook
 from runops.airflow.kill import ALIVE, OVER
-from runops.airflow.metrics import erred
+from runops.airflow.metrics import METER
 from runops.airflow.templates import environment
 from runops.core import AsyncRunClient, RunopsError
 from runops.core.model.run import WaitClock
@@ -56,6 +57,15 @@ class TriggerBase(BaseTrigger):
         super().__init__()
         self.cancel_on_kill = cancel_on_kill
         self.on_clear = on_clear
+        self.began = time.time()
+        """When the wait began, in unix seconds, as far as it is known here."""
+
+    def began_at(self, began: float | None) -> None:
+        """Note when the wait began, where a worker knows it.
+
+        :param began: Unix seconds; None where it does not.
+        """
+        self.began = began or self.began
 
     # --- what subclasses say ---
 
@@ -106,11 +116,12 @@ class TriggerBase(BaseTrigger):
 
     def _error(self, error: Exception) -> dict[str, Any]:
         self.log.error("%s", error)
-        erred(self.provider, error)
+        METER.erred(self.provider, error)
         return events.failed(error)
 
     def _hook(self) -> RunHook:
-        return RunHook(self.conn_id, provider=self.provider, states=self.patience.get("states"))
+        states, trace_id = self.patience.get("states"), id_of_try(self.task_instance) if self.task_instance else None
+        return RunHook(self.conn_id, provider=self.provider, states=states, trace_id=trace_id)
 
     # --- a task that begins here ---
 

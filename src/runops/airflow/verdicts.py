@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from runops.airflow._compat import AirflowSkipException
-from runops.airflow.exceptions import RunCancelled, RunFailed, RunRejected, RunTimedOut
+from runops.airflow.asset_events import name_in_events, run_in_event
+from runops.airflow.exceptions import RunCancelled, RunEnded, RunFailed, RunRejected, RunTimedOut
 from runops.airflow.link import RUN_URL
-from runops.airflow.metrics import waited
-from runops.core import Outcome, RunRef, RunResult, RunSnapshot, Verdict
+from runops.airflow.metrics import METER
+from runops.airflow.traces import Began, TaskTrace, another_try_follows
+from runops.core import Outcome, RunRef, RunResult, RunSnapshot, Verdict, find
 from runops.core.model.policy import Judgement, Rule
 from runops.core.waiting.turns import Turn
 
@@ -28,6 +30,7 @@ def apply_verdict(
     log: Any,
     failed: type[RunFailed] = RunFailed,
     timed_out: type[RunTimedOut] = RunTimedOut,
+    began: Began | None = None,
 ) -> RunResult:
     """End a task as its policy says about the last snapshot of its run.
 
@@ -39,6 +42,7 @@ def apply_verdict(
     :param log: Where it says how the run ended.
     :param failed: What to raise when the run failed.
     :param timed_out: What to raise when a clock of the wait ended it.
+    :param began: When the wait began; by default when this try did.
     :return: What the task returns.
     :raises AirflowSkipException: The verdict is skip.
     :raises RunFailed: The verdict on ``failed`` is fail; and so RunCancelled, RunTimedOut and RunRejected.
@@ -51,19 +55,28 @@ def apply_verdict(
     ti = context["ti"]
     for key, value in xcoms_of(snapshot, result).items():
         ti.xcom_push(key=key, value=value)
-    waited(snapshot, verdict)
+    provider = find(snapshot.ref.provider)
+    METER.ended(provider, snapshot, verdict)
     message = verdict_message(snapshot, judgement)
+    error: RunEnded | None = None
+    if verdict is Verdict.FAIL:
+        by_airflow = judgement.rule is Rule.EXECUTION_TIMEOUT
+        failure = _failure(outcome, failed, RunTimedOut if by_airflow else timed_out)
+        error = failure(message if failure is RunRejected else end_message(snapshot), result)
+    # A run that goes on is told by the try that sees its end.
+    if snapshot.run_ended or not another_try_follows(context, error):
+        TaskTrace(ti, log).ended(provider, snapshot, verdict, began or ti.start_date.timestamp)
     match verdict:
         case Verdict.SUCCEED | Verdict.WARN:
             tell(log, message, verdict)
+            name_in_events(context, run_in_event(provider, snapshot, verdict), log)
         case Verdict.SKIP:
             # Airflow logs it too, but in a group that its log page does not open.
             tell(log, message, verdict)
             raise AirflowSkipException(message)
         case Verdict.FAIL:
-            by_airflow = judgement.rule is Rule.EXECUTION_TIMEOUT
-            failure = _failure(outcome, failed, RunTimedOut if by_airflow else timed_out)
-            raise failure(message if failure is RunRejected else end_message(snapshot), result)
+            assert error is not None
+            raise error
     return result
 
 

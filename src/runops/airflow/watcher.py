@@ -13,6 +13,7 @@ from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
 from runops.airflow._compat import AirflowException, asset_state_stores
 from runops.airflow.arguments import NoSettings, check_names
+from runops.airflow.asset_events import KEY, run_in_event
 from runops.airflow.bounds import AIRFLOW_SECONDS, within
 from runops.airflow.hook import RunHook
 from runops.core import (
@@ -135,7 +136,8 @@ class RunFinishedTrigger(BaseEventTrigger):
                 watch = watch or WatchState.parse(await self._recall())
                 async with await self._hook().async_client() as client, aclosing(self._ends(client, watch)) as ends:
                     async for ended in ends:
-                        yield TriggerEvent({**ended.to_result(), "parent": self.parent, "gap": watch.gap})
+                        run = {KEY: run_in_event(client.provider, ended, None)}
+                        yield TriggerEvent({**ended.to_result(), **run, "parent": self.parent, "gap": watch.gap})
                         await asyncio.sleep(HANDED_OVER_SECONDS)
                         watch.gap = False
                         watch.close(ended.ref.run_id)

@@ -106,7 +106,8 @@ def wait_for(provider: Provider, refs: list[RunRef], options: argparse.Namespace
     policy = settings.policy(provider, options)
     client = settings.connect_async(provider)
     clocks = settings.wait_options(provider, options, policy, now=client.clock())
-    ends = watch_runs(client, refs, clocks, display_for(provider, refs, policy, as_json=options.json))
+    display = display_for(provider, refs, policy, as_json=options.json)
+    ends = watch_runs(client, refs, clocks, display, policy)
     if own:
         stop_what_reached_a_limit(provider, ends)
     return worst(COULD_NOT_TELL if end is None else CODES[policy.judge(end).verdict] for end in ends)

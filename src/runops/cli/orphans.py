@@ -18,9 +18,10 @@ from typing import Any
 from runops.cli import notes, settings
 from runops.cli.codes import COULD_NOT_TELL, INTERRUPTED
 from runops.cli.output import OutputError, complain, printable, say
-from runops.core import ConfigurationError, Provider, RunClient, find
+from runops.core import PROVIDERS, ConfigurationError, Provider, RunClient, find
 from runops.core.client.orphans import Host, OrphanReview
 from runops.core.model.secret import Secret
+from runops.core.telemetry import METER
 from runops.core.transport.network_settings import NetworkSettings
 from runops.core.waiting.orphans import Act, Orphan, Standing
 
@@ -43,6 +44,7 @@ def orphans(options: argparse.Namespace) -> int:
                 found, interrupted = _cancelled(review, found, options)
                 if interrupted:
                     return INTERRUPTED
+    METER.orphans(PROVIDERS, (each.suspect.provider for each in found if each.goes_on))
     if not options.json and not found:
         say("Nothing is left behind.")
     return 0 if all(each.settled for each in found) else COULD_NOT_TELL

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import uuid
 from collections.abc import Iterable
 from typing import Any, cast
 
@@ -23,12 +24,15 @@ from runops.core import (
 from runops.core.declaration.address import address_variable
 from runops.core.declaration.arguments import grace, optional_seconds, positive, seconds
 from runops.core.model.secret import Secret
+from runops.core.telemetry import METER
 from runops.core.transport.network_settings import NETWORK_SETTINGS
 from runops.core.transport.rate_settings import RATE_SETTINGS
 from runops.core.waiting.options import WaitOptions
 
 _SECRET = ("proxy", "rate_store")
 """Settings that may hold a password."""
+_TRACE_ID = uuid.uuid4().hex
+"""Of this command: a submit and the wait for its run have clients of their own."""
 
 
 def connect(provider: Provider, **more: Any) -> RunClient:
@@ -46,8 +50,8 @@ def connect(provider: Provider, **more: Any) -> RunClient:
 
 
 def connect_async(provider: Provider) -> AsyncRunClient:
-    """A client for many waits at once; raises what :func:`connect` raises."""
-    return AsyncRunClient(provider, **_from_environment(provider))
+    """A client for many waits at once, whose ends the caller counts; raises what :func:`connect` raises."""
+    return AsyncRunClient(provider, meter=METER, **_from_environment(provider))
 
 
 def address(provider: Provider, options: argparse.Namespace, run_id: str) -> RunRef:
@@ -191,6 +195,7 @@ def _from_environment(provider: Provider) -> dict[str, Any]:
         "options": {name: os.environ.get(f"{prefix}_{name.upper()}") or None for name in provider.options},
         "origin": f"the environment variable {provider.key_variable}",
         "user_agent": "cli",
+        "trace_id": _TRACE_ID,
         **network_of(prefix),
         **_given(prefix, RATE_SETTINGS),
         "network_origin": network_origin(prefix, (*NETWORK_SETTINGS, *RATE_SETTINGS)),

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from runops.cli import notes, unexpected
 from runops.cli.display import Display
 from runops.cli.output import OutputError
-from runops.core import AsyncRunClient, ConfigurationError, RunopsError, RunRef, RunSnapshot
+from runops.core import AsyncRunClient, ConfigurationError, OutcomePolicy, RunopsError, RunRef, RunSnapshot
+from runops.core.telemetry import METER, RunEnd, now, record
 from runops.core.waiting.options import WaitOptions
 
 TICK = 0.5
@@ -16,7 +17,7 @@ TICK = 0.5
 
 
 def watch_runs(
-    client: AsyncRunClient, refs: Sequence[RunRef], patience: WaitOptions, display: Display
+    client: AsyncRunClient, refs: Sequence[RunRef], patience: WaitOptions, display: Display, policy: OutcomePolicy
 ) -> list[RunSnapshot | None]:
     """Wait until all runs are over; the last snapshot of each, or None where that could not be told.
 
@@ -25,14 +26,14 @@ def watch_runs(
         ConfigurationError: A setting is wrong, for all of them alike.
     """
     with notes.shown(display.note):
-        return asyncio.run(_watch(client, refs, patience, display))
+        return asyncio.run(_watch(client, refs, patience, display, policy))
 
 
 async def _watch(
-    client: AsyncRunClient, refs: Sequence[RunRef], patience: WaitOptions, display: Display
+    client: AsyncRunClient, refs: Sequence[RunRef], patience: WaitOptions, display: Display, policy: OutcomePolicy
 ) -> list[RunSnapshot | None]:
     async with client:
-        waits = asyncio.gather(*(_one(client, ref, patience, display) for ref in refs))
+        waits = asyncio.gather(*(_one(client, ref, patience, display, policy) for ref in refs))
         if not display.live:
             return await waits
         ticking = asyncio.create_task(_tick(display))
@@ -49,18 +50,26 @@ async def _watch(
             display.leave()
 
 
-async def _one(client: AsyncRunClient, ref: RunRef, patience: WaitOptions, display: Display) -> RunSnapshot | None:
+async def _one(
+    client: AsyncRunClient, ref: RunRef, patience: WaitOptions, display: Display, policy: OutcomePolicy
+) -> RunSnapshot | None:
+    began = now()
     try:
         last = await client.wait(ref, on_update=display.saw, patience=patience)
     except (OutputError, ConfigurationError):
         raise
     except RunopsError as error:
+        METER.erred(ref.provider, error)
+        record(RunEnd.unknown(ref, error, began=began, ended=now()))
         display.failed(ref, str(error))
         return None
     except Exception as error:  # noqa: BLE001
         # Whatever it is, the other runs are waited for all the same.
         display.failed(ref, f"{ref}: {unexpected.describe(error)}")
         return None
+    verdict = policy.judge(last).verdict
+    METER.ended(client.provider, last, verdict)
+    record(RunEnd.of(client.provider, last, verdict, began=began, ended=now()))
     display.ended(last)
     return last
 

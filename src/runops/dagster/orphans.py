@@ -20,6 +20,7 @@ import dagster as dg
 
 from runops.core import ConfigurationError, Outcome, RunRef
 from runops.core.many.rows import Row
+from runops.core.telemetry import METER
 from runops.core.waiting.intent import Intent
 from runops.core.waiting.orphans import Orphan, Suspect
 from runops.dagster import _compat
@@ -306,6 +307,8 @@ def cancel_orphans(
     host = DagsterRuns(context.instance, since=datetime.now(UTC) - since)
     with OrphanReview(host, open_client) as review:
         found = [review.cancel(each) if cancel else each for each in review.find()]
+    looked_at = {each.declaration.name for each in resources.values()}
+    METER.orphans(looked_at, (each.suspect.provider for each in found if each.goes_on))
     for orphan in found:
         (context.log.info if orphan.settled else context.log.warning)(_line(orphan))
     return [orphan.to_result() for orphan in found]

@@ -131,6 +131,7 @@ class ProviderApp:
             "created_run_id": None,
             "headers": sorted(name[:LONGEST_KEPT] for name in request.headers),
             "user_agent": request.headers.get("user-agent", "")[:LONGEST_KEPT] or None,
+            "trace_id": request.headers.get("x-trace-id", "")[:LONGEST_KEPT] or None,
             "client": request.client,
             "key": _judged(key) if state == "accepted" else state,
             "key_id": None if key is None else id_of(key),

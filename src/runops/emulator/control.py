@@ -36,9 +36,9 @@ something was forgotten, the lists say how much as ``dropped``.
 ``GET /_control/faults``: the planned faults, with how many they have befallen.
 ``GET /_control/requests``: ``{"count", "requests"}``: what was received, oldest first: ``index, time,
     provider, action, method, path, query, status`` (null for a reset), ``run_id, created_run_id,
-    headers`` (names), ``user_agent, client`` (address and port), ``key`` (``accepted missing invalid
-    forbidden revoked``), ``key_id`` (12 letters of its SHA-256), ``key_label`` (see below), ``fault``.
-    Never a key. Filters as query parameters: ``provider, action, method, run_id, status, fault, key,
+    headers`` (names), ``user_agent, trace_id`` (``X-Trace-Id``), ``client`` (address and port), ``key``
+    (``accepted missing invalid forbidden revoked``), ``key_id`` (12 letters of its SHA-256), ``key_label`` (see
+    below), ``fault``. Never a key. Filters as query parameters: ``provider, action, method, run_id, status, fault, key,
     key_id, key_label, path_contains, after`` (index); ``count_only=true`` leaves the list out.
     Where older ones were forgotten: ``dropped``, how many.
 ``GET /_control/scripts``: the names of the scripts of each provider.

@@ -57,6 +57,8 @@ class ForgottenSet:
             for index, (run, *_) in self._marked(must=True)
         ]
         self.log.info("Found by their marks: %d runs, which earlier tries submitted.", len(rows))
+        for _ in rows:
+            self.client.meter.adopted(self.client.provider.name)
         return rows
 
     def cancel(self) -> None:

@@ -12,6 +12,7 @@ from runops.airflow.kill import killed_by_person, within
 from runops.airflow.many.drive import SetDrive, cancel_left
 from runops.airflow.many.forgotten import ForgottenSet
 from runops.airflow.many.ledger_store import Kept, LedgerStore
+from runops.airflow.many.rows import indices_of, spans
 from runops.airflow.many.verdicts import MOST_NAMED
 from runops.airflow.own_run import KILL_SECONDS, LEAVE_SECONDS, STATE_SECONDS
 from runops.airflow.records import MANY, SUBMITTED_RUN
@@ -82,7 +83,8 @@ class OwnSet(Submitting):
         if any(row.index >= len(keys) or row.key != keys[row.index] for row in rows):
             # Pages of two orders beside each other would lose runs, should this process die between two writes.
             store.move(taken.ledger.to_pages(), taken.ledger.page_count)
-        store.update(ended=False, given_up=False, crashes=0, **self._counts(taken))
+        told = kept.header.get("told") or ""
+        store.update(ended=False, given_up=False, crashes=0, **self._counts(taken, told))
         self._mark_as_submitter(context)
         return taken
 
@@ -153,10 +155,11 @@ class OwnSet(Submitting):
         return self._store
 
     @staticmethod
-    def _counts(taken: TakenUp) -> dict[str, int]:
-        """What the result says of this try: how many results stand, and how many runs it has found there."""
+    def _counts(taken: TakenUp, told_before: str = "") -> dict[str, Any]:
+        """What the end of this try asks: how many results stand, which were told, and how many runs it has found."""
         found = sum(row.run_id is not None for row in taken.ledger)
-        return {"runs": len(taken.ledger), "kept": taken.kept, "found": found}
+        told = spans({row.index for row in taken.ledger if row.is_over}.intersection(indices_of(told_before)))
+        return {"runs": len(taken.ledger), "kept": taken.kept, "told": told, "found": found}
 
     def _cancel_rows(self, rows: Iterable[Row], why: str) -> list[Row]:
         """Cancel runs that nothing waits for any more; those that may go on all the same."""

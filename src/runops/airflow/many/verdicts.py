@@ -18,9 +18,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from runops.airflow._compat import AirflowException, AirflowSkipException
+from runops.airflow.asset_events import name_in_events, set_in_event
 from runops.airflow.exceptions import RunCancelled, RunEnded, RunFailed, RunRejected, RunTimedOut, meaning_of
 from runops.airflow.link import RUN_URL
-from runops.airflow.metrics import waited_for_set
+from runops.airflow.metrics import METER
+from runops.airflow.traces import TaskTrace, another_try_follows
 from runops.airflow.verdicts import RUN
 from runops.core import Outcome, Provider, RunResult, Verdict
 from runops.core.many.ledger import Ledger
@@ -44,6 +46,7 @@ class SetEnd:
     :param rules: What was required.
     :param full: The last snapshots of runs that failed, as results, by index, as far as they are known in full.
     :param kept: Results of an earlier try that stand.
+    :param told: The rows whose end an earlier try has told.
     :param submitted: Runs that this try has submitted.
     """
 
@@ -52,6 +55,7 @@ class SetEnd:
     rules: ManyRules
     full: Mapping[int, RunResult] = field(default_factory=dict[int, RunResult])
     kept: int = 0
+    told: frozenset[int] = frozenset()
     submitted: int = 0
 
     @property
@@ -109,12 +113,21 @@ def push_link(context: Mapping[str, Any], ledger: Ledger, provider: Provider) ->
     :param ledger: All rows.
     :param provider: Whose runs they are.
     """
+    url = link_of(ledger, provider)
+    if url is not None:
+        context["ti"].xcom_push(key=RUN_URL, value=url)
+
+
+def link_of(ledger: Ledger, provider: Provider) -> str | None:
+    """The page of the first run that did not end well, or else of the first one that is known.
+
+    :param ledger: All rows.
+    :param provider: Whose runs they are.
+    """
     known = [row for row in ledger if row.run_id is not None]
     row = next((row for row in known if row.is_over and not row.good), known[0] if known else None)
     ref = None if row is None else row.ref(provider.name)
-    url = None if row is None or ref is None else row.url or provider.url(ref)
-    if url is not None:
-        context["ti"].xcom_push(key=RUN_URL, value=url)
+    return None if row is None or ref is None else row.url or provider.url(ref)
 
 
 def apply_set_verdict(
@@ -139,20 +152,43 @@ def apply_set_verdict(
     :raises RunFailed: Too few ended well; and so RunCancelled, RunTimedOut, RunRejected, PollingError and others.
     """
     result = publish_set(context, end)
-    waited_for_set(end.provider.name, end.ledger)
     message = f"{end.line}. Required: {_required(end)}."
+    error: AirflowException | None = None
+    if end.verdict is Verdict.FAIL:
+        error = _failure(end, message, result, failed, timed_out, retry_may_change)
+    _tell_rows(context, end, log, error, reads_again=retry_may_change is sensor_may_change)
     match end.verdict:
         case Verdict.SUCCEED:
             log.info("%s%s", message, _of_skips(end))
+            _name_in_events(context, end, result, log)
         case Verdict.WARN:
             log.warning("%s The task succeeds.%s", message, _named(end.bad, end))
+            _name_in_events(context, end, result, log)
         case Verdict.SKIP:
             message = f"{message} The task is skipped, because the verdict on every run that ended well is skip."
             log.info("%s", message)
             raise AirflowSkipException(message)
         case Verdict.FAIL:
-            raise _failure(end, message, result, failed, timed_out, retry_may_change)
+            assert error is not None
+            raise error
     return result
+
+
+def _tell_rows(
+    context: Mapping[str, Any], end: SetEnd, log: Any, error: AirflowException | None, *, reads_again: bool
+) -> None:
+    """Count and trace how the runs ended, each once: what another try waits for again is told by that one."""
+    rows = [row for row in end.ledger if row.index not in end.told]
+    if another_try_follows(context, error):
+        rows = [] if reads_again else [row for row in rows if not row.may_be_alive]
+    METER.set_ended(end.provider, rows)
+    ti = context["ti"]
+    TaskTrace(ti, log).set_ended(end.provider, rows, end.verdict, ti.start_date.timestamp)
+
+
+def _name_in_events(context: Mapping[str, Any], end: SetEnd, result: ManyResult, log: Any) -> None:
+    url = link_of(end.ledger, end.provider)
+    name_in_events(context, set_in_event(end.provider, result, end.verdict, url), log)
 
 
 def _failure(

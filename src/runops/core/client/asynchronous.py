@@ -116,7 +116,8 @@ class AsyncRunClient(AsyncActs):
         options, context = self._wait_options(timeout, settings)
         flow = flows.wait(self.provider, ref, options, clock=self.clock, **context)
         try:
-            return await self._carried(flow, ref, options)
+            with self._waits(ref) as ended:
+                return ended(await self._carried(flow, ref, options))
         finally:
             flow.close()
 
@@ -129,7 +130,15 @@ class AsyncRunClient(AsyncActs):
             poller = Poller.lease(session, self._given)
             try:
                 while session is self._keyed.current():
-                    left = await poller.carry(flow, ref, options, reply=reply, effect=effect, key=self._keyed.key)
+                    left = await poller.carry(
+                        flow,
+                        ref,
+                        options,
+                        reply=reply,
+                        effect=effect,
+                        key=self._keyed.key,
+                        trace_id=session.trace_id.here() if session.provider.trace_header else None,
+                    )
                     reply = effect = None
                     match left:
                         case Ended(result):
@@ -148,11 +157,13 @@ class AsyncRunClient(AsyncActs):
         return self._changes(self._watched(ref, timeout, clocks))
 
     async def _changes(self, state: WaitState) -> AsyncIterator[RunSnapshot]:
-        while True:
-            snapshot = await self.drive(flows.next_change(state, self.clock))
-            yield snapshot
-            if snapshot.outcome is not None:
-                return
+        with self._waits(state.ref) as ended:
+            while True:
+                snapshot = await self.drive(flows.next_change(state, self.clock))
+                if snapshot.outcome is not None:
+                    yield ended(snapshot)
+                    return
+                yield snapshot
 
     async def recent(self, parent: str | Mapping[str, str]) -> list[RunSnapshot]:
         """As :meth:`RunClient.recent`."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
+from contextlib import contextmanager
 from typing import Any, cast
 
 from runops.core.declaration import Call, Provider
 from runops.core.declaration.arguments import check_names, grace, one_of, seconds
-from runops.core.model.errors import ConfigurationError, without_frames
-from runops.core.model.run import RunRef
+from runops.core.metrics import Meter
+from runops.core.model.errors import ConfigurationError, RunopsError, without_frames
+from runops.core.model.run import RunRef, RunSnapshot
 from runops.core.model.secret import Secret
+from runops.core.telemetry import METER, RunEnd, now, record
 from runops.core.transport.connections import check_network
 from runops.core.transport.network_settings import NETWORK_SETTINGS, NetworkSettings
 from runops.core.transport.rate_settings import RATE_SETTINGS, RateSettings
@@ -80,6 +83,7 @@ class Client:
             self._mark_runs: bool = given.pop("mark_runs", True)
             states = given.pop("states", None)
             origin: str = given.pop("network_origin", "")
+            meter: Meter | None = given.pop("meter", None)
             # In no local of this frame: the address of a proxy or a store may hold a password.
             network = NetworkSettings.of(
                 **{name: given.pop(name) for name in NETWORK_SETTINGS if name in given}, origin=origin
@@ -96,6 +100,9 @@ class Client:
         else:
             self.clock = self._session.clock
             """Unix seconds: where this client and the flows that it drives read the time."""
+            self.meter = meter or METER
+            """Who counts what this client does."""
+            self._ends_alone = meter is None
             return
         cast("dict[str, Any]", settings).clear()
         raise refused
@@ -138,7 +145,27 @@ class Client:
         """The clocks of a wait, and what else its flow takes."""
         self._check("wait", settings, WaitArguments)
         context = {name: value for name, value in settings.items() if name in WaitContext.__annotations__}
+        context["on_update"] = self.meter.reads(settings.get("on_update"), self.clock)
         return settings.get("patience") or self._options(timeout, settings), cast("WaitContext", context)
+
+    @contextmanager
+    def _waits(self, ref: RunRef) -> Generator[Callable[[RunSnapshot], RunSnapshot]]:
+        """Around a wait: counts and traces its end, unless a host does, which alone knows what the end is worth."""
+        began = now()
+
+        def ended(last: RunSnapshot) -> RunSnapshot:
+            if self._ends_alone:
+                self.meter.ended(self.provider, last, None)
+                record(RunEnd.of(self.provider, last, None, began=began, ended=now()))
+            return last
+
+        try:
+            yield ended
+        except RunopsError as error:
+            if self._ends_alone:
+                self.meter.erred(self.provider.name, error)
+                record(RunEnd.unknown(ref, error, began=began, ended=now()))
+            raise
 
     def _watched(self, ref: RunRef, timeout: Seconds, clocks: WaitClocks) -> WaitState:
         self._check("watch", clocks, WaitClocks)
@@ -155,7 +182,12 @@ class Client:
             self.provider,
             call,
             settings.get("rules") or TurnRules(on_conflict=on_conflict, until=until),
-            SubmitEvents(**{name: settings.get(name) for name in ("before", "waiting", "attached")}),
+            SubmitEvents(
+                before=settings.get("before"),
+                waiting=self._turns(settings.get("waiting"), begun=settings.get("turn") is not None),
+                attached=settings.get("attached"),
+                adopted=self._adopted,
+            ),
             clock=self.clock,
             intent=intent,
             turn=settings.get("turn"),
@@ -170,6 +202,22 @@ class Client:
         call = yield from learnt_call(self.provider, ref)
         return (yield from self._run_of(call, None, settings))
 
+    def _turns(self, told: Callable[[Turn], None] | None, *, begun: bool) -> Callable[[Turn], None]:
+        """Counts the wait for a turn once, as it begins, and tells it on."""
+
+        def waiting(turn: Turn) -> None:
+            nonlocal begun
+            if not begun:
+                self.meter.turn(self.provider.name)
+            begun = True
+            if told is not None:
+                told(turn)
+
+        return waiting
+
+    def _adopted(self) -> None:
+        self.meter.adopted(self.provider.name)
+
     def _lost_run(self, parent: Mapping[str, str], intent: Intent, settings: SearchSettings) -> Flow[RunRef]:
         return submission.find_submitted(
             self.provider,
@@ -178,4 +226,5 @@ class Client:
             clock=self.clock,
             adopt_uncertain=settings.get("adopt_uncertain", False),
             grace=grace("submit_grace", settings.get("submit_grace", SUBMIT_GRACE)),
+            adopted=self._adopted,
         )

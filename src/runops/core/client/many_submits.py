@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from runops.core.client.group_commit import GroupCommit
@@ -93,6 +94,8 @@ class Submits:
             if rules.on_conflict == "attach":
                 return self._attach(index, conflict)
             intent, lost = self._ledger[index].intent, None
+            if turn is None:
+                self._client.meter.turn(self._provider.name)
             turn = rules.refused(
                 self._provider,
                 self._plan.calls[index],
@@ -205,6 +208,7 @@ class Submits:
             lost=lost,
             adopt_uncertain=plan.adopt_uncertain,
             grace=grace,
+            adopted=partial(self._client.meter.adopted, self._provider.name),
         )
 
     def _beside_ours(self, index: int, intent: Intent) -> Intent:

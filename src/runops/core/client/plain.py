@@ -167,7 +167,8 @@ class RunClient(Acts):
             UnknownStateError: The run is over in a word that is not documented.
         """
         options, context = self._wait_options(timeout, settings)
-        return self.drive(flows.wait(self.provider, ref, options, clock=self.clock, **context))
+        with self._waits(ref) as ended:
+            return ended(self.drive(flows.wait(self.provider, ref, options, clock=self.clock, **context)))
 
     def watch(
         self, ref: RunRef, timeout: Seconds = DEFAULT_TIMEOUT, **clocks: Unpack[WaitClocks]
@@ -176,11 +177,13 @@ class RunClient(Acts):
         return self._changes(self._watched(ref, timeout, clocks))
 
     def _changes(self, state: WaitState) -> Iterator[RunSnapshot]:
-        while True:
-            snapshot = self.drive(flows.next_change(state, self.clock))
-            yield snapshot
-            if snapshot.outcome is not None:
-                return
+        with self._waits(state.ref) as ended:
+            while True:
+                snapshot = self.drive(flows.next_change(state, self.clock))
+                if snapshot.outcome is not None:
+                    yield ended(snapshot)
+                    return
+                yield snapshot
 
     def recent(self, parent: str | Mapping[str, str]) -> list[RunSnapshot]:
         """The newest runs of a parent, newest first.

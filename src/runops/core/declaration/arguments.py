@@ -58,6 +58,14 @@ def header_value(field: str, value: object) -> str:
     return text
 
 
+def trace_id(value: object) -> str:
+    """The id of a trace: 32 hex digits that are not all 0, in lower case."""
+    text = value.lower() if isinstance(value, str) else ""
+    if len(text) != 32 or set(text) - set("0123456789abcdef") or not text.strip("0"):
+        raise ConfigurationError(f"trace_id must be 32 hex digits that are not all 0, not {str(value)[:80]!r}.")
+    return text
+
+
 def texts(field: str, value: object) -> list[str]:
     """A list of texts."""
     items = _sequence(field, value, "texts")

@@ -21,6 +21,19 @@ def check_options(owner: str, options: Mapping[str, str], auth: AuthScheme) -> N
             raise checks.wrong(owner, f"options[{name!r}]", header, "is the header of the key", "name another header")
 
 
+def check_trace_header(owner: str, header: str | None, options: Mapping[str, str], auth: AuthScheme) -> None:
+    """The header that takes the id of a trace.
+
+    Raises:
+        ConfigurationError: No header can be called so, or something else is sent in it.
+    """
+    if header is None:
+        return
+    checks.header(owner, "trace_header", header)
+    if header.lower() in {each.lower() for each in (auth.header, *options.values())}:
+        raise checks.wrong(owner, "trace_header", header, "is the header of something else", "name another header")
+
+
 def check_body(owner: str, body: type[RunBody], submission: Submission | None) -> None:
     """The fields that people see, and the one that a submit marks.
 

@@ -49,6 +49,7 @@ class Provider:
         auth: Which header carries the credential.
         key_variable: Environment variable that the command line reads the credential from.
         options: Further settings of a connection, each sent as the header it maps to, only when set.
+        trace_header: The header that takes the id of a trace, 32 hex digits; None where the service knows none.
         body: The model of the run object.
         envelope: The key under which an answer about a run holds it, or a tuple of keys, or None. Where a list and the
             answer to a submit hold theirs, ``listing.items`` and ``submit.run_id`` say.
@@ -75,6 +76,7 @@ class Provider:
     auth: AuthScheme = BEARER
     key_variable: str
     options: Mapping[str, str] = field(default_factory=dict[str, str])
+    trace_header: str | None = None
     body: type[RunBody]
     envelope: str | tuple[str, ...] | None = None
     states: StateTable
@@ -140,6 +142,7 @@ class Provider:
         checks.keys(owner, "envelope", self.envelope_path, empty=True)
         self.root(allow_http=True)
         consistency.check_options(owner, self.options, self.auth)
+        consistency.check_trace_header(owner, self.trace_header, self.options, self.auth)
         consistency.check_body(owner, self.body, self.submit)
         nested = {"explain": self.explain, "retry": self.retry}
         reads = {"status": self.status, "result": self.result}

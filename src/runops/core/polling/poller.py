@@ -198,6 +198,7 @@ class Poller:
         reply: Any = None,
         effect: Effect | None = None,
         key: SharedKey | None = None,
+        trace_id: str | None = None,
     ) -> Ended[RunSnapshot] | Effect:
         """Do what a wait asks for, until it ends, asks for its key, or has to go on in another poller.
 
@@ -208,21 +209,17 @@ class Poller:
             reply: What it is given first.
             effect: What it has asked for already, where it comes from another poller.
             key: Gives the wait back once there is another key.
+            trace_id: What the run's requests bear, where its provider has a header for it.
         """
         self._session.check_process()
         run = self._runs.get(ref)
         if run is None:
             # Checks the reference before anything is sent.
             self._provider.request(self._provider.status, ref)
-            run = self._runs[ref] = Run(ref, self._reads)
+            run = self._runs[ref] = Run(ref, self._reads, trace_id)
             self._reads.lists.place(run, None)
-        wait = Wait(
-            flow,
-            run,
-            self._loop.create_future(),
-            min(options.cadence.first, FIRST_ROUND),
-            wants_spend=options.max_spend is not None,
-        )
+        first = min(options.cadence.first, FIRST_ROUND)
+        wait = Wait(flow, run, self._loop.create_future(), first, wants_spend=options.max_spend is not None)
         run.waits.append(wait)
         self._waits += 1
         if key is not None:

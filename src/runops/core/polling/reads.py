@@ -127,11 +127,14 @@ class Run:
         "prepared",
         "ref",
         "took",
+        "trace_id",
         "waits",
     )
 
-    def __init__(self, ref: RunRef, reads: Reads) -> None:
+    def __init__(self, ref: RunRef, reads: Reads, trace_id: str | None = None) -> None:
         self.ref = ref
+        self.trace_id = trace_id
+        """What its requests bear, where its provider has a header for it: that of who has waited for it first."""
         self._reads = reads
         self.alone = False
         """See :class:`runops.core.polling.lists.Listable`."""
@@ -256,7 +259,7 @@ class Reads:
             prepared = run.prepared
             if prepared is None:
                 request = self._provider.request(self._provider.status, run.ref)
-                prepared = run.prepared = self._prepare(request)
+                prepared = run.prepared = self._prepare(request, run.trace_id)
             answer = await self._connections.exchange(prepared, partial(self._accept, run))
             run.took = answer.came_at - answer.sent_at
             if not answer.ok:
@@ -274,8 +277,8 @@ class Reads:
         finally:
             run.content = None
 
-    def _prepare(self, request: Request) -> Prepared:
-        return self._connections.pool.prepare(self._session.prepare(request))
+    def _prepare(self, request: Request, trace_id: str | None = None) -> Prepared:
+        return self._connections.pool.prepare(self._session.prepare(request, trace_id))
 
     def _accept(self, run: Run, answer: Answer) -> Awaitable[None] | None:
         """Refuse an answer that is none about the run, before its connection is used again."""
@@ -309,7 +312,8 @@ class Reads:
         request, read = effect.request, effect.read
         try:
             accept = partial(self._session.check_async, request)
-            answer = await self._connections.exchange(self._prepare(request), accept)
+            prepared = self._prepare(request, question.wait.run.trace_id)
+            answer = await self._connections.exchange(prepared, accept)
             content = self._session.judge(request.description, answer, absent=request.absent)
             reply = content if read is None else await off_loop(partial(read, content), len(content))
         except Exception as failure:  # noqa: BLE001 - handed to the flow that wants it

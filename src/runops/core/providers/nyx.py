@@ -135,6 +135,8 @@ NYX = Provider(
     version_path="/v1",
     auth=AuthScheme("X-Verification-Token", key_prefixes=("nyx_",)),
     key_variable="NYX_TOKEN",
+    # As the official client sends it: 32 hex digits (fabraix/nyx, src/utils/observability.ts).
+    trace_header="X-Trace-Id",
     body=NyxRun,
     states=StateTable(
         {

@@ -19,6 +19,7 @@ from runops import __version__
 from runops.core.declaration import Provider, Request, arguments
 from runops.core.declaration.arguments import DEFAULT_MAX_RESPONSE_BYTES, DEFAULT_REQUEST_TIMEOUT
 from runops.core.declaration.routes import NO_SUCH_RUN
+from runops.core.metrics import Meter
 from runops.core.model.cadence import RateLimiter
 from runops.core.model.errors import AuthError, ConfigurationError, MalformedAnswer, TransientError
 from runops.core.model.secret import Secret
@@ -33,6 +34,7 @@ from runops.core.transport.rate_store import line_key, store_at
 from runops.core.transport.retry import from_answer
 from runops.core.transport.reuse import check_process
 from runops.core.transport.shared_budget import SharedBudget
+from runops.core.transport.trace_id import TraceId
 
 LAST_LOOK_SECONDS = 5.0
 """Seconds after the end of a wait for which a look that is under way may go on."""
@@ -91,6 +93,12 @@ class ClientSettings(TypedDict, total=False):
     HTTP_PROXY, ALL_PROXY and NO_PROXY say."""
     network_origin: str
     """Where these four were set, such as ``connection 'nexio_default'``; for error messages."""
+    trace_id: str | None
+    """32 hex digits, sent where the provider declares a header for them and no trace of OpenTelemetry is active; one
+    that is active goes first. Default: an id of the client's own."""
+    meter: Meter | None
+    """For hosts: who counts reads, turns and adoptions. With one, the end of a wait is the host's to count and to
+    trace, since it alone knows the verdict. Default: OpenTelemetry, where the process has set it up."""
 
 
 class Session:
@@ -111,6 +119,7 @@ class Session:
         clock: Unix seconds; for tests.
         address_origin: Where the address was set, such as ``connection 'nexio_default'``; for error messages.
         network: Certificates and proxy; by default what the environment says.
+        trace_id: See :class:`ClientSettings`.
 
     Raises:
         ConfigurationError: A setting is wrong; the text names it and never holds the token.
@@ -133,6 +142,7 @@ class Session:
         clock: Callable[[], float] = time.time,
         address_origin: str = "",
         network: NetworkSettings = BY_ENVIRONMENT,
+        trace_id: str | None = None,
     ) -> None:
         token = Secret(token)
         self.provider = provider
@@ -151,6 +161,7 @@ class Session:
         self.reread = reread
         self.clock = clock
         self._pid = os.getpid()
+        self.trace_id = TraceId(trace_id)
         self._auth = HeaderAuth(provider.auth, token, origin=origin or f"the token of {provider.title}")
         self.rate_limiter = self._shared_rate_limiter()
         self._headers = {
@@ -217,12 +228,19 @@ class Session:
         """
         check_process(self._pid, f"This client of {self.provider.title}")
 
-    def prepare(self, request: Request) -> httpx.Request:
-        """A request, signed."""
+    def prepare(self, request: Request, trace_id: str | None = None) -> httpx.Request:
+        """A request, signed.
+
+        Args:
+            request: The request.
+            trace_id: Where it was asked for in another context: what :attr:`trace_id` was there.
+        """
         content = None if request.json is None else json.dumps(request.json, allow_nan=False).encode()
         headers = dict(self._headers)
         if content is not None:
             headers["Content-Type"] = "application/json"
+        if self.provider.trace_header is not None:
+            headers[self.provider.trace_header] = trace_id or self.trace_id.here()
         prepared = httpx.Request(
             request.method,
             self._address(request),

@@ -106,6 +106,11 @@ class Orphan:
         """Whether all is known of it, and done that was wanted."""
         return self.standing is Standing.LEFT and self.act is not Act.FAILED
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether its run is left behind and may go on: it was neither cancelled nor taken up meanwhile."""
+        return self.standing is Standing.LEFT and self.act not in (Act.CANCELLED, Act.TAKEN_UP)
+
     def to_result(self) -> dict[str, Any]:
         """The orphan as JSON primitives. Keys are only ever added."""
         ref, snapshot = self.ref, self.snapshot

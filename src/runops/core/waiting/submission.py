@@ -16,7 +16,7 @@ Everything else ends in :class:`SubmitUncertainError`: nothing is sent while a l
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import cast
 
 from runops.core.declaration import Call, Provider, Request
@@ -46,6 +46,7 @@ def submit(
     adopt_uncertain: bool = False,
     grace: float = SUBMIT_GRACE,
     resubmit: bool = True,
+    adopted: Callable[[], None] | None = None,
 ) -> Flow[RunRef]:
     """Start a run, once.
 
@@ -59,6 +60,7 @@ def submit(
         grace: Seconds for which the run of a lost answer is looked for; 0 for a single look.
         resubmit: Whether the grace is over then, so that one more POST may be sent where that is safe. False for
             those who go on looking elsewhere.
+        adopted: Called where the run of a lost answer is found, once.
 
     Raises:
         ConflictError: Something is active; the text says what, where it can be seen.
@@ -76,7 +78,7 @@ def submit(
             try:
                 return provider.submitted(call, (yield from _post(provider, marked, clock)))
             except ConflictError as conflict:
-                return (yield from _in_the_way(search, conflict, grace if sent_again else None))
+                return _adopt((yield from _in_the_way(search, conflict, grace if sent_again else None)), adopted)
             except AnswerError as failure:
                 if not submit_is_uncertain(failure, turned_away(provider, call)):
                     raise
@@ -85,7 +87,7 @@ def submit(
                     logger.warning("%s Its run is looked for, for up to %.0f s.", lost_answer(provider, error), grace)
         sighting = yield from search.look_until_found(grace)
         if sighting.ours is not None:
-            return sighting.ours
+            return _adopt(sighting.ours, adopted)
         if sent_again or not resubmit or not search.proves_absence(sighting):
             raise search.uncertain(sighting, error)
         logger.warning(
@@ -104,6 +106,7 @@ def find_submitted(
     clock: Clock,
     adopt_uncertain: bool = False,
     grace: float = SUBMIT_GRACE,
+    adopted: Callable[[], None] | None = None,
 ) -> Flow[RunRef]:
     """The run of a submit whose answer never reached us, if it can be told; nothing is sent but reads.
 
@@ -114,6 +117,7 @@ def find_submitted(
         clock: Where the flow reads the time.
         adopt_uncertain: As :func:`submit` takes it.
         grace: As :func:`submit` takes it.
+        adopted: As :func:`submit` takes it.
 
     Raises:
         SubmitUncertainError: It cannot be told.
@@ -122,7 +126,13 @@ def find_submitted(
     sighting = yield from search.look_until_found(grace)
     if sighting.ours is None:
         raise search.uncertain(sighting, None)
-    return sighting.ours
+    return _adopt(sighting.ours, adopted)
+
+
+def _adopt(ref: RunRef, adopted: Callable[[], None] | None) -> RunRef:
+    if adopted is not None:
+        adopted()
+    return ref
 
 
 # --- the POST ----------------------------------------------------------------------------------------------------

@@ -80,11 +80,13 @@ class SubmitEvents:
         before: Given what is known right before each POST.
         waiting: Given the wait for a turn, once it begins and when another run is in the way.
         attached: Given the active run that is taken as if it were given.
+        adopted: Called where the run of a submit that was not answered is found.
     """
 
     before: Callable[[Intent], None] | None = None
     waiting: Callable[[Turn], None] | None = None
     attached: Callable[[RunRef], None] | None = None
+    adopted: Callable[[], None] | None = None
 
 
 def submit_in_turn(
@@ -144,6 +146,7 @@ def submit_in_turn(
                     adopt_uncertain=adopt_uncertain,
                     grace=grace,
                     resubmit=resubmit,
+                    adopted=events.adopted,
                 )
             )
         except ConflictError as error:

@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 import dagster as dg
 
-from runops.core import Call, ConfigurationError, Provider, RunRef, Verdict
+from runops.core import Call, ConfigurationError, Provider, RunopsError, RunRef, Verdict
 from runops.core.declaration.arguments import check_names, one_of, seconds
 from runops.core.many.ledger import Ledger, key_of_call, key_of_ref
 from runops.core.many.retry import take_up
 from runops.core.many.rules import check_calls, check_run_ids
 from runops.core.model.run import RunResult as RunData
+from runops.core.telemetry import METER
 from runops.core.waiting.options import ON_CONFLICT, SUBMIT_GRACE
 from runops.dagster import _compat
 from runops.dagster.many.beside import Beside, cancel_all
@@ -30,6 +31,7 @@ from runops.dagster.many.result import RunsResult
 from runops.dagster.many.verdicts import judged, shown_of_many
 from runops.dagster.options import RunsStepSettings, many_rules, names_of, policy_of, turn_rules, wait_options
 from runops.dagster.resource import ProviderResource, key_of
+from runops.dagster.run_ends import tell_error, tell_set, tried_again
 from runops.dagster.step.interrupts import INTERRUPTS, HeldInterrupts
 from runops.dagster.step.last_failure import LeavesNothing
 from runops.dagster.step.live_run import AWAITED, CANCEL_REQUEST_TIMEOUT, CANCEL_SECONDS, SUBMITTED, core_warnings_in
@@ -163,6 +165,7 @@ class StepWaits(LeavesNothing):
         super().__init__(context, resource, settings)
         self._provider = provider
         self._wanted = wanted
+        self._began = time.time()
         self._rules = many_rules(settings)
         self._policy = policy_of(provider, settings)
         self._options = wait_options(provider, settings, now=time.time(), wanted=self._policy.expect.details)
@@ -186,6 +189,7 @@ class StepWaits(LeavesNothing):
         ledger, kept, again = self._taken_up(records, client.root)
         known = {row.run_id for row in ledger if row.run_id is not None}
         self._ledger = ledger
+        told = {row.index for row in ledger if row.is_over}
         end, results = self._carried(client, records, ledger, again)
         submitted = sum(not row.attached and row.run_id is not None and row.run_id not in known for row in ledger)
         ended = RunsResult(
@@ -199,8 +203,23 @@ class StepWaits(LeavesNothing):
             results=results,
         )
         records.ended(judged(ended))
+        self._tell(ended, told)
         self.log(judged(ended), logging.INFO if ended.verdict is Verdict.SUCCEED else logging.WARNING)
         return ended
+
+    def _tell(self, ended: RunsResult, told: Collection[int]) -> None:
+        """Count and trace the runs whose end was seen here; those of an earlier try were told by that."""
+        fails = ended.verdict is Verdict.FAIL
+        tell_set(
+            self._provider,
+            [row for row in ended.ledger if row.index not in told],
+            ended.verdict,
+            began=self._began,
+            another=lambda: fails and tried_again(self._context, shown_of_many(ended).failure()),
+        )
+
+    def _tell_error(self, error: RunopsError, failure: BaseException) -> None:
+        tell_error(self._provider, None, error, began=self._began, another=lambda: True)
 
     def _carried(
         self, client: AsyncRunClient, records: SetRecords, ledger: Ledger, again: frozenset[int]
@@ -315,7 +334,7 @@ class StepWaits(LeavesNothing):
         marks = {} if mark_runs is None else {"mark_runs": mark_runs}
         refresh = partial(_compat.reload_environment, self._context)
         states = self._settings.get("states")
-        return self._resource.async_client(states=states, refresh=refresh, **marks, **settings)
+        return self._resource.async_client(states=states, refresh=refresh, meter=METER, **marks, **settings)
 
     def _records(self, root: str) -> SetRecords:
         calls = self._wanted.calls or ()

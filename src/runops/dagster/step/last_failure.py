@@ -37,6 +37,15 @@ class LeavesNothing(ABC):
     def _cancel_what_is_left(self) -> None:
         """Cancel it, unless the step has outlived its Dagster run: a re-execution may wait for the same."""
 
+    @abstractmethod
+    def _tell_error(self, error: RunopsError, failure: BaseException) -> None:
+        """Count and trace an error that ends the step.
+
+        Args:
+            error: The error.
+            failure: How Dagster shows it.
+        """
+
     def leaving_nothing(self, work: Callable[[], R]) -> R:
         """What ``work`` gives. Where it fails, the step ends by that, and what it leaves may be cancelled.
 
@@ -47,6 +56,7 @@ class LeavesNothing(ABC):
             return work()
         except RunopsError as error:
             failure = verdicts.failure_of(error, named_resource(self._context.resources, self._resource))
+            self._tell_error(error, failure)
             self.leave_nothing(failure)
             raise failure from error
         except Exception as error:

@@ -15,6 +15,7 @@ import logging
 import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -175,6 +176,8 @@ class StepSubmission:
         if self.rules.on_conflict == "attach":
             return self._attach(turns.the_active(self.provider, refused))
         clock = self.client.clock
+        if earlier is None:
+            self.client.meter.turn(self.provider.name)
         turn = turns.refused(
             self.provider,
             self.call,
@@ -251,6 +254,7 @@ class StepSubmission:
                     adopt_uncertain=self.adopt_uncertain and again,
                     grace=0.0,
                     resubmit=again,
+                    adopted=partial(self.client.meter.adopted, self.provider.name),
                 )
                 ref = self.client.drive(
                     _noting_what_is_sure(flow, self.held, submission.turned_away(self.provider, self.call))

@@ -21,18 +21,21 @@ from runops.core import (
     Outcome,
     PollingError,
     Provider,
+    RunopsError,
     RunRef,
     RunSnapshot,
     Verdict,
 )
 from runops.core.declaration.arguments import check_names, one_of, seconds
 from runops.core.model.run import Unmet
+from runops.core.telemetry import METER
 from runops.core.waiting.limits import WaitProgress
 from runops.core.waiting.options import ON_CONFLICT, SUBMIT_GRACE
 from runops.core.waiting.state import LogThrottle
 from runops.dagster import _compat, verdicts
 from runops.dagster.options import StepSettings, StepSubmitSettings, names_of, policy_of, turn_rules, wait_options
 from runops.dagster.resource import ProviderResource, key_of
+from runops.dagster.run_ends import tell_end, tell_error, tried_again
 from runops.dagster.step.interrupts import HeldInterrupts
 from runops.dagster.step.last_failure import LeavesNothing
 from runops.dagster.step.live_run import AWAITED, LiveRun, core_warnings_in
@@ -171,6 +174,7 @@ class StepWait(LeavesNothing):
         self, context: _compat.StepContext, resource: ProviderResource, settings: StepSettings, *, submits: bool
     ) -> None:
         super().__init__(context, resource, settings)
+        self._began, self._given = time.time(), not submits
         self._states = settings.get("states")
         self.provider: Provider = resource.declaration.with_states(self._states)
         self._submit_grace = seconds("submit_grace", settings.get("submit_grace", SUBMIT_GRACE))
@@ -224,6 +228,12 @@ class StepWait(LeavesNothing):
         """The last snapshot with its verdict; warn and skip are written into the step's log."""
         judgement = self._policy.judge(last)
         verdict = judgement.verdict
+
+        def another() -> bool:
+            fails = verdict is Verdict.FAIL
+            return fails and tried_again(self._context, verdicts.failure(last, given=self._given))
+
+        tell_end(self.provider, last, verdict, began=self._began, another=another)
         if verdict in (Verdict.WARN, Verdict.SKIP):
             self._live.log(verdicts.judged(last, verdict, judgement.unmet), logging.WARNING)
         if verdict is Verdict.SKIP and _compat.in_a_backfill_of_partitions(self._context):
@@ -233,6 +243,10 @@ class StepWait(LeavesNothing):
                 logging.WARNING,
             )
         return RunResult(last, verdict, judgement.unmet, self._live.taken_up_from)
+
+    def _tell_error(self, error: RunopsError, failure: BaseException) -> None:
+        another = partial(tried_again, self._context, failure)
+        tell_error(self.provider, self._live.ref, error, began=self._began, another=another)
 
     def _may_leave(self) -> bool:
         return self._cancel_on_failure and (self._live.ref is not None or self._live.lost is not None)
@@ -250,7 +264,7 @@ class StepWait(LeavesNothing):
 
     def _client(self, **settings: Any) -> RunClient:
         refresh = partial(_compat.reload_environment, self._context)
-        return self._resource.client(states=self._states, refresh=refresh, **settings)
+        return self._resource.client(states=self._states, refresh=refresh, meter=METER, **settings)
 
     def _submission(self, client: RunClient, call: Call, held: HeldInterrupts) -> StepSubmission:
         return StepSubmission(
@@ -268,6 +282,8 @@ class StepWait(LeavesNothing):
         )
 
     def _follow(self, client: RunClient, start: Start) -> RunSnapshot:
+        # A run of an earlier try is waited for since its submit.
+        self._began = start.submitted_at or self._began
         throttle = LogThrottle()
 
         def log_update(snapshot: RunSnapshot) -> None:

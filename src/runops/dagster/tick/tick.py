@@ -36,6 +36,7 @@ from runops.core.waiting.window import digest
 from runops.dagster import _compat
 from runops.dagster.options import policy_of
 from runops.dagster.resource import resource_of
+from runops.dagster.run_ends import tell_end
 from runops.dagster.tick.cursor import Cursor, TargetMemory
 from runops.dagster.tick.events import OUTCOME, VERDICT, Judged, Report, ReportedRuns, submitted_by_dagster
 from runops.dagster.tick.plan import SensorPlan, Watched, fingerprint, given_runs
@@ -245,8 +246,13 @@ class SensorTick:
         if snapshot.outcome is not None:
             judgement = self.policy.judge(snapshot)
             judged = judgement.verdict, judgement.unmet
+        known = snapshot.ref in log
         self.report.add_run(asset_key, snapshot, judged, log)
         self._tag_submitter(snapshot, judged[0])
+        if not known and snapshot.outcome is not None:
+            born = snapshot.created_at or snapshot.started_at
+            began = self.now if born is None else born.timestamp()
+            tell_end(self.resource.declaration, snapshot, judged[0], began=began, another=lambda: False)
 
     def _tag_submitter(self, snapshot: RunSnapshot, verdict: Verdict) -> None:
         """Let the list of Dagster runs show how a run ended whose submitting Dagster run is long over."""
