@@ -61,8 +61,7 @@ class RunHook(NamesChecked, BaseHook):
     :param provider: A provider's name, or ``"package.module:NAME"``. If not given, the connection's extra says it.
     :param states: Words that no documentation has, and the phase or outcome that each means; they win over those of
         the connection.
-    :param trace_id: 32 hex digits that a service is sent which takes the id of a trace, where Airflow traces nothing.
-        Default: that of the task's try.
+    :param trace_id: Sent to a service that takes the id of a trace, where Airflow traces nothing. Default: the try's.
     """
 
     conn_name_attr: ClassVar[str] = "conn_id"
@@ -121,8 +120,8 @@ class RunHook(NamesChecked, BaseHook):
         :raises ConfigurationError: A field of the connection is unusable.
         """
         with in_airflow_terms():
-            own: dict[str, Any] = {"reread": ConnectionKey(self.conn_id), **self._counted()}
-            return RunClient(**{**own, **self._with_words(self._settings), **settings})
+            reread: dict[str, Any] = {"reread": ConnectionKey(self.conn_id)}
+            return RunClient(**{**reread, **self._with_words(self._settings), **settings})
 
     async def async_client(self, *, ask: Ask | None = None, **settings: Any) -> AsyncRunClient:
         """A client for the triggerer; an async context manager. Takes and raises what :meth:`client` does.
@@ -134,16 +133,13 @@ class RunHook(NamesChecked, BaseHook):
             reread = AsyncConnectionKey(self.conn_id) if ask is None else partial(ask, ConnectionKey(self.conn_id))
             read = self._read_settings() if ask is None else ask(lambda: self._settings)
             # In no local of this frame: a host that was filled in wrongly may hold the key.
-            own = {"reread": reread, **self._counted()}
-            return AsyncRunClient(**cast("Any", {**own, **self._with_words(await read), **settings}))
-
-    def _counted(self) -> dict[str, Any]:
-        return {"meter": METER, "trace_id": self._trace_id or id_of_try()}
+            return AsyncRunClient(**cast("Any", {"reread": reread, **self._with_words(await read), **settings}))
 
     def _with_words(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """What a client takes, with the provider as the connection and the task teach it; the task wins."""
         provider = self.provider.with_states(settings["states"]).with_states(self._states)
-        return {**settings, "states": None, "provider": provider}
+        told = {"meter": METER, "trace_id": self._trace_id or id_of_try()}
+        return {**settings, **told, "states": None, "provider": provider}
 
     def _resume(self, run_id: str, parents: Mapping[str, str] | None) -> RunResult:
         """Have a paused run go on, for a hook whose provider can; see :meth:`RunClient.resume`."""
@@ -160,9 +156,7 @@ class RunHook(NamesChecked, BaseHook):
         try:
             title = self.provider.title
             client = self.client()
-        except ConfigurationError as error:
-            return False, str(error)
-        except exceptions.AirflowException as error:
+        except (ConfigurationError, exceptions.AirflowException) as error:
             return False, str(error)
         try:
             with client:

@@ -290,9 +290,7 @@ class Submission:
             done = "Submitted %s." if record is None else "Took up %s, which an earlier try submitted."
             self._log.info(done, ref)
             return self._remember(ref)
-        if turn is None:
-            client.meter.turn(client.provider.name)
-        turn = self._rules.turns.refused(client.provider, self._call, refusal, turn, now=client.clock(), mark=mark)
+        turn = client.refused(self._rules.turns, self._call, refusal, turn, mark=mark)
         self._waits(turn)
         return turn
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 from runops.core.declaration import Call, Provider
 from runops.core.declaration.arguments import check_names, grace, one_of, seconds
 from runops.core.metrics import Meter
-from runops.core.model.errors import ConfigurationError, RunopsError, without_frames
+from runops.core.model.errors import ConfigurationError, ConflictError, RunopsError, without_frames
 from runops.core.model.run import RunRef, RunSnapshot
 from runops.core.model.secret import Secret
 from runops.core.telemetry import METER, RunEnd, now, record
@@ -201,6 +201,14 @@ class Client:
     def _retried(self, ref: RunRef, settings: SubmitArguments) -> Flow[RunRef]:
         call = yield from learnt_call(self.provider, ref)
         return (yield from self._run_of(call, None, settings))
+
+    def refused(
+        self, rules: TurnRules, call: Call, conflict: ConflictError, earlier: Turn | None, *, mark: str | None
+    ) -> Turn:
+        """As :meth:`TurnRules.refused`, for hosts that wait for a turn elsewhere; counted where the wait begins."""
+        if earlier is None:
+            self.meter.turn(self.provider.name)
+        return rules.refused(self.provider, call, conflict, earlier, now=self.clock(), mark=mark)
 
     def _turns(self, told: Callable[[Turn], None] | None, *, begun: bool) -> Callable[[Turn], None]:
         """Counts the wait for a turn once, as it begins, and tells it on."""

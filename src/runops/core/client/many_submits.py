@@ -94,16 +94,8 @@ class Submits:
             if rules.on_conflict == "attach":
                 return self._attach(index, conflict)
             intent, lost = self._ledger[index].intent, None
-            if turn is None:
-                self._client.meter.turn(self._provider.name)
-            turn = rules.refused(
-                self._provider,
-                self._plan.calls[index],
-                conflict,
-                turn,
-                now=self._client.clock(),
-                mark=intent.mark if intent else None,
-            )
+            mark = intent.mark if intent else None
+            turn = self._client.refused(rules, self._plan.calls[index], conflict, turn, mark=mark)
             self._waits(index, turn)
             if conflict.retry_after:
                 await asyncio.sleep(max(min(conflict.retry_after, turn.until - self._client.clock()), 0.0))
