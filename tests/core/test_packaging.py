@@ -93,6 +93,13 @@ class TestTheWheel:
         modules = {path.relative_to(source).as_posix() for path in (source / "runops").rglob("*.py")}
         assert {name for name in self.names(wheel) if name.endswith(".py")} == modules
 
+    def test_it_holds_the_built_page_of_external_runs_and_not_its_sources(self, wheel: Path) -> None:
+        built = ROOT / "src/runops/airflow/plugin/static"
+        files = {path.relative_to(ROOT / "src").as_posix() for path in built.rglob("*") if path.is_file()}
+        assert {"index.html", "app", "style"} <= {PurePosixPath(name).name.partition("-")[0] for name in files}
+        assert files <= self.names(wheel)
+        assert not any("node_modules" in name or name.endswith((".ts", ".tsx")) for name in self.names(wheel))
+
     def test_its_version_is_the_package_s(self, wheel: Path) -> None:
         assert self.metadata(wheel)["Version"] == runops.__version__
 
@@ -115,7 +122,8 @@ class TestTheSdist:
         assert {"tests/conftest.py", "tests/core/test_packaging.py", "scripts/setup_environment.py"} <= names
         assert any(name.startswith("tests/payloads/nexio/") for name in names)
         assert any(name.startswith("example_dags/") for name in names)
-        unwanted = {"__pycache__", ".venv", ".git", "dist", "build"}
+        assert {"ui/package-lock.json", "ui/build.mjs", "ui/src/main.tsx"} <= names
+        unwanted = {"__pycache__", "node_modules", ".venv", ".git", "dist", "build"}
         assert not any(unwanted & set(PurePosixPath(name).parts) for name in names)
 
 
