@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -25,10 +26,14 @@ class FrontEndError(Exception):
 def main() -> int:
     """Do what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["build", "check", "install"])
+    parser.add_argument("what", choices=["build", "check", "install", "lock"])
     try:
-        install()
-        {"build": build, "check": check, "install": lambda: None}[parser.parse_args().what]()
+        what = parser.parse_args().what
+        if what == "lock":
+            lock()
+        else:
+            install()
+            {"build": build, "check": check, "install": lambda: None}[what]()
     except (FrontEndError, subprocess.CalledProcessError) as error:
         print(error, file=sys.stderr)
         return 1
@@ -41,12 +46,16 @@ def install() -> None:
     wanted = b"".join((UI / name).read_bytes() for name in ("package-lock.json", "package.json"))
     if mark.exists() and mark.read_bytes() == wanted:
         return
-    # npm by its script: what starts it is not the same file on every system.
-    npm = _node_home() / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
-    if not npm.exists():
-        npm = _node_home() / "node_modules" / "npm" / "bin" / "npm-cli.js"
-    _node(npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
+    _npm("ci")
     mark.write_bytes(wanted)
+
+
+def lock() -> None:
+    """Write the lock anew, from the versions that ``package.json`` names."""
+    (UI / "package-lock.json").unlink(missing_ok=True)
+    # From what is installed npm would take the packages without their hashes.
+    shutil.rmtree(MODULES, ignore_errors=True)
+    _npm("install", "--package-lock-only")
 
 
 def build(target: Path = BUILT) -> None:
@@ -82,6 +91,16 @@ def _node_home() -> Path:
     if found is None or found.origin is None:
         raise FrontEndError("There is no Node.js in this environment: run make setup.")
     return Path(found.origin).parent
+
+
+def _npm(*arguments: str) -> None:
+    home = _node_home()
+    # By its script: what starts it is not the same file on every system.
+    places = (home / part / "node_modules" / "npm" / "bin" / "npm-cli.js" for part in ("lib", ""))
+    script = next((place for place in places if place.exists()), None)
+    if script is None:
+        raise FrontEndError("The Node.js of this environment has no npm: run make setup.")
+    _node(script, *arguments, "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
 
 
 def _node(*arguments: str | Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from pathlib import Path
 
@@ -54,6 +55,13 @@ def test_no_source_writes_markup() -> None:
         assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|style=", text, re.IGNORECASE), (
             path.name
         )
+
+
+def test_the_lock_of_the_front_end_names_no_index_and_has_a_hash_for_each_package() -> None:
+    lock = json.loads((SOURCES.parent / "package-lock.json").read_text(encoding="utf-8"))
+    packages = {name: each for name, each in lock["packages"].items() if name}
+    assert len(packages) > 5
+    assert all(each["integrity"].startswith("sha512-") and "resolved" not in each for each in packages.values())
 
 
 def test_the_page_is_small_and_says_whose_work_it_contains() -> None:

@@ -7,7 +7,7 @@ test("only plain web addresses become links", () => {
   assert.equal(safeHref("https://app.example/runs/1?x=<b>"), "https://app.example/runs/1?x=%3Cb%3E");
   assert.equal(safeHref("HTTP://app.example"), "http://app.example/");
   for (const address of [
-    "javascript:alert(1)", " java\nscript:alert(1)", "data:text/html,x", "vbscript:x", "file:///etc/passwd", "//app.example/x",
+    "javascript:alert(1)", "javascript://app.example/%0aalert(1)", "ftp://app.example/x", "blob:https://app.example/1", "ws://app.example/", " java\nscript:alert(1)", "data:text/html,x", "vbscript:x", "file:///etc/passwd", "//app.example/x",
     "/runs/1", "", "https://", "https://user:word@app.example/", "https://user@app.example/", null, 3, {}, `https://a/${"x".repeat(5000)}`,
   ]) assert.equal(safeHref(address), null, String(address).slice(0, 40));
 });
