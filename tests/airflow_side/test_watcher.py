@@ -146,6 +146,12 @@ async def test_each_run_that_ends_is_one_event(start: Any, kind: str, world: Any
     for payload in triggerer.payloads:
         assert (payload["schema"], payload["verdict"], payload["gap"]) == (1, None, False)
         assert payload["parent"] == PARENTS[kind][1]
+        # As the event of an outlet names it.
+        assert payload["runops"].keys() == {
+            "provider", "run_id", "url", "outcome", "verdict", "spend", "spend_unit",
+        }  # fmt: skip
+        same = ("provider", "run_id", "url", "outcome", "verdict")
+        assert [payload["runops"][name] for name in same] == [payload[name] for name in same]
 
 
 async def test_a_watch_goes_on_over_restarts_and_reports_nothing_twice(start: Any, kind: str) -> None:

@@ -53,6 +53,7 @@ class Triggerer:
         trigger.trigger_id = 7
         ti = self.context["ti"]
         about = {name: getattr(ti, name) for name in ("dag_id", "run_id", "task_id", "map_index", "try_number")}
+        about["context_carrier"] = getattr(ti, "context_carrier", None)
         trigger.task_instance = SimpleNamespace(**about, **({} if task is None else {"task": task}))
         (event,) = asyncio.run(_all(trigger))
         return event

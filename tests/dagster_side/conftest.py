@@ -146,7 +146,15 @@ def clock(mocker: MockerFixture) -> Clock:
         return client(self, **{**settings, "clock": clock, "sleep": sleep})
 
     mocker.patch.object(ProviderResource, "client", on_the_clock)
-    for module in ("step.wait", "step.submission", "step.live_run", "tick.tick", "tick.reader", "builders.deferred"):
+    for module in (
+        "step.wait",
+        "step.submission",
+        "step.live_run",
+        "tick.tick",
+        "tick.reader",
+        "builders.deferred",
+        "run_ends",
+    ):
         on_clock = SimpleNamespace(time=clock, monotonic=clock, sleep=clock.sleep)
         mocker.patch(f"runops.dagster.{module}.time", on_clock)
     return clock
