@@ -33,7 +33,7 @@ from runops.core import (
 )
 from runops.core.model.cadence import Cadence
 from runops.core.model.errors import AnswerError, RequestRefused
-from runops.core.polling import dispatch, pace, poller
+from runops.core.polling import dispatch, pace, poller, timers
 from runops.core.polling.poller import Poller
 from runops.core.transport.session import Session
 from runops.core.waiting import flows
@@ -258,7 +258,7 @@ def test_a_sleeper_that_is_woken_often_leaves_nothing_in_the_heap() -> None:
         waits.append(asyncio.create_task(client.wait(ref("a"), patience=fast(0.005), on_update=looks.append)))
         await until(lambda: len(looks) > 11 * 40)
         shared = the_poller()
-        assert len(shared._timers) <= 2 * len(waits) + poller.AT_ONCE
+        assert len(shared._timers) <= 2 * len(waits) + timers.AT_ONCE
         await cancelled(*waits)
 
     run(scenario)
@@ -916,7 +916,7 @@ def test_many_short_waits_leave_no_memory_behind() -> None:
                 counts.append(alive())
         shared = the_poller()
         assert (len(shared._runs), len(shared._reads.lists.batches), len(shared._dispatcher)) == (1, 0, 0)
-        assert len(shared._timers) <= 2 * 101 + poller.AT_ONCE
+        assert len(shared._timers) <= 2 * 101 + timers.AT_ONCE
         # A leak of two objects would show after 900 more waits; the heap is cleared of old entries now and then.
         assert counts[1] - counts[0] < 1800
         await cancelled(stays)

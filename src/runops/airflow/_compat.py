@@ -86,12 +86,14 @@ __all__ = [
     "connection_of",
     "delete_xcom",
     "discards_on_clear",
+    "get_xcom",
     "has_task_state_store",
     "heartbeat_seconds",
     "kills_in_triggerer",
     "listeners_to_tasks",
     "makes_dag_result",
     "maps_over",
+    "may_set_xcom",
     "pushed",
     "render_of_map_index",
     "renders_in_triggerer",
@@ -312,6 +314,19 @@ async def set_xcom(ti: Any, key: str, value: Any) -> None:
     from airflow.sdk.execution_time.comms import SetXCom
 
     await supervisor().asend(SetXCom(key=key, value=value, **_of_xcom(ti)))
+
+
+async def get_xcom(ti: Any, key: str) -> Any:
+    """The value of an XCom of a trigger's task as it is stored; None where there is none. Private: as above."""
+    from airflow.sdk.execution_time.comms import GetXCom
+
+    answer: Any = await supervisor().asend(GetXCom(key=key, **_of_xcom(ti)))
+    return getattr(answer, "value", None)
+
+
+def may_set_xcom(ti: Any) -> bool:
+    """Whether a trigger can store an XCom of its task as a worker would: not outside of a triggerer."""
+    return ti is not None and hasattr(supervisor(), "asend") and not stores_xcoms_elsewhere()
 
 
 async def delete_xcom(ti: Any, key: str) -> None:

@@ -141,7 +141,7 @@ class RunDiscoverySensor(WaitingSensor):
             if not isinstance(found, RunRef):
                 return found
             ref = found
-        return self._poke(context).read(ref)
+        return self._poke_of(context, ref)
 
     def _search_once(self, context: Any, search: Search) -> RunRef | RunSnapshot | None:
         """One search in reschedule mode: the run, or the end of the wait for one, or None."""

@@ -18,6 +18,7 @@ from airflow.triggers.base import TaskSkippedEvent, TaskSuccessEvent, TriggerEve
 from runops.airflow._compat import delete_xcom, listeners_to_tasks, set_xcom, stores_xcoms_elsewhere
 from runops.airflow.bounds import AIRFLOW_SECONDS, in_own_thread, within
 from runops.airflow.crowds import shared
+from runops.airflow.external_run import EXTERNAL_RUN
 from runops.airflow.link import RUN_URL
 from runops.airflow.metrics import METER
 from runops.airflow.traces import Began, TaskTrace
@@ -97,22 +98,25 @@ class EndInTrigger:
         if reason is not None:
             trigger.log.info("end_from_trigger is set, but the task ends on a worker: %s.", reason)
             return None
-        await self._push(trigger.task_instance, snapshot, judgement)
+        await self._push(trigger, snapshot, judgement)
         provider = find(snapshot.ref.provider)
         METER.ended(provider, snapshot, judgement.verdict)
         TaskTrace(trigger.task_instance, trigger.log, on_loop=True).ended(provider, snapshot, judgement.verdict, began)
         tell(trigger.log, verdict_message(snapshot, judgement), judgement.verdict)
         return TaskSkippedEvent() if judgement.verdict is Verdict.SKIP else TaskSuccessEvent()
 
-    async def _push(self, ti: Any, snapshot: RunSnapshot, judgement: Judgement) -> None:
+    async def _push(self, trigger: Any, snapshot: RunSnapshot, judgement: Judgement) -> None:
         result = judgement.result(snapshot)
         xcoms = xcoms_of(snapshot, result)
         if RUN_URL in xcoms:
             xcoms |= dict.fromkeys(self.links, xcoms[RUN_URL])
         if self.returns and judgement.verdict is not Verdict.SKIP:
             xcoms[RETURN_VALUE] = dict(result)
+        stored = None if trigger.record is None else await trigger.record.last(snapshot, judgement)
+        if stored is not None:
+            xcoms[EXTERNAL_RUN] = stored
         for key, value in xcoms.items():
-            await within(AIRFLOW_SECONDS, "an XCom to be stored", set_xcom(ti, key, value))
+            await within(AIRFLOW_SECONDS, "an XCom to be stored", set_xcom(trigger.task_instance, key, value))
 
 
 async def _reason(trigger: Any, began_here: bool) -> str | None:

@@ -222,7 +222,12 @@ def iso(seconds: float) -> str:
 
     :param seconds: Unix seconds.
     """
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return in_iso(datetime.fromtimestamp(seconds, UTC))
+
+
+def in_iso(at: datetime) -> str:
+    """The same of a moment in UTC."""
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _bare(run: ExternalRun) -> dict[str, Any]:
@@ -280,7 +285,7 @@ def web_page(value: object) -> str | None:
 
 def _time(value: object) -> str | None:
     found = moment(value) if isinstance(value, str) and value else None
-    return None if found is None or found is UNREADABLE else iso(found.timestamp())
+    return None if found is None or found is UNREADABLE else in_iso(found)
 
 
 def _number(value: object) -> float | None:

@@ -62,28 +62,42 @@ class Line:
         key = provider, conn_id, frozenset(turn.parent.items())
         return lines.setdefault(key, Line())
 
-    async def wait(self, client: AsyncRunClient, turn: Turn, *, ends: float, tell: Callable[[str], None]) -> Turn:
+    async def wait(
+        self,
+        client: AsyncRunClient,
+        turn: Turn,
+        *,
+        ends: float,
+        tell: Callable[[str], None],
+        see: Callable[[Turn], None] = lambda _: None,
+    ) -> Turn:
         """Wait until it is this task's turn; the wait as it stands then.
 
         :param client: Looks.
         :param turn: The wait.
         :param ends: Unix seconds at which it ends, no later than its own time.
         :param tell: Given a line for people for each run in the way.
+        :param see: Given the wait as it stands then.
         :raises ConflictError: Its time is over.
         :raises TransientError: The lists could not be had for longer than the error budget.
         """
         if self._woken is not None and self._woken.since == turn.since:
             self._woken = None
         until, turn = turn.until, replace(turn, until=ends)
+
+        def update(turn: Turn) -> None:
+            self._pass_on(turn)
+            see(turn)
+
         with self._place(turn) as place:
             while True:
-                turn = await self._until_first(place, client, turn, tell)
+                turn = await self._until_first(place, client, turn, tell, see)
                 flow = await_turn(
                     client.provider,
                     turn,
                     clock=client.clock,
                     tell=tell,
-                    update=self._pass_on,
+                    update=update,
                     left_to_others=lambda standing: self._held(standing, client.clock()),
                 )
                 turn = await client.drive(flow)
@@ -114,7 +128,12 @@ class Line:
         self._call()
 
     async def _until_first(
-        self, place: _Place, client: AsyncRunClient, turn: Turn, tell: Callable[[str], None]
+        self,
+        place: _Place,
+        client: AsyncRunClient,
+        turn: Turn,
+        tell: Callable[[str], None],
+        see: Callable[[Turn], None],
     ) -> Turn:
         while self._places[0] is not place:
             place.called.clear()
@@ -128,6 +147,7 @@ class Line:
                 turn = replace(turn, in_the_way=latest.in_the_way, state=latest.state, refusals=0)
                 # In the context of this trigger, whose log it belongs to.
                 tell(notice(client.provider, turn))
+                see(turn)
         return turn
 
     def _held(self, standing: Standing, now: float) -> float:

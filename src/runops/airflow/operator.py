@@ -17,6 +17,8 @@ from runops.airflow.own_run import OwnRun
 from runops.airflow.records import AWAITING_TURN, SUBMITTED_RUN
 from runops.airflow.retry_chain import check_retry, retry_of
 from runops.airflow.submission import LostSubmit, Submission, SubmitRules, Submitted, identity_of
+from runops.airflow.task_base import Whose
+from runops.airflow.task_record import begin, errors_told
 from runops.airflow.verdicts import is_own, keep_turn, kept_turn, publish, published
 from runops.core import (
     Outcome,
@@ -138,7 +140,9 @@ class RunOperator(OwnRun):
         """
         self.check_rendered()
         self._warn_without_store(context)
-        return self._submit_and_wait(context)
+        self.run_record = None
+        with errors_told(self, context):
+            return self._submit_and_wait(context)
 
     def execute_complete(self, context: Any, event: dict[str, Any] | None = None) -> RunResult:
         """Go on after the trigger's event: the run is over, that of a lost submit was found or not, or it is its turn.
@@ -168,8 +172,10 @@ class RunOperator(OwnRun):
         if not self._task_state(context).exists:
             keep_turn(context, started if isinstance(started, Turn) else None)
         if isinstance(started, Turn):
+            self._tell_turn(context, started)
             self._defer(context, None, self._clocks(deadline=self._deadline(context)), turn=started)
         if isinstance(started, LostSubmit):
+            begin(self, context)
             self._defer(context, None, self._clocks(deadline=self._deadline(context)), lost=started)
         self._submitting = None
         self._running = (context, started.ref) if started.own else None
@@ -180,10 +186,17 @@ class RunOperator(OwnRun):
             value = {**_about(self), "ref": started.ref.model_dump(mode="json")}
             context["ti"].xcom_push(key=SUBMITTED_RUN, value=value)
         if not self.wait:
+            record = begin(self, context, started.ref)
+            if record is not None:
+                record.let_go()
             return RunSnapshot(ref=started.ref, state=None, phase=Phase.QUEUED, url=url).to_result()
         options = self._clocks(deadline=self._deadline(context))
         last = self._await_run(context, started.ref, options, submitted_at=started.at, taken_up=started.taken_up)
         return self._apply_verdict(context, last)
+
+    def _tell_turn(self, context: Any, turn: Turn) -> None:
+        """Have others see what this task waits for before it submits."""
+        begin(self, context, turn=turn)
 
     # --- what the wait asks ---
 
@@ -191,6 +204,14 @@ class RunOperator(OwnRun):
         # Of the try that has submitted the run.
         record = self._task_state(context).load() or {}
         return record.get("submitted_at") or super()._wait_began(context)
+
+    def whose_runs(self, context: Any) -> Whose:
+        """Its own, unless it has attached to one that was active.
+
+        :param context: The task's context.
+        """
+        own = self._running is not None or is_own(context)
+        return {"own": own, "cancels": own and self.cancels_by_itself}
 
     def _waited_for(self, context: Any) -> RunRef:
         return self.service.ref(published(context), self._call().parents)
@@ -271,6 +292,7 @@ class RunOperator(OwnRun):
                 tries=EarlierTries.of(context, self.retries) if self.durable else None,
                 reattach=self.on_clear == "reattach",
                 turns=self._turn_rules(context),
+                on_turn=partial(self._tell_turn, context),
             ),
             log=self.log,
             crashes=crashes,

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from runops.airflow.exceptions import as_airflow
 from runops.airflow.hook import RunHook
 from runops.airflow.metrics import METER
+from runops.airflow.observer import Record
 from runops.airflow.task_state import TaskState
 from runops.airflow.tasks import Follower
 from runops.airflow.traces import TaskTrace, another_try_follows
@@ -42,8 +43,8 @@ class _NotOver(Exception):
 class _FirstRead(Follower):
     """Ends a wait at its first good read, unless the state that it read is provisional."""
 
-    def __init__(self, context: Mapping[str, Any], log: Any, *, url: str | None) -> None:
-        super().__init__(context, log, url=url)
+    def __init__(self, context: Mapping[str, Any], log: Any, *, url: str | None, record: Record | None) -> None:
+        super().__init__(context, log, url=url, record=record)
         self.states: StateTable | None = None
 
     def __call__(self, snapshot: RunSnapshot) -> None:
@@ -76,10 +77,11 @@ class Poke:
         self._began = time.time()
         self._ref: RunRef | None = None
 
-    def read(self, ref: RunRef) -> RunSnapshot | None:
+    def read(self, ref: RunRef, record: Record | None = None) -> RunSnapshot | None:
         """The last snapshot if the wait ends at this poke.
 
         :param ref: The run.
+        :param record: Who stores how it stands.
         """
         self._ref = ref
         options, service, learnt = self._options, self._hook.provider, self._learnt()
@@ -91,7 +93,7 @@ class Poke:
         # The limits are judged by this poke, and not by the wait in it, which only notes what they need.
         stalls = None if options.max_stalled is None else math.inf
         here = replace(options, deadline=deadline, max_paused=None, max_stalled=stalls, max_spend=None)
-        follower = _FirstRead(self._context, self._log, url=url)
+        follower = _FirstRead(self._context, self._log, url=url, record=record)
         try:
             with self._hook.client() as client:
                 follower.states = client.provider.states

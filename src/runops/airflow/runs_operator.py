@@ -32,6 +32,7 @@ from runops.airflow.many.verdicts import SetEnd, apply_set_verdict, publish_set,
 from runops.airflow.metrics import METER
 from runops.airflow.runs_trigger import RunsTrigger
 from runops.airflow.submission import identity_of
+from runops.airflow.task_record import begin, errors_told
 from runops.core import RunopsError, RunResult
 from runops.core.client.many_plan import End, ManyPlan, SubmitPlan
 from runops.core.declaration import Call
@@ -104,7 +105,8 @@ class RunsOperator(OwnSet):
         :param context: The task's context.
         """
         self.check_rendered()
-        with in_airflow_terms():
+        self.run_record = None
+        with errors_told(self, context), in_airflow_terms():
             calls = self._checked_calls()
             self._warn_without_store(context)
             return self._go_on(context, calls, self._taken_up(context, calls))
@@ -147,6 +149,7 @@ class RunsOperator(OwnSet):
             past=past,
             full=full,
             client_settings={} if self.mark_runs is None else {"mark_runs": self.mark_runs},
+            record=begin(self, context, kind="set"),
         )
         self._drive = context, drive
         try:
@@ -164,7 +167,7 @@ class RunsOperator(OwnSet):
         alive = {row.index for row in drive.ledger if row.may_be_alive}
         told = spans(row.index for row in drive.ledger if row.is_over and row.index not in alive)
         store.update(ended=not alive, counts=drive.ledger.tally.to_dict(), told=told)
-        return apply_set_verdict(context, end, log=self.log)
+        return apply_set_verdict(context, end, log=self.log, record=self.run_record)
 
     def _end(self, store: LedgerStore, ledger: Ledger, full: Mapping[int, RunResult]) -> SetEnd:
         header = store.header()

@@ -27,6 +27,7 @@ from runops.airflow.runs_trigger import RunsTrigger
 from runops.airflow.sensor_base import SensorBase
 from runops.airflow.submission import WORKER_SECONDS
 from runops.airflow.task_base import LATE_SECONDS
+from runops.airflow.task_record import begin, errors_told, go_on
 from runops.core import RunRef, RunResult
 from runops.core.client.many_plan import End, ManyPlan
 from runops.core.many.ledger import Ledger
@@ -94,7 +95,8 @@ class RunsSensor(BeginsInTrigger, SensorBase):
         :param context: The task's context.
         """
         self._say_where_it_begins()
-        with self._never_failing():
+        self.run_record = None
+        with self._never_failing(), errors_told(self, context):
             self.check_rendered()
             if not self.deferrable and self.reschedule:
                 poked = self.poke(context)
@@ -122,9 +124,12 @@ class RunsSensor(BeginsInTrigger, SensorBase):
                 began=self._began(context),
                 log=self.log,
             )
+        record = begin(self, context, kind="set", began=self._began(context))
         with self._telling(context, poke.ledger):
             over = poke.look()
         if not over:
+            if record is not None:
+                record.leave(poke.ledger.tally)
             return PokeReturnValue(is_done=False)
         return PokeReturnValue(is_done=True, xcom_value=self._end_set(context, poke.ledger, poke.watch))
 
@@ -153,7 +158,8 @@ class RunsSensor(BeginsInTrigger, SensorBase):
         """Wait here, or look for a while here and then defer."""
         plan = self._plan(context)
         until = time.time() + WORKER_SECONDS if self.deferrable else None
-        watch = RunsWatch(self._hook(), ledger, plan, log=self.log, past=past)
+        record = begin(self, context, kind="set")
+        watch = RunsWatch(self._hook(), ledger, plan, log=self.log, past=past, record=record)
         with self._telling(context, ledger):
             end = watch.wait(until)
         if end is End.SUSPENDED and any(row.is_running for row in ledger):
@@ -221,6 +227,7 @@ class RunsSensor(BeginsInTrigger, SensorBase):
             failed=SensorRunFailed,
             timed_out=SensorTimedOut,
             retry_may_change=sensor_may_change,
+            record=go_on(self, context) or begin(self, context, kind="set"),
         )
 
     def _set_end(self, ledger: Ledger, full: Mapping[int, RunResult]) -> SetEnd:

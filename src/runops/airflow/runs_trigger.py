@@ -48,7 +48,8 @@ class RunsTrigger(TriggerBase):
     :param rows: The set: ``total``; under ``open`` the runs that are waited for; under ``done`` those that are over,
         which the event tells again; under ``others`` how the rest stands; under ``clocks`` what the waits have learnt,
         and ``began``.
-    :param patience: The clocks and limits of each wait, and under ``states`` the words that the task teaches.
+    :param patience: The clocks and limits of each wait; under ``states`` the words that the task teaches, and under
+        ``shown`` what the worker has stored for the page "External runs".
     :param plan: ``rules`` and ``policy`` of the set; ``fire_after``: so many ends let the task submit more;
         ``look_again_at``: unix seconds at which the task wants to look by itself; ``cancel_on_timeout``.
     :param not_before: Unix seconds before which no event is fired.
@@ -141,6 +142,7 @@ class RunsTrigger(TriggerBase):
             own = runs_at(kept.get("open") or (), self.provider)
             ledger = self._waited = self._ledger(kept, own)
             past = waits(kept.get("clocks") or {}, own, began=kept.get("began"), now=time.time())
+            self._keep_record(hook, kind="set", own=any(not row.attached for row in own))
             many = self._many(client, ledger, len(own), past)
             try:
                 end = await many.run()
@@ -161,6 +163,8 @@ class RunsTrigger(TriggerBase):
 
         def progress(tally: Tally) -> None:
             self.log.info("%s", tally.line(client.provider))
+            if self.record is not None:
+                self.record.counted(tally)
 
         return ManyRuns(client, ledger, self._plan(), progress=progress, until=until, past=past)
 

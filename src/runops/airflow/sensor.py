@@ -18,6 +18,7 @@ from runops.airflow.link import RunLink
 from runops.airflow.reschedule import Poke
 from runops.airflow.sensor_base import SensorBase
 from runops.airflow.task_base import LATE_SECONDS
+from runops.airflow.task_record import begin, errors_told
 from runops.airflow.tasks import RunWaiting
 from runops.airflow.verdicts import publish
 from runops.core import RunRef, RunResult, RunSnapshot
@@ -43,7 +44,8 @@ class WaitingSensor(SensorBase, RunWaiting):
 
         :param context: The task's context.
         """
-        with self._never_failing():
+        self.run_record = None
+        with self._never_failing(), errors_told(self, context):
             self.check_rendered()
             if not self.deferrable and self.reschedule:
                 return self._poke_or_reschedule(context)
@@ -82,6 +84,14 @@ class WaitingSensor(SensorBase, RunWaiting):
         if not poked.is_done:
             self._come_back(context)
         return cast("RunResult", poked.xcom_value)
+
+    def _poke_of(self, context: Any, ref: RunRef) -> RunSnapshot | None:
+        """Read a run once."""
+        record = begin(self, context, ref, began=self._began(context))
+        last = self._poke(context).read(ref, record)
+        if last is None and record is not None:
+            record.leave()
+        return last
 
     def _poke(self, context: Any) -> Poke:
         return Poke(
@@ -208,7 +218,7 @@ class RunSensor(BeginsInTrigger, WaitingSensor):
     def _poked(self, context: Any) -> RunSnapshot | None:
         with in_airflow_terms():
             ref = self._waited_for(context)
-        return self._poke(context).read(ref)
+        return self._poke_of(context, ref)
 
     def _waited_for(self, context: Any) -> RunRef:
         return self.service.ref(self.run_id, self._named_parents(self.parents))

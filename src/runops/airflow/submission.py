@@ -104,6 +104,7 @@ class SubmitRules:
         names its provider, and its connection; and whether the task waits for the run.
     :param tries: The tries before; None where none of them is to be remembered.
     :param reattach: Whether a person's clear means the run of before.
+    :param on_turn: Told of each refusal for which a turn is waited for, and of each run that is in the way.
     """
 
     adopt_uncertain: bool
@@ -115,6 +116,7 @@ class SubmitRules:
     about: Mapping[str, Any] = field(default_factory=dict[str, Any])
     tries: EarlierTries | None = None
     reattach: bool = False
+    on_turn: Callable[[Turn], None] | None = None
 
     @property
     def defers_turns(self) -> bool:
@@ -305,6 +307,8 @@ class Submission:
         """A POST was refused: nothing is under way while a turn is waited for."""
         self._save(state=AWAITING_TURN, turn=turn.to_dict(), crashes=self._crashes)
         self.intent = None
+        if self._rules.on_turn is not None:
+            self._rules.on_turn(turn)
 
     def _attach(self, ref: RunRef) -> None:
         self._save(state=ATTACHED, ref=ref.model_dump(mode="json"), submitted_at=None)

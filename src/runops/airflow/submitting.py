@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Literal, Unpack
 
-from runops.airflow._compat import conf, has_task_state_store
+from runops.airflow._compat import conf, has_task_state_store, kills_in_triggerer
 from runops.airflow.arguments import TaskArguments
 from runops.airflow.task_base import TaskBase
 from runops.airflow.task_state import TaskState
@@ -138,6 +138,11 @@ class Submitting(TaskBase):
 
     def _task_state(self, context: Any) -> TaskState:
         return TaskState(context if self.durable else {"ti": context["ti"]}, everlasting=self.on_clear == "reattach")
+
+    @property
+    def cancels_by_itself(self) -> bool:
+        """Whether the end of the task by a person cancels what it has submitted, wherever it waits then."""
+        return self._can_cancel(self.cancel_on_kill) and (not self.deferrable or kills_in_triggerer())
 
     def _can_cancel(self, wanted: bool) -> bool:
         return wanted and self.service.cancel is not None

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from datetime import timedelta
 from inspect import signature
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypedDict
 
 from airflow.sdk import BaseOperator
 
@@ -22,6 +22,8 @@ from runops.airflow.exceptions import TriggerCrashed
 from runops.airflow.good_end import EndRules
 from runops.airflow.hook import RunHook
 from runops.airflow.link import LINKS, RunLink
+from runops.airflow.task_record import TaskRecord, errors_told
+from runops.airflow.trigger_record import SHOWN
 from runops.core import find
 from runops.core.model.run import WaitClock
 from runops.core.waiting.options import WaitOptions
@@ -30,6 +32,15 @@ EARLIEST_SECONDS = 10.0
 """A trigger that fires sooner after the deferral can fail its task: the scheduler may not have seen it end yet."""
 LATE_SECONDS = 60.0
 """For so long after its end a wait may still be the trigger's; then Airflow's own deferral timeout ends it."""
+
+
+class Whose(TypedDict):
+    """Whose the runs of a task are."""
+
+    own: bool
+    """Whether the task has submitted them."""
+    cancels: bool
+    """Whether the end of the task by a person cancels them by itself."""
 
 
 class _NeverBegan(TriggerCrashed):
@@ -47,6 +58,8 @@ class TaskBase(RenderedTask, EndRules, NamesChecked):
     """Further template fields of a named class, which its generic parent handles."""
     payload_fields: ClassVar[tuple[str, ...]] = ()
     """Template fields that may hold credentials or personal data. What they are rendered to is shown to nobody."""
+    run_record: TaskRecord | None = None
+    """What this process stores for the page "External runs"; None where it does not, or not yet."""
 
     def __init_subclass__(cls, *, provider: str | None = None, **kwargs: Any) -> None:
         """Derive from the signature of a named class what Airflow wants as attributes of the class.
@@ -75,13 +88,15 @@ class TaskBase(RenderedTask, EndRules, NamesChecked):
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Any) -> Any:
         """Airflow's entry after a deferral, also when it ended by a timeout or a crash of the trigger."""
-        try:
-            return BaseOperator.resume_execution(self, next_method, next_kwargs, context)
-        except TaskDeferralTimeout:
-            return self._after_deferral_timeout(context)
-        except TaskDeferralError as error:
-            kind = _never_began(next_kwargs)
-            return self._after_crash(context, error if kind is None else _NeverBegan(f"{error}: {kind}"))
+        self.run_record = None
+        with errors_told(self, context):
+            try:
+                return BaseOperator.resume_execution(self, next_method, next_kwargs, context)
+            except TaskDeferralTimeout:
+                return self._after_deferral_timeout(context)
+            except TaskDeferralError as error:
+                kind = _never_began(next_kwargs)
+                return self._after_crash(context, error if kind is None else _NeverBegan(f"{error}: {kind}"))
 
     def after_rendering(self) -> None:
         """Hide what may be secret: Airflow stores what the template fields hold now, and logs it at DEBUG."""
@@ -102,14 +117,29 @@ class TaskBase(RenderedTask, EndRules, NamesChecked):
     def _after_crash(self, context: Any, error: AirflowException) -> Any:
         """What to do when the trigger broke: nothing is known of what it waited for."""
 
+    def whose_runs(self, context: Any) -> Whose:
+        """Whose the runs are, for the page "External runs".
+
+        :param context: The task's context.
+        """
+        return {"own": False, "cancels": False}
+
     # --- what they are made of ---
 
     def _hook(self) -> RunHook:
         return RunHook(getattr(self, self.conn_id_field) or None, provider=self.provider, states=self.states)
 
+    @property
+    def conn_id_in_use(self) -> str:
+        """The connection, as it is called."""
+        return self._hook().conn_id
+
     def _patience(self, options: WaitOptions) -> dict[str, Any]:
-        """What the triggerer needs to wait as the worker does: the clocks, and the words that the task teaches."""
-        return {**options.to_dict(), **({"states": dict(self.states)} if self.states else {})}
+        """What the triggerer needs to wait as the worker does: the clocks, the words that the task teaches, and what is
+        stored for the page "External runs"."""
+        taught = {"states": dict(self.states)} if self.states else {}
+        stored = {SHOWN: self.run_record.shown} if self.run_record else {}
+        return {**options.to_dict(), **taught, **stored}
 
     def _execution_ends(self, context: Any) -> float | None:
         """Unix seconds at which Airflow's clock for this try is over, deferred or not."""

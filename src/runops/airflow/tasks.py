@@ -17,9 +17,10 @@ from runops.airflow.events import read_end
 from runops.airflow.exceptions import RunFailed, RunTimedOut, TriggerCrashed, as_airflow, in_airflow_terms
 from runops.airflow.lineage import facets
 from runops.airflow.metrics import METER
-from runops.airflow.observer import Observer
+from runops.airflow.observer import Observer, Record
 from runops.airflow.submission import WORKER_SECONDS, LostSubmit
 from runops.airflow.task_base import TaskBase
+from runops.airflow.task_record import begin, go_on
 from runops.airflow.traces import TaskTrace, another_try_follows
 from runops.airflow.trigger import RunTrigger
 from runops.airflow.verdicts import apply_verdict, publish
@@ -49,10 +50,13 @@ class Follower(Observer):
     :param context: The task's context.
     :param log: The task's log.
     :param url: The run's page as far as it is published already.
+    :param record: As :class:`Observer` takes it.
     """
 
-    def __init__(self, context: Mapping[str, Any], log: Any, *, url: str | None = None) -> None:
-        super().__init__(log)
+    def __init__(
+        self, context: Mapping[str, Any], log: Any, *, url: str | None = None, record: Record | None = None
+    ) -> None:
+        super().__init__(log, record)
         self._context = context
         self._url = url
 
@@ -152,6 +156,9 @@ class RunWaiting(TaskBase):
         with in_airflow_terms():
             judgement = self._policy().judge(snapshot)
         self._result = judgement.result(snapshot)
+        record = go_on(self, context) or begin(self, context, snapshot.ref)
+        if record is not None:
+            record.ended(snapshot, judgement)
         return apply_verdict(
             context,
             snapshot,
@@ -187,7 +194,8 @@ class RunWaiting(TaskBase):
         taken_up: bool = False,
     ) -> RunSnapshot:
         """Wait here, or read for a while here and then defer; the last snapshot."""
-        follower = Follower(context, self.log, url=self.service.url(ref))
+        record = begin(self, context, ref)
+        follower = Follower(context, self.log, url=self.service.url(ref), record=record)
         # A resumed process goes on with the wait of its try.
         past = WaitProgress(began=context["ti"].start_date.timestamp(), accepted=taken_up)
         here = options

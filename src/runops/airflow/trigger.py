@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
 
@@ -16,6 +16,7 @@ from runops.airflow._compat import may_have_begun_before, pushed
 from runops.airflow.bounds import in_own_thread, within
 from runops.airflow.end_in_trigger import EndInTrigger
 from runops.airflow.events import VERSION
+from runops.airflow.external_run import iso
 from runops.airflow.line import Line
 from runops.airflow.observer import Observer
 from runops.airflow.records import SUBMITTED_RUN
@@ -44,7 +45,8 @@ class RunTrigger(TriggerBase):
     :param search: Which run is wanted; the event then names it as soon as it is there.
     :param lost: The submit whose run is looked for; the event then names it, or says that it did not show up.
     :param turn: The wait for a turn to submit; the event then says that it has come, or that the wait is over.
-    :param patience: The clocks and limits of the wait, and under ``states`` the words that the task teaches.
+    :param patience: The clocks and limits of the wait; under ``states`` the words that the task teaches, and under
+        ``shown`` what the worker has stored for the page "External runs".
     :param not_before: Unix seconds before which no event is fired.
     :param submitted_at: Unix seconds, where the submit is known.
     :param past: What the worker has learnt of the run, or None.
@@ -186,11 +188,21 @@ class RunTrigger(TriggerBase):
     async def _wait(self) -> RunSnapshot:
         ref = RunRef.parse(self.ref)
         hook = self._hook()
-        observer = Observer(self.log)
         clocks, ended_by = self._clocks()
         past = WaitProgress.from_dict(self.past, time.time())
         self.began_at(past.began)
+        record = self._keep_record(
+            hook,
+            run_id=ref.run_id,
+            parents=dict(ref.parents),
+            url=hook.provider.url(ref),
+            own=self.cancel_on_kill,
+            began_at=None if past.began is None else iso(past.began),
+        )
+        observer = Observer(self.log, record)
         async with await hook.async_client() as client:
+            if record is not None:
+                record.what_holds = partial(_hold, client, ref)
             snapshot = await client.wait(
                 ref, patience=clocks, submitted_at=self.submitted_at, past=past, on_update=observer
             )
@@ -236,8 +248,14 @@ class RunTrigger(TriggerBase):
         ends = turn.until if self.execution_ends is None else min(turn.until, self.execution_ends)
         async with await hook.async_client() as client:
             line = Line.before(hook.provider.name, hook.conn_id, turn)
+            record = self._keep_record(hook, "turn")
+
+            def see(turn: Turn) -> None:
+                if record is not None:
+                    record.held("turn", turn.in_the_way)
+
             try:
-                turn = await line.wait(client, turn, ends=ends, tell=lambda text: self.log.info("%s", text))
+                turn = await line.wait(client, turn, ends=ends, tell=lambda text: self.log.info("%s", text), see=see)
             except ConflictError as error:
                 self.log.info("%s", error)
             else:
@@ -256,3 +274,8 @@ class RunTrigger(TriggerBase):
         self.patience["deadline"] = time.time() + start["timeout"]
         if may_have_begun_before(self.task_instance, time.time()):
             self.past = WaitProgress(accepted=True).to_dict(time.time())
+
+
+def _hold(client: AsyncRunClient, ref: RunRef, seconds: float) -> Literal["key", "rate_limit"] | None:
+    """What holds up a wait that has heard nothing for so many seconds."""
+    return None if client.poller is None else client.poller.hold(ref, seconds)

@@ -19,10 +19,12 @@ from runops.airflow._compat import AirflowException, kills_in_triggerer, supervi
 from runops.airflow._compat_traces import id_of_try
 from runops.airflow.bounds import AIRFLOW_SECONDS, in_own_thread, within
 from runops.airflow.exceptions import TriggerCrashed, as_airflow
+from runops.airflow.external_run import Hold
 from runops.airflow.hook import RunHook
 from runops.airflow.kill import ALIVE, OVER
 from runops.airflow.metrics import METER
 from runops.airflow.templates import environment
+from runops.airflow.trigger_record import SHOWN, TriggerRecord, record_of
 from runops.core import AsyncRunClient, RunopsError
 from runops.core.model.run import WaitClock
 from runops.core.waiting.options import WaitOptions
@@ -50,6 +52,8 @@ class TriggerBase(BaseTrigger):
     patience: dict[str, Any]
     not_before: float
     execution_ends: float | None
+    record: TriggerRecord | None = None
+    """What is stored of the wait for the page "External runs"; None where nothing is, or nothing yet."""
     _fields: dict[str, Any]
     _rendering: tuple[Any, Any] | None = None
 
@@ -97,10 +101,15 @@ class TriggerBase(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and fire one event: never earlier than ``not_before``, never an exception."""
         opening = self._open_channel()
-        event = await self._event()
-        await asyncio.gather(*opening, return_exceptions=True)
-        await asyncio.sleep(max(self.not_before - time.time(), 0.0))
-        yield await self._task_end(event) or TriggerEvent(event)
+        try:
+            event = await self._event()
+            await asyncio.gather(*opening, return_exceptions=True)
+            await asyncio.sleep(max(self.not_before - time.time(), 0.0))
+            fired = await self._task_end(event) or TriggerEvent(event)
+        finally:
+            if self.record is not None:
+                self.record.close()
+        yield fired
 
     async def _event(self) -> dict[str, Any]:
         try:
@@ -122,6 +131,17 @@ class TriggerBase(BaseTrigger):
     def _hook(self) -> RunHook:
         states, trace_id = self.patience.get("states"), id_of_try(self.task_instance) if self.task_instance else None
         return RunHook(self.conn_id, provider=self.provider, states=states, trace_id=trace_id)
+
+    def _keep_record(self, hook: RunHook, hold: Hold | None = None, **run: Any) -> TriggerRecord | None:
+        """Have others see how the wait stands, where that can be.
+
+        :param hook: The connection.
+        :param hold: What held the wait up when the worker left it.
+        :param run: What is known, as :class:`ExternalRun` takes it.
+        """
+        run = {"conn_id": hook.conn_id, "cancels": self.cancel_on_kill and kills_in_triggerer(), **run}
+        self.record = record_of(self.task_instance, hook.provider, self.patience.get(SHOWN), hold, **run)
+        return self.record
 
     # --- a task that begins here ---
 

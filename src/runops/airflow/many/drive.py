@@ -12,6 +12,7 @@ from runops.airflow._compat import AirflowTaskTimeout
 from runops.airflow.hook import RunHook
 from runops.airflow.many.ledger_store import LedgerStore
 from runops.airflow.submission import WORKER_SECONDS
+from runops.airflow.task_record import TaskRecord
 from runops.core import AsyncRunClient
 from runops.core.client.many_cancels import cancel_rows
 from runops.core.client.many_plan import End, ManyPlan
@@ -61,6 +62,7 @@ class SetDrive:
     :param past: What the waits have learnt, by their row.
     :param full: Whole results of runs that did not end well, by their row.
     :param client_settings: What the task says beside the connection.
+    :param record: Who stores how the set stands.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class SetDrive:
         past: Mapping[int, WaitProgress] | None = None,
         full: Mapping[int, RunResult] | None = None,
         client_settings: dict[str, Any] | None = None,
+        record: TaskRecord | None = None,
     ) -> None:
         self.ledger = ledger
         self.results: dict[int, RunResult] = dict(full or {})
@@ -87,6 +90,7 @@ class SetDrive:
         self._log = log
         self._until = until
         self._client_settings = client_settings or {}
+        self._record = record
         self._many: ManyRuns | None = None
         self._stop: tuple[Literal["killed", "execution_timeout"], bool] | None = None
         self._ended = threading.Event()
@@ -155,6 +159,8 @@ class SetDrive:
 
     def _say(self, client: AsyncRunClient, tally: Tally) -> None:
         self._log.info("%s", tally.line(client.provider))
+        if self._record is not None:
+            self._record.counted_beside(tally)
 
 
 def cancel_left(hook: RunHook, rows: Iterable[Row], seconds: float, **settings: Any) -> dict[int, str]:

@@ -18,6 +18,7 @@ from runops.airflow.own_run import KILL_SECONDS, LEAVE_SECONDS, STATE_SECONDS
 from runops.airflow.records import MANY, SUBMITTED_RUN
 from runops.airflow.submission import identity_of
 from runops.airflow.submitting import Submitting
+from runops.airflow.task_base import Whose
 from runops.core import RunopsError
 from runops.core.declaration import Call
 from runops.core.many.ledger import Ledger, key_of_call
@@ -30,6 +31,13 @@ class OwnSet(Submitting):
 
     _drive: tuple[Any, SetDrive] | None = None
     _store: LedgerStore | None = None
+
+    def whose_runs(self, context: Any) -> Whose:
+        """Its own.
+
+        :param context: The task's context.
+        """
+        return {"own": True, "cancels": self.cancels_by_itself}
 
     def on_kill(self) -> None:
         """Cancel what is active if a person killed the task; leave it if the worker is only being shut down."""

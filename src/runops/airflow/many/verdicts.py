@@ -22,6 +22,7 @@ from runops.airflow.asset_events import name_in_events, set_in_event
 from runops.airflow.exceptions import RunCancelled, RunEnded, RunFailed, RunRejected, RunTimedOut, meaning_of
 from runops.airflow.link import RUN_URL
 from runops.airflow.metrics import METER
+from runops.airflow.task_record import TaskRecord
 from runops.airflow.traces import TaskTrace, another_try_follows
 from runops.airflow.verdicts import RUN
 from runops.core import Outcome, Provider, RunResult, Verdict
@@ -138,6 +139,7 @@ def apply_set_verdict(
     failed: type[RunFailed] = RunFailed,
     timed_out: type[RunTimedOut] = RunTimedOut,
     retry_may_change: Callable[[Row], bool] = lambda row: row.retry_may_change,
+    record: TaskRecord | None = None,
 ) -> ManyResult:
     """End a task as the runs of its set have ended.
 
@@ -147,11 +149,14 @@ def apply_set_verdict(
     :param failed: What to raise where the decisive runs failed.
     :param timed_out: What to raise where a clock of the wait ended them.
     :param retry_may_change: Whether another try of the task may bring a run to another end.
+    :param record: Who stores the end for the page "External runs".
     :return: What the task returns.
     :raises AirflowSkipException: Enough runs ended well, but each of them says skip.
     :raises RunFailed: Too few ended well; and so RunCancelled, RunTimedOut, RunRejected, PollingError and others.
     """
     result = publish_set(context, end)
+    if record is not None:
+        record.ended_as_set(end.ledger.tally, str(end.verdict))
     message = f"{end.line}. Required: {_required(end)}."
     error: AirflowException | None = None
     if end.verdict is Verdict.FAIL:

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from runops.airflow._compat import AirflowTaskTimeout
 from runops.airflow.hook import RunHook
+from runops.airflow.task_record import TaskRecord
 from runops.core import AsyncRunClient, Outcome, Provider, RunopsError, RunResult
 from runops.core.client.many_plan import End, ManyPlan
 from runops.core.client.many_runs import ManyRuns
@@ -38,10 +39,18 @@ class RunsWatch:
     :param plan: What is wanted of it.
     :param log: The task's log.
     :param past: What the waits have learnt in other processes, by row; kept up to date.
+    :param record: Who stores how the set stands.
     """
 
     def __init__(
-        self, hook: RunHook, ledger: Ledger, plan: ManyPlan, *, log: Any, past: dict[int, WaitProgress] | None = None
+        self,
+        hook: RunHook,
+        ledger: Ledger,
+        plan: ManyPlan,
+        *,
+        log: Any,
+        past: dict[int, WaitProgress] | None = None,
+        record: TaskRecord | None = None,
     ) -> None:
         self.results: dict[int, RunResult] = {}
         """Whole results of runs that did not end well, as far as they are known, by row."""
@@ -50,6 +59,7 @@ class RunsWatch:
         self._ledger = ledger
         self._plan = plan
         self._log = log
+        self._record = record
         self._interrupted = False
 
     @property
@@ -131,6 +141,8 @@ class RunsWatch:
     def _many(self, client: AsyncRunClient, plan: ManyPlan, until: Any) -> ManyRuns:
         def progress(tally: Tally) -> None:
             self._log.info("%s", tally.line(client.provider))
+            if self._record is not None:
+                self._record.counted_beside(tally)
 
         return ManyRuns(client, self._ledger, plan, progress=progress, until=until, past=self.past)
 

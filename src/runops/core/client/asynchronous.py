@@ -67,6 +67,8 @@ class AsyncRunClient(AsyncActs):
         """For submits, which no connection may carry that has stood idle."""
         self._sleep = sleep
         self._keyed = KeyedSession(self._session)
+        self.poller: Poller | None = None
+        """That of the waits, for hosts that ask what holds one up; None before the first one, and maybe closed."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -127,7 +129,7 @@ class AsyncRunClient(AsyncActs):
         effect: Effect | None = None
         while True:
             session = self._keyed.current()
-            poller = Poller.lease(session, self._given)
+            poller = self.poller = Poller.lease(session, self._given)
             try:
                 while session is self._keyed.current():
                     left = await poller.carry(

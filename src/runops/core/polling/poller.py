@@ -17,21 +17,20 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import heapq
 import logging
 import math
 import os
 from asyncio import AbstractEventLoop
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from runops.core.declaration import Observation
 from runops.core.model.errors import AnswerError, ConnectionFailed, RunopsError, TransientError
 from runops.core.model.run import RunRef, RunSnapshot
 from runops.core.model.secret import Secret
-from runops.core.polling.dispatch import Dispatcher, at_tick
+from runops.core.polling.dispatch import Dispatcher
 from runops.core.polling.reads import Question, Reads, Run, Wait
 from runops.core.polling.shared_key import SharedKey
+from runops.core.polling.timers import TimerHeap
 from runops.core.transport.httpx_pool import AsyncTransport
 from runops.core.transport.session import LAST_LOOK_SECONDS, Session
 from runops.core.waiting.options import WaitOptions
@@ -45,8 +44,9 @@ FIRST_ROUND = 10.0
 """Seconds within which new waits get their first read, however seldom they want to read later."""
 IN_LINE = 1.0
 """Seconds after the end of a wait for which its last read, if it had to wait in line, may go on."""
-AT_ONCE = 100
-"""Waits that go on in one round of the loop; the rest take the next one, so that nothing else there stands still."""
+LATE_BY = 1.5
+"""Intervals without an answer after which it is late."""
+Hold = Literal["key", "rate_limit"]
 
 _POLLERS: dict[AbstractEventLoop, dict[tuple[object, ...], Poller]] = {}
 _CLOSING: set[asyncio.Task[None]] = set()
@@ -55,64 +55,6 @@ _CLOSING: set[asyncio.Task[None]] = set()
 if hasattr(os, "register_at_fork"):
     # They belong to the loops of the process that forked this one.
     os.register_at_fork(after_in_child=_POLLERS.clear)
-
-
-class TimerHeap:
-    """When to wake which wait: one timer of the loop for all of them.
-
-    Args:
-        wake: Given each wait that is due.
-    """
-
-    def __init__(self, wake: Callable[[Wait], None]) -> None:
-        self._wake = wake
-        self._loop = asyncio.get_running_loop()
-        self._context = contextvars.Context()
-        self._heap: list[tuple[float, int, Wait]] = []
-        self._turns = 0
-        self._timer: asyncio.TimerHandle | None = None
-
-    def __len__(self) -> int:
-        return len(self._heap)
-
-    def add(self, wait: Wait, seconds: float, waits: int) -> None:
-        """Wake a wait in some seconds, unless it is woken before. ``waits`` is how many there are."""
-        self._turns += 1
-        wait.turn = self._turns
-        due = self._loop.time() + seconds
-        heap = self._heap
-        heapq.heappush(heap, (due, wait.turn, wait))
-        if len(heap) > 2 * waits + AT_ONCE:
-            # A wait has one entry that counts; the others would stay until they are due, maybe for days.
-            heap[:] = [entry for entry in heap if entry[1] == entry[2].turn]
-            heapq.heapify(heap)
-        if self._timer is None or due < self._timer.when():
-            self._set_timer(due)
-
-    def close(self) -> None:
-        """Wake nobody any more."""
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def _set_timer(self, due: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = at_tick(self._loop, due, self._ring, self._context)
-
-    def _ring(self) -> None:
-        self._timer = None
-        # One look at the clock: what falls due while the flows go on has a ring of its own.
-        now = self._loop.time()
-        heap = self._heap
-        due: list[Wait] = []
-        while heap and len(due) < AT_ONCE and (heap[0][0] <= now or heap[0][1] != heap[0][2].turn):
-            _, turn, wait = heapq.heappop(heap)
-            if turn == wait.turn:
-                due.append(wait)
-        if heap:
-            self._set_timer(heap[0][0])
-        for wait in due:
-            self._wake(wait)
 
 
 class Poller:
@@ -129,7 +71,12 @@ class Poller:
         self._session = session
         self._provider = session.provider
         self._loop = asyncio.get_running_loop()
-        self._dispatcher = Dispatcher(session, transport=transport, on_delay=self._report_delay)
+
+        def report_delay(pace: float, seconds: float) -> None:
+            text = "%s allows about %.3g requests a second for %d runs: a look comes about %.0f s later than planned."
+            logger.warning(text, session.provider.title, pace, len(self._runs), seconds)
+
+        self._dispatcher = Dispatcher(session, transport=transport, on_delay=report_delay)
         self._pace = self._dispatcher.pace
         self._reads = Reads(session, self._dispatcher, self)
         self._timers = TimerHeap(self._ring)
@@ -232,6 +179,20 @@ class Poller:
             self._drop(wait)
             if key is not None:
                 del key.waits[wait]
+
+    def hold(self, ref: RunRef, seconds: float) -> Hold | None:
+        """What holds the waits for a run up that have had no answer for some seconds; None for nothing of here.
+
+        A refused key, while it is read again; or the service's limits, where an answer is late by half an interval.
+        """
+        run = self._runs.get(ref)
+        if run is None:
+            return None
+        if any(isinstance(wait.effect, Sleep) and wait.effect.for_key for wait in run.waits):
+            return "key"
+        is_late = all(seconds * wait.rate > LATE_BY for wait in run.waits)
+        is_limited = self._pace.is_stretched or self._session.rate_limiter.delay(self._session.clock()) > 0
+        return "rate_limit" if is_late and is_limited else None
 
     def uses(self, token: Secret) -> bool:
         """Whether its requests bear this credential."""
@@ -376,15 +337,6 @@ class Poller:
         if wait.question is question:
             wait.wake()
             self._advance(wait, reply, error)
-
-    def _report_delay(self, pace: float, seconds: float) -> None:
-        logger.warning(
-            "%s allows about %.3g requests a second for %d runs: a look comes about %.0f s later than planned.",
-            self._provider.title,
-            pace,
-            len(self._runs),
-            seconds,
-        )
 
 
 def _too_late() -> TransientError:
