@@ -17,10 +17,12 @@ from runops.airflow import (
     NyxRunSensor,
     RunSensor,
     end_in_trigger,
+    page_extra,
     trigger,
 )
 from runops.airflow._compat import AirflowSkipException, TaskDeferred, renders_in_triggerer
 from runops.airflow.exceptions import RunTimedOut
+from runops.airflow.external_run import EXTERNAL_RUN
 from runops.airflow.trigger import RunTrigger
 from runops.core import ConfigurationError
 from tests.airflow_side.conftest import stored
@@ -52,6 +54,11 @@ ENDS: dict[str, tuple[str, dict[str, Any], bool]] = {
 }
 
 
+@pytest.fixture(autouse=True)
+def the_page_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page_extra, "installed", lambda: True)
+
+
 @pytest.fixture
 def triggerer(host: Any, monkeypatch: pytest.MonkeyPatch) -> Triggerer:
     return Triggerer(monkeypatch, host.context())
@@ -79,6 +86,11 @@ def test_every_end_is_that_of_a_worker(host: Any, monkeypatch: pytest.MonkeyPatc
     # The buttons of a task are filled by Airflow's own worker, and here by us.
     links = {key: value for key, value in in_triggerer.xcoms.items() if key.startswith("_link_")}
     assert links == ({"_link_NyxRunLink": in_triggerer.xcoms["run_url"]} if here else {})
+    records = [each.xcoms.pop(EXTERNAL_RUN) for each in (on_worker, in_triggerer)]
+    ends_alike = ("provider", "run_id", "own", "outcome", "verdict", "reason", "run_ended", "ended_by", "try_number")
+    assert [{name: each.get(name) for name in ends_alike} for each in records[:1]] == [
+        {name: each.get(name) for name in ends_alike} for each in records[1:]
+    ]
     assert {key: value for key, value in in_triggerer.xcoms.items() if key not in links} == on_worker.xcoms
     assert ("return_value" in in_triggerer.xcoms) == (on_worker.error is None)
 
@@ -174,7 +186,7 @@ def test_without_do_xcom_push_the_result_is_under_its_own_key_only(host: Any, tr
     task = NexioRunSensor(task_id="a_task", **run, deferrable=True, end_from_trigger=True, do_xcom_push=False)
     triggerer.run(task)
     assert triggerer.ended_here == 1
-    assert set(triggerer.context["ti"].xcoms) == {"run_id", "run_url", "run", "_link_NexioRunLink"}
+    assert set(triggerer.context["ti"].xcoms) == {"run_id", "run_url", "run", "_link_NexioRunLink", EXTERNAL_RUN}
 
 
 def test_execution_timeout_fails_on_a_worker_also_under_soft_fail(host: Any, triggerer: Triggerer) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from airflow.triggers.base import BaseTaskEndEvent, TriggerEvent
 
 from runops.airflow import _compat
+from runops.airflow.external_run import EXTERNAL_RUN
 from tests.airflow_side.conftest import Ended, stored
 
 
@@ -21,13 +22,18 @@ class Channel:
     def __init__(self, ti: Any) -> None:
         self._ti = ti
         self.asked: list[str] = []
+        self.recorded: list[str] = []
+        """The kinds of what was asked for the record of the page, which is part of no end."""
         self.fails: BaseException | None = None
 
-    async def asend(self, message: Any) -> None:
+    async def asend(self, message: Any) -> Any:
         kind = type(message).__name__
         if kind == "GetTaskStates":
             raise RuntimeError("no state is known here")
-        self.asked.append(f"{kind} {message.key}")
+        if message.key == EXTERNAL_RUN:
+            self.recorded.append(kind)
+        else:
+            self.asked.append(f"{kind} {message.key}")
         if self.fails is not None:
             raise self.fails
         about = (message.dag_id, message.run_id, message.task_id, message.map_index)
@@ -35,8 +41,11 @@ class Channel:
         if kind == "SetXCom":
             # The dict of a message is JSON.
             self._ti.xcoms[message.key] = json.loads(json.dumps(message.value, allow_nan=False))
+        elif kind == "GetXCom":
+            return SimpleNamespace(key=message.key, value=self._ti.xcoms.get(message.key))
         else:
             self._ti.xcoms.pop(message.key, None)
+        return None
 
 
 class Triggerer:
