@@ -13,10 +13,11 @@ from runops.airflow.events import turn as turn_event
 from runops.airflow.exceptions import in_airflow_terms
 from runops.airflow.forgotten import EarlierTries
 from runops.airflow.link import RunLink
+from runops.airflow.lost_submit import LostSubmit
 from runops.airflow.own_run import OwnRun
 from runops.airflow.records import AWAITING_TURN, SUBMITTED_RUN
 from runops.airflow.retry_chain import check_retry, retry_of
-from runops.airflow.submission import LostSubmit, Submission, SubmitRules, Submitted, identity_of
+from runops.airflow.submission import Submission, SubmitRules, Submitted, identity_of
 from runops.airflow.task_base import Whose
 from runops.airflow.task_record import begin, errors_told
 from runops.airflow.verdicts import is_own, keep_turn, kept_turn, publish, published

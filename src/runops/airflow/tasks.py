@@ -16,9 +16,10 @@ from runops.airflow.end_in_trigger import EndInTrigger
 from runops.airflow.events import read_end
 from runops.airflow.exceptions import RunFailed, RunTimedOut, TriggerCrashed, as_airflow, in_airflow_terms
 from runops.airflow.lineage import facets
+from runops.airflow.lost_submit import LostSubmit
 from runops.airflow.metrics import METER
 from runops.airflow.observer import Observer, Record
-from runops.airflow.submission import WORKER_SECONDS, LostSubmit
+from runops.airflow.submission import WORKER_SECONDS
 from runops.airflow.task_base import TaskBase
 from runops.airflow.task_record import begin, go_on
 from runops.airflow.traces import TaskTrace, another_try_follows

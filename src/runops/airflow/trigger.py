@@ -18,9 +18,9 @@ from runops.airflow.end_in_trigger import EndInTrigger
 from runops.airflow.events import VERSION
 from runops.airflow.external_run import iso
 from runops.airflow.line import Line
+from runops.airflow.lost_submit import LostSubmit
 from runops.airflow.observer import Observer
 from runops.airflow.records import SUBMITTED_RUN
-from runops.airflow.submission import LostSubmit
 from runops.airflow.trigger_base import STATE_SECONDS, TriggerBase
 from runops.core import AsyncRunClient, ConflictError, RunRef, RunSnapshot, SubmitUncertainError, find
 from runops.core.waiting.discovery import Search, nothing_found, seek
