@@ -6,7 +6,7 @@ import os
 
 import dagster as dg
 
-from runops.dagster import B3osResource, NektResource, NexioResource, NyxResource
+from runops.dagster import B3osResource, NektResource, NexioResource, NyxResource, OnepinResource
 
 REGIONS = dg.StaticPartitionsDefinition(["north", "south"])
 
@@ -21,6 +21,9 @@ def shared() -> dg.Definitions:
             "nexio": NexioResource(api_key=dg.EnvVar("NEXIO_API_KEY"), base_url=os.environ.get("NEXIO_BASE_URL")),
             "nyx": NyxResource(api_key=dg.EnvVar("NYX_TOKEN"), base_url=os.environ.get("NYX_BASE_URL")),
             "b3os": B3osResource(api_key=dg.EnvVar("B3OS_API_KEY"), base_url=os.environ.get("B3OS_BASE_URL")),
+            "onepin_by_hand": OnepinResource(
+                api_key=dg.EnvVar("ONEPIN_API_KEY"), base_url=os.environ.get("ONEPIN_BASE_URL")
+            ),
             "nekt": NektResource(api_key=dg.EnvVar("NEKT_API_KEY"), base_url=os.environ.get("NEKT_BASE_URL")),
         },
         # The steps mostly wait, so that a process of its own for each would be wasted.
