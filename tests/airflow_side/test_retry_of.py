@@ -194,7 +194,7 @@ def test_a_run_that_has_not_failed_is_refused_for_good_and_named_by_its_state(ho
     assert posts(host) == []
 
 
-@pytest.mark.parametrize("rendered", [None, "", "  ", "None", 7])
+@pytest.mark.parametrize("rendered", [None, "", "  ", "None", True, ["run_1"]])
 def test_a_template_that_gives_nothing_is_never_taken_for_a_plain_submit(host: Any, rendered: Any) -> None:
     task = operator("{{ ti.xcom_pull('pay_out', key='run_id') }}")
     task.retry_of = rendered

@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "example_dags"
 MAINTENANCE = "example_orphans"
 MANY = "example_many_runs"
+APPROVAL = "example_approval"
 
 LOAD = """
 import json, socket, sys
@@ -71,9 +72,10 @@ def test_every_example_says_what_it_shows_and_is_named_like_its_file() -> None:
 
 def test_every_example_is_part_of_the_story_or_run_where_something_is_left_behind() -> None:
     told = {run.dag_id for run in DAG_RUNS.values()} - {"demo_clocks"}
-    assert set(_bag(EXAMPLES)["dags"]) == told | {MAINTENANCE, MANY}
+    assert set(_bag(EXAMPLES)["dags"]) == told | {MAINTENANCE, MANY, APPROVAL}
     assert f'run_dag("{MANY}"' in (ROOT / "tests" / "airflow_side" / "test_dag_runs.py").read_text()
     assert f'host.trigger("{MAINTENANCE}"' in (ROOT / "tests" / "airflow_host" / "test_host_orphans.py").read_text()
+    assert f'trigger("{APPROVAL}"' in (ROOT / "tests" / "airflow_host" / "test_host_approvals.py").read_text()
 
 
 def test_the_story_names_tasks_that_exist_and_leaves_none_out() -> None:

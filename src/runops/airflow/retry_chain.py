@@ -32,6 +32,8 @@ def retry_of(service: Provider, run_id: Any, given: Mapping[str, Any]) -> Call:
     :param given: The other arguments by name: they say where the run is listed, and nothing else.
     :raises ConfigurationError: The id is none, or an argument is not for a retry.
     """
+    # A native template makes a number of an id that is all digits.
+    run_id = str(run_id) if isinstance(run_id, int) and not isinstance(run_id, bool) else run_id
     if not isinstance(run_id, str) or not run_id.strip() or run_id == "None":
         raise ConfigurationError(
             f"retry_of is {run_id!r} once it is rendered, which is no id of a run: nothing was submitted. Give the "
