@@ -42,7 +42,7 @@ from runops.airflow import (
     runops_retry_policy,
 )
 from runops.airflow.link import NyxRunLink, RunLink
-from runops.core import NYX_GATE
+from runops.core import NYX_GATE, RunResult
 
 DAY = timedelta(days=1)
 
@@ -93,6 +93,13 @@ OnepinRunOperator(
 )
 B3osRunOperator(task_id="o", workflow_id="w", cancel_on_kill=False, cancel_on_timeout=False, on_clear="reattach")
 B3osRunOperator(task_id="o", workflow_id="w", cancel_on_failure=True)
+B3osRunOperator(task_id="o", workflow_id="w", retry_of="run_1", deferrable=True)
+RunOperator(task_id="o", provider="acme_runs:ACME", retry_of="{{ params.run_id }}")
+NexioRunOperator(task_id="o", engine_slug="e", retry_of="x")  # pyright: ignore[reportCallIssue]
+assert_type(B3osHook().retry("run_1", adopt_uncertain=True), str)
+assert_type(OnepinHook().resume("r", workflow_id="w"), RunResult)
+OnepinHook().resume("r")  # pyright: ignore[reportCallIssue]
+B3osHook().resume("r")  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
 RunSensor(
     task_id="s", provider="acme_runs:ACME", run_id="r", parents={"queue": "q"}, conn_id="c", trigger_rule="all_done"
 )

@@ -48,6 +48,9 @@ def submit_and_wait(key: str) -> Verdict:
         assert_type(client.watch(ref), Iterator[RunSnapshot])
         assert_type(client.recent({"workflow_id": "w"}), list[RunSnapshot])
         assert_type(client.fetch_result(ref), dict[str, Any])
+        assert_type(client.resume(ref), RunSnapshot)
+        assert_type(client.retry(ref, adopt_uncertain=True, on_conflict="fail", timeout=timedelta(minutes=1)), RunRef)
+        client.retry(ref, adopt=True)  # pyright: ignore[reportCallIssue]
     assert_type(last.outcome, Outcome | None)
     assert_type(last.phase, Phase | None)
     assert last.outcome is not None
@@ -61,6 +64,8 @@ async def wait_in_asyncio(key: str) -> RunResult:
         async for snapshot in client.watch(ref, timeout=60):
             assert_type(snapshot, RunSnapshot)
         last = await client.wait(ref)
+        assert_type(await client.resume(ref), RunSnapshot)
+        assert_type(await client.retry(ref, submit_grace=5), RunRef)
     policy = OutcomePolicy.build(NYX_GATE)
     assert_type(policy.decide(Outcome.SUCCEEDED), Verdict)
     return last.to_result("succeed")

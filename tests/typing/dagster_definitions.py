@@ -122,6 +122,10 @@ def wrong_by_hand(nexio: NexioResource, nyx: NyxResource, b3os: B3osResource, ne
     nyx.submit(config_name="nightly")  # pyright: ignore[reportCallIssue]
     b3os.call(workflow_id=7)  # pyright: ignore[reportArgumentType]
     nexio.wait("r_1", time_out=60)  # pyright: ignore[reportCallIssue]
+    nexio.resume("r_1")  # pyright: ignore[reportUnknownMemberType]
+    b3os.retry("r_1", adopt=True)  # pyright: ignore[reportCallIssue]
+    assert_type(b3os.retry("r_1", adopt_uncertain=True, timeout=timedelta(hours=1)), RunRef)
+    assert_type(b3os.retry_call("r_1", "w"), Call)
     nexio.cancel("r_1")  # pyright: ignore[reportUnknownMemberType]
     nekt.submit(pipeline="orders")  # pyright: ignore[reportUnknownMemberType]
 
@@ -140,6 +144,11 @@ NexioResource(api_key=KEY, base_ulr="https://api.example.com")  # pyright: ignor
 NyxResource(api_key_file=7)  # pyright: ignore[reportArgumentType]
 OnepinResource(api_key=KEY, workspace=1)  # pyright: ignore[reportCallIssue]
 RunResource(api_key=KEY)  # pyright: ignore[reportCallIssue]
+assert_type(OnepinResource(api_key=KEY).resume("r", "w"), RunSnapshot)
+generic = RunResource(provider="acme_runs:ACME", api_key=KEY)
+assert_type(generic.resume("r"), RunSnapshot)
+assert_type(generic.retry("r", {"team": "t"}, on_conflict="fail"), RunRef)
+assert_type(generic.retry_call("r", {"job": "j"}), Call)
 
 
 # --- builders --------------------------------------------------------------------------------------------------

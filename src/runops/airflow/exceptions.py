@@ -37,7 +37,9 @@ exception                   raised when                              retried by 
                             mark could not be looked for             looks for it
 ``SubmitUncertainError``    a run may have been started, and         no                   no
                             nothing can prove whose a run is
-``RequestRefused``          any other refusal (402, 422, 426, ...)   no                   no
+``RequestRefused``          any other refusal (402, 422, 426, ...),  no                   no
+                            or a run that is in no state for what
+                            a hook or ``retry_of`` asks for
 ``ConfigurationError``      an argument or a connection field is     no                   no
                             unusable
 ==========================  =======================================  ===================  =======================
