@@ -24,6 +24,8 @@ from airflow.sdk import Param, dag, task
 
 from runops.airflow import B3osRunOperator, OnepinHook, OnepinRunOperator, OnepinRunSensor
 
+PATIENCE = timedelta(minutes=10)
+"""How long a run may stay paused before somebody is asked: many a pause ends without anybody."""
 A_DAY = timedelta(days=1)
 RUN_ID = "{{{{ ti.xcom_pull(task_ids='{}', key='run_id') }}}}"
 REASON = "{{{{ ti.xcom_pull(task_ids='{}')['reason'] or 'It does not say why.' }}}}"
@@ -73,7 +75,7 @@ def example_approval() -> None:
         task_id="speak",
         workflow_id="{{ params.workflow_id }}",
         script_text="{{ params.script_text }}",
-        max_paused=timedelta(minutes=10),
+        max_paused=PATIENCE,
         cancel_on_timeout=False,
         on_outcome={"timed_out": "warn"},
         deferrable=True,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -31,20 +30,10 @@ def answer(host: Host, task: Task, option: str) -> None:
 
 
 def asks(host: Host, task: Task) -> bool:
-    assert host.state(task) not in TASK_OVER, host.log(task)
+    assert host.state(task) not in TASK_OVER, host.states(task.dag_id, task.run_id)
     path = f"/api/v2/dags/{task.dag_id}/dagRuns/{task.run_id}/taskInstances/{task.task_id}/-1/hitlDetails"
     details = host.ask("GET", path, expect=(200, 404))
     return "chosen_options" in details or "options" in details
-
-
-def paused_long_ago(outside: Outside, run: str) -> bool:
-    """Let a paused run have been so for an hour."""
-    found = outside.submitted("onepin", workflow_id=WORKFLOWS[run])
-    if not found or found[0]["status"] != "paused":
-        return False
-    since = (datetime.now(UTC) - timedelta(hours=1)).isoformat(timespec="seconds").replace("+00:00", "Z")
-    outside.tell("set", provider="onepin", run_id=found[0]["run_id"], set={"paused_at": since})
-    return True
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +50,6 @@ def decided(sqlite_host: Host, outside: Outside) -> Host:
             "payload": {"emulator": {"script": "failed" if asked else "succeeded", "seconds": 1}},
         }
         host.trigger("example_approval", run, conf)
-    for run in ANSWERS:
-        until(f"{run} is paused", 120, lambda run=run: paused_long_ago(outside, run))
     for run, option in ANSWERS.items():
         for question in QUESTIONS:
             task = Task(DAG, run, question)
