@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import re
@@ -11,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 import httpx
+import pytest
 
 Order = Literal["created", "entered"]
 
@@ -23,6 +25,22 @@ KINDS: dict[str, tuple[str, dict[str, str]]] = {
     "nekt-source": ("nekt", {"source": "mine"}),
 }
 """Every provider with a list: its name, and the parent that is watched."""
+QUICK = ("nyx", "b3os")
+
+
+def campaigns(first: Order) -> list[Any]:
+    """Every kind of list with one of both orders, in turns; only two are quick.
+
+    What a list shows is read by the core, and what a host adds does not depend on it: so one host plays ``"created"``
+    first and the other ``"entered"``, and every list in either order is played once, each host having both orders.
+    """
+    second: Order = "entered" if first == "created" else "created"
+    return [
+        pytest.param(kind, order, marks=() if kind in QUICK else pytest.mark.slow)
+        for kind, order in zip(sorted(KINDS), itertools.cycle((first, second)), strict=False)
+    ]
+
+
 THEIRS = "theirs"
 SKEW = 10_800.0
 """Seconds by which creation times are wrong at the most."""

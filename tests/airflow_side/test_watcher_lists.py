@@ -16,7 +16,7 @@ import pytest
 
 from runops.airflow import RunFinishedTrigger, watcher
 from runops.core import AsyncRunClient, find
-from tests.list_service import KINDS, SKEW, ListService, Order
+from tests.list_service import KINDS, SKEW, ListService, Order, campaigns
 
 BEGAN = 1_780_000_000.0
 LOOK = 30.0
@@ -126,12 +126,7 @@ def run(loop: VirtualLoop, story: Coroutine[Any, Any, None]) -> None:
     loop.run_until_complete(story)
 
 
-QUICK = [("nyx", "created"), ("b3os", "entered")]
-CAMPAIGNS = [
-    pytest.param(kind, order, marks=() if (kind, order) in QUICK else pytest.mark.slow)
-    for kind in sorted(KINDS)
-    for order in ("created", "entered")
-]
+CAMPAIGNS = campaigns("entered")
 
 
 @pytest.mark.parametrize(("kind", "order"), CAMPAIGNS)

@@ -12,15 +12,10 @@ import httpx
 import pytest
 
 from runops.dagster import ProviderResource, build_run_sensor
-from tests.list_service import KINDS, SKEW, ListService, Order
+from tests.list_service import KINDS, SKEW, ListService, Order, campaigns
 
 TICK = 30.0
-QUICK = [("nyx", "created"), ("b3os", "entered")]
-CAMPAIGNS = [
-    pytest.param(kind, order, marks=() if (kind, order) in QUICK else pytest.mark.slow)
-    for kind in sorted(KINDS)
-    for order in ("created", "entered")
-]
+CAMPAIGNS = campaigns("created")
 
 
 class Daemon:
