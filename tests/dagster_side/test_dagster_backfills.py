@@ -63,13 +63,15 @@ class Backfilled:
 
 
 @pytest.fixture
-def backfill(service: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Backfilled]]:
+def backfill(
+    service: Callable[[str], Any], on_disk: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Backfilled]]:
     """``backfill("daily", keys=[...])``: runs one to its end; its Dagster runs are executed in this process."""
     runs = service("nexio")
     monkeypatch.setenv("PARTITIONED_URL", runs.base_url)
     origin = InProcessCodeLocationOrigin(LoadableTargetOrigin(python_file=str(DEFINITIONS)), location_name="tests")
     with (
-        dg.instance_for_test(overrides=AT_ONCE) as instance,
+        on_disk(AT_ONCE) as instance,
         create_test_daemon_workspace_context(InProcessWorkspaceLoadTarget(origin), instance) as workspace,
     ):
 

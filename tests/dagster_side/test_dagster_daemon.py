@@ -23,8 +23,8 @@ SOURCES = Path(__file__).resolve().parents[2] / "src"
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    with dg.instance_for_test(temp_dir=str(tmp_path)) as instance:
+def home(on_disk: Callable[..., Any]) -> Iterator[dg.DagsterInstance]:
+    with on_disk() as instance:
         yield instance
 
 

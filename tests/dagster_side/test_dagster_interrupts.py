@@ -184,9 +184,9 @@ def test_a_service_without_a_cancel_is_said_to_go_on(
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+def home(on_disk: Callable[..., Any]) -> Iterator[dg.DagsterInstance]:
     """An instance on disk, shared with child processes."""
-    with dg.instance_for_test(temp_dir=str(tmp_path)) as instance:
+    with on_disk() as instance:
         yield instance
 
 

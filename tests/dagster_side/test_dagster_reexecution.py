@@ -153,12 +153,14 @@ WHOLE = ["python_whole", "web_whole", "daemon_whole"]
 
 
 @pytest.fixture
-def again(service: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch) -> Iterator[Again]:
+def again(
+    service: Callable[[str], Any], on_disk: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Again]:
     runs = service("b3os")
     monkeypatch.setenv("REEXECUTED_URL", runs.base_url)
     origin = InProcessCodeLocationOrigin(LoadableTargetOrigin(python_file=str(DEFINITIONS)), location_name="tests")
     with (
-        dg.instance_for_test(overrides=AT_ONCE) as instance,
+        on_disk(AT_ONCE) as instance,
         create_test_daemon_workspace_context(InProcessWorkspaceLoadTarget(origin), instance) as workspace,
     ):
         yield Again(instance, workspace, runs)
