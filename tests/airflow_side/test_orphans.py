@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -19,6 +19,7 @@ from runops.airflow.task_state import TaskState
 from runops.cli import main
 from runops.core import AnswerError, AuthError, ConfigurationError, RunopsError, RunRef
 from runops.core.client.orphans import OrphanReview
+from runops.core.metrics import ORPHANS, Meter, Metric
 from runops.core.model.errors import MalformedAnswer
 from runops.core.model.secret import Secret
 from runops.core.transport.json_api import JsonApi
@@ -627,6 +628,28 @@ def test_a_task_reads_airflow_with_one_connection_and_each_run_with_its_own(
         assert len(host.emulator.requests(provider=provider, action="cancel")) == 1
     host.clock.now += 60
     assert cancel_orphans() == []
+
+
+def test_a_maintenance_task_shows_how_many_are_left_of_each_service(
+    host: Any, after: Any, connect: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[dict[str, float]] = []
+
+    def send(metric: Metric, value: float, tags: Mapping[str, str]) -> None:
+        if metric is ORPHANS:
+            shown[-1][tags["provider"]] = value
+
+    monkeypatch.setattr("runops.airflow.maintenance.METER", Meter(send))
+    it, _ = after("onepin", "failed")
+    airflow = FakeAirflow(it)
+    monkeypatch.setattr("runops.core.transport.json_api.sync_transport", lambda root, network: airflow)
+    connect("airflow_api", "http", host="http://127.0.0.1:8080", password=TOKEN)
+    for cancel in (False, True):
+        shown.append({})
+        cancel_orphans(cancel=cancel)
+    listed, cancelled = shown
+    assert listed == {**dict.fromkeys((*PROVIDERS, "nekt"), 0), "onepin": 1}
+    assert cancelled == dict.fromkeys((*PROVIDERS, "nekt"), 0)
 
 
 def test_the_connection_to_airflow_must_name_a_host_and_hold_something(connect: Any) -> None:

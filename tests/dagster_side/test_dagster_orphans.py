@@ -17,7 +17,10 @@ from runops.core.client.orphans import OrphanReview
 from runops.core.waiting.orphans import Act
 from runops.dagster import build_run_asset, build_submit_job, cancel_orphans
 from runops.dagster.orphans import DagsterRuns, submissions_of
+from tests.open_telemetry import Numbers, numbers
 from tests.services import CALLS
+
+__all__ = ["numbers"]
 
 PROJECT = Path(__file__).resolve().parents[2] / "examples" / "dagster" / "src"
 STOPS = {"timeout": 30, "cancel_on_timeout": False}
@@ -71,6 +74,16 @@ def test_a_run_that_outlives_its_wait_is_listed_with_its_step_and_the_reason(own
     assert found["credential"] == name
     assert runs.cancels == 0
     assert left(runs) == [found]
+
+
+def test_how_many_are_left_is_a_number(own: Any, clock: Any, numbers: Numbers) -> None:
+    runs = own("nyx")
+    runs.emulator.set_defaults("nyx", seconds=3600)
+    runs.materialize(asset_of(runs))
+    left(runs)
+    assert numbers.of("runops.orphans") == {("nyx",): 1}
+    left(runs, cancel=True)
+    assert numbers.of("runops.orphans") == {("nyx",): 0}
 
 
 @pytest.mark.parametrize("name", ["nyx", "onepin", "b3os"])
