@@ -108,7 +108,7 @@ def test_look_and_cancel_are_there_for_those_who_may_and_for_nobody_else(visit: 
 
 
 def test_a_cancel_names_the_run_and_the_task_and_is_sent_once(visit: Visits, now: datetime) -> None:
-    row = next(row for row in made_runs(30, now) if row["may"]["cancel"])
+    row = next(row for row in made_runs(30, now) if row["may"]["cancel"] and row["own"])
     world = World(rows=[row])
     with visit(world) as seen:
         page = seen.open()
@@ -116,12 +116,24 @@ def test_a_cancel_names_the_run_and_the_task_and_is_sent_once(visit: Visits, now
         dialog = page.get_by_role("dialog", name="Cancel this run?")
         for name in ("run_id", "task_id", "dag_id", "dag_run_id"):
             assert row[name] in dialog.inner_text()
+        assert "did not start it" not in dialog.inner_text()
         dialog.get_by_role("button", name="Cancel the run").dblclick()
         page.get_by_text(f"to cancel run {row['run_id']}").first.wait_for()
         page.get_by_text("Cancelled", exact=True).wait_for()
         assert [body for method, path, body in world.requests if method == "POST"] == [
             {name: row[name] for name in ("dag_id", "dag_run_id", "task_id", "map_index")}
         ]
+
+
+def test_a_cancel_warns_where_somebody_else_has_started_the_run(visit: Visits, now: datetime) -> None:
+    row = next(row for row in made_runs(30, now) if row["may"]["cancel"]) | {"own": False}
+    world = World(rows=[row])
+    with visit(world) as seen:
+        page = seen.open()
+        page.get_by_role("button", name="Cancel").click()
+        page.get_by_role("dialog").get_by_text("This task did not start it").wait_for()
+        page.get_by_role("button", name="Keep it running").click()
+        assert world.asked("cancel") == 0
 
 
 def test_a_look_shows_what_came_and_a_refused_one_says_why(visit: Visits, now: datetime) -> None:

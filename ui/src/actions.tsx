@@ -102,6 +102,7 @@ function Confirm({ row, title, closed }: { row: Row; title: string; closed: (con
             ? `The wait is over, but ${many ? "runs" : "the run"} may go on in ${title}. Nothing changes in Airflow.`
             : `The task is marked as failed, and ${many ? "the runs are" : "the run is"} cancelled in ${title}. This cannot be undone.`}
         </p>
+        {row.own === false ? <p><strong>This task did not start {many ? "them" : "it"}:</strong> somebody else may count on {many ? "their ends" : "its end"}.</p> : null}
       </div>
       <div class="buttons">
         <button type="button" autofocus onClick={() => end(false)}>Keep {many ? "them" : "it"} running</button>

@@ -5,7 +5,7 @@ import { emptyList, filtered, hashOf, listQuery, PAGE_SIZES } from "./address.ts
 import type { Filter, ListView, Sort } from "./address.ts";
 import { fetchRuns, root } from "./api.ts";
 import { Choice } from "./choice.tsx";
-import { ago, count, duration } from "./format.ts";
+import { ago, count, duration, moment } from "./format.ts";
 import { useClock, useFresh } from "./hooks.ts";
 import { dagHref, taskHref } from "./links.ts";
 import { isLeft, isOver, keyOf } from "./model.ts";
@@ -302,5 +302,5 @@ export function Holds({ row }: { row: Row }) {
 /** How old what is shown is. */
 export function LastLook({ row, since }: { row: Row; since: number }) {
   if (typeof row.record_age_seconds !== "number") return null;
-  return <span title={row.looked_at ?? ""}>{ago(row.record_age_seconds + since)}</span>;
+  return <span title={moment(row.looked_at)?.utc ?? ""}>{ago(row.record_age_seconds + since)}</span>;
 }
