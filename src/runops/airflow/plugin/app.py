@@ -48,7 +48,8 @@ class Assets(StaticFiles):
 
 def create_app() -> FastAPI:
     """The application that Airflow mounts."""
-    app = FastAPI(title="runops: external runs", docs_url=None, redoc_url=None, openapi_url=None)
+    nothing: Any = {"docs_url": None, "redoc_url": None, "openapi_url": None, "redirect_slashes": False}
+    app = FastAPI(title="runops: external runs", **nothing)
     app.include_router(routes)
     app.include_router(actions.routes)
     app.mount("/assets", Assets(directory=STATIC / "assets", check_dir=False))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal, get_args
 
 from fastapi import Query
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from runops.core.model.run import Outcome, Phase
 
@@ -26,7 +26,15 @@ Sort = Literal[
 ]  # fmt: skip
 SORTS = frozenset(get_args(Sort))
 
-Text = Annotated[str, Field(min_length=1, max_length=LONGEST)]
+
+def _storable(text: str) -> str:
+    if "\x00" in text:
+        raise ValueError("the sign NUL is in no text that is stored")
+    return text
+
+
+Text = Annotated[str, Field(min_length=1, max_length=LONGEST), AfterValidator(_storable)]
+Search = Annotated[str, Field(max_length=LONGEST_SEARCH), AfterValidator(_storable)]
 Texts = Annotated[list[Text], Field(max_length=MOST_CHOICES)]
 
 
@@ -36,7 +44,7 @@ class Filters(BaseModel):
     # A name that no filter has would silently show everything.
     model_config = ConfigDict(extra="forbid")
 
-    q: Annotated[str, Field(max_length=LONGEST_SEARCH)] = ""
+    q: Search = ""
     provider: Texts = []
     phase: Annotated[list[Phase], Field(max_length=MOST_CHOICES)] = []
     outcome: Annotated[list[Outcome], Field(max_length=MOST_CHOICES)] = []
@@ -82,7 +90,7 @@ class RowsQuestion(TaskQuestion):
 
     limit: Annotated[int, Field(ge=1, le=MOST_ROWS)] = 50
     offset: Annotated[int, Field(ge=0, le=MOST_OFFSET)] = 0
-    q: Annotated[str, Field(max_length=LONGEST_SEARCH)] = ""
+    q: Search = ""
     outcome: Annotated[list[Outcome], Field(max_length=MOST_CHOICES)] = []
 
 

@@ -105,7 +105,7 @@ def _checked(row: Mapping[Any, Any]) -> dict[str, Any]:
     made: dict[str, Any] = {}
     for name in TEXTS:
         if isinstance(each := row.get(name), str):
-            made[name] = each[:1_000]
+            made[name] = "".join(sign if sign.isprintable() else " " for sign in each[:1_000])
     for name in ("index", "spend"):
         each = row.get(name)
         if isinstance(each, int | float) and not isinstance(each, bool):
