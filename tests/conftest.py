@@ -55,6 +55,8 @@ SHARED_WORK = tuple(
     for pattern in (
         # The package is built once, and installed once with each extra.
         r"tests/core/test_packaging\.py::Test(?:TheWheel|TheSdist|InstalledAlone)",
+        # Airflow's API server application is made once.
+        r"tests/airflow_side/page/",
         # Each host runs once.
         r"tests/leaks/test_full_run_leaks\.py::.*(?P<which>airflow|dagster|plain)\]",
     )

@@ -191,6 +191,10 @@ class ExternalRun:
             form = _bare(run)
         return form
 
+    def plain(self) -> dict[str, Any]:
+        """The same of a record that was read: it was checked then, and within its bounds it was written."""
+        return _bare(self)
+
     @classmethod
     def from_dict(cls, value: object) -> Self | None:
         """Read what :meth:`to_dict` wrote, in whatever version; None where it is not such a record at all.

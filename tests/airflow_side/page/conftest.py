@@ -42,7 +42,10 @@ def airflow_database(settings: None) -> Database:
 
 @pytest.fixture
 def database(airflow_database: Database) -> Iterator[Database]:
-    """The same, and no run in it."""
+    """The same, and no run in it; and nothing is kept of those that were."""
+    from runops.airflow.plugin import rows
+
+    rows._USUAL.clear()
     airflow_database.clear()
     yield airflow_database
     airflow_database.clear()

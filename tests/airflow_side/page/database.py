@@ -81,6 +81,7 @@ class Database:
                 session.add(DagModel(dag_id=dag_id, bundle_name="tests", fileloc="tests.py", is_paused=False))
                 session.flush()
                 SerializedDagModel.write_dag(lazy(dag), bundle_name="tests", session=session)
+                session.flush()
                 self.versions[dag_id] = session.scalar(select(DagVersion.id).where(DagVersion.dag_id == dag_id))
             session.add(Connection(conn_id="nyx_default", conn_type="nyx", password="canary-key-of-the-page-5b1f"))
 
@@ -163,8 +164,10 @@ class Database:
 
         now = datetime.now(UTC)
         over = state in ("success", "failed", "skipped")
+        # Airflow below 3.2 keeps the number as text.
+        number = TaskInstance.__table__.c.id.type.python_type(str(uuid.uuid4()))
         return TaskInstance.__table__.insert().values(
-            id=uuid.uuid4(), task_id=task_id, dag_id=dag_id, run_id=run, map_index=map_index, state=state,
+            id=number, task_id=task_id, dag_id=dag_id, run_id=run, map_index=map_index, state=state,
             start_date=now - timedelta(minutes=10), end_date=now if over else None, try_number=try_number, max_tries=0,
             hostname="", unixname="", pool="default_pool", pool_slots=1, queue="default", priority_weight=1,
             operator="NyxRunSensor", executor_config={}, task_display_name=task_id,
@@ -237,9 +240,9 @@ class Database:
 
 def lazy(dag: Any) -> Any:
     """A DAG as a DAG processor hands it to the database."""
-    from airflow.serialization.serialized_objects import DagSerialization, LazyDeserializedDAG
+    from airflow.serialization.serialized_objects import LazyDeserializedDAG
 
-    return LazyDeserializedDAG(data=DagSerialization.to_dict(dag))
+    return LazyDeserializedDAG.from_dag(dag)
 
 
 def _ids(model: Any, task: Mapping[str, Any]) -> list[Any]:

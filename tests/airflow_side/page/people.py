@@ -55,4 +55,4 @@ def token_of(name: str) -> str:
     from airflow.api_fastapi.app import get_auth_manager
     from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
 
-    return get_auth_manager().generate_jwt(SimpleAuthManagerUser(username=name, role=ROLES[name], teams=[]))
+    return get_auth_manager().generate_jwt(SimpleAuthManagerUser(username=name, role=ROLES[name]))

@@ -60,6 +60,18 @@ LIVE_STATES = frozenset(
 )
 """The states of a task that works, or is about to: somebody may wait for its run. Between two tries nobody does."""
 
+OVER_STATES = frozenset(
+    str(state)
+    for state in (
+        TaskInstanceState.FAILED,
+        TaskInstanceState.REMOVED,
+        TaskInstanceState.SKIPPED,
+        TaskInstanceState.SUCCESS,
+        TaskInstanceState.UPSTREAM_FAILED,
+    )
+)
+"""The states of a task that is over, and of no try that is still to come."""
+
 
 def root_path() -> str:
     """The path under which the API server is reached from outside, with a slash at its end."""

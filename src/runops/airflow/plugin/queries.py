@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, String, and_, cast, false, func, or_, select, union_all
+from sqlalchemy import ColumnElement, String, and_, case, cast, false, func, or_, select, true
 
 from runops.airflow.external_run import EXTERNAL_RUN
-from runops.airflow.plugin._compat import LIVE_STATES, TaskInstance, XComModel
+from runops.airflow.plugin._compat import LIVE_STATES, OVER_STATES, TaskInstance, XComModel
 from runops.airflow.plugin.questions import Address, Filters, RunsQuestion
 from runops.airflow.plugin.stored_json import StoredJson
 
-RECENT_ENDS = 20
+RECENT_ENDS = 10
 """Ended runs of a task that its usual duration is taken from."""
 MOST_CHARTED = 20_000
 """Ended runs that one chart is made from; the newest."""
@@ -46,17 +46,23 @@ class RunQueries:
         return select(*columns).select_from(XComModel).join(TaskInstance, same).where(*self._readable())
 
     def _readable(self) -> list[ColumnElement[bool]]:
-        """Records of these DAGs, of the try that their task is in."""
+        """Records of these DAGs, of the try that their task is in.
+
+        A record is taken apart where its task lives only: what a task that is over has left is that of its last try,
+        but for one that was written late, which :class:`Stored` finds out.
+        """
+        same_try = self._json.text("try_number") == cast(TaskInstance.try_number, String)
         return [
             XComModel.key == EXTERNAL_RUN,
             XComModel.dag_id.in_(self._dag_ids) if self._dag_ids else false(),
             self._json.is_object(),
-            self._json.text("try_number") == cast(TaskInstance.try_number, String),
+            case((_over(), true()), else_=same_try),
         ]
 
     def _is_open(self) -> ColumnElement[bool]:
+        # In this order: few tasks live, and only their records are taken apart.
         live = or_(TaskInstance.state.in_(LIVE_STATES), TaskInstance.state.is_(None))
-        return and_(self._json.text("ended_at").is_(None), live)
+        return case((live, self._json.text("ended_at").is_(None)), else_=false())
 
     def _where(self, filters: Filters) -> list[ColumnElement[bool]]:
         columns = {
@@ -77,14 +83,17 @@ class RunQueries:
         return found
 
     def _found(self, word: str) -> ColumnElement[bool]:
-        within = [XComModel.dag_id, XComModel.task_id, XComModel.run_id, *(self._json.text(name) for name in SEARCHED)]
-        return or_(*(each.icontains(word, autoescape=True) for each in within))
+        columns = or_(
+            *(each.icontains(word, autoescape=True) for each in (XComModel.dag_id, XComModel.task_id, XComModel.run_id))
+        )
+        fields = or_(*(self._json.text(name).icontains(word, autoescape=True) for name in SEARCHED))
+        return or_(columns, case((self._json.may_hold(word), fields), else_=false()))
 
-    def _order(self, sort: str) -> list[Any]:
-        name = sort.removeprefix("-")
-        by = self._sorted_by(name)
-        # Databases differ in where they put NULL: it is last in both directions.
-        return [by.is_(None), by.desc() if sort.startswith("-") else by.asc(), *_BY_KEY]
+    def _order(self, by: Any, sort: str) -> list[Any]:
+        down = sort.startswith("-")
+        if self._json.sorts_null_first:
+            return [by.is_(None), by.desc() if down else by.asc()]
+        return [by.desc().nulls_last() if down else by.asc().nulls_last()]
 
     def _sorted_by(self, name: str) -> Any:
         columns: dict[str, Any] = {
@@ -93,6 +102,8 @@ class RunQueries:
             "task_id": XComModel.task_id,
             "map_index": XComModel.map_index,
             "task_state": TaskInstance.state,
+            # When this try of the task began: its wait began then, and Airflow has it in a column.
+            "began_at": TaskInstance.start_date,
         }
         if name in columns:
             return columns[name]
@@ -106,19 +117,30 @@ class RunQueries:
     # --- what ---
 
     def page(self, asked: RunsQuestion) -> Any:
-        """One page: the ids, the record as it is stored, when, and how the task stands."""
-        query = self._from(*self._shown()).where(*self._where(asked))
-        return query.order_by(*self._order(asked.sort)).limit(asked.limit).offset(asked.offset)
+        """One page: the ids, the record as it is stored, when, how the task stands, and how many there are in all.
+
+        Which they are is found first, by their keys: no database has to carry the records through a sort.
+        """
+        by = self._sorted_by(asked.sort.removeprefix("-")).label("sorted")
+        keys = [XComModel.dag_run_id, XComModel.task_id, XComModel.map_index]
+        task = [TaskInstance.state.label("task_state"), TaskInstance.try_number.label("now_in_try")]
+        found = self._from(*keys, by, *task, func.count().over().label("total")).where(*self._where(asked))
+        found = found.order_by(*self._order(by, asked.sort), *keys)
+        page = found.limit(asked.limit).offset(asked.offset).subquery()
+        query = select(*self._stored(), page.c.task_state, page.c.now_in_try, page.c.total)
+        query = query.join(page, _is_key_of(page))
+        return query.order_by(*self._order(page.c.sorted, asked.sort), *keys)
 
     def total(self, filters: Filters) -> Any:
-        """How many there are."""
+        """How many there are: for a page behind the last one, which says nothing of it."""
         return self._from(func.count()).where(*self._where(filters))
 
     def one(self, address: Address) -> Any:
         """The record of one task instance."""
-        return self._from(*self._shown()).where(*is_of(address))
+        task = (TaskInstance.state.label("task_state"), TaskInstance.try_number.label("now_in_try"))
+        return self._from(*self._stored(), *task).where(*is_of(address))
 
-    def _shown(self) -> list[Any]:
+    def _stored(self) -> list[Any]:
         return [
             XComModel.dag_id,
             XComModel.run_id.label("dag_run_id"),
@@ -126,7 +148,6 @@ class RunQueries:
             XComModel.map_index,
             XComModel.timestamp,
             self._json.raw.label("record"),
-            TaskInstance.state.label("task_state"),
         ]
 
     def choices(self, name: str) -> Any:
@@ -136,20 +157,31 @@ class RunQueries:
         return self._from(of.label("choice")).where(of.is_not(None)).distinct().order_by(of).limit(MOST_NAMES)
 
     def recent_ends(self, tasks: Sequence[tuple[str, str]]) -> Any:
-        """When the last runs of each of these tasks began and ended: one query, and of each task its newest records."""
-        each = [
-            self._from(
-                XComModel.dag_id,
-                XComModel.task_id,
-                *(self._json.text(name).label(name) for name in ("began_at", "created_at", "finished_at", "ended_at")),
+        """The newest records of each of these tasks that are over: one query, which takes no record apart.
+
+        :param tasks: DAG and task.
+        """
+        newest = func.row_number().over(
+            partition_by=(TaskInstance.dag_id, TaskInstance.task_id), order_by=TaskInstance.end_date.desc()
+        )
+        ids = [TaskInstance.dag_id, TaskInstance.run_id, TaskInstance.task_id, TaskInstance.map_index]
+        those = or_(
+            *(and_(TaskInstance.dag_id == dag_id, TaskInstance.task_id == task_id) for dag_id, task_id in tasks)
+        )
+        over = select(*ids, newest.label("place")).where(TaskInstance.end_date.is_not(None), those).subquery()
+        return (
+            select(XComModel.dag_id, XComModel.task_id, self._json.raw.label("record"))
+            .join(
+                over,
+                and_(
+                    XComModel.dag_id == over.c.dag_id,
+                    XComModel.run_id == over.c.run_id,
+                    XComModel.task_id == over.c.task_id,
+                    XComModel.map_index == over.c.map_index,
+                ),
             )
-            .where(XComModel.dag_id == dag_id, XComModel.task_id == task_id, TaskInstance.end_date.is_not(None))
-            .order_by(XComModel.timestamp.desc())
-            .limit(RECENT_ENDS)
-            .subquery()
-            for dag_id, task_id in tasks
-        ]
-        return union_all(*(select(one) for one in each))
+            .where(XComModel.key == EXTERNAL_RUN, over.c.place <= RECENT_ENDS)
+        )
 
     def ended_since(self, since: Any, asked: Any) -> Any:
         """Runs that ended since a moment: what the charts are made of, the newest first."""
@@ -195,6 +227,19 @@ class RunQueries:
 
 
 _BY_KEY = (XComModel.dag_id, XComModel.run_id, XComModel.task_id, XComModel.map_index)
+
+
+def _over() -> ColumnElement[bool]:
+    return TaskInstance.state.in_(OVER_STATES)
+
+
+def _is_key_of(page: Any) -> ColumnElement[bool]:
+    return and_(
+        XComModel.dag_run_id == page.c.dag_run_id,
+        XComModel.task_id == page.c.task_id,
+        XComModel.map_index == page.c.map_index,
+        XComModel.key == EXTERNAL_RUN,
+    )
 
 
 def is_record_of(address: Address) -> tuple[ColumnElement[bool], ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Float, Numeric, Text, and_, case, cast, func, null, type_coerce
+from sqlalchemy import ColumnElement, Float, Numeric, Text, and_, case, cast, func, null, true, type_coerce
 
 
 class StoredJson:
@@ -35,6 +35,20 @@ class StoredJson:
         """Whether the value is a JSON object."""
         return self._read.is_object(self._column)
 
+    @property
+    def sorts_null_first(self) -> bool:
+        """Whether the database has no word for NULL at the end."""
+        return self._read is _Mysql
+
+    def may_hold(self, word: str) -> ColumnElement[bool]:
+        """Whether a word may stand in the value: cheaper than to take it apart, where there is such a way.
+
+        :param word: As people write it.
+        """
+        # JSON writes all other signs in another way.
+        plain = word.isascii() and word.isprintable() and not set(word) & set('"\\/')
+        return self.raw.contains(word, autoescape=True) if plain and self._read is _Sqlite else true()
+
     def text(self, *path: str) -> ColumnElement[Any]:
         """A field as text; NULL where it is missing or null."""
         return self._read.text(self._column, path)
@@ -58,7 +72,8 @@ class _Sqlite:
 
     @classmethod
     def is_object(cls, column: Any) -> ColumnElement[bool]:
-        return func.json_type(cls._object(column)) == "object"
+        # Whoever takes it apart finds out whether it is whole.
+        return func.substr(type_coerce(column, Text), 1, 1) == "{"
 
     @classmethod
     def text(cls, column: Any, path: tuple[str, ...]) -> ColumnElement[Any]:
