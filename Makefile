@@ -52,7 +52,7 @@ test-airflow-outcomes: $(READY) ## Every outcome in every mode in a real Airflow
 	  tests/airflow_host/test_host_good_ends.py
 
 test-all: $(READY) ## Run every test there is, the load tests too.
-	@$(MAKE) --no-print-directory test test-wheel test-airflow-lowest test-airflow-next test-dagster-lowest
+	@$(MAKE) --no-print-directory ui-check test test-page test-wheel test-airflow-lowest test-airflow-next test-dagster-lowest
 	@$(BIN)/python -m pytest tests/dagster_host
 	@RUNOPS_REQUIRE_POSTGRES=1 $(BIN)/python -m pytest tests/airflow_host
 
