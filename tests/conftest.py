@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import ipaddress
 import os
 import re
@@ -91,6 +92,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let what takes long begin first where several processes share the tests, so that none of them ends alone."""
     if "PYTEST_XDIST_WORKER" in os.environ:
         items.sort(key=lambda item: not any(item.get_closest_marker(name) for name in ("slow", "packaging")))
+
+
+def pytest_collection_finish() -> None:
+    """Let the collector of garbage pass over what stays to the end: thousands of tests, and whole hosts."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="session")
