@@ -18,11 +18,17 @@ from runops.core import ConfigurationError, Provider
 from runops.core.declaration.registry import nearest
 from runops.core.many.rules import ManySettings, Require
 from runops.core.waiting.options import Seconds, SubmitSettings, WaitSettings
+from runops.core.waiting.phases import RunInPhase
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG, Context, TaskGroup
 
     Callbacks = Callable[[Context], None] | list[Callable[[Context], None]] | None
+    PhaseCallback = Callable[[Context, RunInPhase], object]
+
+
+OnPhase: TypeAlias = "Mapping[str, PhaseCallback | Sequence[PhaseCallback]]"
+"""Whom a task calls when its run enters a phase: phase to a function of the context and the run, or to a list."""
 
 
 RunIds: TypeAlias = Sequence[str] | XComArg
@@ -137,6 +143,7 @@ class OneRunSettings(SensorSettings, total=False):
     """What every sensor of one run takes beside it."""
 
     end_from_trigger: bool
+    on_phase: OnPhase | None
 
 
 class RunSensorSettings(OneRunSettings, total=False):
@@ -176,6 +183,7 @@ class OperatorSettings(SubmittingSettings, total=False):
     """What every operator of one run takes beside its submit."""
 
     end_from_trigger: bool
+    on_phase: OnPhase | None
     wait: bool
 
 
@@ -198,6 +206,13 @@ class NoSettings(TypedDict):
 
 GENERIC = frozenset({"provider", "conn_id", "arguments", "calls", "parent", "parents", "retry_of"})
 """What the generic classes take, and a named one says for itself."""
+
+
+_OF_ONE_RUN: Mapping[str, str] = {
+    "on_phase": " Phases belong to one run, and a task of many would call once for each of thousands: give on_phase to "
+    "a sensor of one run, and map it over the ids (.expand(run_id=...)).",
+}
+"""What only tasks of one run take, and why, as the rest of a message."""
 
 
 @cache
@@ -223,7 +238,8 @@ def check_names(kind: type, given: Iterable[str]) -> None:
     for name in given:
         # Airflow passes arguments of its own to the tasks that it makes from mapped ones.
         if name not in known and not name.startswith("_"):
-            raise ConfigurationError(f"{kind.__name__} takes no argument {name!r}.{nearest(name, sorted(known))}")
+            why = _OF_ONE_RUN.get(name) or nearest(name, sorted(known))
+            raise ConfigurationError(f"{kind.__name__} takes no argument {name!r}.{why}")
 
 
 def check_submit(kind: type, service: Provider, given: Iterable[str]) -> None:

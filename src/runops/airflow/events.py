@@ -14,6 +14,7 @@ from runops.airflow._compat import AirflowException
 from runops.airflow.exceptions import TriggerCrashed, name_of, named
 from runops.core import Outcome, RunRef, RunResult, RunSnapshot
 from runops.core.waiting.intent import Intent
+from runops.core.waiting.phases import PhasesSeen
 from runops.core.waiting.turns import Turn
 
 VERSION = 1
@@ -61,6 +62,43 @@ class End(BaseModel):
     ref: RunRef | None = None
     error: str | None = None
     message: str | None = None
+
+
+class Entered(BaseModel):
+    """The event of a trigger whose run has entered a phase that the task calls somebody for: the wait goes on."""
+
+    model_config = ConfigDict(extra="ignore", hide_input_in_errors=True)
+
+    version: int
+    kind: Literal["phase"]
+    snapshot: RunSnapshot
+    seen: dict[str, Any]
+    """Which entry it is; see :class:`~runops.core.waiting.phases.PhasesSeen`."""
+    deadline: float
+    """Unix seconds at which the whole wait ends."""
+    submitted_at: float | None = None
+    past: dict[str, Any] | None = None
+    """What the wait has learnt; see :class:`~runops.core.waiting.limits.WaitProgress`."""
+
+
+def entered(snapshot: RunSnapshot, seen: PhasesSeen, *, deadline: float, **more: Any) -> dict[str, Any]:
+    """The run has entered a phase that the task calls somebody for.
+
+    :param snapshot: What showed it.
+    :param seen: Which entry it is.
+    :param deadline: Unix seconds at which the whole wait ends.
+    :param more: What else the wait goes on with; see :class:`Entered`.
+    """
+    about = {"snapshot": snapshot.to_dict(), "seen": seen.to_dict(), "deadline": deadline, **more}
+    return {"version": VERSION, "kind": "phase", **about}
+
+
+def read_entered(event: object) -> Entered | None:
+    """The entry of a phase that an event tells of; None for an event of another kind, and for one that says no more."""
+    try:
+        return Entered.model_validate(event)
+    except ValidationError:
+        return None
 
 
 def ended(snapshot: RunSnapshot) -> dict[str, Any]:

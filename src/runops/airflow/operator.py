@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, ClassVar, Unpack
 
 from runops.airflow._compat import AirflowException
-from runops.airflow.arguments import SubmittingSettings, check_submit
+from runops.airflow.arguments import OnPhase, SubmittingSettings, check_submit
 from runops.airflow.events import read_found, says_lost, says_turn
 from runops.airflow.events import turn as turn_event
 from runops.airflow.exceptions import in_airflow_terms
@@ -22,6 +22,7 @@ from runops.airflow.task_base import Whose
 from runops.airflow.task_record import begin, errors_told
 from runops.airflow.verdicts import is_own, keep_turn, kept_turn, publish, published
 from runops.core import (
+    ConfigurationError,
     Outcome,
     OutcomePolicy,
     Phase,
@@ -121,10 +122,14 @@ class RunOperator(OwnRun):
         conn_id: str | None = None,
         wait: bool = True,
         end_from_trigger: bool = False,
+        on_phase: OnPhase | None = None,
         **kwargs: Unpack[SubmittingSettings],
     ) -> None:
         super().__init__(provider=provider, conn_id=conn_id, **kwargs)
         self.set_end_from_trigger(end_from_trigger)
+        self.set_on_phase(on_phase)
+        if on_phase and not wait:
+            raise ConfigurationError("on_phase needs wait=True: with wait=False nobody looks at the run again.")
         self.arguments = arguments
         self.wait = wait
         self.retry_of = retry_of
@@ -217,6 +222,9 @@ class RunOperator(OwnRun):
     def _waited_for(self, context: Any) -> RunRef:
         return self.service.ref(published(context), self._call().parents)
 
+    def _resumes(self, context: Any, ref: RunRef) -> None:
+        self._running = (context, ref) if is_own(context) else None
+
     def _trigger_settings(self) -> dict[str, Any]:
         # Neither is set for a run that was active already: it is not this task's to cancel.
         ours = (self._running or self._submitting) is not None
@@ -258,7 +266,7 @@ class RunOperator(OwnRun):
                 raise crashed
             return self._apply_verdict(context, snapshot)
         task_state.update(crashes=crashes)
-        self._running = (context, ref) if is_own(context) else None
+        self._resumes(context, ref)
         options = self._clocks(deadline=self._deadline(context))
         return self._apply_verdict(
             context, self._await_run(context, ref, options, submitted_at=record.get("submitted_at"))

@@ -18,6 +18,11 @@ try that begins meanwhile is overwritten."""
 SUBMITTED_RUN = "run_submitted"
 """The XCom key of what this try has submitted or taken up: a run that was given to a task is never under it."""
 
+PHASES_KEY = "runops_phases"
+"""The key, in the task state store, of what was seen of the phases of a run for which a task calls somebody."""
+PHASES_LEFT = "run_phase_left"
+"""The XCom key under which a trigger notes that a run has left a phase for which the task has called somebody."""
+
 SUBMITTING, SUBMITTED, REFUSED = "submitting", "submitted", "refused"
 """The ``state`` of a record: announced, answered, and surely not started."""
 ATTACHED, AWAITING_TURN = "attached", "awaiting turn"

@@ -16,6 +16,7 @@ from runops.airflow.exceptions import as_airflow
 from runops.airflow.hook import RunHook
 from runops.airflow.metrics import METER
 from runops.airflow.observer import Record
+from runops.airflow.phases import PhaseCalls
 from runops.airflow.task_state import TaskState
 from runops.airflow.tasks import Follower
 from runops.airflow.traces import TaskTrace, another_try_follows
@@ -59,6 +60,7 @@ class Poke:
     """One poke.
 
     :param context: The task's context.
+    :param phases: The callbacks of the task for its run; None where there is no run yet.
     :param hook: The connection.
     :param options: The clocks of the whole wait.
     :param began: Unix seconds at which the wait began.
@@ -66,9 +68,17 @@ class Poke:
     """
 
     def __init__(
-        self, context: Mapping[str, Any], *, hook: RunHook, options: WaitOptions, began: float, log: Any
+        self,
+        context: Mapping[str, Any],
+        *,
+        phases: PhaseCalls | None = None,
+        hook: RunHook,
+        options: WaitOptions,
+        began: float,
+        log: Any,
     ) -> None:
         self._context = context
+        self._phases = phases
         self._hook = hook
         self._options = options
         self._wait_began = began
@@ -173,6 +183,9 @@ class Poke:
             changed_at=learnt.changed_at,
             signature=learnt.signature,
         )
+        if self._phases is not None:
+            # The clocks are those of the look, however long this takes.
+            self._phases.observe(snapshot, now)
         if now >= options.deadline:
             return timed_out(service, snapshot.ref, snapshot, "timeout")
         limit = reached(service, options, learnt, snapshot, now)

@@ -10,11 +10,12 @@ from typing import Any, Unpack, cast
 from airflow.sdk import PokeReturnValue
 from airflow.triggers.base import StartTriggerArgs
 
-from runops.airflow.arguments import AnySensorSettings, OneRunSettings
+from runops.airflow.arguments import AnySensorSettings, OneRunSettings, OnPhase
 from runops.airflow.begin_in_trigger import BeginsInTrigger
 from runops.airflow.end_checks import arguments_of, refuse_lost, worker_reason
 from runops.airflow.exceptions import SensorRunFailed, SensorTimedOut, in_airflow_terms
 from runops.airflow.link import RunLink
+from runops.airflow.phases import checked_phases, for_trigger
 from runops.airflow.reschedule import Poke
 from runops.airflow.sensor_base import SensorBase
 from runops.airflow.task_base import LATE_SECONDS
@@ -32,9 +33,16 @@ class WaitingSensor(SensorBase, RunWaiting):
     timed_out_error = SensorTimedOut
     failed_error = SensorRunFailed
 
-    def __init__(self, *, end_from_trigger: bool = False, **kwargs: Unpack[AnySensorSettings]) -> None:
+    def __init__(
+        self,
+        *,
+        end_from_trigger: bool = False,
+        on_phase: OnPhase | None = None,
+        **kwargs: Unpack[AnySensorSettings],
+    ) -> None:
         super().__init__(**kwargs)
         self.set_end_from_trigger(end_from_trigger)
+        self.set_on_phase(on_phase)
 
     def _wait_began(self, context: Any) -> float:
         return self._began(context)
@@ -88,14 +96,15 @@ class WaitingSensor(SensorBase, RunWaiting):
     def _poke_of(self, context: Any, ref: RunRef) -> RunSnapshot | None:
         """Read a run once."""
         record = begin(self, context, ref, began=self._began(context))
-        last = self._poke(context).read(ref, record)
+        last = self._poke(context, ref).read(ref, record)
         if last is None and record is not None:
             record.leave()
         return last
 
-    def _poke(self, context: Any) -> Poke:
+    def _poke(self, context: Any, ref: RunRef | None = None) -> Poke:
         return Poke(
             context,
+            phases=None if ref is None else self._phase_calls(context, ref),
             hook=self._hook(),
             options=self._clocks(deadline=self._deadline(context)),
             began=self._began(context),
@@ -184,7 +193,7 @@ class RunSensor(BeginsInTrigger, WaitingSensor):
         if not self.start_wanted or self._needs_worker() is not None:
             return None
         fields, start = self._rendered_fields(), self._start(float(self.timeout))
-        options = self._patience(self._clocks(deadline=0.0))
+        options = {**self._patience(self._clocks(deadline=0.0)), **for_trigger(checked_phases(self))}
         ends = self._end_after_start()
         return StartTriggerArgs(
             trigger_cls="runops.airflow.trigger.RunTrigger",

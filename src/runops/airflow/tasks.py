@@ -8,23 +8,24 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar, NamedTuple, NoReturn, Unpack
 
 from runops.airflow._compat import AirflowException, AirflowTaskTimeout
 from runops.airflow.end_checks import arguments_of, refuse_lost, worker_reason
 from runops.airflow.end_in_trigger import EndInTrigger
-from runops.airflow.events import read_end
+from runops.airflow.events import Entered, read_end, read_entered
 from runops.airflow.exceptions import RunFailed, RunTimedOut, TriggerCrashed, as_airflow, in_airflow_terms
 from runops.airflow.lineage import facets
 from runops.airflow.lost_submit import LostSubmit
 from runops.airflow.metrics import METER
 from runops.airflow.observer import Observer, Record
+from runops.airflow.phases import PhaseCalls, checked_phases, for_trigger
 from runops.airflow.submission import WORKER_SECONDS
 from runops.airflow.task_base import TaskBase
 from runops.airflow.task_record import begin, go_on
 from runops.airflow.traces import TaskTrace, another_try_follows
 from runops.airflow.trigger import RunTrigger
-from runops.airflow.verdicts import apply_verdict, publish
+from runops.airflow.verdicts import apply_verdict, publish, published
 from runops.core import (
     AnswerError,
     AuthError,
@@ -36,11 +37,13 @@ from runops.core import (
     RunResult,
     RunSnapshot,
 )
+from runops.core.client.base import WaitArguments
 from runops.core.model.run import EndedBy
 from runops.core.transport.retry import may_pass
 from runops.core.waiting import flows
 from runops.core.waiting.discovery import Search
 from runops.core.waiting.options import WaitOptions
+from runops.core.waiting.phases import PhaseEntered, PhasesSeen, check_callbacks
 from runops.core.waiting.state import WaitProgress, timed_out
 from runops.core.waiting.turns import Turn
 
@@ -69,6 +72,13 @@ class Follower(Observer):
             publish(self._context, snapshot.ref, snapshot.url)
 
 
+class Resumed(NamedTuple):
+    """What a worker takes over from a trigger, between two looks of one wait."""
+
+    past: WaitProgress
+    phases: PhaseCalls
+
+
 class RunWaiting(TaskBase):
     """A task that waits for one run. Subclasses say which run, and for how long."""
 
@@ -84,6 +94,8 @@ class RunWaiting(TaskBase):
     cancels_open_runs: ClassVar[bool] = False
     """Whether the end of a wait may cancel a run that goes on."""
     error_budget: float | timedelta
+    on_phase: Mapping[str, Any] | None = None
+    """Whom the task calls when its run enters a phase."""
 
     @classmethod
     def partial(cls, **kwargs: Any) -> Any:
@@ -94,6 +106,7 @@ class RunWaiting(TaskBase):
         """
         if kwargs.get("end_from_trigger"):
             refuse_lost(cls, kwargs, begins_there=False)
+        check_callbacks(kwargs.get("on_phase"))
         made = super().partial(**kwargs)
         if made.kwargs.get("end_from_trigger"):
             # With what default_args bring.
@@ -106,12 +119,20 @@ class RunWaiting(TaskBase):
         if wanted:
             refuse_lost(type(self), arguments_of(self), begins_there=False)
 
+    def set_on_phase(self, wanted: Mapping[str, Any] | None) -> None:
+        """Keep what the argument says, and refuse what could not be called."""
+        self.on_phase = wanted
+        checked_phases(self)
+
     def execute_complete(self, context: Any, event: dict[str, Any] | None = None) -> RunResult:
         """Go on after the trigger's event.
 
         :param context: The task's context.
         :param event: What the trigger fired.
         """
+        entered = read_entered(event)
+        if entered is not None:
+            return self._apply_verdict(context, self._go_on(context, entered))
         try:
             snapshot = read_end(event)
         except TriggerCrashed as error:
@@ -128,8 +149,15 @@ class RunWaiting(TaskBase):
         return context["ti"].start_date.timestamp()
 
     @abstractmethod
+    def _clocks(self, *, deadline: float) -> WaitOptions:
+        """What bounds the wait, which ends at a moment in unix seconds at the latest."""
+
+    @abstractmethod
     def _waited_for(self, context: Any) -> RunRef:
         """The run, as a resumed process finds it."""
+
+    def _resumes(self, context: Any, ref: RunRef) -> None:
+        """A resumed process goes on with the wait for a run that an earlier one has begun."""
 
     def _trigger_settings(self) -> dict[str, Any]:
         """Further arguments of the trigger."""
@@ -193,19 +221,23 @@ class RunWaiting(TaskBase):
         *,
         submitted_at: float | None = None,
         taken_up: bool = False,
+        resumed: Resumed | None = None,
     ) -> RunSnapshot:
         """Wait here, or read for a while here and then defer; the last snapshot."""
         record = begin(self, context, ref)
         follower = Follower(context, self.log, url=self.service.url(ref), record=record)
-        # A resumed process goes on with the wait of its try.
-        past = WaitProgress(began=context["ti"].start_date.timestamp(), accepted=taken_up)
+        if resumed is None:
+            # A resumed process goes on with the wait of its try.
+            past = WaitProgress(began=context["ti"].start_date.timestamp(), accepted=taken_up)
+            phases, reads_for = self._phase_calls(context, ref), WORKER_SECONDS
+        else:
+            past, phases, reads_for = resumed.past, resumed.phases, 0.0
         here = options
         if self.deferrable:
-            here = replace(options, deadline=min(options.deadline, time.time() + WORKER_SECONDS))
+            here = replace(options, deadline=min(options.deadline, time.time() + reads_for))
         whole = here.deadline == options.deadline
         try:
-            with self._hook().client() as client:
-                snapshot = client.wait(ref, patience=here, submitted_at=submitted_at, past=past, on_update=follower)
+            snapshot = self._wait_here(ref, phases, follower, patience=here, submitted_at=submitted_at, past=past)
         except AirflowTaskTimeout:
             return self._last_read(ref, follower.last, "execution_timeout")
         except RunopsError as error:
@@ -218,7 +250,43 @@ class RunWaiting(TaskBase):
         else:
             if whole or snapshot.ended_by != "timeout":
                 return snapshot
-        return self._defer(context, ref, options, submitted_at=submitted_at, past=past)
+        return self._defer(context, ref, options, submitted_at=submitted_at, past=past, seen=phases.watch.seen)
+
+    def _wait_here(
+        self, ref: RunRef, phases: PhaseCalls, follower: Follower, **settings: Unpack[WaitArguments]
+    ) -> RunSnapshot:
+        """Wait in this process, and call whoever is to be called on the way."""
+        settings["on_update"] = phases.interrupting(follower)
+        while True:
+            try:
+                # A connection that a callback has left idle for long may be gone.
+                with self._hook().client() as client:
+                    return client.wait(ref, **settings)
+            except PhaseEntered as entered:
+                phases.call(entered.snapshot, entered.seen)
+
+    def _go_on(self, context: Any, entered: Entered) -> RunSnapshot:
+        """Call whoever is to be called for what a trigger saw, and go on with its wait."""
+        ref = entered.snapshot.ref
+        self._resumes(context, ref)
+        if published(context) is None:
+            publish(context, ref, entered.snapshot.url)
+        phases = self._phase_calls(context, ref)
+        try:
+            phases.go_on(entered.snapshot, PhasesSeen.from_dict(entered.seen))
+        except AirflowTaskTimeout:
+            return self._last_read(ref, entered.snapshot, "execution_timeout")
+        now = time.time()
+        # Between the trigger's look and the next one lies as much time as between any two: no clock begins anew.
+        past = WaitProgress.from_dict(None if entered.past is None else {**entered.past, "as_of": now}, now)
+        options = self._clocks(deadline=entered.deadline)
+        return self._await_run(
+            context, ref, options, submitted_at=entered.submitted_at, resumed=Resumed(past=past, phases=phases)
+        )
+
+    def _phase_calls(self, context: Any, ref: RunRef) -> PhaseCalls:
+        everlasting = getattr(self, "on_clear", None) == "reattach"
+        return PhaseCalls(context, checked_phases(self), ref, log=self.log, everlasting=everlasting)
 
     def _defer(
         self,
@@ -231,6 +299,7 @@ class RunWaiting(TaskBase):
         search: Search | None = None,
         lost: LostSubmit | None = None,
         turn: Turn | None = None,
+        seen: PhasesSeen | None = None,
     ) -> NoReturn:
         """Let the triggerer wait: for a run, for one to be there, for that of a lost submit, or for a turn."""
         now = time.time()
@@ -244,7 +313,7 @@ class RunWaiting(TaskBase):
             search=None if search is None else search.to_dict(),
             lost=None if lost is None else lost.to_dict(),
             turn=None if turn is None else turn.to_dict(),
-            patience=self._patience(options),
+            patience={**self._patience(options), **for_trigger(checked_phases(self), seen)},
             not_before=earliest,
             submitted_at=submitted_at,
             past=None if past is None else past.to_dict(now),

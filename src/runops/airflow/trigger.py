@@ -20,10 +20,12 @@ from runops.airflow.external_run import iso
 from runops.airflow.line import Line
 from runops.airflow.lost_submit import LostSubmit
 from runops.airflow.observer import Observer
+from runops.airflow.phases import PHASES, PhasesInTrigger
 from runops.airflow.records import SUBMITTED_RUN
 from runops.airflow.trigger_base import STATE_SECONDS, TriggerBase
-from runops.core import AsyncRunClient, ConflictError, RunRef, RunSnapshot, SubmitUncertainError, find
+from runops.core import AsyncRunClient, ConflictError, RunRef, SubmitUncertainError, find
 from runops.core.waiting.discovery import Search, nothing_found, seek
+from runops.core.waiting.phases import PhaseEntered
 from runops.core.waiting.state import WaitProgress, timed_out
 from runops.core.waiting.turns import Turn
 
@@ -45,8 +47,9 @@ class RunTrigger(TriggerBase):
     :param search: Which run is wanted; the event then names it as soon as it is there.
     :param lost: The submit whose run is looked for; the event then names it, or says that it did not show up.
     :param turn: The wait for a turn to submit; the event then says that it has come, or that the wait is over.
-    :param patience: The clocks and limits of the wait; under ``states`` the words that the task teaches, and under
-        ``shown`` what the worker has stored for the page "External runs".
+    :param patience: The clocks and limits of the wait; under ``states`` the words that the task teaches, under
+        ``shown`` what the worker has stored for the page "External runs", and under ``phases`` those for which the task
+        calls somebody, with what was seen of them.
     :param not_before: Unix seconds before which no event is fired.
     :param submitted_at: Unix seconds, where the submit is known.
     :param past: What the worker has learnt of the run, or None.
@@ -168,7 +171,7 @@ class RunTrigger(TriggerBase):
             return await self._find_submitted(LostSubmit.from_dict(self.lost))
         if self.turn is not None:
             return await self._await_turn(Turn.from_dict(self.turn))
-        return events.ended(await self._wait())
+        return await self._wait()
 
     async def _task_end(self, event: Mapping[str, Any]) -> TriggerEvent | None:
         if self.end is None or not events.says_ended(event):
@@ -185,7 +188,7 @@ class RunTrigger(TriggerBase):
             await asyncio.sleep(math.ceil(now / TOGETHER_SECONDS) * TOGETHER_SECONDS - now)
         return ends
 
-    async def _wait(self) -> RunSnapshot:
+    async def _wait(self) -> dict[str, Any]:
         ref = RunRef.parse(self.ref)
         hook = self._hook()
         clocks, ended_by = self._clocks()
@@ -200,17 +203,36 @@ class RunTrigger(TriggerBase):
             began_at=None if past.began is None else iso(past.began),
         )
         observer = Observer(self.log, record)
-        async with await hook.async_client() as client:
-            if record is not None:
-                record.what_holds = partial(_hold, client, ref)
-            snapshot = await client.wait(
-                ref, patience=clocks, submitted_at=self.submitted_at, past=past, on_update=observer
-            )
+        phases = PhasesInTrigger(self.task_instance, self.patience.get(PHASES), ref.run_id, log=self.log)
+        await phases.begin()
+        on_update = phases.interrupting(observer)
+        try:
+            async with await hook.async_client() as client:
+                if record is not None:
+                    record.what_holds = partial(_hold, client, ref)
+                snapshot = await client.wait(
+                    ref, patience=clocks, submitted_at=self.submitted_at, past=past, on_update=on_update
+                )
+        except PhaseEntered as entered:
+            return self._entered(entered, past)
+        finally:
+            await phases.end()
         if snapshot.ended_by == "timeout" and ended_by != "timeout":
             snapshot = timed_out(hook.provider, ref, observer.last, ended_by)
         if snapshot.ended_by:
             self.log.info("%s", snapshot.summary())
-        return snapshot
+        return events.ended(snapshot)
+
+    def _entered(self, entered: PhaseEntered, past: WaitProgress) -> dict[str, Any]:
+        """The wait goes on, after a worker has called whoever is to be called: with all that it has learnt here."""
+        self.log.info("%s: a worker calls whom on_phase names, and the wait goes on.", entered.snapshot.ref)
+        return events.entered(
+            entered.snapshot,
+            entered.seen,
+            deadline=self.patience["deadline"],
+            submitted_at=self.submitted_at,
+            past=past.to_dict(time.time()),
+        )
 
     async def _find_run(self, search: Search) -> dict[str, Any]:
         self.log.info("Looking for the %s.", search)
