@@ -275,6 +275,25 @@ def test_a_deferred_operator_waits_for_it_in_the_triggerer(host: Any, connected:
     assert ended.result["state"] == "DONE"
 
 
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_its_phases_call_too(host: Any, connected: Server, deferrable: bool) -> None:
+    phases: list[str] = []
+
+    def note(context: Any, run: Any) -> None:
+        phases.append(run["phase"])
+
+    task = RunOperator(
+        task_id="job",
+        provider=ME,
+        arguments={"plant": "north"},
+        on_phase={"queued": note, "running": note},
+        deferrable=deferrable,
+    )
+    assert host.run(task).result["outcome"] == "succeeded"
+    assert phases[-1:] == ["running"]
+    assert len(phases) == len(set(phases))
+
+
 def test_the_connection_names_its_provider(connect: Any, root: str) -> None:
     connect("acme_plants_default", "runops", host=root, password=KEY, extra={"provider": ME})
     assert RunHook("acme_plants_default").provider is ACME

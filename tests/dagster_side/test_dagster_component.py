@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import dagster as dg
@@ -99,6 +101,39 @@ def test_many_calls_of_a_file_are_one_step(
     written = "".join(dg.serialize_value(entry) for entry in runs.instance.all_logs(result.run_id))
     assert KEY not in written
     assert "canary-agent-token" not in written
+
+
+def test_a_file_names_who_is_called_in_which_phase(
+    load: Any, service: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    phases: list[str] = []
+    module = ModuleType("alerts_of_a_file")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(module, "tell", lambda context, snapshot: phases.append(snapshot.phase), raising=False)
+    runs = service("nyx")
+    monkeypatch.setenv("NYX_TOKEN", KEY)
+    monkeypatch.setenv("NYX_URL", runs.base_url)
+    run_id = runs.made().run_id
+    asset = {"specs": [{"key": "audit"}], "run_id": run_id, "on_phase": {"running": ["alerts_of_a_file:tell"]}}
+    found = load(audits={"provider": "nyx", "base_url_env_var": "NYX_URL", "assets": [asset]})
+    assert found.resolve_implicit_global_asset_job_def().execute_in_process(instance=runs.instance).success
+    assert phases == ["running"]
+
+
+@pytest.mark.parametrize(
+    ("on_phase", "told"),
+    [
+        ({"running": "alerts:tell"}, r"on_phase.*the module 'alerts' cannot be imported"),
+        ({"runing": "json:dumps"}, r"on_phase='runing' is no phase.*'running'"),
+    ],
+)
+def test_a_callback_that_a_file_names_wrongly_is_told_with_its_field(
+    load: Any, on_phase: dict[str, Any], told: str
+) -> None:
+    asset = {"specs": [{"key": "audit"}], "run_id": "r", "on_phase": on_phase}
+    with pytest.raises(Exception, match="audits") as raised:
+        load(audits={"provider": "nyx", "assets": [asset]})
+    assert re.search(told, str(raised.value.__cause__))
 
 
 MANY_WRONG: list[tuple[dict[str, Any], str]] = [

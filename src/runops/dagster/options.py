@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypedDict, cast
 
-from runops.core import ConfigurationError, OutcomePolicy, Provider, Verdict
+from runops.core import ConfigurationError, OutcomePolicy, Provider, RunSnapshot, Verdict
 from runops.core.declaration import arguments, registry
 from runops.core.many.rules import ManyRules, ManySettings
 from runops.core.model.expectation import DetailKind, check_detail
 from runops.core.model.states import meaning_of
 from runops.core.waiting.options import ON_CONFLICT, Seconds, SubmitSettings, WaitOptions, WaitSettings
+from runops.core.waiting.phases import check_callbacks
 from runops.core.waiting.submit_in_turn import TurnRules
+
+PhaseCallback = Callable[[Any, RunSnapshot], object]
+OnPhase = Mapping[str, PhaseCallback | Sequence[PhaseCallback]]
+"""Who is called when a run enters a phase."""
 
 
 class EndSettings(TypedDict, total=False):
@@ -30,7 +35,12 @@ class EndSettings(TypedDict, total=False):
 
 
 class JudgedWaitSettings(WaitSettings, EndSettings, total=False):
-    """The clocks and limits of a wait, and what its end means."""
+    """The clocks and limits of a wait, who is called on the way, and what its end means."""
+
+    on_phase: OnPhase | None
+    """Who is called once each time that the run enters a phase, such as ``{"waiting": tell_somebody}``: a function of
+    the context and the snapshot, or a list of them, which may be empty. Each entry is an engine event of the step, and
+    the Dagster run's tag ``runops/phase`` shows it. Of one run only, not with ``calls`` and ``run_ids``."""
 
 
 class StepSubmitSettings(SubmitSettings, total=False):
@@ -101,6 +111,7 @@ def check_values(caller: str, settings: Mapping[str, object]) -> None:
     """
     try:
         _check_end(cast("EndSettings", settings))
+        check_callbacks(settings.get("on_phase"))
         many_rules(settings)
         arguments.one_of("on_conflict", settings.get("on_conflict", "wait"), ON_CONFLICT)
         for name in _DURATIONS & settings.keys():
@@ -121,6 +132,19 @@ def check_only_of_many(settings: Mapping[str, object]) -> None:
     wrong = sorted(names_of(ManySettings) & settings.keys())
     if wrong:
         raise ConfigurationError(f"{wrong[0]} belongs to calls= and run_ids=, which are about many runs.")
+
+
+def check_only_of_one(settings: Mapping[str, object]) -> None:
+    """Refuse what is said of one run where there are many.
+
+    Raises:
+        ConfigurationError: Names the setting.
+    """
+    if settings.get("on_phase") is not None:
+        raise ConfigurationError(
+            "on_phase belongs to one run, and a step of many would call once for each of thousands: give it to steps "
+            "of one run each, such as those of a partitioned asset."
+        )
 
 
 def many_rules(settings: Mapping[str, Any]) -> ManyRules:

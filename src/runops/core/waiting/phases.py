@@ -10,6 +10,7 @@ What comes and goes between two reads was never seen, and is no entry.
 from __future__ import annotations
 
 import inspect
+import sys
 import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -29,6 +30,8 @@ Callbacks = Mapping[Phase, tuple[Callback, ...]]
 PHASES = tuple(phase.value for phase in Phase)
 LONGEST_CHAIN = 5
 """Errors of a chain that are told."""
+MOST_FRAMES = 50
+"""Of each of them."""
 
 
 class RunInPhase(RunResult):
@@ -175,22 +178,30 @@ def call_each(
         failed: Is given a text for the log: which one raised what, and where.
         steering: What else than an error is no more than one here: by what a task steers its host.
     """
+    # What the host is about to handle led to the call, and not to what a callback raises.
+    handled = sys.exception()
     for callback in callbacks:
         try:
             callback(context, run())
         except (Exception, *steering) as error:  # noqa: BLE001 - a callback raises what it likes
-            failed(f"on_phase: {name_of(callback)} failed; the wait goes on.\n{trace_of(error)}")
+            failed(f"on_phase: {name_of(callback)} failed; the wait goes on.\n{trace_of(error, handled)}")
 
 
-def trace_of(error: BaseException) -> str:
+def trace_of(error: BaseException, before: BaseException | None = None) -> str:
     """Where an error of others was raised, and what each of its chain says, without addresses, long tokens and keys.
 
-    No frame's values are in it.
+    No value of a frame and no line of code is in it: either may hold a key.
+
+    Args:
+        error: The error.
+        before: Where its chain ends.
     """
     parts: list[str] = []
     each: BaseException | None = error
-    while each is not None and len(parts) < LONGEST_CHAIN:
-        parts.append("".join(traceback.format_tb(each.__traceback__)) + _described(each))
+    while each is not None and each is not before and len(parts) < LONGEST_CHAIN:
+        frames = traceback.extract_tb(each.__traceback__, limit=MOST_FRAMES)
+        places = [f'  File "{frame.filename}", line {frame.lineno}, in {frame.name}\n' for frame in frames]
+        parts.append("".join(places) + _described(each))
         each = each.__cause__ or (None if each.__suppress_context__ else each.__context__)
     return "\nwhich led to\n".join(reversed(parts))
 

@@ -19,7 +19,14 @@ from runops.dagster.builders.shown import description_of_step
 from runops.dagster.functions import FunctionFailed, called
 from runops.dagster.many.step import end_of_runs
 from runops.dagster.many.verdicts import shown_of_many
-from runops.dagster.options import RunsStepSettings, check_for, check_only_of_many, check_values, names_of
+from runops.dagster.options import (
+    RunsStepSettings,
+    check_for,
+    check_only_of_many,
+    check_only_of_one,
+    check_values,
+    names_of,
+)
 from runops.dagster.resource import ProviderResource, resource_of
 from runops.dagster.step.wait import RunResult, end_of_run
 
@@ -240,6 +247,8 @@ def check_source(source: tuple[str, Any], parents: Mapping[str, str] | None, set
         raise ConfigurationError("parents belongs to run_id= and run_ids=; a call names its own.")
     if name in ("call", "run_id"):
         check_only_of_many(settings)
+    else:
+        check_only_of_one(settings)
     if callable(value):
         return
     match name:

@@ -15,6 +15,7 @@ from runops.dagster import _compat
 from runops.dagster.builders.check import build_run_check
 from runops.dagster.builders.multi_asset import build_run_multi_asset
 from runops.dagster.builders.sensor import build_run_sensor
+from runops.dagster.component.callbacks import callbacks_of
 from runops.dagster.component.defs_file import Template, WrongField, check_variable, stand_ins
 from runops.dagster.component.model import Ending, Part, RunAssets, RunCheck, RunSensor
 from runops.dagster.component.network import check_network
@@ -253,7 +254,9 @@ def _settings(part: Part, settings: type) -> dict[str, Any]:
         part: The part.
         settings: The TypedDict of those that count.
     """
-    return {name: getattr(part, name) for name in type(part).model_fields if name in names_of(settings)}
+    found = {name: getattr(part, name) for name in type(part).model_fields if name in names_of(settings)}
+    named = found.pop("on_phase", None)
+    return found if named is None else {**found, "on_phase": callbacks_of(named)}
 
 
 def _at(place: Sequence[str | int], check: Callable[..., object], *arguments: Any, **more: Any) -> None:

@@ -18,6 +18,7 @@ from runops.core.waiting.options import (
     OnConflict,
 )
 from runops.dagster.builders.sensor import DEFAULT_LOOKBACK
+from runops.dagster.component.callbacks import callbacks_of
 from runops.dagster.component.defs_file import Described, Template, WrongField, keep_template, sample_of
 from runops.dagster.options import names_of
 
@@ -62,6 +63,8 @@ class Part(Described):
             OutcomePolicy.build(value)
         if info.field_name == "require":
             Requirement.of(value)
+        if info.field_name == "on_phase":
+            callbacks_of(value)
         return value
 
 
@@ -95,6 +98,12 @@ class Waiting(Ending):
     )
     poll_interval: float | None = Field(default=None, description="The shortest time between two reads, in seconds.")
     max_paused: float | None = Field(default=None, description="Seconds that the run may stay paused or waiting.")
+    on_phase: dict[str, str | list[str]] | None = Field(
+        default=None,
+        description="With call and run_id: who is called once each time that the run enters a phase, as an import "
+        "path package.module:function of a function of the context and the snapshot, or a list of them.",
+        examples=[{"waiting": "my_project.alerts:tell", "paused": []}],
+    )
 
 
 class BackfillChoice(Part):
@@ -218,6 +227,8 @@ class RunAssets(Waiting):
         wrong = sorted(names_of(ManySettings) & self.model_fields_set)
         if wrong and not self.many:
             raise WrongField(wrong[:1], "belongs to calls and run_ids, which are about many runs")
+        if self.on_phase is not None and self.many:
+            raise WrongField(["on_phase"], "belongs to call and run_id, which are about one run")
         return self
 
     @property

@@ -29,7 +29,15 @@ from runops.dagster.many.beside import Beside, cancel_all
 from runops.dagster.many.records import SetRecords, changed_rows
 from runops.dagster.many.result import RunsResult
 from runops.dagster.many.verdicts import judged, shown_of_many
-from runops.dagster.options import RunsStepSettings, many_rules, names_of, policy_of, turn_rules, wait_options
+from runops.dagster.options import (
+    RunsStepSettings,
+    check_only_of_one,
+    many_rules,
+    names_of,
+    policy_of,
+    turn_rules,
+    wait_options,
+)
 from runops.dagster.resource import ProviderResource, key_of
 from runops.dagster.run_ends import tell_error, tell_set, tried_again
 from runops.dagster.step.interrupts import INTERRUPTS, HeldInterrupts
@@ -84,6 +92,7 @@ def wait_for_runs(
         ConfigurationError: An argument is wrong, and the text names its place in the list; nothing was sent.
     """
     check_names("wait_for_runs", settings, names_of(RunsStepSettings) | {"context", "resource", "calls", "refs"})
+    check_only_of_one(settings)
     ended = end_of_runs(context, resource, calls=calls, refs=refs, **settings)
     if ended.verdict is Verdict.FAIL:
         raise shown_of_many(ended).failure()

@@ -31,6 +31,7 @@ from runops.core.model.run import Unmet
 from runops.core.telemetry import METER
 from runops.core.waiting.limits import WaitProgress
 from runops.core.waiting.options import ON_CONFLICT, SUBMIT_GRACE
+from runops.core.waiting.phases import PhaseEntered, check_callbacks
 from runops.core.waiting.state import LogThrottle
 from runops.dagster import _compat, verdicts
 from runops.dagster.options import StepSettings, StepSubmitSettings, names_of, policy_of, turn_rules, wait_options
@@ -39,6 +40,7 @@ from runops.dagster.run_ends import tell_end, tell_error, tried_again
 from runops.dagster.step.interrupts import HeldInterrupts
 from runops.dagster.step.last_failure import LeavesNothing
 from runops.dagster.step.live_run import AWAITED, LiveRun, core_warnings_in
+from runops.dagster.step.phases import StepPhases
 from runops.dagster.step.submission import OVER, Start, StepSubmission, refuse_when_over, status_of_run
 
 if TYPE_CHECKING:
@@ -87,8 +89,8 @@ def wait_for_run(
         ref: A run that exists, from ``resource.ref(...)``; give this or ``call``.
         settings: ``timeout``, ``error_budget``, ``poll_interval``, ``max_paused``, ``max_stalled``, ``max_spend``,
             ``on_outcome``, ``states``, ``expect``, ``on_unmet``, ``cancel_on_interrupt``, ``cancel_on_timeout``,
-            ``cancel_on_failure``, ``adopt_uncertain``, ``mark_runs``, ``submit_grace``, ``on_conflict`` and
-            ``reattach``; each is described once, in :class:`runops.dagster.options.StepSettings`.
+            ``cancel_on_failure``, ``adopt_uncertain``, ``mark_runs``, ``submit_grace``, ``on_conflict``, ``on_phase``
+            and ``reattach``; each is described once, in :class:`runops.dagster.options.StepSettings`.
 
     Returns:
         The last snapshot and its verdict, for succeed, warn and skip.
@@ -180,6 +182,7 @@ class StepWait(LeavesNothing):
         self._submit_grace = seconds("submit_grace", settings.get("submit_grace", SUBMIT_GRACE))
         one_of("on_conflict", settings.get("on_conflict", "wait"), ON_CONFLICT)
         self._policy = policy_of(self.provider, settings)
+        self._callbacks = check_callbacks(settings.get("on_phase"))
         self._options = wait_options(self.provider, settings, now=time.time(), wanted=self._policy.expect.details)
         on_interrupt, on_timeout = settings.get("cancel_on_interrupt"), settings.get("cancel_on_timeout")
         self._cancel_on_timeout = submits if on_timeout is None else on_timeout
@@ -284,21 +287,9 @@ class StepWait(LeavesNothing):
     def _follow(self, client: RunClient, start: Start) -> RunSnapshot:
         # A run of an earlier try is waited for since its submit.
         self._began = start.submitted_at or self._began
-        throttle = LogThrottle()
-
-        def log_update(snapshot: RunSnapshot) -> None:
-            if throttle.worth_saying(snapshot, time.monotonic()):
-                self._live.log(snapshot.summary())
-
         self._live.ref = start.ref
         try:
-            last = client.wait(
-                start.ref,
-                patience=replace(self._options, deadline=start.deadline),
-                submitted_at=start.submitted_at,
-                past=WaitProgress(seen=start.seen, accepted=start.taken_up),
-                on_update=log_update,
-            )
+            last = self._awaited(client, start)
         except PollingError:
             if self._live.records is not None:
                 self._live.records.gave_up(start.ref)
@@ -314,6 +305,30 @@ class StepWait(LeavesNothing):
         elif self._cancel_on_timeout:
             self._live.cancel(start.ref)
         return last
+
+    def _awaited(self, client: RunClient, start: Start) -> RunSnapshot:
+        """The last snapshot of a run; whoever is to be called on the way is called."""
+        throttle = LogThrottle()
+
+        def log_update(snapshot: RunSnapshot) -> None:
+            if throttle.worth_saying(snapshot, time.monotonic()):
+                self._live.log(snapshot.summary())
+
+        phases = StepPhases(self._context, self._callbacks, start.ref, clock=client.clock)
+        past = WaitProgress(seen=start.seen, accepted=start.taken_up)
+        options, on_update = replace(self._options, deadline=start.deadline), phases.interrupting(log_update)
+        try:
+            while True:
+                try:
+                    return client.wait(
+                        start.ref, patience=options, submitted_at=start.submitted_at, past=past, on_update=on_update
+                    )
+                except PhaseEntered as entered:
+                    # A connection that a callback has left idle for long may be gone.
+                    client.close()
+                    phases.call(entered)
+        finally:
+            phases.over()
 
     def _outlives_its_run(self) -> bool:
         """Whether the Dagster run is over, and this step is not."""

@@ -1,0 +1,219 @@
+"""When a run enters a phase, whether it was called for already, and who may be called: pure, on given moments."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from functools import partial
+from typing import Any
+
+import pytest
+
+from runops.core import ConfigurationError, Outcome, Phase, RunRef, RunSnapshot
+from runops.core.waiting.phases import (
+    PhaseEntered,
+    PhasesSeen,
+    PhaseWatch,
+    call_each,
+    check_callbacks,
+    in_phase,
+    interrupted,
+    known_phases,
+    trace_of,
+)
+
+pytestmark = pytest.mark.promise("on_phase calls once each time that a run enters a phase")
+
+NOW = 1_772_366_400.0
+WANTED = frozenset({Phase.WAITING, Phase.PAUSED})
+Q, R, W, P, S = Phase.QUEUED, Phase.RUNNING, Phase.WAITING, Phase.PAUSED, Phase.STOPPING
+
+
+def seen_as(status: Phase | Outcome, **fields: Any) -> RunSnapshot:
+    of = {"phase": status} if isinstance(status, Phase) else {"outcome": status}
+    return RunSnapshot(ref=RunRef(provider="b3os", run_id="r"), state=str(status), **of, **fields)
+
+
+def entries(watch: PhaseWatch, *statuses: Phase | Outcome, start: float = NOW) -> list[bool]:
+    return [watch.take_in(seen_as(status), start + nth) for nth, status in enumerate(statuses)]
+
+
+def handed_over(watch: PhaseWatch) -> PhaseWatch:
+    """What another process goes on with."""
+    return PhaseWatch(watch.wanted, PhasesSeen.from_dict(json.loads(json.dumps(watch.seen.to_dict()))))
+
+
+@pytest.mark.parametrize(
+    ("statuses", "called"),
+    [
+        ((W,), [True]),
+        ((R,), [False]),
+        ((Q, R, W, W, W), [False, False, True, False, False]),
+        ((W, R, W, R, W), [True, False, True, False, True]),
+        ((W, P, W), [True, True, True]),
+        ((P, S, P), [True, False, True]),
+        ((W, Outcome.SUCCEEDED), [True, False]),
+        ((Outcome.FAILED,), [False]),
+        ((R, Outcome.TIMED_OUT), [False, False]),
+    ],
+)
+def test_each_entry_that_reads_show_counts_once(statuses: tuple[Any, ...], called: list[bool]) -> None:
+    watch = PhaseWatch(WANTED)
+    assert entries(watch, *statuses) == called
+    assert watch.seen.entries == sum(called)
+
+
+@pytest.mark.parametrize("cut", range(5))
+def test_a_wait_that_goes_on_elsewhere_counts_as_one(cut: int) -> None:
+    statuses = (R, W, W, R, W)
+    first = PhaseWatch(WANTED)
+    before = entries(first, *statuses[:cut])
+    assert before + entries(handed_over(first), *statuses[cut:]) == [False, True, False, False, True]
+
+
+def test_an_entry_keeps_the_moment_at_which_it_was_first_seen() -> None:
+    watch = PhaseWatch(WANTED)
+    entries(watch, R, W, W)
+    assert watch.seen == PhasesSeen(W, NOW + 1, 1)
+    run = in_phase(seen_as(W, reason="approve it"), watch.seen)
+    assert (run["phase"], run["phase_since"], run["outcome"]) == ("waiting", "2026-03-01T12:00:01Z", None)
+    assert run["reason"] == "approve it"
+    json.dumps(run)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "left"), [(W, R, True), (W, P, False), (R, S, False), (R, W, False), (W, W, False)]
+)
+def test_only_a_phase_that_was_called_for_is_left(before: Phase, after: Phase, left: bool) -> None:
+    watch = PhaseWatch(WANTED)
+    watch.take_in(seen_as(before), NOW)
+    earlier = watch.seen
+    watch.take_in(seen_as(after), NOW + 1)
+    assert watch.left(earlier) is left
+
+
+def test_a_wait_is_interrupted_at_each_entry_after_its_observer_has_heard_of_it() -> None:
+    heard: list[str] = []
+    left: list[PhasesSeen] = []
+    watch = PhaseWatch(WANTED)
+    on_update = interrupted(watch, lambda snapshot: heard.append(str(snapshot.status)), lambda: NOW, left.append)
+    on_update(seen_as(R))
+    with pytest.raises(PhaseEntered) as entered:
+        on_update(seen_as(W))
+    assert entered.value.seen == PhasesSeen(W, NOW, 1)
+    on_update(seen_as(W))
+    on_update(seen_as(R))
+    on_update(seen_as(Outcome.SUCCEEDED))
+    assert heard == ["running", "waiting", "waiting", "running", "succeeded"]
+    assert left == [PhasesSeen(R, NOW, 1)]
+
+
+@pytest.mark.parametrize("value", [None, 3, "x", [], {}, {"phase": "dancing", "since": "then", "entries": None}])
+def test_what_cannot_be_read_is_nothing_seen(value: object) -> None:
+    assert PhasesSeen.from_dict(value) == PhasesSeen()
+
+
+def test_phases_of_a_later_version_are_left_out() -> None:
+    assert known_phases(["waiting", "dancing", 3]) == {W}
+    assert known_phases("waiting") == known_phases(None) == frozenset()
+
+
+# --- who is called ---
+
+
+def tell(context: Any, run: Any) -> None:
+    """A callback."""
+
+
+async def tell_later(context: Any, run: Any) -> None:
+    """One that nobody awaits."""
+
+
+class Teller:
+    async def __call__(self, context: Any, run: Any) -> None:
+        """As above."""
+
+
+def test_one_function_or_several_may_be_called() -> None:
+    other = partial(tell)
+    checked = check_callbacks({"waiting": tell, Phase.PAUSED: [tell, other], "running": []})
+    assert checked == {W: (tell,), P: (tell, other), R: ()}
+    assert check_callbacks(None) == {}
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"wating": tell}, "on_phase='wating' is no phase.*queued, running, paused, waiting, stopping.*'waiting'"),
+        ({3: tell}, "on_phase='3' is no phase"),
+        ({"failed": tell}, "on_phase='failed' is an outcome.*on_outcome"),
+        ({"waiting": "tell"}, r"on_phase\[waiting\] must be a function of the context and the run, not a str"),
+        ({"waiting": None}, r"on_phase\[waiting\] must be a function"),
+        ({"waiting": [tell, 3]}, r"on_phase\[waiting\]\[1\] must be a function"),
+        ({"waiting": tell_later}, r"on_phase\[waiting\]: tell_later is asynchronous.*asyncio.run"),
+        ({"waiting": [partial(tell_later)]}, r"on_phase\[waiting\]\[0\]: tell_later is asynchronous"),
+        ({"waiting": Teller()}, r"on_phase\[waiting\]: Teller is asynchronous"),
+        ({"waiting": lambda run: None}, "cannot be called with two arguments, context and run"),
+        ([tell], "on_phase must map phases to functions.*not a list"),
+        (tell, "on_phase must map phases to functions.*not a function"),
+    ],
+)
+def test_what_could_not_be_called_is_refused_and_the_error_says_which_and_why(given: Any, text: str) -> None:
+    with pytest.raises(ConfigurationError, match=text):
+        check_callbacks(given)
+
+
+def test_what_one_raises_is_told_and_keeps_no_other_from_being_called() -> None:
+    called: list[str] = []
+    told: list[str] = []
+
+    def fails(context: Any, run: Any) -> None:
+        token = "tok"
+        try:
+            raise KeyError("inner")
+        except KeyError as error:
+            raise ValueError(f"no answer from https://hook.example.com/?{token}=sk_live_abcdef0123456789") from error
+
+    def goes(context: Any, run: Any) -> None:
+        called.append(run.pop("phase"))
+
+    run = partial(in_phase, seen_as(W), PhasesSeen(W, NOW, 1))
+    call_each([fails, goes, fails, goes], "context", run, told.append)
+    # Each gets a run of its own.
+    assert called == ["waiting", "waiting"]
+    assert len(told) == 2
+    assert "fails failed; the wait goes on" in told[0]
+    assert "in fails" in told[0]
+    assert "ValueError: no answer" in told[0]
+    assert "KeyError: 'inner'" in told[0]
+    assert "sk_live" not in told[0]
+    assert "hook.example.com" not in told[0]
+
+
+def test_what_ends_a_task_from_outside_is_not_taken_for_an_error_of_a_callback() -> None:
+    class Interrupt(BaseException):
+        pass
+
+    def interrupts(context: Any, run: Any) -> None:
+        raise Interrupt
+
+    with pytest.raises(Interrupt):
+        call_each([interrupts], None, dict, print)
+    told: list[str] = []
+    call_each([interrupts], None, dict, told.append, steering=(Interrupt,))
+    assert "Interrupt" in told[0]
+
+
+def test_an_error_whose_text_fails_is_told_all_the_same() -> None:
+    class Odd(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no text")
+
+    assert trace_of(Odd()) == "Odd"
+
+
+def test_a_plain_function_may_run_an_asynchronous_one() -> None:
+    def tells(context: Any, run: Any) -> None:
+        asyncio.run(tell_later(context, run))
+
+    assert check_callbacks({"waiting": tells}) == {W: (tells,)}
