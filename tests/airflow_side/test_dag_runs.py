@@ -142,7 +142,8 @@ def dags() -> Mapping[str, Any]:
     folder = Path(conf.get("core", "dags_folder"))
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "stories.py").write_text(DAGS)
-    shutil.copy(EXAMPLES / "example_many_runs.py", folder)
+    for example in ("example_many_runs", "example_phases"):
+        shutil.copy(EXAMPLES / f"{example}.py", folder)
     initdb()
     with warnings.catch_warnings():
         # Airflow imports a test client of starlette that deprecates itself.
@@ -235,6 +236,16 @@ def test_the_example_of_many_runs_submits_each_once_and_tells_which_went_wrong(r
     assert (result["total"], result["submitted"], result["outcomes"]) == (30, 30, {"succeeded": 30})
     assert len(served.emulator.requests(action="submit")) == 30
     assert xcom(tasks["tell"]) == []
+
+
+def test_the_example_of_phases_tells_once_and_waits_on(run_dag: Any, served: Any, caplog: Any) -> None:
+    caplog.set_level(logging.INFO)
+    served.emulator.set_defaults("b3os", script="waiting_then_succeeded", seconds=20)
+    tasks = run_dag("example_phases", {"workflow_id": "wf_payout", "payload": {"amount": 10}})
+    assert str(tasks["pay_out"].state) == "success"
+    assert xcom(tasks["pay_out"])["outcome"] == "succeeded"
+    assert len(served.emulator.requests(action="submit")) == 1
+    assert sum("is waiting since" in record.getMessage() for record in caplog.records) == 1
 
 
 def test_a_sensor_maps_over_run_ids(run_dag: Any, served: Any) -> None:

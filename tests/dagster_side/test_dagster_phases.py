@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
+import runpy
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import dagster as dg
@@ -27,6 +30,7 @@ from tests.services import CALLS
 
 pytestmark = pytest.mark.promise("on_phase calls once each time that a run enters a phase")
 
+ROOT = Path(__file__).resolve().parents[2]
 RUNNING, WAITING, OVER = {"status": "running"}, {"status": "waiting"}, {"status": "success"}
 FLAPPING = [(0, RUNNING), (300, WAITING), (600, RUNNING), (900, WAITING), (1200, RUNNING), (1500, OVER)]
 
@@ -307,3 +311,67 @@ def test_the_record_is_plain_and_holds_no_key(b3os: Any, clock: Any, instance: A
     )
     (entry, *_) = entries(ended, instance)
     assert set(json.loads(json.dumps(entry))) == {"version", "ref", "phase", "since", "entries", "shown", "text"}
+
+
+# --- what docs/phases.md says ---
+
+
+def python_blocks() -> dict[str, Any]:
+    """What the Python blocks of the page about Dagster define."""
+    page = (ROOT / "docs" / "phases.md").read_text().partition("## Dagster")[2]
+    made: dict[str, Any] = {}
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(compile(block, "docs/phases.md", "exec"), made)
+    return made
+
+
+def test_the_definitions_of_the_page_load() -> None:
+    dg.Definitions.validate_loadable(python_blocks()["defs"])
+
+
+def test_a_callback_can_report_a_check_while_the_step_goes_on(
+    b3os: Any, clock: Any, instance: Any, calls: Calls
+) -> None:
+    warn = python_blocks()["warn_of_waiting"]
+    ref = b3os.made(script="running")
+    tells(b3os, clock, [(0, WAITING), (300, OVER)], ref.run_id)
+    asset = build_run_asset(key="pay_out", resource_key="b3os", run_id=ref.run_id, on_phase={"waiting": [warn, calls]})
+    reported: list[Any] = []
+
+    def look() -> None:
+        reported.extend(
+            instance.event_log_storage.get_asset_check_execution_history(
+                dg.AssetCheckKey(dg.AssetKey("pay_out"), "waits_for_nobody"), limit=5
+            )
+        )
+
+    calls.then = look
+    ended = b3os.materialize(asset)
+    assert ended.success
+    assert "failed; the wait goes on" not in ended.log
+    assert len(reported) == 1
+
+
+def test_the_sensor_of_the_example_finds_what_waits_for_long_once(
+    b3os: Any, clock: Any, instance: Any, calls: Calls
+) -> None:
+    example = runpy.run_path(str(ROOT / "example_dags" / "dagster_phases.py"))
+    ref = b3os.made(script="running")
+    tells(b3os, clock, [(0, WAITING), (300, OVER)], ref.run_id)
+    found: list[list[Any]] = []
+
+    def tick(later: float) -> None:
+        example["waiting_runs"]._raw_fn.__globals__["time"] = SimpleNamespace(time=lambda: time.time() + later)
+        data = example["waiting_runs"].evaluate_tick(
+            dg.build_sensor_context(instance=instance, definitions=example["defs"])
+        )
+        found.append([request.run_config for request in data.run_requests or []])
+
+    calls.then = lambda: (tick(0), tick(4000))
+    ended = b3os.materialize(
+        build_run_asset(key="pay_out", resource_key="b3os", run_id=ref.run_id, on_phase={"waiting": calls})
+    )
+    tick(4000)
+    wanted = {"ops": {"say": {"config": {"run_id": ended.result.run_id}}}}
+    assert found == [[], [wanted], []]
+    assert example["remind"].execute_in_process(run_config=wanted, instance=instance).success

@@ -23,6 +23,7 @@ EXAMPLES = ROOT / "example_dags"
 MAINTENANCE = "example_orphans"
 MANY = "example_many_runs"
 APPROVAL = "example_approval"
+PHASES = "example_phases"
 
 LOAD = """
 import json, socket, sys
@@ -72,8 +73,9 @@ def test_every_example_says_what_it_shows_and_is_named_like_its_file() -> None:
 
 def test_every_example_is_part_of_the_story_or_run_where_something_is_left_behind() -> None:
     told = {run.dag_id for run in DAG_RUNS.values()} - {"demo_clocks"}
-    assert set(_bag(EXAMPLES)["dags"]) == told | {MAINTENANCE, MANY, APPROVAL}
-    assert f'run_dag("{MANY}"' in (ROOT / "tests" / "airflow_side" / "test_dag_runs.py").read_text()
+    assert set(_bag(EXAMPLES)["dags"]) == told | {MAINTENANCE, MANY, APPROVAL, PHASES}
+    in_one_process = (ROOT / "tests" / "airflow_side" / "test_dag_runs.py").read_text()
+    assert all(f'run_dag("{name}"' in in_one_process for name in (MANY, PHASES))
     assert f'host.trigger("{MAINTENANCE}"' in (ROOT / "tests" / "airflow_host" / "test_host_orphans.py").read_text()
     assert f'trigger("{APPROVAL}"' in (ROOT / "tests" / "airflow_host" / "test_host_approvals.py").read_text()
 
@@ -91,6 +93,12 @@ def test_the_definitions_load_without_keys() -> None:
     assert {key.to_user_string() for key in defs.resolve_asset_graph().get_all_asset_keys()} == {
         "orders", "rate", "price_list", "gate", "pay_out", "announce"
     }  # fmt: skip
+
+
+def test_the_definitions_of_phases_load_without_keys() -> None:
+    defs = _definitions(EXAMPLES / "dagster_phases.py")
+    dg.Definitions.validate_loadable(defs)
+    assert [sensor.name for sensor in defs.sensors or ()] == ["waiting_runs"]
 
 
 @pytest.mark.parametrize("release", ["release-out", "release-stopped"])

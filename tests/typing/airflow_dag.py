@@ -5,10 +5,11 @@ Each line that a type checker must refuse says so; one that it takes is an error
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, assert_type
 
-from airflow.sdk import Asset, AssetWatcher
+from airflow.sdk import Asset, AssetWatcher, Context
 
 from runops.airflow import (
     B3osHook,
@@ -42,7 +43,7 @@ from runops.airflow import (
     runops_retry_policy,
 )
 from runops.airflow.link import NyxRunLink, RunLink
-from runops.core import NYX_GATE, RunResult
+from runops.core import NYX_GATE, RunInPhase, RunResult
 
 DAY = timedelta(days=1)
 
@@ -107,6 +108,28 @@ RunDiscoverySensor(task_id="s", provider="nyx", parent="c", conn_id="c", since=D
 RunOperator(task_id="o", provider="nexio", arguments={"engine_slug": "e"}, adopt_uncertain=True, queue="q")
 AssetWatcher("w", trigger=RunFinishedTrigger(provider="nekt", parent={"pipeline": "p"}, conn_id="c", poll_interval=60))
 runops_retry_policy(reattach_delay=DAY, busy_delay=DAY)
+
+
+def tell(context: Context, run: RunInPhase) -> None:
+    assert_type(run["phase"], str)
+    assert_type(run["url"], str | None)
+
+
+def tell_loosely(context: Any, run: Mapping[str, Any]) -> bool:
+    return bool(run["progress"])
+
+
+def tell_too_little(run: RunInPhase) -> None:
+    """Not called so."""
+
+
+B3osRunSensor(task_id="s", run_id="r", on_phase={"waiting": tell, "paused": [tell, tell_loosely]})
+B3osWorkflowSensor(task_id="s", workflow_id="w", on_phase={"waiting": lambda context, run: run["phase_since"]})
+B3osRunOperator(task_id="o", workflow_id="w", on_phase={"waiting": [tell]}, deferrable=True)
+RunOperator(task_id="o", provider="nexio", arguments={}, on_phase=None)
+B3osRunSensor(task_id="s", run_id="r", on_phase={"waiting": tell_too_little})  # pyright: ignore[reportArgumentType]
+B3osRunSensor(task_id="s", run_id="r", on_phase={"waiting": "tell"})  # pyright: ignore[reportArgumentType]
+RunsSensor(task_id="s", provider="b3os", run_ids=["r"], on_phase={"waiting": tell})  # pyright: ignore[reportCallIssue]
 
 # A wrong name, whatever takes it.
 NexioRunSensor(task_id="s", run_id="r", poke_intervall=1)  # pyright: ignore[reportCallIssue]

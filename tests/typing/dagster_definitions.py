@@ -32,6 +32,10 @@ from runops.dagster import (
 KEY = dg.EnvVar("NEXIO_API_KEY")
 
 
+def tell(context: dg.OpExecutionContext, snapshot: RunSnapshot) -> None:
+    """A callback."""
+
+
 @dg.asset
 def decision(context: dg.AssetExecutionContext, nexio: NexioResource) -> dict[str, object]:
     call = nexio.call(engine_slug="credit", input={"applicant": 1})
@@ -59,11 +63,13 @@ def decision(context: dg.AssetExecutionContext, nexio: NexioResource) -> dict[st
         submit_grace=60,
         on_conflict="wait",
         reattach=False,
+        on_phase={"waiting": tell, "paused": [tell, lambda context, snapshot: snapshot.url]},
     )
     assert_type(result, RunResult)
     assert_type(result.snapshot, RunSnapshot)
     assert_type(result.verdict, Verdict)
     wait_for_run(context, nexio, call=call, time_out=3600)  # pyright: ignore[reportCallIssue]
+    wait_for_run(context, nexio, call=call, on_phase={"waiting": "tell"})  # pyright: ignore[reportArgumentType]
     wait_for_run(context, nexio, call=call, timeout="an hour")  # pyright: ignore[reportArgumentType]
     wait_for_run(context, nexio, call={"engine_slug": "credit"})  # pyright: ignore[reportArgumentType]
     return dict(result.snapshot.to_result(result.verdict))

@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal, Required, Self, TypeAlias, Typed
 
 from airflow.sdk import BaseOperator, XComArg
 
-from runops.core import ConfigurationError, Provider
+from runops.core import ConfigurationError, Provider, RunInPhase
 from runops.core.declaration.registry import nearest
 from runops.core.many.rules import ManySettings, Require
 from runops.core.waiting.options import Seconds, SubmitSettings, WaitSettings
-from runops.core.waiting.phases import RunInPhase
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG, Context, TaskGroup

@@ -106,6 +106,8 @@ class RunOperator(OwnRun):
     :param end_from_trigger: With ``deferrable``, let the triggerer end the task, without a second worker, once the run
         has ended well or softly; see :class:`~runops.airflow.sensor.RunSensor`. A worker ends a task that has timed
         out.
+    :param on_phase: Whom to call once each time that the run enters a phase, such as ``{"waiting": tell_somebody}``;
+        see :class:`~runops.airflow.sensor.RunSensor`. Not with ``wait=False``.
     """
 
     template_fields: Sequence[str] = ("arguments", "retry_of", "conn_id", "expect")

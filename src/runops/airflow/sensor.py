@@ -163,6 +163,10 @@ class RunSensor(BeginsInTrigger, WaitingSensor):
         output and ``ti.xcom_pull``; ``prev_*``; all of ``ti``, ``task``, ``dag`` and ``dag_run`` but plain ids, dates
         and ``dag_run.conf``; macros, filters, Jinja settings and template files of the DAG's own; params without a
         valid default, and params of the task's own with a schema; Airflow below 3.3.
+    :param on_phase: Whom to call once each time that the run enters a phase, such as ``{"waiting": tell_somebody}``: a
+        plain function of the context and the run (the dict of every result, with ``phase`` and ``phase_since``), or a
+        list of them. What it raises is logged and changes nothing. A deferred task resumes for the call and defers
+        again with all its clocks. Reschedule mode needs Airflow 3.3 or newer. docs/phases.md has the rest.
     :param poke_interval: Seconds (or a timedelta), see above.
     """
 

@@ -23,7 +23,7 @@ from runops.core.model.errors import (
     WrongState,
 )
 from runops.core.model.policy import DEFAULT_VERDICTS, OutcomePolicy, Verdict
-from runops.core.model.run import Outcome, Phase, Progress, RunRef, RunResult, RunSnapshot
+from runops.core.model.run import Outcome, Phase, Progress, RunInPhase, RunRef, RunResult, RunSnapshot
 from runops.core.model.states import StateTable
 from runops.core.providers import PROVIDERS, find
 from runops.core.providers.nyx import NYX_AUDIT, NYX_GATE
@@ -52,6 +52,7 @@ __all__ = [
     "Provider",
     "RequestRefused",
     "RunClient",
+    "RunInPhase",
     "RunNotFound",
     "RunRef",
     "RunResult",

@@ -132,6 +132,14 @@ class RunResult(TypedDict):
     """Which of the expectations were not met, by the name of the detail; None where all were, or none were asked."""
 
 
+class RunInPhase(RunResult):
+    """What a callback gets where runs are plain data: the run as in every result, and the phase that it entered."""
+
+    phase: str
+    phase_since: str
+    """When this wait first saw the run in that phase, ISO-8601 in UTC: a callback may come later."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSnapshot:
     """What one read of a run showed. Exactly one of ``phase`` and ``outcome`` is set.

@@ -21,7 +21,7 @@ from typing import Any, Self, cast
 from runops.core.model.errors import ConfigurationError
 from runops.core.model.redaction import clean
 from runops.core.model.refusal import nearest
-from runops.core.model.run import Outcome, Phase, RunResult, RunSnapshot
+from runops.core.model.run import Outcome, Phase, RunInPhase, RunSnapshot
 
 Callback = Callable[[Any, Any], object]
 """A function of the host's context and of the run."""
@@ -32,14 +32,6 @@ LONGEST_CHAIN = 5
 """Errors of a chain that are told."""
 MOST_FRAMES = 50
 """Of each of them."""
-
-
-class RunInPhase(RunResult):
-    """What a callback gets where runs are plain data: the run as in every result, and the phase that it entered."""
-
-    phase: str
-    phase_since: str
-    """When this wait first saw the run in that phase, ISO-8601 in UTC: a callback may come later."""
 
 
 @dataclass(frozen=True, slots=True)
