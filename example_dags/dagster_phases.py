@@ -4,8 +4,8 @@
 the step's log gets an event, and the Dagster run the tag ``runops/phase: waiting``. ``waiting_runs`` looks for that tag
 and needs no callback: it starts ``remind`` once for each run that waits for longer than an hour.
 
-The key comes from the environment variable ``B3OS_API_KEY``; ``B3OS_BASE_URL`` says where the service is if it is not at
-its public address.
+The key comes from the environment variable ``B3OS_API_KEY``, an address that is not the public one from
+``B3OS_BASE_URL``.
 """
 
 from __future__ import annotations
