@@ -33,6 +33,7 @@ PUBLIC = [
     "Provider",
     "RequestRefused",
     "RunClient",
+    "RunInPhase",
     "RunNotFound",
     "RunRef",
     "RunResult",
