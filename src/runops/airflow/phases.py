@@ -165,6 +165,22 @@ class PhaseCalls:
         return PhasesSeen.from_dict(value)
 
 
+class CallsOnPhase:
+    """A part of every task that waits for one run."""
+
+    on_phase: Mapping[str, Any] | None = None
+    """Whom the task calls when its run enters a phase."""
+
+    def set_on_phase(self, wanted: Mapping[str, Any] | None) -> None:
+        """Keep what the argument says, and refuse what could not be called."""
+        self.on_phase = wanted
+        checked_phases(self)
+
+    def _phase_calls(self: Any, context: Any, ref: RunRef) -> PhaseCalls:
+        everlasting = getattr(self, "on_clear", None) == "reattach"
+        return PhaseCalls(context, checked_phases(self), ref, log=self.log, everlasting=everlasting)
+
+
 class PhasesInTrigger:
     """What a trigger does about the phases of its run: it notes which ones were left, and calls nobody.
 

@@ -19,7 +19,7 @@ from runops.airflow.lineage import facets
 from runops.airflow.lost_submit import LostSubmit
 from runops.airflow.metrics import METER
 from runops.airflow.observer import Observer, Record
-from runops.airflow.phases import PhaseCalls, checked_phases, for_trigger
+from runops.airflow.phases import CallsOnPhase, PhaseCalls, checked_phases, for_trigger
 from runops.airflow.submission import WORKER_SECONDS
 from runops.airflow.task_base import TaskBase
 from runops.airflow.task_record import begin, go_on
@@ -79,7 +79,7 @@ class Resumed(NamedTuple):
     phases: PhaseCalls
 
 
-class RunWaiting(TaskBase):
+class RunWaiting(TaskBase, CallsOnPhase):
     """A task that waits for one run. Subclasses say which run, and for how long."""
 
     timed_out_error: ClassVar[type[RunTimedOut]] = RunTimedOut
@@ -94,8 +94,6 @@ class RunWaiting(TaskBase):
     cancels_open_runs: ClassVar[bool] = False
     """Whether the end of a wait may cancel a run that goes on."""
     error_budget: float | timedelta
-    on_phase: Mapping[str, Any] | None = None
-    """Whom the task calls when its run enters a phase."""
 
     @classmethod
     def partial(cls, **kwargs: Any) -> Any:
@@ -118,11 +116,6 @@ class RunWaiting(TaskBase):
         self.end_from_trigger = wanted
         if wanted:
             refuse_lost(type(self), arguments_of(self), begins_there=False)
-
-    def set_on_phase(self, wanted: Mapping[str, Any] | None) -> None:
-        """Keep what the argument says, and refuse what could not be called."""
-        self.on_phase = wanted
-        checked_phases(self)
 
     def execute_complete(self, context: Any, event: dict[str, Any] | None = None) -> RunResult:
         """Go on after the trigger's event.
@@ -283,10 +276,6 @@ class RunWaiting(TaskBase):
         return self._await_run(
             context, ref, options, submitted_at=entered.submitted_at, resumed=Resumed(past=past, phases=phases)
         )
-
-    def _phase_calls(self, context: Any, ref: RunRef) -> PhaseCalls:
-        everlasting = getattr(self, "on_clear", None) == "reattach"
-        return PhaseCalls(context, checked_phases(self), ref, log=self.log, everlasting=everlasting)
 
     def _defer(
         self,
