@@ -10,7 +10,7 @@ from fastapi import APIRouter, HTTPException
 from runops.airflow.plugin import _compat
 from runops.airflow.plugin._compat import SessionDep
 from runops.airflow.plugin.answers import found, of_person, row_of
-from runops.airflow.plugin.claims import CANCEL, CANCEL_SECONDS, LOOK, LOOK_SECONDS, claim, release
+from runops.airflow.plugin.claims import CANCEL, CANCEL_SECONDS, LOOK, LOOK_SECONDS, claim, release, renew
 from runops.airflow.plugin.guard import Actor
 from runops.airflow.plugin.looked import store
 from runops.airflow.plugin.queries import RunQueries
@@ -40,6 +40,8 @@ def look(task: TaskQuestion, user: Actor, session: SessionDep) -> dict[str, Any]
         asked_at = datetime.now(UTC)
         with client_for(record) as client:
             snapshot = client.get(ref)
+        # Between the claim and the request there may have been seconds.
+        renew(same[0], LOOK)
         _store(same, record, snapshot, asked_at)
     return row_of(found(record.address, rights, queries, session), rights, queries, session)
 

@@ -56,6 +56,21 @@ def claim(holder: Any, key: str, every: float, who: str) -> bool:
     return True
 
 
+def renew(holder: Any, key: str) -> None:
+    """Let a claim count from now on: what it was made for has only just been done.
+
+    :param holder: As for :func:`claim`.
+    :param key: What for.
+    """
+    with create_session(scoped=False) as session:
+        session.execute(
+            update(XComModel)
+            .where(*_row(holder, key))
+            .values(timestamp=datetime.now(UTC))
+            .execution_options(synchronize_session=False)
+        )
+
+
 def release(holder: Any, key: str) -> None:
     """Let go of a claim, because nothing came of it.
 
