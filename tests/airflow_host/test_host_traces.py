@@ -62,7 +62,9 @@ def ids(tracing_host: Host, outside: Outside) -> dict[str, str]:
         return bool(states) and all(state in TASK_OVER for state in states.values())
 
     until("all tasks have ended", END_SECONDS, over, pause=1.0)
-    submitted = host.value(Task("traced", RUN, "submitted"))
+    task = Task("traced", RUN, "submitted")
+    submitted = host.value(task)
+    assert submitted is not None, host.log(task)
     return {**made, "submitted": submitted["run_id"]}
 
 

@@ -33,7 +33,7 @@ with DAG("traced", schedule=None, catchup=False, default_args={"retries": 0}):
     )
     NyxRunSensor(task_id="failed", run_id="{{ dag_run.conf['failed'] }}", timeout=600, deferrable=True)
     submit: dict[str, Any] = {**SUBMITS["nyx"], "config_name": "traced"}
-    submit |= {"target": {"url": "https://agent.example.com"}, "objective": "o"}
+    submit |= {"target": {"url": "https://agent.example.com"}, "objective": "o", "hints": None}
     outlet = Asset("traced_submitted", uri="runops-test://traced/submitted")
     NyxRunOperator(task_id="submitted", deferrable=True, outlets=[outlet], **submit)
 
