@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from importlib.util import find_spec
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,6 +15,7 @@ from runops.airflow._compat_traces import id_of_try
 from runops.airflow.traces import TaskTrace, another_try_follows
 from runops.core import find
 from tests.airflow_side.triggerer import Triggerer
+from tests.collector import Collector
 from tests.open_telemetry import Spans, said, spans
 from tests.services import CALLS
 
@@ -22,7 +25,9 @@ RETRIES = 2
 
 
 @pytest.fixture(autouse=True)
-def no_tracer_of_before() -> None:
+def no_tracer_of_another_test() -> Iterator[None]:
+    traces._own_tracer.cache_clear()
+    yield
     traces._own_tracer.cache_clear()
 
 
@@ -146,6 +151,24 @@ def test_a_task_that_the_triggerer_ends_is_one_span_too(
     assert f"{span.parent.span_id:016x}" in task_span["traceparent"]
     assert (said(span)["outcome"], said(span)["verdict"]) == ("succeeded", "succeed")
     assert said(spans.only())["run_id"] == run["run_id"]
+
+
+@pytest.mark.skipif(find_spec("airflow.traces") is None, reason="Airflow 3.1 alone has a tracer of its own")
+def test_the_tracer_of_airflow_3_1_is_used_where_it_is_on(
+    host: Any, sensors: Any, mode: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collector = Collector()
+    monkeypatch.setenv("AIRFLOW__TRACES__OTEL_ON", "True")
+    monkeypatch.setenv("AIRFLOW__TRACES__OTEL_HOST", "127.0.0.1")
+    monkeypatch.setenv("AIRFLOW__TRACES__OTEL_PORT", str(collector.port))
+    trace_id, span_id = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+    run = host.made("nyx", script="succeeded", seconds=100)
+    context = traced(host, {"traceparent": f"00-{trace_id}-{span_id}-01"})
+    host.run(sensors["nyx"](task_id="w", **run, **mode), context)
+    collector.close()
+    (span,) = collector.of_runs(run["run_id"])
+    assert (span["trace"], span["parent"]) == (trace_id, span_id)
+    assert span["attributes"]["runops.verdict"] == "succeed"
 
 
 def test_nothing_is_asked_of_airflow_where_nothing_is_traced(host: Any) -> None:
