@@ -595,3 +595,52 @@ def test_what_can_never_resume_or_retry_is_refused_as_it_is_made(made: Callable[
     with pytest.raises(ConfigurationError) as caught:
         made()
     assert said in str(caught.value)
+
+
+class Named(RunBody):
+    """A run that shows the text of its submit again."""
+
+    name: Text = None
+
+
+def test_no_mark_goes_along_with_a_retry_even_where_a_submit_has_one() -> None:
+    bodies: list[bytes] = []
+
+    def service(request: httpx.Request) -> Any:
+        if request.method == "POST":
+            bodies.append(request.content)
+        return {"run_id": "j1", "status": "bad", "job": "j2"}
+
+    plain = declared(
+        body=Named,
+        submit=Submission(start, run_id=("job_id",), mark="name"),
+        retry=Retry(AGAIN, run_id=("job",)),
+    )
+    with client_of(plain, service) as client:
+        client.retry(plain.ref("j1"))
+    assert bodies == [b""]
+
+
+@pytest.mark.parametrize(("turned_away", "posts"), [(((503, "busy"),), 3), ((), 1)])
+def test_what_a_retry_declares_as_turned_away_is_sent_again_and_nothing_else(
+    turned_away: tuple[tuple[int, str], ...], posts: int
+) -> None:
+    sent: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.method == "GET":
+            return httpx.Response(200, json={"run_id": "j1", "status": "bad"})
+        sent.append(request.url.path)
+        if len(sent) < 3:
+            return httpx.Response(503, json={"code": "busy"})
+        return httpx.Response(200, json={"job": "j2"})
+
+    plain = declared(retry=Retry(AGAIN, run_id=("job",), turned_away=turned_away))
+    client = RunClient(plain, token="k", transport=httpx.MockTransport(answer), sleep=lambda seconds: None)
+    with client:
+        if turned_away:
+            assert client.retry(plain.ref("j1")).run_id == "j2"
+        else:
+            with pytest.raises(SubmitUncertainError):
+                client.retry(plain.ref("j1"), submit_grace=0)
+    assert len(sent) == posts
