@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from runops.core import ConfigurationError, Outcome, Phase, Provider, RunClient, StateTable, find
+from runops.core import ConfigurationError, Outcome, Phase, Provider, RunClient, StateTable, WrongState, find
 from runops.core.declaration import AuthScheme, Call, Explanation, Listing, Retry, Route, RunBody, Submission, Text
 from runops.core.model.cadence import Cadence
 from runops.core.model.errors import MalformedAnswer, SubmitUncertainError
@@ -566,6 +566,18 @@ def test_a_declaration_with_both_can_do_both_with_no_edit_of_anything_else() -> 
         assert client.resume(plain.ref("j1")).phase is Phase.RUNNING
         state["status"] = "bad"
         assert client.retry(plain.ref("j1")).run_id == "j2"
+
+
+def test_a_run_that_is_stopping_is_not_resumed() -> None:
+    words = {"on": Phase.RUNNING, "ending": Phase.STOPPING, "ok": Outcome.SUCCEEDED, "bad": Outcome.FAILED}
+    plain = declared(states=StateTable(words), resume=Route("POST", "/v2/jobs/{run_id}/go"))
+
+    def service(request: httpx.Request) -> Any:
+        assert request.method == "GET"
+        return {"run_id": "j1", "status": "ending"}
+
+    with client_of(plain, service) as client, pytest.raises(WrongState, match=r"ending \(stopping\)"):
+        client.resume(plain.ref("j1"))
 
 
 def test_a_retry_needs_no_submit() -> None:

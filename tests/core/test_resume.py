@@ -129,6 +129,22 @@ def test_a_resume_that_did_not_take_is_asked_for_again(runs: Any, trouble: dict[
     assert runs.emulator.runs(run_id=ref.run_id)[0]["resumes"] == 1
 
 
+def test_a_429_is_waited_out_as_the_service_asks_and_no_longer(runs: Any) -> None:
+    ref = paused(runs)
+    before = runs.clock.passed
+    runs.emulator.add_fault(kind="status", status=429, retry_after=3, provider="onepin", action="resume")
+    runs("resume", ref)
+    assert 3 <= runs.clock.passed - before < RESUME_GRACE / 2
+
+
+def test_a_run_that_is_over_when_the_second_request_comes_was_resumed_by_the_first(runs: Any) -> None:
+    late = [{"after": RESUME_GRACE + 0.2, "set": {"status": "completed", "completed_at": "$now"}}]
+    ref = paused(runs, on_resume=late)
+    runs.emulator.add_fault(kind="reset", when="after", provider="onepin", action="resume")
+    assert runs("resume", ref).outcome is Outcome.SUCCEEDED
+    assert sent(runs) == 2
+
+
 def test_a_resume_that_never_gets_through_is_an_error(runs: Any) -> None:
     ref = paused(runs)
     runs.emulator.add_fault(kind="status", status=503, provider="onepin", action="resume", count=None)
