@@ -26,6 +26,11 @@ def _assets(camera: Camera, world: DagsterWorld) -> None:
     camera.page.get_by_text("Hide navigation").click()
     camera.see("runops/overview", "runops/url", "runops/details/spent_usd", "runops/duration_seconds")
     camera.shoot("dagster_asset", "https://app.fabraix.com/nyx/runs/", "57% (2.87/5 USD)")
+    camera.size(1060)
+    camera.open(f"{world.url}/assets/security/audit?view=overview")
+    camera.page.get_by_text("Plots", exact=True).first.click()
+    camera.page.get_by_text("runops/details/findings_count").filter(visible=True).last.scroll_into_view_if_needed()
+    camera.shoot("dagster_plots", "runops/details/findings_count", "runops/duration_seconds", "runops/spend")
     camera.size(900)
     camera.open(f"{world.url}/assets/voices/announcement?view=overview")
     camera.shoot(
