@@ -369,11 +369,15 @@ def test_all_triggers_of_a_loop_share_about_two_writes_a_second_and_changes_go_f
     now, log = [0.0], list[str]()
     times: list[float] = []
 
-    async def sleep(seconds: float) -> None:
-        now[0] += seconds
+    def later(seconds: float, act: Any) -> Any:
+        def ring() -> None:
+            now[0] += seconds
+            act()
+
+        return asyncio.get_running_loop().call_soon(ring)
 
     async def scene() -> None:
-        writer = RecordWriter(lambda: now[0], sleep)
+        writer = RecordWriter(lambda: now[0], later)
 
         class Timed(Slow):
             async def write(self) -> None:
@@ -431,8 +435,8 @@ def test_a_wait_that_hears_nothing_is_asked_what_holds_it_until_it_ends(monkeypa
         await asyncio.sleep(0.02)
         writer.leave(wait)
         log.clear()
-        await asyncio.sleep(0.01)
         assert len(asyncio.all_tasks()) == 1
+        await asyncio.sleep(0.01)
 
     asyncio.run(scene())
     assert log == []

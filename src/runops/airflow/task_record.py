@@ -189,6 +189,7 @@ def go_on(task: Any, context: Any) -> TaskRecord | None:
         stored = _stored(context)
         if stored is not None:
             recording = Recording(task.service, replace(stored, **_about(task, context)), time.time())
+            recording.assume_stored(recording.shown(), None, time.time())
             task.run_record = TaskRecord(context, recording, task.log)
     kept: TaskRecord | None = task.run_record
     return kept

@@ -17,7 +17,8 @@ import asyncio
 import contextvars
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, ClassVar, Literal, Protocol
 from weakref import WeakKeyDictionary
 
@@ -38,10 +39,15 @@ PER_SECOND = 2.0
 """Writes of all triggers of one event loop."""
 AT_ONCE = 10
 """Writes that may come at once after a time without any."""
+ROOM = 1.0 - 1e-6
+"""What the budget must have left for a write: sums of fractions of seconds are not exact."""
 WRITE_SECONDS = 60.0
 """For one write."""
 SWEEP_SECONDS = 15.0
 """Between two looks at waits that hear nothing: what holds them up shows nowhere else."""
+
+
+Later = Callable[[float, Callable[[], object]], asyncio.TimerHandle]
 
 
 class Storable(Protocol):
@@ -58,24 +64,24 @@ class RecordWriter:
     """The writes of one event loop. See the module.
 
     :param clock: Seconds; by default those of the running loop.
-    :param sleep: Waits for some of them.
+    :param later: Calls something after some seconds, unless what it returns is cancelled; by default that loop does.
     """
 
     _writers: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, RecordWriter]] = WeakKeyDictionary()
 
-    def __init__(
-        self,
-        clock: Callable[[], float] | None = None,
-        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
-    ) -> None:
-        self._clock = asyncio.get_running_loop().time if clock is None else clock
-        self._sleep = sleep
+    def __init__(self, clock: Callable[[], float] | None = None, later: Later | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._clock = self._loop.time if clock is None else clock
+        # In a context of its own: what is logged then is no trigger's.
+        self._later: Later = partial(self._loop.call_later, context=contextvars.Context()) if later is None else later
         self._lines: dict[Owed, dict[Storable, None]] = {owed: {} for owed in Owed}
         self._waits: dict[Storable, None] = {}
-        self._tokens = float(AT_ONCE)
+        self._budget = float(AT_ONCE)
         self._filled_at = self._clock()
-        self._draining: asyncio.Task[None] | None = None
-        self._sweeping: asyncio.Task[None] | None = None
+        self._writing: asyncio.Task[None] | None = None
+        self._turn: asyncio.TimerHandle | None = None
+        """When the budget has room again."""
+        self._sweep: asyncio.TimerHandle | None = None
         self._warned = False
 
     @classmethod
@@ -93,8 +99,8 @@ class RecordWriter:
         :param wait: The wait.
         """
         self._waits[wait] = None
-        if self._sweeping is None:
-            self._sweeping = _in_background(self._sweep())
+        if self._sweep is None:
+            self._sweep = self._later(SWEEP_SECONDS, self._look_up_holds)
 
     def leave(self, wait: Storable) -> None:
         """Forget a wait that has ended, and what it has put in line.
@@ -104,9 +110,12 @@ class RecordWriter:
         self._waits.pop(wait, None)
         for line in self._lines.values():
             line.pop(wait, None)
-        if not self._waits and self._sweeping is not None:
-            self._sweeping.cancel()
-            self._sweeping = None
+        if not self._waits and self._sweep is not None:
+            self._sweep.cancel()
+            self._sweep = None
+        if self._turn is not None and not any(self._lines.values()):
+            self._turn.cancel()
+            self._turn = None
 
     def offer(self, wait: Storable, owed: Owed) -> None:
         """Put a wait in line.
@@ -120,35 +129,33 @@ class RecordWriter:
         for line in self._lines.values():
             line.pop(wait, None)
         self._lines[owed][wait] = None
-        if self._draining is None:
-            self._draining = _in_background(self._drain())
+        self._go_on()
 
-    async def _drain(self) -> None:
-        try:
-            while any(self._lines.values()):
-                await self._turn()
-                wait = self._next()
-                if wait is not None:
-                    await self._write(wait)
-        finally:
-            self._draining = None
-
-    async def _turn(self) -> None:
-        """Wait for the budget to have room, and take it."""
-        now = self._clock()
-        self._tokens = min(self._tokens + (now - self._filled_at) * PER_SECOND, AT_ONCE)
-        self._filled_at = now
-        self._tokens -= 1.0
-        if self._tokens < 0:
-            await self._sleep(-self._tokens / PER_SECOND)
-
-    def _next(self) -> Storable | None:
+    def _go_on(self) -> None:
+        """Begin the next write, now or as soon as the budget has room."""
         line = next((line for line in self._lines.values() if line), None)
-        if line is None:
-            return None
+        if line is None or self._writing is not None or self._turn is not None:
+            return
+        now = self._clock()
+        self._budget = min(self._budget + (now - self._filled_at) * PER_SECOND, AT_ONCE)
+        self._filled_at = now
+        if self._budget < ROOM:
+            self._turn = self._later((1.0 - self._budget) / PER_SECOND, self._its_turn)
+            return
+        self._budget -= 1.0
         wait = next(iter(line))
         del line[wait]
-        return wait
+        self._writing = self._loop.create_task(self._write(wait), context=contextvars.Context())
+        self._writing.add_done_callback(self._written)
+
+    def _its_turn(self) -> None:
+        self._turn = None
+        self._go_on()
+
+    def _written(self, _: asyncio.Task[None]) -> None:
+        self._writing = None
+        if not self._loop.is_closed():
+            self._go_on()
 
     async def _write(self, wait: Storable) -> None:
         try:
@@ -158,19 +165,10 @@ class RecordWriter:
                 logger.warning("What the page External runs shows could not be stored: %s", type(error).__name__)
             self._warned = True
 
-    async def _sweep(self) -> None:
-        while True:
-            await self._sleep(SWEEP_SECONDS)
-            waits: Iterable[Storable] = tuple(self._waits)
-            for number, wait in enumerate(waits):
-                wait.look_up_hold()
-                if number % 500 == 499:
-                    await asyncio.sleep(0)
-
-
-def _in_background(work: Any) -> asyncio.Task[None]:
-    """In a context of its own: what it logs is no trigger's."""
-    return asyncio.get_running_loop().create_task(work, context=contextvars.Context())
+    def _look_up_holds(self) -> None:
+        self._sweep = self._later(SWEEP_SECONDS, self._look_up_holds)
+        for wait in tuple(self._waits):
+            wait.look_up_hold()
 
 
 class TriggerRecord:
