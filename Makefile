@@ -32,7 +32,7 @@ $(READY): requirements/dev.lock requirements/uv.lock pyproject.toml scripts/setu
 	@$(PYTHON) scripts/setup_environment.py $(VENV)
 	@touch $@
 
-# Here tests wait for about half of the time: for real clocks, for answers, for the processes of whole hosts.
+# Here many tests wait: for real clocks, for answers, for the processes of whole hosts.
 test: export PYTEST_XDIST_AUTO_NUM_WORKERS = $(shell $(BIN)/python -c 'import os; print(2 * os.cpu_count())')
 test: $(READY) ## Run all tests but those that need a whole host of their own.
 	@# Each host reads its settings when it is imported: they must be those of the tests that run.
