@@ -14,12 +14,13 @@ from runops.airflow import NexioRunOperator, NyxRunOperator, NyxRunSensor, NyxRu
 from runops.airflow._compat_traces import id_of_try
 from runops.airflow.traces import TaskTrace, another_try_follows
 from runops.core import find
+from tests.airflow_side.sets import SetHost, calls_of, sets
 from tests.airflow_side.triggerer import Triggerer
 from tests.collector import Collector
 from tests.open_telemetry import Spans, said, spans
 from tests.services import CALLS
 
-__all__ = ["spans"]
+__all__ = ["sets", "spans"]
 
 RETRIES = 2
 
@@ -134,6 +135,20 @@ def test_each_run_of_a_set_is_a_span(host: Any, spans: Spans, deferrable: bool) 
     ended = host.run(NyxRunsSensor(task_id="w", run_ids=ids, deferrable=deferrable))
     assert ended.error is None
     assert sorted(said(span)["run_id"] for span in spans.of_runs()) == sorted(ids)
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_a_set_that_is_tried_again_tells_each_run_once(sets: SetHost, spans: Spans, deferrable: bool) -> None:
+    calls = calls_of("b3os", 6)
+    calls[2]["payload"] = {"emulator": {"script": "failed", "seconds": 0.3}}
+    context = sets.context()
+    context["ti"].max_tries = 1
+    for expected in (6, 7):
+        sets.run(sets.made("b3os", 6, calls=calls, deferrable=deferrable, retries=1), context)
+        ids = [said(span)["run_id"] for span in spans.of_runs()]
+        assert sorted(ids) == sorted(run["run_id"] for run in sets.emulator.runs(provider="b3os"))
+        assert len(set(ids)) == len(ids) == expected
+        context["ti"].next_try()
 
 
 def test_a_task_that_the_triggerer_ends_is_one_span_too(
