@@ -168,6 +168,22 @@ def test_a_death_in_the_wait_is_followed_by_the_same_run(host: Any, monkeypatch:
     assert posts(host) == [run_id]
 
 
+def test_a_run_that_failed_after_its_try_had_died_is_the_one_that_the_next_goes_on_from(
+    host: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = failed(host, on_retry="failed")
+    context = host.context()
+    with monkeypatch.context() as dying:
+        moments.before_the_wait(dying)
+        with pytest.raises(moments.Killed):
+            host.run(operator(first), context)
+    (second,) = new_runs(host, first)
+    host.emulator.advance(None, run_id=second)
+    context["ti"].next_try()
+    assert host.run(operator(first), context).error is None
+    assert posts(host) == [first, second]
+
+
 def test_a_lost_answer_is_uncertain_with_the_candidates(host: Any, deferrable: bool) -> None:
     run_id = failed(host)
     host.emulator.add_fault(kind="reset", when="after", provider="b3os", action="retry")
