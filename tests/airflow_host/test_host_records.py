@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 RUN = "recorded"
 TASKS = ("handed_over", "begun_there")
-SECONDS = 90.0
+SECONDS = 120.0
 
 
 def test_the_records_move_while_nobody_but_the_triggerer_waits(sqlite_host: Host, outside: Outside) -> None:

@@ -487,6 +487,33 @@ def test_a_trigger_stores_nothing_where_nothing_has_changed_since_its_worker_has
     assert later.owes(1_700_000_013) is Owed.CHANGE
 
 
+def test_a_trigger_that_begins_late_does_not_trust_what_its_worker_has_stored(
+    host: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A triggerer that is gone may have stored another state since.
+    database = Database()
+    monkeypatch.setattr("runops.airflow._compat.supervisor", lambda: database)
+
+    async def stores(late: float) -> bool:
+        trigger = RunTrigger(
+            provider="nyx",
+            conn_id="nyx_default",
+            ref=REF.model_dump(mode="json"),
+            patience={"shown": {"state": "running", "status": "running"}},
+            not_before=host.clock.now + 10 - late,
+        )
+        trigger.task_instance = SimpleNamespace(dag_id="d", run_id="r", task_id="t", map_index=-1, try_number=1)
+        record = trigger._keep_record(trigger._hook(), run_id="r1")
+        assert record is not None
+        record.observed(snapshot())
+        await asyncio.sleep(0.01)
+        record.close()
+        return bool(database.writes)
+
+    assert not asyncio.run(stores(late=0))
+    assert asyncio.run(stores(late=11))
+
+
 def test_a_row_of_an_earlier_version_says_nothing_of_what_is_stored() -> None:
     row = RunTrigger(provider="nyx", ref=REF.model_dump(mode="json"), patience={})
     assert row.record is None

@@ -140,7 +140,9 @@ class TriggerBase(BaseTrigger):
         :param run: What is known, as :class:`ExternalRun` takes it.
         """
         run = {"conn_id": hook.conn_id, "cancels": self.cancel_on_kill and kills_in_triggerer(), **run}
-        self.record = record_of(self.task_instance, hook.provider, self.patience.get(SHOWN), hold, **run)
+        # Whoever begins later may follow a triggerer that has stored more since the worker did.
+        shown = self.patience.get(SHOWN) if time.time() < self.not_before else None
+        self.record = record_of(self.task_instance, hook.provider, shown, hold, **run)
         return self.record
 
     # --- a task that begins here ---
