@@ -114,6 +114,23 @@ watched = Asset("audits", watchers=[
 with DAG("after_audits", schedule=watched) as after_audits:
     NyxConfigSensor(task_id="find", config_name="nightly", poke_interval=0.1)
 
+ORDERS = {name: Asset(f"orders_{name}", uri=f"runops-test://orders/{name}") for name in ("poke", "deferrable")}
+with DAG("named", schedule=None) as named:
+    sensors = [
+        NexioRunSensor(
+            task_id=name, run_id="{{ params.run_id }}", poke_interval=0.1, deferrable=name == "deferrable",
+            outlets=[asset],
+        )
+        for name, asset in ORDERS.items()
+    ]
+
+    @task(inlets=list(ORDERS.values()))
+    def read(*, inlet_events):
+        return [inlet_events[asset][-1].extra for asset in ORDERS.values()]
+
+    sensors >> read()
+    named.params = {"run_id": ""}
+
 with DAG("soft", schedule=None) as soft:
     NexioRunSensor(task_id="skips", run_id="{{ params.failed }}", soft_fail=True, poke_interval=0.1, deferrable=True)
     NexioRunSensor(task_id="fails", run_id="{{ params.failed }}", nexio_conn_id="nexio_wrong", soft_fail=True)
@@ -203,6 +220,19 @@ def test_all_modes_give_the_same_xcom(run_dag: Any, served: Any) -> None:
     for ti in tasks.values():
         assert xcom(ti, "run") == results[0]
         assert xcom(ti, "_link_NexioRunLink") == results[0]["url"]
+
+
+def test_a_stored_asset_event_names_the_run_and_a_later_task_reads_it(run_dag: Any, served: Any) -> None:
+    run_id = served.emulator.create_run("nexio", script="succeeded", seconds=1)
+    tasks = run_dag("named", {"run_id": run_id})
+    assert {name: str(ti.state) for name, ti in tasks.items()} == dict.fromkeys(tasks, "success")
+    result = xcom(tasks["poke"])
+    names = {
+        **{name: result[name] for name in ("provider", "run_id", "url", "outcome", "verdict")},
+        "spend": None, "spend_unit": None,
+    }  # fmt: skip
+    assert names["run_id"] == run_id
+    assert xcom(tasks["read"]) == [{"runops": names}, {"runops": names}]
 
 
 def test_operators_submit_once_and_end_as_their_runs_do(
