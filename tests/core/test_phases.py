@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from runops.core import ConfigurationError, Outcome, Phase, RunRef, RunSnapshot
+from runops.core import ConfigurationError, Outcome, Phase, RunRef, RunSnapshot, find
 from runops.core.waiting.phases import (
     PhaseEntered,
     PhasesSeen,
@@ -19,6 +19,7 @@ from runops.core.waiting.phases import (
     in_phase,
     interrupted,
     known_phases,
+    never_shown,
     trace_of,
 )
 
@@ -111,6 +112,14 @@ def test_a_wait_is_interrupted_at_each_entry_after_its_observer_has_heard_of_it(
 @pytest.mark.parametrize("value", [None, 3, "x", [], {}, {"phase": "dancing", "since": "then", "entries": None}])
 def test_what_cannot_be_read_is_nothing_seen(value: object) -> None:
     assert PhasesSeen.from_dict(value) == PhasesSeen()
+
+
+def test_a_phase_that_no_state_of_a_service_means_is_warned_of() -> None:
+    (warning,) = never_shown(find("b3os"), WANTED)
+    assert "on_phase names paused, which no state of B3OS means" in warning
+    assert "may be running, waiting" in warning
+    assert never_shown(find("b3os").with_states({"on_hold": "paused"}), WANTED) == []
+    assert never_shown(find("onepin"), {Phase.PAUSED, Phase.RUNNING, Phase.QUEUED}) == []
 
 
 def test_phases_of_a_later_version_are_left_out() -> None:

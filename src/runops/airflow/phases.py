@@ -17,7 +17,7 @@ from typing import Any
 from runops.airflow._compat import TaskDeferred, get_xcom, has_task_state_store, set_xcom, task_state_store
 from runops.airflow.bounds import within
 from runops.airflow.records import PHASES_KEY, PHASES_LEFT
-from runops.core import ConfigurationError, RunRef, RunSnapshot
+from runops.core import ConfigurationError, Provider, RunRef, RunSnapshot
 from runops.core.waiting.phases import (
     Callbacks,
     PhasesSeen,
@@ -27,6 +27,7 @@ from runops.core.waiting.phases import (
     in_phase,
     interrupted,
     known_phases,
+    never_shown,
 )
 
 NOTE_SECONDS = 10.0
@@ -80,6 +81,7 @@ class PhaseCalls:
         self.callbacks = callbacks
         self._log = log
         ti = context["ti"]
+        self._warned = not callbacks
         self._store = task_state_store(context) if callbacks else None
         self._about = {"version": VERSION, "run_id": ref.run_id}
         self._generation = None if everlasting else ti.max_tries
@@ -91,6 +93,16 @@ class PhaseCalls:
         :param observer: Hears of every read first.
         """
         return interrupted(self.watch, observer, time.time, self._save) if self.callbacks else observer
+
+    def warn_of(self, provider: Provider) -> None:
+        """Say once which phases nobody will ever be called for.
+
+        :param provider: The run's, with all the words that were taught.
+        """
+        if not self._warned:
+            self._warned = True
+            for warning in never_shown(provider, self.watch.wanted):
+                self._log.warning("%s", warning)
 
     def observe(self, snapshot: RunSnapshot, now: float) -> None:
         """Take in the one read of a poke, and call whoever is to be called.
@@ -185,7 +197,7 @@ class PhasesInTrigger:
     """What a trigger does about the phases of its run: it notes which ones were left, and calls nobody.
 
     :param ti: The trigger's task; None where it runs outside of a triggerer.
-    :param kept: What :func:`for_trigger` gave, in this version or another one; None where nobody is called.
+    :param kept: What :func:`for_trigger` gave, in this version or another one.
     :param run_id: The run.
     :param log: The trigger's log.
     """
@@ -198,10 +210,17 @@ class PhasesInTrigger:
         self._log = log
         self._notes: list[asyncio.Task[None]] = []
 
-    async def begin(self) -> None:
+    async def begin(self, observer: Callable[[RunSnapshot], None]) -> Callable[[RunSnapshot], None]:
+        """What the wait tells its reads to, as :meth:`PhaseCalls.interrupting` gives it.
+
+        :param observer: Hears of every read first.
+        """
+        if self._ti is not None and self.watch.seen.phase in self.watch.wanted:
+            await self._learn()
+        return interrupted(self.watch, observer, time.time, self._note)
+
+    async def _learn(self) -> None:
         """Learn whether the phase of the last call was left, in a triggerer that is gone."""
-        if self._ti is None or self.watch.seen.phase not in self.watch.wanted:
-            return
         try:
             note = await within(NOTE_SECONDS, "which phase a run has left", get_xcom(self._ti, PHASES_LEFT))
         except Exception as error:  # noqa: BLE001 - whatever the reason, the wait does not depend on it
@@ -209,13 +228,6 @@ class PhasesInTrigger:
             return
         if isinstance(note, Mapping) and all(note.get(name) == each for name, each in self._about.items()):
             self.watch.seen = later(self.watch.seen, PhasesSeen.from_dict(note))
-
-    def interrupting(self, observer: Callable[[RunSnapshot], None]) -> Callable[[RunSnapshot], None]:
-        """As :meth:`PhaseCalls.interrupting`.
-
-        :param observer: Hears of every read first.
-        """
-        return interrupted(self.watch, observer, time.time, self._note) if self.watch.wanted else observer
 
     async def end(self) -> None:
         """Have all that was noted written down."""

@@ -254,6 +254,7 @@ class RunWaiting(TaskBase, CallsOnPhase):
             try:
                 # A connection that a callback has left idle for long may be gone.
                 with self._hook().client() as client:
+                    phases.warn_of(client.provider)
                     return client.wait(ref, **settings)
             except PhaseEntered as entered:
                 phases.call(entered.snapshot, entered.seen)

@@ -203,9 +203,9 @@ class RunTrigger(TriggerBase):
             began_at=None if past.began is None else iso(past.began),
         )
         observer = Observer(self.log, record)
-        phases = PhasesInTrigger(self.task_instance, self.patience.get(PHASES), ref.run_id, log=self.log)
-        await phases.begin()
-        on_update = phases.interrupting(observer)
+        wanted = self.patience.get(PHASES)
+        phases = PhasesInTrigger(self.task_instance, wanted, ref.run_id, log=self.log) if wanted else None
+        on_update = observer if phases is None else await phases.begin(observer)
         try:
             async with await hook.async_client() as client:
                 if record is not None:
@@ -216,7 +216,8 @@ class RunTrigger(TriggerBase):
         except PhaseEntered as entered:
             return self._entered(entered, past)
         finally:
-            await phases.end()
+            if phases is not None:
+                await phases.end()
         if snapshot.ended_by == "timeout" and ended_by != "timeout":
             snapshot = timed_out(hook.provider, ref, observer.last, ended_by)
         if snapshot.ended_by:

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Self, cast
 
+from runops.core.declaration import Provider
 from runops.core.model.errors import ConfigurationError
 from runops.core.model.redaction import clean
 from runops.core.model.refusal import nearest
@@ -204,6 +205,23 @@ def _described(error: BaseException) -> str:
     except Exception:  # noqa: BLE001 - so may its text
         text = None
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def never_shown(provider: Provider, wanted: Collection[Phase]) -> list[str]:
+    """What to warn of: phases that no state of a provider means, so that nobody is ever called for them.
+
+    Args:
+        provider: The run's, with all the words that were taught.
+        wanted: The phases.
+    """
+    meant = {row.meaning for _, _, row in provider.states} | {Phase.RUNNING}
+    shown = ", ".join(phase for phase in Phase if phase in meant)
+    return [
+        f"on_phase names {phase}, which no state of {provider.title} means: nobody is called for it. A run there may "
+        f"be {shown}; states= teaches other words."
+        for phase in Phase
+        if phase in wanted and phase not in meant
+    ]
 
 
 def known_phases(names: object) -> frozenset[Phase]:

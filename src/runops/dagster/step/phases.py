@@ -15,8 +15,16 @@ from typing import Any, cast
 
 import dagster as dg
 
-from runops.core import RunRef, RunSnapshot
-from runops.core.waiting.phases import Callbacks, PhaseEntered, PhasesSeen, PhaseWatch, call_each, interrupted
+from runops.core import Provider, RunRef, RunSnapshot
+from runops.core.waiting.phases import (
+    Callbacks,
+    PhaseEntered,
+    PhasesSeen,
+    PhaseWatch,
+    call_each,
+    interrupted,
+    never_shown,
+)
 from runops.dagster import _compat
 from runops.dagster.step.records import DEEPEST
 
@@ -58,6 +66,11 @@ class StepPhases:
             observer: Hears of every read first.
         """
         return interrupted(self.watch, observer, self._clock, self._left) if self._callbacks else observer
+
+    def warn_of(self, provider: Provider) -> None:
+        """Say which phases nobody will ever be called for."""
+        for warning in never_shown(provider, self.watch.wanted):
+            self._context.log.warning("%s", warning)
 
     def call(self, entered: PhaseEntered) -> None:
         """Call whoever is to be called, show it, and remember it."""

@@ -315,6 +315,7 @@ class StepWait(LeavesNothing):
                 self._live.log(snapshot.summary())
 
         phases = StepPhases(self._context, self._callbacks, start.ref, clock=client.clock)
+        phases.warn_of(self.provider)
         past = WaitProgress(seen=start.seen, accepted=start.taken_up)
         options, on_update = replace(self._options, deadline=start.deadline), phases.interrupting(log_update)
         try:
