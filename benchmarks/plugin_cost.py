@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -64,16 +65,20 @@ PAGES = (
 
 
 def hide() -> None:
-    """Leave our entry point out of what Airflow finds."""
-    from importlib.metadata import Distribution
+    """Leave our entry point out of what Airflow finds; which of the two packages it asks depends on the Python."""
+    for name in ("importlib.metadata", "importlib_metadata"):
+        with contextlib.suppress(ModuleNotFoundError):
+            _hide_from(import_module(name).Distribution)
 
-    plain: Any = Distribution.entry_points
+
+def _hide_from(distributions: Any) -> None:
+    plain: Any = distributions.entry_points
 
     def without(distribution: Any) -> Any:
         found = plain.fget(distribution)
         return type(found)(each for each in found if not (each.group == "airflow.plugins" and each.name == "runops"))
 
-    Distribution.entry_points = property(without)  # pyright: ignore[reportAttributeAccessIssue]
+    distributions.entry_points = property(without)
 
 
 def loaded() -> list[str]:
