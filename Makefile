@@ -21,7 +21,7 @@ WORKERS ?= logical
 PARALLEL := --numprocesses=$(WORKERS) --maxprocesses=8 --dist=loadgroup --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-unit test-fast test-packaging test-wheel test-airflow test-airflow-required test-airflow-lowest test-airflow-next airflow-versions test-dagster-lowest test-dagster test-airflow-outcomes test-all mutants check format lock build bench bench-hosts bench-triggerer bench-import bench-parse screenshots ui ui-check test-page demo demo-ui clean
+.PHONY: help setup test test-airflow-page test-unit test-fast test-packaging test-wheel test-airflow test-airflow-required test-airflow-lowest test-airflow-next airflow-versions test-dagster-lowest test-dagster test-airflow-outcomes test-all mutants check format lock build bench bench-hosts bench-triggerer bench-import bench-parse screenshots ui ui-check test-page demo demo-ui clean
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-22s %s\n", $$1, $$2 }'
@@ -43,6 +43,9 @@ test-airflow: $(READY) ## Run the tests in a real Airflow on PostgreSQL; without
 
 test-airflow-required: $(READY) ## The same, and fail where there is no PostgreSQL.
 	@RUNOPS_REQUIRE_POSTGRES=1 $(BIN)/python -m pytest tests/airflow_host -m "not slow"
+
+test-airflow-page: $(READY) ## The page "External runs" in a real Airflow and Chromium, 300 runs; 6 minutes; skipped where there is none.
+	@$(BIN)/python -m pytest tests/airflow_host/test_host_page.py tests/airflow_host/test_host_page_guards.py
 
 test-dagster: $(READY) ## Run all tests of the Dagster side, those with its own processes included.
 	@$(BIN)/python -m pytest tests/dagster_side tests/dagster_host

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from demo.processes import StopSignal, Supervisor
+from tests.airflow_host import page_browser, page_world
 from tests.airflow_host.host import Host, Outside
 from tests.airflow_host.postgres import REQUIRED, NoPostgres, Postgres, programs
 
@@ -94,6 +95,25 @@ def sqlite_host(supervisor: Supervisor, folder: Path, outside: Outside) -> Itera
         "AIRFLOW__CORE__PARALLELISM": "8",
     }
     yield from running(Host(supervisor, own, outside.connections(), settings=settings))
+
+
+@pytest.fixture(scope="session")
+def page(supervisor: Supervisor, folder: Path, outside: Outside) -> Iterator[page_world.World]:
+    """Airflow on sqlite with 300 external runs of all kinds, and users of every role; skipped without a browser."""
+    page_browser.needed()
+    own = folder / "page"
+    own.mkdir()
+    settings = {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{own}/airflow/airflow.db?timeout=60"}
+    host = page_world.PageHost(
+        supervisor, own, page_world.connections(outside), settings=settings, dags=page_world.DAGS
+    )
+    outside.tell("reset")
+    for each in running(host):
+        world = page_world.World(host, outside)
+        world.begin()
+        yield world
+        assert each is host
+    outside.tell("reset")
 
 
 def running(host: Host) -> Iterator[Host]:
