@@ -18,13 +18,12 @@ from runops.airflow import (
     RunsOperator,
     RunsSensor,
     page_extra,
-    trigger_record,
 )
 from runops.airflow._compat import renders_in_triggerer
 from runops.airflow.external_run import EXTERNAL_RUN, ExternalRun, iso
 from runops.airflow.recording import PROGRESS_SECONDS, REFRESH_SECONDS, Owed, Recording
 from runops.airflow.trigger import RunTrigger
-from runops.airflow.trigger_record import AT_ONCE, PER_SECOND, RecordWriter, TriggerRecord
+from runops.airflow.trigger_record import AT_ONCE, PER_SECOND, SWEEP_SECONDS, RecordWriter, TriggerRecord
 from runops.core import Outcome, Phase, RunRef, RunSnapshot, find
 from runops.core.many.ledger import Ledger
 from runops.core.model.run import Progress
@@ -286,6 +285,12 @@ class Database:
         return None
 
 
+async def settled() -> None:
+    """All that is ready in the loop has run."""
+    for _ in range(100):
+        await asyncio.sleep(0)
+
+
 def snapshot(state: str = "running", **more: Any) -> RunSnapshot:
     return RunSnapshot(ref=REF, state=state, **{"phase": Phase.RUNNING, **more})
 
@@ -299,9 +304,9 @@ def test_a_trigger_whose_task_was_cleared_stores_nothing_over_the_next_tries_rec
     async def scene() -> None:
         record, _ = trigger_record_of(database, try_number=1)
         record.observed(snapshot())
-        await asyncio.sleep(0.01)
+        await settled()
         record.observed(snapshot("other"))
-        await asyncio.sleep(0.01)
+        await settled()
 
     asyncio.run(scene())
     assert database.writes == []
@@ -317,10 +322,10 @@ def test_nothing_is_stored_after_a_trigger_has_ended_even_if_a_write_was_under_w
         database.gate = asyncio.Event()
         record, _ = trigger_record_of(database)
         record.observed(snapshot())
-        await asyncio.sleep(0.01)
+        await settled()
         record.close()
         database.gate.set()
-        await asyncio.sleep(0.01)
+        await settled()
         assert not [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
 
     asyncio.run(scene())
@@ -337,7 +342,7 @@ def test_a_trigger_goes_on_with_what_an_earlier_triggerer_has_stored(monkeypatch
     async def scene() -> None:
         record, _ = trigger_record_of(database)
         record.observed(snapshot("paused", phase=Phase.PAUSED))
-        await asyncio.sleep(0.01)
+        await settled()
 
     asyncio.run(scene())
     (form,) = database.writes
@@ -396,8 +401,8 @@ def test_all_triggers_of_a_loop_share_about_two_writes_a_second_and_changes_go_f
         # What changes meanwhile moves up, and is written once.
         writer.offer(refreshes[4], Owed.CHANGE)
         writer.leave(progresses[0])
-        for _ in range(100):
-            await asyncio.sleep(0)
+        await settled()
+        await settled()
 
     asyncio.run(scene())
     assert log[:AT_ONCE] == [f"first {number}" for number in range(AT_ONCE)]
@@ -418,28 +423,36 @@ def test_a_write_that_fails_ends_with_itself_and_is_told_once(caplog: pytest.Log
         writer = RecordWriter()
         for number in range(4):
             writer.offer(Slow(str(number), log, RuntimeError("secret-in-a-text")), Owed.CHANGE)
-        await asyncio.sleep(0.01)
+        await settled()
 
     asyncio.run(scene())
     assert log == ["0", "1", "2", "3"]
     assert "secret-in-a-text" not in caplog.text
 
 
-def test_a_wait_that_hears_nothing_is_asked_what_holds_it_until_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wait_that_hears_nothing_is_asked_what_holds_it_until_it_ends() -> None:
     log: list[str] = []
-    monkeypatch.setattr(trigger_record, "SWEEP_SECONDS", 0.001)
+    timers: list[Any] = []
+
+    def later(seconds: float, act: Any) -> Any:
+        timer = SimpleNamespace(seconds=seconds, act=act, cancelled=False)
+        timer.cancel = lambda: setattr(timer, "cancelled", True)
+        timers.append(timer)
+        return timer
 
     async def scene() -> None:
-        writer, wait = RecordWriter(), Slow("a", log)
+        writer, wait = RecordWriter(later=later), Slow("a", log)
         writer.join(wait)
-        await asyncio.sleep(0.02)
-        writer.leave(wait)
-        log.clear()
+        writer.join(Slow("b", log))
+        timers[-1].act()
+        assert log == ["hold a", "hold b"]
+        assert [timer.seconds for timer in timers] == [SWEEP_SECONDS] * 2
+        for each in tuple(writer._waits):
+            writer.leave(each)
+        assert timers[-1].cancelled
         assert len(asyncio.all_tasks()) == 1
-        await asyncio.sleep(0.01)
 
     asyncio.run(scene())
-    assert log == []
 
 
 # --- what is worth a write ---
@@ -495,7 +508,7 @@ def test_a_trigger_that_begins_late_does_not_trust_what_its_worker_has_stored(
     monkeypatch.setattr("runops.airflow._compat.supervisor", lambda: database)
 
     async def stores(late: float) -> bool:
-        trigger = RunTrigger(
+        trigger: Any = RunTrigger(
             provider="nyx",
             conn_id="nyx_default",
             ref=REF.model_dump(mode="json"),
@@ -506,7 +519,7 @@ def test_a_trigger_that_begins_late_does_not_trust_what_its_worker_has_stored(
         record = trigger._keep_record(trigger._hook(), run_id="r1")
         assert record is not None
         record.observed(snapshot())
-        await asyncio.sleep(0.01)
+        await settled()
         record.close()
         return bool(database.writes)
 
