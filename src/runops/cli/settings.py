@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import uuid
 from collections.abc import Iterable
 from typing import Any, cast
 
@@ -31,7 +30,7 @@ from runops.core.waiting.options import WaitOptions
 
 _SECRET = ("proxy", "rate_store")
 """Settings that may hold a password."""
-_TRACE_ID = uuid.uuid4().hex
+_TRACE_ID = os.urandom(16).hex()
 """Of this command: a submit and the wait for its run have clients of their own."""
 
 

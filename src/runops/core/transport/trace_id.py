@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import sys
-import uuid
 
 from runops.core.declaration import arguments
 
@@ -19,7 +19,7 @@ class TraceId:
     """
 
     def __init__(self, given: str | None) -> None:
-        self._own = uuid.uuid4().hex if given is None else arguments.trace_id(given)
+        self._own = os.urandom(16).hex() if given is None else arguments.trace_id(given)
 
     def here(self) -> str:
         """The id of OpenTelemetry's trace that is active here, else the client's own.
