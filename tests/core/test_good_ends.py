@@ -394,3 +394,21 @@ def test_a_detail_that_cannot_be_read_is_missing_and_changes_nothing_else(error:
 def test_a_detail_whose_read_may_succeed_later_is_waited_for(error: AnswerError) -> None:
     with pytest.raises(type(error)):
         completed(look("nyx", status="completed", result="success"), error)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found", "met"),
+    [
+        ("'done'", "done", True),
+        ('"done"', "done", True),
+        ("== 'done'", "done", True),
+        ("'done'", "'done'", False),
+        ("'done", "'done", True),
+        ("'done\"", "'done\"", True),
+        ("'", "'", True),
+        ("done", "done", True),
+    ],
+)
+def test_a_text_is_compared_without_the_quotes_around_it_and_with_any_other(wanted: str, found: str, met: bool) -> None:
+    expect = Expectations.build({"grade": wanted}, {"grade": "text"})
+    assert (expect.unmet({"grade": found}) == {}) is met
