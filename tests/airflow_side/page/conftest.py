@@ -35,6 +35,14 @@ def settings() -> Iterator[None]:
 def airflow_database(settings: None) -> Database:
     """Airflow's tables, and the DAGs of the tests in them."""
     os.environ.setdefault("AIRFLOW_HOME", str(HOME))
+    from airflow import settings as airflow_settings
+
+    airflow_settings.PLUGINS_FOLDER = SETTINGS["AIRFLOW__CORE__PLUGINS_FOLDER"]
+    if not entry_points(group="airflow.plugins", name="runops"):
+        # In an environment into which the project is not installed Airflow finds the plugin in its folder.
+        folder = Path(airflow_settings.PLUGINS_FOLDER)
+        folder.mkdir(exist_ok=True)
+        (folder / "page.py").write_text("from runops.airflow.plugin import RunopsPlugin\n")
     database = Database()
     database.create()
     return database
@@ -54,15 +62,8 @@ def database(airflow_database: Database) -> Iterator[Database]:
 @pytest.fixture(scope="session")
 def server(airflow_database: Database) -> Any:
     """The application of the API server, as ``airflow api-server`` makes it."""
-    if not entry_points(group="airflow.plugins", name="runops"):
-        # In an environment into which the project is not installed Airflow finds the plugin in its folder.
-        folder = Path(SETTINGS["AIRFLOW__CORE__PLUGINS_FOLDER"])
-        folder.mkdir(exist_ok=True)
-        (folder / "page.py").write_text("from runops.airflow.plugin import RunopsPlugin\n")
-    from airflow import settings as airflow_settings
     from airflow.api_fastapi.app import create_app
 
-    airflow_settings.PLUGINS_FOLDER = SETTINGS["AIRFLOW__CORE__PLUGINS_FOLDER"]
     return create_app(apps="core")
 
 

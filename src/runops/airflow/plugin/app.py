@@ -39,6 +39,13 @@ routes = APIRouter()
 class Assets(StaticFiles):
     """Files that anybody may have: what is in them is in the wheel."""
 
+    def lookup_path(self, path: str) -> tuple[str, Any]:
+        """The file of a path; none for one that no file can have."""
+        try:
+            return super().lookup_path(path)
+        except ValueError:
+            return "", None
+
     def file_response(self, full_path: Any, *args: Any, **kwargs: Any) -> Response:
         """A file; one whose name changes with what is in it is to be kept for good."""
         response = super().file_response(full_path, *args, **kwargs)
