@@ -206,6 +206,16 @@ class Database:
         with create_session() as session:
             return session.scalar(select(XComModel.value).where(*_ids(XComModel, task), XComModel.key == key))
 
+    def written(self, task: Mapping[str, Any], key: str) -> datetime:
+        """When an XCom was written."""
+        from airflow.models.xcom import XComModel
+        from airflow.utils.session import create_session
+        from sqlalchemy import select
+
+        with create_session() as session:
+            of = (*_ids(XComModel, task), XComModel.key == key)
+            return session.scalars(select(XComModel.timestamp).where(*of)).one()
+
     def age(self, task: Mapping[str, Any], key: str, seconds: float) -> None:
         """Let so many seconds pass over an XCom."""
         from airflow.models.xcom import XComModel

@@ -1,11 +1,13 @@
 """The same rights as Airflow's FAB auth manager gives them: its own roles, and one that may read a single DAG.
 
-It needs ``apache-airflow-providers-fab``, which is in no lock: its own tests install it into an environment of theirs.
+It needs ``apache-airflow-providers-fab``, which is in no lock, and is skipped without it. To run it, install that and
+what the tests need beside Airflow into an environment, and call its pytest with ``PYTHONPATH=src``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -32,14 +34,12 @@ def people(airflow_database: Database) -> Iterator[dict[str, Any]]:
     before = api._AuthManagerState.instance
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("AIRFLOW__CORE__AUTH_MANAGER", manager)
-        from airflow.providers.fab.auth_manager.cli_commands.utils import get_application_builder
-        from airflow.providers.fab.auth_manager.models.db import FABDBManager
-
+        fab = "airflow.providers.fab.auth_manager"
         with create_session() as session:
-            FABDBManager(session).create_db_from_orm()
+            import_module(f"{fab}.models.db").FABDBManager(session).create_db_from_orm()
         server = api.create_app(apps="core")
         found: dict[str, Any] = {}
-        with get_application_builder() as builder:
+        with import_module(f"{fab}.cli_commands.utils").get_application_builder() as builder:
             security = builder.sm
             security.sync_roles()
             one = [("can_read", "DAG:alpha"), ("can_edit", "DAG:alpha")]
