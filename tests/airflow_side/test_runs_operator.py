@@ -189,6 +189,26 @@ def test_stop_early_cancels_the_rest_once_enough_have_ended(sets: SetHost, defer
     assert len(sets.cancelled("b3os")) == len(runs) - 1 <= 5
 
 
+def test_a_timeout_of_airflow_that_comes_before_our_own_clock_ends_all_and_cancels(
+    sets: SetHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runops.airflow.many.drive.PATIENCE", 10.0)
+    task = sets.made("b3os", 3, seconds=600, deferrable=False, execution_timeout=timedelta(seconds=600))
+
+    def strikes(*_: Any) -> None:
+        if len(sets.submits("b3os")) < 3:
+            signals_after(0.1, strikes)
+            return
+        raise AirflowTaskTimeout
+
+    signals_after(0.5, strikes)
+    ended = sets.run(task)
+    assert type(ended.error) is RunTimedOut
+    assert len(sets.cancelled("b3os")) == 3
+    assert [row["ended_by"] for row in ended.xcoms["runs"]] == ["execution_timeout"] * 3
+    assert ended.xcoms["run"]["outcomes"] == {"timed_out": 3}
+
+
 def test_a_try_that_ends_before_its_turn_has_come_may_be_repeated(sets: SetHost) -> None:
     sets.emulator.create_run("nyx", script="forever", parents={"config_name": "parent-000"})
     task = sets.made("nyx", 1, deferrable=False, execution_timeout=timedelta(seconds=1.5))
