@@ -12,6 +12,7 @@ from os import environ
 import pytest
 
 from runops.cli import main
+from runops.cli.bars import Bars
 from runops.cli.signs import Signs, columns
 from runops.cli.table import table
 from runops.cli.whole import FEW, MOST_ROWS, Whole
@@ -211,3 +212,16 @@ class TestTheTable:
         whole = self.whole(2)
         whole.ended(self.snapshot(0, Outcome.FAILED, "fai\x1b[2Jled", reason="a\x1b]0;title\x07b"))
         assert "\x1b" not in "".join(table(whole, SIGNS, 120))
+
+
+def test_a_note_stands_above_the_lines_that_are_drawn_again_below_it(capsys: pytest.CaptureFixture[str]) -> None:
+    refs = [find("nyx").ref("run-1"), find("nyx").ref("run-2")]
+    policy = OutcomePolicy.build()
+    bars = Bars(refs, policy, "utf-8", Whole(find("nyx"), refs, policy))
+    bars.tick()
+    before = capsys.readouterr().out
+    bars.note("something is odd")
+    said = capsys.readouterr()
+    assert "something is odd" in said.err
+    assert "run-1" in before
+    assert "run-1" in said.out
