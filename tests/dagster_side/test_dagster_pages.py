@@ -43,7 +43,7 @@ def run_of(provider: str, **values: Any) -> RunSnapshot:
 
 
 def plotted(metadata: Any) -> dict[str, float]:
-    return {name: value.value for name, value in metadata.items() if isinstance(value, PLOTTED)}
+    return {name: float(value.value or 0) for name, value in metadata.items() if isinstance(value, PLOTTED)}
 
 
 def test_spend_duration_findings_and_progress_are_numbers_that_dagster_plots(service: Callable[[str], Any]) -> None:
@@ -125,7 +125,7 @@ def test_a_requested_run_says_for_which_run_it_is_and_where_that_is_seen(
     ref = runs.made(parents={"config_name": "nightly"}, seconds=0)
     sensor = build_run_sensor(name="audits", resource_key="nyx", targets={"audit": [ref]}, request_job=take)
     data = sensor.evaluate_tick(dg.build_sensor_context(instance=apart, resources={"nyx": runs.resource}))
-    (request,) = data.run_requests
+    (request,) = data.run_requests or []
     assert request.tags["runops/outcome"] == "succeeded"
     assert request.tags["runops/url"] == PROVIDERS["nyx"].url(ref)
 
@@ -173,9 +173,9 @@ def test_everything_that_is_built_says_what_it_does_unless_the_user_does() -> No
         "sensor": "Reports to its asset each external run that is over, of: `out/0` (wf_0), `out/1` (wf_1), "
         "`out/2` (wf_2), `out/3` (wf_3), `out/4` (wf_4) and 2 more.",
     }
-    own = {"description": "Mine."}
-    assert build_run_op(name="wait", resource_key="b3os", call=CALL, **own).description == "Mine."
-    assert build_submit_job(name="start", resource_key="b3os", call=CALL, **own).description == "Mine."
+    own = "Mine."
+    assert build_run_op(name="wait", resource_key="b3os", call=CALL, description=own).description == own
+    assert build_submit_job(name="start", resource_key="b3os", call=CALL, description=own).description == own
 
 
 def test_a_sensor_says_what_it_watches_in_each_of_its_forms() -> None:
