@@ -15,7 +15,7 @@ from typing import Any
 
 import dagster as dg
 
-from runops.core import RunRef
+from runops.core import RunRef, RunSnapshot
 from runops.dagster import (
     B3osResource,
     NektResource,
@@ -207,6 +207,32 @@ def many_of(provider: str) -> list[dg.JobDefinition]:
     return [job_of(executor) for executor in ("in_process", "multiprocess")]
 
 
+# --- a job whose run waits for somebody ------------------------------------------------------------------------
+
+
+def note_phase(context: Any, snapshot: RunSnapshot) -> None:
+    """Leave a line for each call."""
+    with (FOLDER / "phases.calls").open("a") as file:
+        file.write(f"{snapshot.ref.run_id} {snapshot.phase}\n")
+
+
+def phases_job() -> dg.JobDefinition:
+    op = build_run_op(
+        name="b3os_phases",
+        resource_key="b3os",
+        call=submission("b3os"),
+        poll_interval=0.2,
+        on_phase={"waiting": note_phase},
+        config_schema={"parent": str},
+    )
+
+    @dg.job(name="phases", executor_def=EXECUTORS["multiprocess"])
+    def job() -> None:
+        op.alias("external_run")()
+
+    return job
+
+
 # --- jobs that take turns --------------------------------------------------------------------------------------
 
 
@@ -332,6 +358,7 @@ defs = dg.Definitions(
         *(job for provider in ("nyx", "b3os") for job in many_of(provider)),
         *(turns_of(provider) for provider in TURNS),
         keys_job(),
+        phases_job(),
         *(ends_of_ops(executor) for executor in ("in_process", "forked")),
     ],
     resources={**RESOURCES, **ROTATED},
