@@ -38,6 +38,27 @@ def test_a_limit_holds_up_a_wait_whose_next_look_is_late_by_half_an_interval() -
     run(scenario)
 
 
+def test_a_pause_that_the_service_asks_for_holds_up_a_wait_though_it_plans_no_sooner_look() -> None:
+    def answer(path: str, key: str) -> Any:
+        return (429, {"retry-after": "600"}, b"{}") if refused else body("r1", "processing")
+
+    refused = False
+
+    async def scenario(service: Service) -> None:
+        nonlocal refused
+        service.answer = answer
+        async with service.client("key-limited") as client:
+            wait = asyncio.create_task(client.wait(REF, poll_interval=0.1))
+            await until(lambda: service.asked)
+            assert not tells(client, 15.0, "rate_limit")
+            refused = True
+            await until(lambda: tells(client, 15.0, "rate_limit"))
+            wait.cancel()
+            await asyncio.gather(wait, return_exceptions=True)
+
+    run(scenario)
+
+
 def test_nothing_holds_up_a_wait_that_is_only_slow() -> None:
     async def scenario(service: Service) -> None:
         async with service.client() as client:

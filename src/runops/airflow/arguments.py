@@ -197,6 +197,7 @@ class HookSettings(TypedDict, total=False):
 
     logger_name: str | None
     states: Mapping[str, str] | None
+    trace_id: str | None
 
 
 class NoSettings(TypedDict):

@@ -190,7 +190,7 @@ class Poller:
             return None
         if any(isinstance(wait.effect, Sleep) and wait.effect.for_key for wait in run.waits):
             return "key"
-        is_late = all(seconds * wait.rate > LATE_BY for wait in run.waits)
+        is_late = seconds * run.usual_rate > LATE_BY
         is_limited = self._pace.is_stretched or self._session.rate_limiter.delay(self._session.clock()) > 0
         return "rate_limit" if is_late and is_limited else None
 
@@ -263,6 +263,8 @@ class Poller:
         if wait.failing:
             # Tries again are no reason for more requests than there were before the trouble.
             rate = min(rate, wait.rate)
+        else:
+            wait.run.usual_rate = rate
         self._pace.plan(rate, instead_of=wait.rate)
         wait.rate = rate
 

@@ -128,6 +128,7 @@ class Run:
         "ref",
         "took",
         "trace_id",
+        "usual_rate",
         "waits",
     )
 
@@ -148,6 +149,8 @@ class Run:
         self.prepared: Prepared | None = None
         self.took = 0.0
         """Seconds that its last read took."""
+        self.usual_rate = 0.0
+        """Reads a second that a wait planned last without a failure: a pause that a service asks for is no plan."""
         self.waits: list[Wait] = []
         self.is_queued = False
         """Whether a read of it is in line, left to a list or under way."""
