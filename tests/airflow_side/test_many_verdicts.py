@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -64,7 +65,11 @@ def end_of(*said: Any, require: Any = "all", **more: Any) -> SetEnd:
 def applied(end: SetEnd, *, sensor: bool = False) -> tuple[Any, dict[str, Any], Log]:
     """How the task ends (its result, or what it raises), its XComs, and its log."""
     xcoms: dict[str, Any] = {}
-    ti = SimpleNamespace(xcom_push=lambda key, value: xcoms.__setitem__(key, json.loads(json.dumps(value))))
+
+    def push(key: str, value: Any) -> None:
+        xcoms[key] = json.loads(json.dumps(value))
+
+    ti = SimpleNamespace(xcom_push=push, start_date=datetime.now(UTC))
     log = Log()
     kinds: dict[str, Any] = {
         "failed": exceptions.SensorRunFailed,
@@ -200,7 +205,7 @@ def test_an_end_by_an_error_of_the_whole_leaves_how_the_set_stood() -> None:
     rows = [row(0, SUCCEEDED), Row(index=1, key="k1", run_id="run_1", state=RowState.ATTACHED, attached=True)]
     end = SetEnd(provider=find("nyx"), ledger=Ledger(rows), rules=ManyRules())
     push: Callable[..., None] = xcoms.__setitem__
-    publish_set({"ti": SimpleNamespace(xcom_push=lambda key, value: push(key, value))}, end)
+    publish_set({"ti": SimpleNamespace(xcom_push=lambda key, value: push(key, value), start_date=None)}, end)
     assert (xcoms["run"]["met"], xcoms["run"]["outcomes"]) == (False, {"succeeded": 1})
     assert xcoms["runs"][1] == {"index": 1, "run_id": "run_1"} | (
         {"url": xcoms["runs"][1]["url"]} if "url" in xcoms["runs"][1] else {}

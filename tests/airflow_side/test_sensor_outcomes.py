@@ -15,8 +15,10 @@ from runops.airflow.exceptions import (
     SensorRunFailed,
     UnknownStateError,
 )
+from runops.airflow.external_run import EXTERNAL_RUN
 from runops.core import NYX_GATE, Verdict
 
+SEEN_AT = ("began_at", "looked_at", "written_at", "ended_at", "timeline")
 KEYS = {
     "schema", "provider", "run_id", "parents", "state", "outcome", "verdict", "reason", "progress", "created_at",
     "started_at", "finished_at", "url", "details", "run_ended", "ended_by", "unmet",
@@ -118,6 +120,9 @@ def test_all_three_modes_give_the_same_result(host: Any, sensors: Any, provider:
     run = host.made(provider, script=script)
     modes: list[dict[str, Any]] = [{"mode": "poke"}, {"mode": "reschedule"}, {"deferrable": True}]
     ends = [host.run(sensor(sensors, provider, **run, **mode)) for mode in modes]
+    # What the page is shown tells when it was seen, which is another moment in each mode.
+    pages = [{name: v for name, v in end.xcoms.pop(EXTERNAL_RUN).items() if name not in SEEN_AT} for end in ends]
+    assert all(page == pages[0] for page in pages)
     assert all(end.xcoms == ends[0].xcoms for end in ends)
     assert len({(type(end.error), str(end.error)) for end in ends}) == 1
 

@@ -453,9 +453,10 @@ class TestAsAProcess:
 
     def test_on_a_terminal_bars_are_drawn_in_place(self, server: Server) -> None:
         run_ids = [
-            server.emulator.create_run("onepin", script=script, seconds=1.5, **parent("onepin"))
+            server.emulator.create_run("onepin", script=script, seconds=20, **parent("onepin"))
             for script in ("succeeded", "failed")
         ]
+        begun = re.compile("█+·+ [0-9]+/15 nodes")
         ours, theirs = pty.openpty()
         with subprocess.Popen(
             self.command("watch", "onepin", *run_ids, "--workflow-id", WORKFLOW, *FAST),
@@ -465,10 +466,12 @@ class TestAsAProcess:
             stderr=theirs,
         ) as process:
             os.close(theirs)
-            drawn = read_all(ours)
+            drawn = read_all(ours, until=begun)
+            server.emulator.advance(None, provider="onepin")
+            drawn += read_all(ours)
         assert process.returncode == 1
         assert "\x1b[2A" in drawn
-        assert re.search("█+·+ [0-9]+/15 nodes", drawn)
+        assert begun.search(drawn)
         last = drawn.replace("\r", "").split("\x1b[2A")[-1]
         assert "completed -> succeed" in last
         assert "failed -> fail" in last
@@ -507,17 +510,20 @@ def main_with_base(url: str) -> int:
         return main(["get", "nexio", "no-such-run"])
 
 
-def read_all(terminal: int) -> str:
-    """Everything that is written to a terminal until its other side closes."""
+def read_all(terminal: int, until: re.Pattern[str] | None = None) -> str:
+    """Everything that is written to a terminal until its other side closes, or until a pattern was written."""
     parts: list[bytes] = []
     ends = time.monotonic() + 60
     while time.monotonic() < ends:
         try:
             part = os.read(terminal, 65536)
         except OSError:
-            break
+            part = b""
         if not part:
+            os.close(terminal)
             break
         parts.append(part)
-    os.close(terminal)
-    return b"".join(parts).decode()
+        if until is not None and until.search(b"".join(parts).decode(errors="replace")):
+            break
+    # A part may end within a sign.
+    return b"".join(parts).decode(errors="replace")

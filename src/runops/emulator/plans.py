@@ -45,7 +45,7 @@ def parents_of(value: Any) -> dict[str, str]:
     }
 
 
-def script_of(api: Api, script: Any, seconds: Any, usual: float) -> tuple[list[Step], str]:
+def script_of(api: Api, script: Any, seconds: Any, usual: float, *, name: str = "script") -> tuple[list[Step], str]:
     """Read ``script`` and ``seconds``: the steps, and the script's name.
 
     Args:
@@ -53,6 +53,7 @@ def script_of(api: Api, script: Any, seconds: Any, usual: float) -> tuple[list[S
         script: The name of a script, a list of steps, or None for the usual script.
         seconds: How long a named script lasts; None for ``usual``.
         usual: Seconds.
+        name: What the script was given as, for messages.
 
     Raises:
         ScriptError: There is no such script, or a step makes no sense.
@@ -61,11 +62,14 @@ def script_of(api: Api, script: Any, seconds: Any, usual: float) -> tuple[list[S
     if isinstance(script, str):
         moments = api.scripts.get(script)
         if moments is None:
-            raise ScriptError(f"{api.name} has no script {checks.shown(script)}; allowed: {', '.join(api.scripts)}")
+            where = "" if name == "script" else f"{name}: "
+            raise ScriptError(
+                f"{where}{api.name} has no script {checks.shown(script)}; allowed: {', '.join(api.scripts)}"
+            )
         return steps_of(moments, usual if seconds is None else checks.seconds("seconds", seconds)), script
     if isinstance(script, Sequence):
-        return checks.steps("script", script), "custom"
-    raise ScriptError(f"script is the name of a script or a list of steps; got {checks.shown(script)}")
+        return checks.steps(name, script), "custom"
+    raise ScriptError(f"{name} is the name of a script or a list of steps; got {checks.shown(script)}")
 
 
 def act_of(name: str, value: Any) -> tuple[list[Step] | None, bool]:
@@ -96,5 +100,5 @@ def retry_of(api: Api, on_retry: Any) -> Any:
         ScriptError: There is no such script, or a step makes no sense.
     """
     if on_retry is not None:
-        script_of(api, on_retry, None, 1.0)
+        script_of(api, on_retry, None, 1.0, name="on_retry")
     return on_retry

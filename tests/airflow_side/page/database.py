@@ -72,7 +72,9 @@ class Database:
 
         with create_session() as session:
             session.add(DagBundleModel(name="tests"))
-            session.add(Pool(pool="default_pool", slots=128, description="", include_deferred=False))
+            # Another test of this process may have had Airflow make the same database.
+            if session.scalar(select(Pool.id).where(Pool.pool == "default_pool")) is None:
+                session.add(Pool(pool="default_pool", slots=128, description="", include_deferred=False))
             session.flush()
             for dag_id in DAGS:
                 with DAG(dag_id, schedule=None) as dag:
