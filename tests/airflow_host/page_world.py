@@ -88,13 +88,19 @@ class PageHost(Host):
 
     def records(self) -> dict[Task, dict[str, Any]]:
         """What is stored for the page, straight from the database."""
-        asked = "SELECT dag_id, run_id, task_id, map_index, value FROM xcom WHERE key = 'external_run'"
-        if self.database is not None:
-            rows = self.database.query(asked)
-        else:
-            with closing(sqlite3.connect(f"file:{self.home}/airflow.db?mode=ro", uri=True, timeout=60)) as database:
-                rows = database.execute(asked).fetchall()
+        rows = self._rows("SELECT dag_id, run_id, task_id, map_index, value FROM xcom WHERE key = 'external_run'")
         return {Task(*names): json.loads(value) if isinstance(value, str | bytes) else value for *names, value in rows}
+
+    def began(self) -> dict[Task, str]:
+        """When the present try of each task began, as texts that sort as the times do."""
+        rows = self._rows("SELECT dag_id, run_id, task_id, map_index, start_date FROM task_instance")
+        return {Task(*names): str(moment) for *names, moment in rows}
+
+    def _rows(self, asked: str) -> list[Any]:
+        if self.database is not None:
+            return self.database.query(asked)
+        with closing(sqlite3.connect(f"file:{self.home}/airflow.db?mode=ro", uri=True, timeout=60)) as database:
+            return database.execute(asked).fetchall()
 
 
 def connections(outside: Outside) -> dict[str, dict[str, Any]]:
