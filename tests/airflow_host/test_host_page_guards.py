@@ -126,6 +126,7 @@ def test_everything_works_by_keyboard(page: World) -> None:
         assert "Cancel" in visit.page.evaluate("() => document.activeElement.textContent")
         assert cancels(page, run_id) == 0
         keys.press("Enter")
+        visit.page.get_by_role("dialog").wait_for()
         press_until(visit, "Tab", "Cancel the run")
         keys.press("Enter")
         visit.page.get_by_role("status").get_by_text("to cancel").wait_for()

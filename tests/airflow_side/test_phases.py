@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from airflow.sdk import DAG
-from airflow.serialization.serialized_objects import DagSerialization
+from airflow.serialization import serialized_objects
 
 from runops.airflow import B3osRunOperator, B3osRunSensor, B3osWorkflowSensor, RunsOperator, RunsSensor
 from runops.airflow._compat import AirflowSkipException, AirflowTaskTimeout, TaskDeferred
@@ -580,8 +580,9 @@ def test_a_dag_with_callbacks_can_be_stored_by_airflow() -> None:
     with DAG("d", schedule=None, default_args={"retries": 1}) as dag:
         B3osRunSensor(task_id="w", run_id="r", on_phase={"waiting": [nothing, lambda context, run: None]})
         B3osRunSensor.partial(task_id="m", on_phase={"waiting": nothing}).expand(run_id=["r"])
-    form = DagSerialization.to_dict(dag)
-    again: Any = DagSerialization.from_dict(json.loads(json.dumps(form)))
+    # Airflow 3.1 has it under another name.
+    serialization: Any = getattr(serialized_objects, "DagSerialization", None) or serialized_objects.SerializedDAG
+    again: Any = serialization.from_dict(json.loads(json.dumps(serialization.to_dict(dag))))
     assert again.get_task("w").task_type == "B3osRunSensor"
 
 
