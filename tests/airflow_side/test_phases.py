@@ -581,7 +581,8 @@ def test_a_dag_with_callbacks_can_be_stored_by_airflow() -> None:
         B3osRunSensor(task_id="w", run_id="r", on_phase={"waiting": [nothing, lambda context, run: None]})
         B3osRunSensor.partial(task_id="m", on_phase={"waiting": nothing}).expand(run_id=["r"])
     # Airflow 3.1 has it under another name.
-    serialization: Any = getattr(serialized_objects, "DagSerialization", None) or serialized_objects.SerializedDAG
+    names = ("DagSerialization", "SerializedDAG")
+    serialization: Any = next(vars(serialized_objects)[name] for name in names if name in vars(serialized_objects))
     again: Any = serialization.from_dict(json.loads(json.dumps(serialization.to_dict(dag))))
     assert again.get_task("w").task_type == "B3osRunSensor"
 
