@@ -290,8 +290,13 @@ def _progress(progress: Progress | None) -> dict[str, float | None]:
     """How far a run came, as numbers: Dagster plots numbers over time, and no texts."""
     if progress is None:
         return {}
-    share = progress.done / progress.total if progress.total and progress.total > 0 else None
+    share = _share(progress)
     return {"progress_done": progress.done, "progress_percent": None if share is None else round(share * 100, 1)}
+
+
+def _share(progress: Progress) -> float | None:
+    """Of its total; None where that is unknown. A service may be beyond it."""
+    return progress.done / progress.total if progress.total and progress.total > 0 else None
 
 
 def _spend(snapshot: RunSnapshot) -> Metadata:
@@ -309,9 +314,10 @@ def _is_number(value: Any) -> bool:
 
 
 def _bar(progress: Progress) -> str:
-    if not progress.total or progress.total < 0:
+    found = _share(progress)
+    if found is None:
         return cell(str(progress))
-    share = min(max(progress.done / progress.total, 0.0), 1.0)
+    share = min(max(found, 0.0), 1.0)
     filled = round(share * 10)
     return f"{'█' * filled}{'░' * (10 - filled)} {share:.0%} ({cell(str(progress))})"
 

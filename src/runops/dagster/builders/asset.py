@@ -71,7 +71,7 @@ def build_run_asset(
         check_specs=[verdicts.check_spec(asset_key)],
         output_required=False,
         required_resource_keys={resource_key, *(required_resource_keys or ())},
-        **with_defaults(plan.passed_on, {"description": plan.description, **kinds_of(resource_key)}),
+        **with_defaults(plan.passed_on, {"description": plan.description, "kinds": kinds_of(resource_key)}),
     )
     # Dagster reads the annotation of a context as it stands, and here it would stand as text.
     def run_asset(context) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:

@@ -13,6 +13,7 @@ from runops.core.waiting import flows
 from runops.dagster import _compat, verdicts
 from runops.dagster.builders.arguments import RunCheckArguments
 from runops.dagster.builders.plan import Plan, RunIdSource, check_parent
+from runops.dagster.builders.shown import with_defaults
 from runops.dagster.options import JudgedWaitSettings
 from runops.dagster.resource import resource_of
 
@@ -53,7 +54,6 @@ def build_run_check(
     """
     one_is_given = (parent is None) != (run_id is None)
     newest = None if parent is None else partial(_newest_run, resource_key=resource_key, parent=parent)
-    more.setdefault("description", f"How {_described(parent, run_id)} ended.")
     # It submits nothing, so that nothing is its own to cancel: that is the default for a run that is given.
     plan = Plan.of(
         build_run_check,
@@ -74,7 +74,7 @@ def build_run_check(
         asset=dg.AssetKey.from_user_string(asset) if isinstance(asset, str) else asset,
         name=name,
         required_resource_keys={resource_key, *(required_resource_keys or ())},
-        **plan.passed_on,
+        **with_defaults(plan.passed_on, {"description": f"How {_described(parent, run_id)} ended."}),
     )
     # Dagster reads the annotation of a context as it stands, and here it would stand as text.
     def run_check(context) -> dg.AssetCheckResult:

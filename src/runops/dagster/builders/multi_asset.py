@@ -12,7 +12,7 @@ from runops.core import ConfigurationError, RunopsError, RunSnapshot, Verdict
 from runops.dagster import verdicts
 from runops.dagster.builders.arguments import RunMultiAssetArguments
 from runops.dagster.builders.plan import CallSource, CallsSource, Ended, Plan, RunIdSource, RunIdsSource, asset_key_of
-from runops.dagster.builders.shown import kinds_of, with_defaults
+from runops.dagster.builders.shown import kinds_of, with_defaults, with_kinds
 from runops.dagster.functions import called
 from runops.dagster.resource import resource_of
 
@@ -79,7 +79,7 @@ def build_run_multi_asset(
 
     @dg.multi_asset(
         name=name,
-        specs=[_shown(spec, resource_key) for spec in specs],
+        specs=[with_kinds(spec, kinds_of(resource_key)).replace_attributes(skippable=True) for spec in specs],
         check_specs=[verdicts.check_spec(spec.key) for spec in specs],
         required_resource_keys={resource_key, *(required_resource_keys or ())},
         **with_defaults(plan.passed_on, {"description": plan.description}),
@@ -94,11 +94,6 @@ def build_run_multi_asset(
             raise ended.shown.failure()
 
     return run_multi_asset
-
-
-def _shown(spec: dg.AssetSpec, resource_key: str) -> dg.AssetSpec:
-    """The spec as the step needs it, with its provider as kind where the user gives none."""
-    return spec.replace_attributes(skippable=True, kinds=spec.kinds or kinds_of(resource_key).get("kinds", set()))
 
 
 def _made(context: dg.AssetExecutionContext, plan: Plan, made: Made | None, ended: Ended) -> set[dg.AssetKey]:

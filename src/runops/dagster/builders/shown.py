@@ -14,15 +14,25 @@ MOST_NAMED = 5
 """Targets that a sensor's description names."""
 
 
-def kinds_of(resource_key: str) -> dict[str, set[str]]:
-    """The argument ``kinds`` of an asset whose resource stands under the name of a provider; nothing otherwise.
+def kinds_of(resource_key: str) -> set[str]:
+    """The kinds of an asset: its provider, where its resource stands under the name of one; none otherwise.
 
     Dagster shows an icon for the kinds that it knows, and the name of the others.
 
     Args:
         resource_key: The key of the runops resource.
     """
-    return {"kinds": {resource_key}} if resource_key in PROVIDERS else {}
+    return {resource_key} if resource_key in PROVIDERS else set()
+
+
+def with_kinds(spec: dg.AssetSpec, kinds: set[str]) -> dg.AssetSpec:
+    """An asset with these kinds, where the user gives none.
+
+    Args:
+        spec: The asset.
+        kinds: Ours.
+    """
+    return spec if spec.kinds or not kinds else spec.replace_attributes(kinds=kinds)
 
 
 def description_of_step(source: str, resource_key: str) -> str:
@@ -71,13 +81,17 @@ def description_of_sensor(targets: Mapping[dg.AssetKey, Watched], job: str | Non
 
 
 def with_defaults(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments for Dagster with ours where the user says nothing; one that says what a kind is replaces it.
+    """Arguments for Dagster with ours where the user says nothing.
+
+    An older argument of Dagster's that says what a kind is keeps ours away.
 
     Args:
         given: What the user gave.
         defaults: Ours.
     """
-    ours = {name: value for name, value in defaults.items() if name != "kinds" or "compute_kind" not in given}
+    ours = {name: value for name, value in defaults.items() if value}
+    if "compute_kind" in given:
+        ours.pop("kinds", None)
     return {**ours, **given}
 
 

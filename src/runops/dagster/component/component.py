@@ -15,6 +15,7 @@ from runops.dagster import _compat
 from runops.dagster.builders.check import build_run_check
 from runops.dagster.builders.multi_asset import build_run_multi_asset
 from runops.dagster.builders.sensor import build_run_sensor
+from runops.dagster.builders.shown import with_kinds
 from runops.dagster.component.callbacks import callbacks_of
 from runops.dagster.component.defs_file import Template, WrongField, check_variable, stand_ins
 from runops.dagster.component.model import Ending, Part, RunAssets, RunCheck, RunSensor
@@ -146,7 +147,7 @@ class RunopsComponent(dg.Component, Part):
             assets=[
                 *(self.build_assets(key, assets) for assets in self.assets),
                 *(
-                    self._with_kind(target.spec)
+                    with_kinds(target.spec, {find(self.provider).name})
                     for sensor in self.sensors
                     if not sensor.request_job
                     for target in sensor.targets
@@ -165,10 +166,6 @@ class RunopsComponent(dg.Component, Part):
             sensors=[self.build_sensor(key, sensor) for sensor in self.sensors],
             resources={key: self.build_resource()},
         )
-
-    def _with_kind(self, spec: dg.AssetSpec) -> dg.AssetSpec:
-        """The asset with its provider as kind, where the file gives none."""
-        return spec if spec.kinds else spec.replace_attributes(kinds={find(self.provider).name})
 
     def build_resource(self) -> RunResource:
         """The resource of this component. It knows the names of variables, and never what they hold."""
@@ -200,7 +197,7 @@ class RunopsComponent(dg.Component, Part):
         """The assets of one entry; a place to override."""
         return build_run_multi_asset(
             name=assets.name or "__".join(assets.specs[0].key.path),
-            specs=[self._with_kind(spec) for spec in assets.specs],
+            specs=[with_kinds(spec, {find(self.provider).name}) for spec in assets.specs],
             resource_key=resource_key,
             **{name: template.for_step for name, template in assets.sources.items()},
             parents=assets.parents,
