@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
 
@@ -28,6 +28,9 @@ from runops.core.waiting.discovery import Search, nothing_found, seek
 from runops.core.waiting.phases import PhaseEntered
 from runops.core.waiting.state import WaitProgress, timed_out
 from runops.core.waiting.turns import Turn
+
+if TYPE_CHECKING:
+    from runops.core.polling.poller import HeldBy
 
 TOGETHER_SECONDS = 5.0
 """At whole multiples of it, tasks that succeed here end together: for each that ends alone, Airflow has its DAG
@@ -299,6 +302,6 @@ class RunTrigger(TriggerBase):
             self.past = WaitProgress(accepted=True).to_dict(time.time())
 
 
-def _hold(client: AsyncRunClient, ref: RunRef, seconds: float) -> Literal["key", "rate_limit"] | None:
+def _hold(client: AsyncRunClient, ref: RunRef, seconds: float) -> HeldBy | None:
     """What holds up a wait that has heard nothing for so many seconds."""
     return None if client.poller is None else client.poller.hold(ref, seconds)

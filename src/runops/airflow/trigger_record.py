@@ -19,7 +19,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from weakref import WeakKeyDictionary
 
 from runops.airflow import page_extra
@@ -30,6 +30,9 @@ from runops.airflow.recording import Owed, Recording
 from runops.core import Provider, RunSnapshot
 from runops.core.many.tally import Tally
 from runops.core.model.policy import Judgement
+
+if TYPE_CHECKING:
+    from runops.core.polling.poller import HeldBy
 
 logger = logging.getLogger(__name__)
 
@@ -180,7 +183,7 @@ class TriggerRecord:
     """
 
     def __init__(self, ti: Any, recording: Recording, writer: RecordWriter) -> None:
-        self.what_holds: Callable[[float], Literal["key", "rate_limit"] | None] | None = None
+        self.what_holds: Callable[[float], HeldBy | None] | None = None
         """Tells what holds up a wait that has heard nothing for so many seconds."""
         self._ti = ti
         self._recording = recording

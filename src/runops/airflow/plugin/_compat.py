@@ -6,7 +6,7 @@ route's business: so these are taken from where Airflow's own routes take them. 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -187,8 +187,3 @@ def task_state_store_model() -> Any:
     except ImportError:
         return None
     return TaskStateStoreModel
-
-
-def teams_of(dag_ids: Iterable[str]) -> dict[str, str | None]:
-    """The teams of DAGs, in one query; empty where there are no teams."""
-    return {dag_id: DagModel.get_team_name(dag_id) for dag_id in dag_ids} if _multi_team() else {}

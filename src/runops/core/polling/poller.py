@@ -46,7 +46,8 @@ IN_LINE = 1.0
 """Seconds after the end of a wait for which its last read, if it had to wait in line, may go on."""
 LATE_BY = 1.5
 """Intervals without an answer after which it is late."""
-Hold = Literal["key", "rate_limit"]
+HeldBy = Literal["key", "rate_limit"]
+"""What holds the waits for a run up, as a poller sees it."""
 
 _POLLERS: dict[AbstractEventLoop, dict[tuple[object, ...], Poller]] = {}
 _CLOSING: set[asyncio.Task[None]] = set()
@@ -180,7 +181,7 @@ class Poller:
             if key is not None:
                 del key.waits[wait]
 
-    def hold(self, ref: RunRef, seconds: float) -> Hold | None:
+    def hold(self, ref: RunRef, seconds: float) -> HeldBy | None:
         """What holds the waits for a run up that have had no answer for some seconds; None for nothing of here.
 
         A refused key, while it is read again; or the service's limits, where an answer is late by half an interval.
