@@ -21,7 +21,7 @@ WORKERS ?= logical
 PARALLEL := --numprocesses=$(WORKERS) --maxprocesses=8 --dist=loadgroup --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-airflow-page test-unit test-fast test-packaging test-wheel test-airflow test-airflow-required test-airflow-lowest test-airflow-next airflow-versions test-dagster-lowest test-dagster test-airflow-outcomes test-all mutants check format lock build bench bench-hosts bench-triggerer bench-import bench-parse screenshots ui ui-check test-page demo demo-ui clean
+.PHONY: help setup test test-airflow-page test-unit test-fast test-packaging test-wheel test-airflow test-airflow-required test-airflow-lowest test-airflow-next airflow-versions test-dagster-lowest test-dagster test-airflow-outcomes test-all mutants check format lock docs docs-links build bench bench-hosts bench-triggerer bench-import bench-parse screenshots ui ui-check test-page demo demo-ui clean
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-22s %s\n", $$1, $$2 }'
@@ -88,7 +88,7 @@ test-airflow-next: $(READY) ## Run the fast Airflow tests on the newest pre-rele
 	@# A pre-release may warn of what it is about to change.
 	@PYTHONPATH=src $(NEXT_AIRFLOW_VENV)/bin/python -P -m pytest $(PARALLEL) tests/airflow_side -m "not slow" -W default -p no:cacheprovider
 
-airflow-versions: $(READY) ## Write docs/airflow_versions.md: what holds on each Airflow, by tests there; 25 minutes.
+airflow-versions: $(READY) ## Write docs/project/airflow_versions.md: what holds on each Airflow, by tests there; 25 minutes.
 	@$(BIN)/python scripts/setup_environment.py $(LOWEST_AIRFLOW_VENV) --lock requirements/airflow-lowest.lock --without-project
 	@$(BIN)/python scripts/setup_environment.py $(MIDDLE_AIRFLOW_VENV) --lock requirements/airflow-3.2.lock --without-project
 	@$(BIN)/python scripts/setup_environment.py $(NEXT_AIRFLOW_VENV) --lock requirements/airflow-next.lock --without-project
@@ -115,6 +115,15 @@ format: $(READY) ## Format the code and fix what ruff can fix.
 
 lock: $(READY) ## Renew requirements/*.lock within the bounds of pyproject.toml.
 	@$(BIN)/python scripts/renew_locks.py
+
+# Strict: a warning, a name that leads nowhere and a broken link fail. The same sources give the same bytes.
+docs: $(READY) ## Build the documentation site into build/docs; strict, and without a network.
+	@rm -rf build/docs build/doctrees
+	@PYTHONHASHSEED=0 $(BIN)/python -m sphinx -q -W --keep-going -n -b html -d build/doctrees docs build/docs
+	@echo "build/docs/index.html"
+
+docs-links: $(READY) ## Try every address outside that the documentation names; needs a network, so CI does not.
+	@$(BIN)/python -m sphinx -q -b linkcheck -d build/doctrees docs build/docs-links
 
 build: $(READY) ## Build the sdist and the wheel into dist/.
 	@$(BIN)/python -m build --no-isolation --outdir dist .

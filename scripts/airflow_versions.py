@@ -1,4 +1,4 @@
-"""Runs the tests that carry a promise on each Airflow that is supported, and writes docs/airflow_versions.md from it.
+"""Runs the tests that carry a promise on each supported Airflow; docs/project/airflow_versions.md is made of it.
 
 Each Airflow has an environment of its own (``make airflow-versions`` makes them). With ``--fast`` no scheduler is
 started, and what only one can prove stays as it was found before.
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGE = ROOT / "docs" / "airflow_versions.md"
+PAGE = ROOT / "docs" / "project" / "airflow_versions.md"
 RESULTS = ROOT / "build" / "versions"
 ENVIRONMENTS = {
     "oldest": ".venv-airflow-lowest",

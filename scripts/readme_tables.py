@@ -9,7 +9,7 @@ from pathlib import Path
 from runops.core.providers import tables
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = (ROOT / "README.md", ROOT / "docs" / "good_end.md")
+PAGES = (ROOT / "README.md", ROOT / "docs" / "how_to" / "good_end.md")
 _TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 

@@ -1,4 +1,4 @@
-"""docs/architecture.md speaks of files and names that are there."""
+"""docs/project/architecture.md speaks of files and names that are there."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 import runops
 
 PACKAGE = Path(runops.__file__).parent
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "architecture.md").read_text()
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "project" / "architecture.md").read_text()
 FILES = sorted(set(re.findall(r"`((?:core|airflow|dagster)/[\w/]+\.py)`", PAGE)))
 NAMES = sorted(set(re.findall(r"`([A-Z]\w+)\.(\w+)`", PAGE)))
 

@@ -9,7 +9,7 @@ from runops.core.providers import tables
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
-GOOD_END = (ROOT / "docs" / "good_end.md").read_text()
+GOOD_END = (ROOT / "docs" / "how_to" / "good_end.md").read_text()
 
 
 def test_every_table_of_the_readme_is_the_one_that_the_declarations_give() -> None:

@@ -313,15 +313,15 @@ def test_the_record_is_plain_and_holds_no_key(b3os: Any, clock: Any, instance: A
     assert set(json.loads(json.dumps(entry))) == {"version", "ref", "phase", "since", "entries", "shown", "text"}
 
 
-# --- what docs/phases.md says ---
+# --- what docs/how_to/phases.md says ---
 
 
 def python_blocks() -> dict[str, Any]:
     """What the Python blocks of the page about Dagster define."""
-    page = (ROOT / "docs" / "phases.md").read_text().partition("## Dagster")[2]
+    page = (ROOT / "docs" / "how_to" / "phases.md").read_text().partition("## Dagster")[2]
     made: dict[str, Any] = {}
     for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
-        exec(compile(block, "docs/phases.md", "exec"), made)
+        exec(compile(block, "docs/how_to/phases.md", "exec"), made)
     return made
 
 

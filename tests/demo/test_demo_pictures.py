@@ -12,7 +12,7 @@ import pytest
 from scripts.screenshots import browser
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = (ROOT / "docs" / "what_you_see.md", ROOT / "docs" / "external_runs.md")
+PAGES = (ROOT / "docs" / "what_you_see.md", ROOT / "docs" / "how_to" / "external_runs.md")
 PICTURES = sorted((ROOT / "docs" / "screenshots").glob("*.png"))
 ALL_BYTES = 2_000_000
 

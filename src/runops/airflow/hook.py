@@ -46,7 +46,7 @@ class RunHook(NamesChecked, BaseHook):
     The password is the API key or token. The host is the base URL where it is not the public one: with or without
     scheme, port, path prefix or version. The extra may hold ``allow_http`` (plain HTTP to other machines),
     ``request_timeout`` (seconds, 30), ``requests_per_minute`` (none), ``processes`` and ``rate_store`` (who shares
-    that limit, see docs/shared_limits.md), ``max_response_bytes`` (10,000,000),
+    that limit, see docs/how_to/shared_limits.md), ``max_response_bytes`` (10,000,000),
     ``states`` (words that no documentation has, such as ``{"partial": "degraded"}``; a task's own win), ``mark_runs``
     (true; false sends texts without our mark, so that a run whose submit was not answered cannot be
     proven to be ours), ``verify`` (path of the authorities that are accepted; otherwise the usual ones),

@@ -48,7 +48,7 @@ class RunsSensor(BeginsInTrigger, SensorBase):
     All arguments of a :class:`~runops.airflow.sensor.RunSensor` but ``run_id`` and ``end_from_trigger`` are taken too,
     and mean the same for each run, but ``max_spend``, which bounds what all runs spend together. A deferrable sensor
     needs a worker at its beginning and its end only, with ``start_from_trigger`` at its end only; in reschedule mode a
-    run that has ended is not read again (Airflow 3.3 and newer). ``docs/many_runs.md`` says how many runs fit.
+    run that has ended is not read again (Airflow 3.3 and newer). ``docs/how_to/many_runs.md`` says how many runs fit.
 
     :param provider: A shipped provider's name (``"nexio"``), or ``"package.module:NAME"`` for one of your own.
     :param run_ids: The runs' ids (templated): a list, another task's output that is one, or a template that gives JSON.

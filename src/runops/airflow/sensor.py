@@ -156,7 +156,7 @@ class RunSensor(BeginsInTrigger, WaitingSensor):
         ``on_skipped_callback``, ``post_execute`` and ``multiple_outputs`` need a worker, and are refused; so are
         ``on_execute_callback``, ``pre_execute`` and ``inlets`` together with ``start_from_trigger``. Where a listener
         (OpenLineage) or an XCom backend needs one, or a later task is mapped over the result, a worker ends the task,
-        and the log says so. docs/without_a_worker.md has what each mode costs and leaves out.
+        and the log says so. docs/how_to/without_a_worker.md has what each mode costs and leaves out.
     :param start_from_trigger: With ``deferrable``, begin in the triggerer at once, without a worker before the end.
         ``run_id`` and ``run_url`` are then pushed at the end only. Mapped tasks begin on a worker all the same. So
         does a task whose templates a triggerer cannot render as a worker would, and its log says why: another task's
@@ -166,7 +166,7 @@ class RunSensor(BeginsInTrigger, WaitingSensor):
     :param on_phase: Whom to call once each time that the run enters a phase, such as ``{"waiting": tell_somebody}``: a
         plain function of the context and the run (the dict of every result, with ``phase`` and ``phase_since``), or a
         list of them. What it raises is logged and changes nothing. A deferred task resumes for the call and defers
-        again with all its clocks. Reschedule mode needs Airflow 3.3 or newer. docs/phases.md has the rest.
+        again with all its clocks. Reschedule mode needs Airflow 3.3 or newer. docs/how_to/phases.md has the rest.
     :param poke_interval: Seconds (or a timedelta), see above.
     """
 
