@@ -102,12 +102,19 @@ class SensorArguments(TaskArguments, total=False):
     """What Airflow's ``BaseSensorOperator`` takes, but for ``poke_interval``, which ours reads itself."""
 
     exponential_backoff: bool
+    """Double the time between two reads each time, up to ``max_wait``. Default: False."""
     max_wait: Seconds | None
+    """The longest time between two reads under ``exponential_backoff``. Default: an hour."""
     mode: Literal["poke", "reschedule"]
+    """How to wait where the sensor is not deferrable: on a worker, or on one only for each look. Default: poke."""
     never_fail: bool
+    """Turn every failure into a skip, a wrong key too; not together with ``soft_fail``. Default: False."""
     silent_fail: bool
+    """Let reads fail until ``timeout``, whatever ``error_budget`` says. It hides no final error. Default: False."""
     soft_fail: bool
+    """Turn failed, cancelled and timed_out into a skip; an entry in ``on_outcome`` wins over it. Default: False."""
     timeout: Seconds | None
+    """The whole wait, from the first try. Default: Airflow's ``sensors.default_timeout``, which is a week."""
 
 
 class EndSettings(TypedDict, total=False):

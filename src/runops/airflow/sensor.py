@@ -167,7 +167,8 @@ class RunSensor(BeginsInTrigger, WaitingSensor):
         plain function of the context and the run (the dict of every result, with ``phase`` and ``phase_since``), or a
         list of them. What it raises is logged and changes nothing. A deferred task resumes for the call and defers
         again with all its clocks. Reschedule mode needs Airflow 3.3 or newer. docs/how_to/phases.md has the rest.
-    :param poke_interval: Seconds (or a timedelta), see above.
+    :param poke_interval: The shortest time between two reads, in seconds (or as a timedelta). Default: the provider's
+        own cadence, and in reschedule mode at least 60 s.
     """
 
     template_fields: Sequence[str] = ("run_id", "parents", "conn_id", "expect")
