@@ -16,6 +16,7 @@ import pytest
 
 from runops.core.waiting import ownership
 from runops.core.waiting.state import WaitState
+from tests.leaping import leaping, runs_were_read
 from tests.services import CALLS
 
 PAUSE = 0.05
@@ -49,6 +50,13 @@ class SetHost:
     def run(self, task: Any, context: dict[str, Any] | None = None) -> Any:
         """Run a task to its end, deferrals included."""
         return self._run(task, self.context() if context is None else context)
+
+    def timed_out(self, task: Any, context: dict[str, Any] | None = None, *, read: int) -> Any:
+        """Run a task whose clocks run out once so many of its runs were submitted, and each was read."""
+        import runops.airflow
+
+        with leaping(runops.airflow, runs_were_read(self.emulator, task.provider, read)):
+            return self.run(task, context)
 
     def made(self, provider: str, count: int, *, script: Any = "succeeded", seconds: float = 0.3, **more: Any) -> Any:
         """An operator of so many runs, each with a parent of its own."""

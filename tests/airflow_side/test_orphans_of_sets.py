@@ -79,8 +79,8 @@ def test_a_set_whose_end_was_seen_costs_no_page(sets: SetHost, tmp_path: Path) -
 
 @pytest.mark.parametrize("shown", [["{id}"], "['other', '{id}']", "Truncated. You can change this ['other', "])
 def test_a_run_that_a_sensor_of_many_waits_for_is_not_listed(sets: SetHost, tmp_path: Path, shown: Any) -> None:
-    task = sets.made("onepin", 1, deferrable=False, seconds=600, timeout=0.5, cancel_on_timeout=False)
-    assert sets.run(task).error is not None
+    task = sets.made("onepin", 1, deferrable=False, seconds=600, cancel_on_timeout=False)
+    assert sets.timed_out(task, read=1).error is not None
     (run,) = sets.emulator.runs(provider="onepin")
     assert len(found_in(FakeAirflow(left_in(tmp_path, "failed")))) == 1
     ids = [run["run_id"]] if isinstance(shown, list) else shown.format(id=run["run_id"])
@@ -92,13 +92,13 @@ def test_runs_that_a_clear_could_not_cancel_are_listed_while_the_task_waits_for_
     sets: SetHost, tmp_path: Path
 ) -> None:
     context = sets.context()
-    settings = {"deferrable": False, "timeout": 0.5, "cancel_on_timeout": False, "cancel_on_kill": False}
+    settings = {"deferrable": False, "cancel_on_timeout": False, "cancel_on_kill": False}
     task = sets.made("b3os", 3, seconds=600, **settings)
-    sets.run(task, context)
+    sets.timed_out(task, context, read=3)
     first = {run["run_id"] for run in sets.emulator.runs(provider="b3os")}
     context["ti"].clear()
     again = sets.made("b3os", 3, seconds=600, **settings)
-    sets.run(again, context)
+    sets.timed_out(again, context, read=6)
     assert len(sets.emulator.runs(provider="b3os")) == 6
     found = found_in(FakeAirflow(left_in(tmp_path, "running")))
     assert {each.ref and each.ref.run_id for each in found} == first

@@ -16,6 +16,7 @@ from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.execution.api import execute_run
 from pytest_mock import MockerFixture
 
+import runops.dagster
 from runops.core import ConfigurationError, Outcome
 from runops.dagster import (
     ProviderResource,
@@ -31,6 +32,7 @@ from runops.dagster.many.verdicts import MOST_IN_TABLE
 from runops.emulator.server import Server
 from runops.emulator.store import Emulator
 from tests.dagster_side.conftest import KEY, Ended
+from tests.leaping import leaping, runs_were_read
 
 OFTEN = 0.05
 """Seconds between two looks."""
@@ -460,6 +462,13 @@ def own(service: Callable[[str], Any]) -> Iterator[Callable[[str], Any]]:
         yield make
 
 
+def timed_out(runs: Any, calls: list[Told], **options: Any) -> Ended:
+    """A step whose ``timeout`` runs out once each of its runs was submitted and read."""
+    name = runs.provider.name
+    with leaping(runops.dagster, runs_were_read(runs.emulator, name, len(calls))):
+        return runs.materialize(asset_of(calls, name, timeout=3600, **options))
+
+
 def left(runs: Any, *, cancel: bool = False) -> list[Told]:
     context = dg.build_op_context(instance=runs.instance)
     return cancel_orphans(context, {runs.provider.name: runs.resource}, cancel=cancel)
@@ -470,7 +479,7 @@ def test_what_a_set_has_left_behind_is_listed_and_cancelled_one_by_one(own: Any,
     runs = own(provider)
     runs.emulator.set_defaults(provider, script="forever")
     listed = audits(4) if provider == "nyx" else unscripted(4)
-    ended = runs.materialize(asset_of(listed, provider, timeout=1.5, cancel_on_timeout=False))
+    ended = timed_out(runs, listed, cancel_on_timeout=False)
     assert not ended.success
     found = left(runs)
     made = {run["run_id"] for run in runs.emulator.runs(provider=provider)}
@@ -491,7 +500,7 @@ def test_what_a_set_has_left_behind_is_listed_and_cancelled_one_by_one(own: Any,
 def test_a_set_whose_dagster_run_goes_on_is_not_listed(own: Any) -> None:
     runs = own("b3os")
     runs.emulator.set_defaults("b3os", script="forever")
-    ended = runs.materialize(asset_of(unscripted(2), timeout=1, cancel_on_timeout=False))
+    ended = timed_out(runs, unscripted(2), cancel_on_timeout=False)
     assert len(left(runs)) == 2
     runs.instance.add_run_tags(ended.result.run_id, {"dagster/will_retry": "true"})
     assert left(runs) == []
@@ -597,7 +606,7 @@ def test_a_re_execution_of_all_steps_submits_all_anew_once_nothing_may_be_alive(
 def test_a_re_execution_of_all_steps_takes_up_what_may_be_alive(own: Any) -> None:
     runs = own("b3os")
     runs.emulator.set_defaults("b3os", script="succeeded", seconds=3600)
-    first = runs.materialize(asset_of(mixed(4), timeout=1.5, cancel_on_timeout=False))
+    first = timed_out(runs, mixed(4), cancel_on_timeout=False)
     assert not first.success
     runs.emulator.advance(None, provider="b3os")
     second = again(runs, asset_of(mixed(4)), first, from_failure=False)
@@ -649,7 +658,7 @@ def test_two_sets_of_one_step_are_told_apart_over_a_retry(own: Any) -> None:
 def test_a_step_that_fails_for_good_cancels_what_goes_on_where_it_was_told_so(own: Any) -> None:
     runs = own("b3os")
     runs.emulator.set_defaults("b3os", script="forever")
-    ended = runs.materialize(asset_of(unscripted(3), timeout=1.5, cancel_on_timeout=False, cancel_on_failure=True))
+    ended = timed_out(runs, unscripted(3), cancel_on_timeout=False, cancel_on_failure=True)
     assert not ended.success
     assert runs.cancels == 3
     assert "Asked B3OS to cancel 3 of 3 runs that were left" in ended.log
