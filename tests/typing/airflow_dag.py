@@ -93,7 +93,7 @@ OnepinRunOperator(
     task_id="o", workflow_id="w", wait=False, mark_runs=True, submit_grace=DAY, durable=False, on_conflict="fail"
 )
 B3osRunOperator(task_id="o", workflow_id="w", cancel_on_kill=False, cancel_on_timeout=False, on_clear="reattach")
-B3osRunOperator(task_id="o", workflow_id="w", cancel_on_failure=True)
+B3osRunOperator(task_id="o", workflow_id="w", cancel_on_failure=True, soft_fail=True)
 B3osRunOperator(task_id="o", workflow_id="w", retry_of="run_1", deferrable=True)
 RunOperator(task_id="o", provider="acme_runs:ACME", retry_of="{{ params.run_id }}")
 NexioRunOperator(task_id="o", engine_slug="e", retry_of="x")  # pyright: ignore[reportCallIssue]

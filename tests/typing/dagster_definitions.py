@@ -55,6 +55,7 @@ def decision(context: dg.AssetExecutionContext, nexio: NexioResource) -> dict[st
         states={"partial": "degraded"},
         expect={"duration_ms": "< 5000", "stage": ["DECIDE"]},
         on_unmet="warn",
+        soft_fail=True,
         cancel_on_interrupt=True,
         cancel_on_timeout=False,
         cancel_on_failure=True,

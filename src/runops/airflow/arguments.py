@@ -183,6 +183,7 @@ class SubmittingSettings(TaskArguments, WaitSettings, SubmitSettings, EndSetting
     durable: bool
     mark_runs: bool | None
     on_clear: Literal["submit", "reattach"]
+    soft_fail: bool
 
 
 class OperatorSettings(SubmittingSettings, total=False):

@@ -27,6 +27,7 @@ class EndRules:
     expect: Expect
     auth_grace: float | timedelta
     max_paused: float | timedelta | None
+    soft_fail: bool
 
     def set_end_rules(
         self,
@@ -53,7 +54,7 @@ class EndRules:
         written, templated = _written(expect)
         for name in templated:
             check_detail(name, service.body.detail_kinds(), title=f"{service.title} runs")
-        service.policy(on_outcome, soft_fail=self._soft_fail, expect=written, on_unmet=on_unmet)
+        service.policy(on_outcome, soft_fail=self.soft_fail, expect=written, on_unmet=on_unmet)
 
     @property
     def service(self) -> Provider:
@@ -68,13 +69,9 @@ class EndRules:
         with in_airflow_terms():
             self._policy()
 
-    @property
-    def _soft_fail(self) -> bool:
-        return bool(getattr(self, "soft_fail", False))
-
     def _policy(self) -> OutcomePolicy:
         return self.service.policy(
-            self.on_outcome, soft_fail=self._soft_fail, expect=self.expect, on_unmet=self.on_unmet
+            self.on_outcome, soft_fail=self.soft_fail, expect=self.expect, on_unmet=self.on_unmet
         )
 
     def _limits(self) -> dict[str, Any]:

@@ -67,12 +67,15 @@ class RunOperator(OwnRun):
     :param poll_interval: The shortest time between two reads, in seconds (or as a timedelta).
     :param on_outcome: Outcome to verdict, such as ``{"degraded": "warn"}``. Outcomes: succeeded, degraded, exhausted,
         failed, cancelled, timed_out. Verdicts: succeed, warn, skip, fail.
+    :param soft_fail: Turn failed, cancelled and timed_out into a skip, as for any sensor; an entry in ``on_outcome``
+        wins over it. A bad key, a missing connection or an uncertain submit fails the task all the same.
     :param states: Words that no documentation has, and the phase or outcome that each means, such as
         ``{"partial": "degraded"}``; they win over those of the connection. A documented word cannot be changed.
     :param expect: What a succeeded or degraded run must show in its details, such as
         ``{"attempts_completed": ">= 1", "findings_count": 0}`` (values templated): a value, a value behind one of
         ``== != < <= > >=``, or a list of values. A detail that is missing does not meet it.
-    :param on_unmet: The verdict on a run that does not; ``fail`` is final: no retry repeats the run.
+    :param on_unmet: The verdict on a run that does not; ``fail`` is final: no retry repeats the run, and no
+        ``soft_fail`` softens it.
     :param max_paused: Seconds (or a timedelta) that the run may stay paused or waiting before it counts as timed_out.
         It counts from where this wait first saw the run so, or from where the provider says (OnePin does). Unless the
         provider says it, a restart of the triggerer begins it anew.

@@ -259,7 +259,7 @@ class RunsSensor(BeginsInTrigger, SensorBase):
         """The trigger that takes the place of the first worker, or None where that cannot be or is not wanted."""
         if not self.start_wanted or self._needs_worker() is not None:
             return None
-        policy = self.service.policy(self.on_outcome, soft_fail=self._soft_fail, on_unmet=self.on_unmet)
+        policy = self.service.policy(self.on_outcome, soft_fail=self.soft_fail, on_unmet=self.on_unmet)
         return StartTriggerArgs(
             trigger_cls="runops.airflow.runs_trigger.RunsTrigger",
             trigger_kwargs={

@@ -211,7 +211,7 @@ class RunSensor(BeginsInTrigger, WaitingSensor):
         """What the trigger needs where it ends the task too; what is expected of the run it fills in itself."""
         if not self.end_from_trigger:
             return {}
-        policy = self.service.policy(self.on_outcome, soft_fail=self._soft_fail, on_unmet=self.on_unmet)
+        policy = self.service.policy(self.on_outcome, soft_fail=self.soft_fail, on_unmet=self.on_unmet)
         return {"end": self._end_there(policy, worker_reason(self, begins_there=True)).to_dict()}
 
     def execute(self, context: Any) -> RunResult:

@@ -64,6 +64,7 @@ class Submitting(TaskBase):
         cancel_on_failure: bool = False,
         durable: bool = True,
         on_clear: Literal["submit", "reattach"] = "submit",
+        soft_fail: bool = False,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         **kwargs: Unpack[TaskArguments],
     ) -> None:
@@ -82,6 +83,7 @@ class Submitting(TaskBase):
         self.cancel_on_failure = cancel_on_failure
         self.durable = durable
         self.on_clear = on_clear
+        self.soft_fail = soft_fail
         self.deferrable = deferrable
         if cancel_on_failure:
             self.hear_of_the_end()

@@ -31,7 +31,10 @@ class EndSettings(TypedDict, total=False):
     """What a succeeded or degraded run must show in its details, such as ``{"findings_count": 0}``: a value, a value
     behind one of ``== != < <= > >=``, or a list of values. A detail that is missing does not meet it."""
     on_unmet: Literal["succeed", "warn", "skip", "fail"]
-    """The verdict on a run that does not. Default: fail, which no retry repeats."""
+    """The verdict on a run that does not. Default: fail, which no retry repeats and no ``soft_fail`` softens."""
+    soft_fail: bool
+    """Turn failed, cancelled and timed_out into a skip; an entry in ``on_outcome`` wins over it. A bad key or an
+    uncertain submit fails the step all the same. Default: False."""
 
 
 class JudgedWaitSettings(WaitSettings, EndSettings, total=False):
@@ -78,11 +81,17 @@ class RulesOfRuns(NamedTuple):
     on_unmet: str
     max_stalled: Seconds | None
     max_spend: float | None
+    soft_fail: bool
 
     @property
     def end(self) -> dict[str, Any]:
         """What decides about an end."""
-        return {"states": self.states, "expect": self.expect, "on_unmet": self.on_unmet}
+        return {
+            "states": self.states,
+            "expect": self.expect,
+            "on_unmet": self.on_unmet,
+            "soft_fail": self.soft_fail,
+        }
 
     @property
     def limits(self) -> dict[str, Any]:
@@ -178,16 +187,21 @@ def policy_of(provider: Provider, settings: Mapping[str, Any]) -> OutcomePolicy:
     Raises:
         ConfigurationError: A setting is wrong; names it.
     """
-    return provider.policy(
-        settings.get("on_outcome"), expect=settings.get("expect"), on_unmet=settings.get("on_unmet", Verdict.FAIL)
-    )
+    return provider.policy(settings.get("on_outcome"), **_end_of(settings))
+
+
+def _end_of(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides about an end beside ``on_outcome``, as a policy takes it."""
+    return {
+        "soft_fail": settings.get("soft_fail", False),
+        "expect": settings.get("expect"),
+        "on_unmet": settings.get("on_unmet", Verdict.FAIL),
+    }
 
 
 def _check_end(settings: EndSettings) -> None:
     """What can be seen without a resource, which only a step has: names, operators and values."""
-    policy = OutcomePolicy.build(
-        settings.get("on_outcome"), expect=settings.get("expect"), on_unmet=settings.get("on_unmet", Verdict.FAIL)
-    )
+    policy = OutcomePolicy.build(settings.get("on_outcome"), **_end_of(settings))
     for word, name in (settings.get("states") or {}).items():
         meaning_of(word, name)
     kinds = _details_known_here()

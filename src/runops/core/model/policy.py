@@ -153,6 +153,8 @@ class OutcomePolicy:
         Raises:
             ConfigurationError: A name is unknown, or ``timed_out`` should succeed. Names the allowed ones.
         """
+        if not isinstance(soft_fail, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigurationError(f"soft_fail must be True or False, not {str(soft_fail)[:80]!r}.")
         verdicts = {**DEFAULT_VERDICTS, **(provider_verdicts or {})}
         rules = dict.fromkeys(provider_verdicts or {}, Rule.PROVIDER)
         if soft_fail:

@@ -120,6 +120,7 @@ def build_completion_sensor(
     on_unmet: Literal["succeed", "warn", "skip", "fail"] = "fail",
     max_stalled: Seconds | None = None,
     max_spend: float | None = None,
+    soft_fail: bool = False,
     tick_seconds: Seconds | None = None,
     **sensor_arguments: Unpack[SensorArguments],
 ) -> dg.SensorDefinition:
@@ -144,6 +145,7 @@ def build_completion_sensor(
         max_stalled: Seconds (or a timedelta) without any change of an open run after which it counts as timed out, and
             is cancelled as ``cancel_on_timeout`` says.
         max_spend: What an open run may spend, in its provider's unit, before it counts as timed out likewise.
+        soft_fail: Report failed, cancelled and timed_out as a skip; an entry in ``on_outcome`` wins over it.
         tick_seconds: Seconds for a tick; by default 60 % of the time after which Dagster gives a tick up.
         sensor_arguments: Anything of ``dagster.sensor``: description, tags, metadata, owners, ...
 
@@ -153,7 +155,7 @@ def build_completion_sensor(
     caller = caller_of(build_completion_sensor, name)
     own = inspect.signature(build_completion_sensor).parameters
     check_arguments(caller, sensor_arguments, own, dg.sensor, decided=())
-    rules = RulesOfRuns(states, expect, on_unmet, max_stalled, max_spend)
+    rules = RulesOfRuns(states, expect, on_unmet, max_stalled, max_spend, soft_fail)
     own_values = {"timeout": timeout, "on_outcome": on_outcome, "tick_seconds": tick_seconds}
     check_values(caller, {**own_values, **rules.end, **rules.limits})
     wait_seconds = arguments.seconds("timeout", timeout)

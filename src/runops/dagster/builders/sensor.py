@@ -37,6 +37,7 @@ def build_run_sensor(
     on_unmet: Literal["succeed", "warn", "skip", "fail"] = "fail",
     max_stalled: Seconds | None = None,
     max_spend: float | None = None,
+    soft_fail: bool = False,
     partition_key: Callable[[RunSnapshot], str] | None = None,
     dynamic_partitions: dg.DynamicPartitionsDefinition | None = None,
     run_config: Callable[[RunSnapshot], Mapping[str, Any]] | None = None,
@@ -70,6 +71,7 @@ def build_run_sensor(
         max_stalled: Seconds (or a timedelta) without any change of an open run after which it counts as timed out. That
             is reported once, and cancels nothing.
         max_spend: What an open run may spend, in its provider's unit, before it counts as timed out likewise.
+        soft_fail: Report failed, cancelled and timed_out as a skip; an entry in ``on_outcome`` wins over it.
         partition_key: A function of the snapshot that gives the partition it belongs to.
         dynamic_partitions: Where the partitions are dynamic: new ones are added. Without ``partition_key`` each
             run is a partition, named by its id.
@@ -85,7 +87,7 @@ def build_run_sensor(
     caller = caller_of(build_run_sensor, name)
     own = inspect.signature(build_run_sensor).parameters
     check_arguments(caller, sensor_arguments, own, dg.sensor, decided=("job", "job_name"))
-    rules = RulesOfRuns(states, expect, on_unmet, max_stalled, max_spend)
+    rules = RulesOfRuns(states, expect, on_unmet, max_stalled, max_spend, soft_fail)
     own_values = {"lookback": lookback, "on_outcome": on_outcome, "tick_seconds": tick_seconds}
     check_values(caller, {**own_values, **rules.end, **rules.limits})
     if run_config is not None and request_job is None:

@@ -239,6 +239,7 @@ class RunopsComponent(dg.Component, Part):
             states=sensor.states,
             expect=sensor.expect,
             on_unmet=cast("Any", sensor.on_unmet),
+            soft_fail=sensor.soft_fail,
             max_stalled=sensor.max_stalled,
             max_spend=sensor.max_spend,
         )

@@ -83,6 +83,9 @@ class Ending(Part):
         examples=[{"attempts_completed": ">= 1", "findings_count": 0}],
     )
     on_unmet: str = Field(default="fail", description="The verdict on a run that does not.")
+    soft_fail: bool = Field(
+        default=False, description="Turn failed, cancelled and timed_out into a skip; on_outcome wins over it."
+    )
     max_stalled: float | None = Field(default=None, description="Seconds for which nothing of a run may change.")
     max_spend: float | None = Field(default=None, description="What a run may spend, in the unit of its service.")
 

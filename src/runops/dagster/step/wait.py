@@ -88,9 +88,10 @@ def wait_for_run(
         call: What to submit, from ``resource.call(...)``.
         ref: A run that exists, from ``resource.ref(...)``; give this or ``call``.
         settings: ``timeout``, ``error_budget``, ``poll_interval``, ``max_paused``, ``max_stalled``, ``max_spend``,
-            ``on_outcome``, ``states``, ``expect``, ``on_unmet``, ``cancel_on_interrupt``, ``cancel_on_timeout``,
-            ``cancel_on_failure``, ``adopt_uncertain``, ``mark_runs``, ``submit_grace``, ``on_conflict``, ``on_phase``
-            and ``reattach``; each is described once, in :class:`runops.dagster.options.StepSettings`.
+            ``on_outcome``, ``states``, ``expect``, ``on_unmet``, ``soft_fail``, ``cancel_on_interrupt``,
+            ``cancel_on_timeout``, ``cancel_on_failure``, ``adopt_uncertain``, ``mark_runs``, ``submit_grace``,
+            ``on_conflict``, ``on_phase`` and ``reattach``; each is described once, in
+            :class:`runops.dagster.options.StepSettings`.
 
     Returns:
         The last snapshot and its verdict, for succeed, warn and skip.

@@ -26,7 +26,7 @@ class SensorPlan:
         seconds: Seconds that a tick may take.
         lookback: Seconds that the first tick looks back.
         on_outcome: Outcome to verdict, as the user gave it.
-        end: What else the user says of the end: ``states``, ``expect`` and ``on_unmet``.
+        end: What else the user says of the end: ``states``, ``expect``, ``on_unmet``, ``soft_fail``.
         limits: What bounds a run that is open: ``max_stalled`` and ``max_spend``.
         requests: Whether runs of a job are requested, and nothing is reported to an asset.
         job: The job whose runs are requested.
