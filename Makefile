@@ -21,7 +21,7 @@ WORKERS ?= logical
 PARALLEL := --numprocesses=$(WORKERS) --maxprocesses=8 --dist=loadgroup --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-airflow-page test-unit test-fast test-packaging test-wheel test-airflow test-airflow-required test-airflow-lowest test-airflow-next airflow-versions test-dagster-lowest test-dagster test-airflow-outcomes test-all mutants check format lock docs docs-links build bench bench-hosts bench-triggerer bench-import bench-parse screenshots ui ui-check test-page demo demo-ui clean
+.PHONY: help setup test test-airflow-page test-unit test-fast test-packaging test-wheel test-airflow test-airflow-required test-airflow-lowest test-airflow-next airflow-versions test-dagster-lowest test-dagster test-airflow-outcomes test-all mutants check format generated lock docs docs-links build bench bench-hosts bench-triggerer bench-import bench-parse screenshots ui ui-check test-page demo demo-ui clean
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-22s %s\n", $$1, $$2 }'
@@ -112,6 +112,9 @@ check: $(READY) ## Lint, formatting, types and import rules; all four, whichever
 format: $(READY) ## Format the code and fix what ruff can fix.
 	@$(BIN)/ruff check --fix-only .
 	@$(BIN)/ruff format .
+
+generated: $(READY) ## Write anew what is made from declarations: completion of shells, the page of the command line.
+	@$(BIN)/python -m scripts.generated
 
 lock: $(READY) ## Renew requirements/*.lock within the bounds of pyproject.toml.
 	@$(BIN)/python scripts/renew_locks.py

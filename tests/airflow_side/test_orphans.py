@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,6 +18,7 @@ from runops.airflow.orphans import AirflowTasks, suspects_of
 from runops.airflow.rest import AirflowApi, TaskInstance, open_api
 from runops.airflow.task_state import TaskState
 from runops.cli import main
+from runops.cli.examples import examples
 from runops.core import AnswerError, AuthError, ConfigurationError, RunopsError, RunRef
 from runops.core.client.orphans import OrphanReview
 from runops.core.metrics import ORPHANS, Meter, Metric
@@ -487,6 +489,20 @@ def test_the_command_lists_and_cancels(host: Any, after: Any, command: Any) -> N
     assert (code, json.loads(out)["act"]) == (0, "cancelled")
     host.clock.now += 60
     assert command(airflow, "--cancel") == (0, "Nothing is left behind.\n", "")
+
+
+def test_the_examples_of_its_help_text_do_what_they_say(
+    host: Any, after: Any, command: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    it, _ = after("onepin", "failed")
+    airflow = FakeAirflow(it)
+    command(airflow)
+    told = []
+    for example in examples()["orphans airflow"]:
+        assert main(shlex.split(example.line)[1:]) == example.code
+        told.append(capsys.readouterr().out)
+    assert "its task is over" in told[0]
+    assert json.loads(told[1])["act"] == "cancelled"
 
 
 def test_the_command_asks_on_a_terminal_and_takes_nothing_but_yes_for_it(

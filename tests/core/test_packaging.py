@@ -161,6 +161,8 @@ class TestInstalledAlone:
         assert version.stdout.strip() == f"runops {runops.__version__}"
         states = run(commands / "runops", "states", "--json", cwd=tmp_path)
         assert len(json.loads(states.stdout)) > 20
+        completion = run(commands / "runops", "completion", "bash", cwd=tmp_path)
+        assert "complete -o bashdefault -F _shtab_runops runops" in completion.stdout
         typed = "import pathlib, runops; print(pathlib.Path(runops.__file__).with_name('py.typed').exists())"
         assert run(commands / "python", "-c", typed, cwd=tmp_path).stdout.strip() == "True"
 

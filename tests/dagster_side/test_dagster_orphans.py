@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,6 +13,7 @@ import dagster as dg
 import pytest
 
 from runops.cli import main
+from runops.cli.examples import examples
 from runops.core import RunRef
 from runops.core.client.orphans import OrphanReview
 from runops.core.waiting.orphans import Act
@@ -320,6 +322,11 @@ def test_the_command_line_reads_an_instance_by_its_folder(
     assert main(["orphans", "dagster", "--dagster-home", str(tmp_path), "--json"]) == 0
     (line,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert (line["provider"], line["standing"]) == ("onepin", "left")
+    with monkeypatch.context() as patch:
+        patch.setenv("DAGSTER_HOME", str(tmp_path))
+        for example in examples()["orphans dagster"]:
+            assert main(shlex.split(example.line)[1:]) == example.code
+            assert json.loads(capsys.readouterr().out) == line
     assert main(["orphans", "dagster", "--dagster-home", str(tmp_path), "--cancel"]) == 0
     assert "the provider was asked to stop it" in capsys.readouterr().out
     assert main(["orphans", "dagster", "--dagster-home", str(tmp_path)]) == 0

@@ -75,14 +75,19 @@ def _left(code: object) -> int:
 def _dispatch(argv: list[str]) -> int:
     # Each import waits until it is needed, so that --help answers at once.
     if argv[:1] == ["emulate"]:
+        from runops.cli.examples import epilog
         from runops.emulator.server import main as emulate
 
-        return emulate(argv[1:])
+        return emulate(argv[1:], examples=epilog("emulate"))
     if argv[:1] == ["submit"]:
         from runops.cli.submission import submit
 
         return submit(argv[1:])
     options = _parser(argv).parse_args(argv)
+    if options.command == "completion":
+        from runops.cli.completion import show
+
+        return show(options.shell)
     if options.command in ("resume", "retry"):
         from runops.cli import acts
 

@@ -36,12 +36,24 @@ exit codes:
 SUBMIT_GRACE = 300.0
 """Seconds."""
 ON_CONFLICT = ("wait", "attach", "fail")
+SHELLS = ("bash", "zsh", "fish", "tcsh")
+"""Those that runops completes in: each has a file in ``completions/``, which ``make generated`` writes."""
 ABOUT_A_RUN = ("get", "explain", "watch", "cancel", "resume", "retry")
 """The commands that take the address of a run."""
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse's own, which passes over a help text that cannot be written."""
+    """argparse's own, which passes over a help text that cannot be written, and ends that of a command by examples."""
+
+    def format_help(self) -> str:
+        """The help text, with the examples of the command."""
+        text = super().format_help()
+        command = self.prog.partition(" ")[2]
+        if not command:
+            return text
+        from runops.cli.examples import epilog
+
+        return "\n".join(filter(None, (text, epilog(command))))
 
     def print_help(self, file: IO[str] | Any | None = None) -> None:
         """Print the help text.
@@ -80,6 +92,13 @@ def parser(parents: Sequence[str] = ()) -> argparse.ArgumentParser:
     add_orphans(commands)
 
     commands.add_parser("emulate", help="serve the APIs of all providers on this machine", add_help=False)
+
+    completion = commands.add_parser(
+        "completion",
+        help="print what makes a shell complete the commands, providers and options of runops",
+        description="Complete the commands, providers and options of runops in a shell. It changes nothing by itself.",
+    )
+    completion.add_argument("shell", metavar="SHELL", choices=SHELLS, help=", ".join(SHELLS))
     return whole
 
 

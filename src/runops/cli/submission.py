@@ -48,7 +48,7 @@ def _submit(given: argparse.Namespace) -> int:
         raise NotSupported(f"{provider.title} documents no way to start a run: watch its runs instead.")
     build = provider.submit.build
     try:
-        parser = _parser(provider, build)
+        parser = parser_for(provider, build)
     except argparse.ArgumentError as error:
         raise ConfigurationError(
             f"A submit to {provider.title} takes an argument that is called like the option {error.argument_name} of "
@@ -144,7 +144,8 @@ def _stub() -> argparse.ArgumentParser:
     return parser
 
 
-def _parser(provider: Provider, build: Callable[..., Call]) -> argparse.ArgumentParser:
+def parser_for(provider: Provider, build: Callable[..., Call]) -> argparse.ArgumentParser:
+    """What a submit to a provider accepts: the arguments of its submit function, and those of every wait."""
     parser = arguments.Parser(
         prog=f"runops submit {provider.name}",
         description=f"Start a run at {provider.title}; see {provider.docs}.",

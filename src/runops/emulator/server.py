@@ -150,35 +150,17 @@ def serve(
         _uvicorn_server(app, lambda: print(json.dumps(line), flush=True)).run(sockets=[listener])
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, *, examples: str = "") -> int:
     """Run the emulator from the command line and return its exit code.
 
     Args:
         argv: The arguments; ``sys.argv[1:]`` if None.
+        examples: The end of the help text.
 
     Returns:
         0 after SIGINT or SIGTERM, 2 for arguments or an installation that cannot do, 4 where the port cannot be had.
     """
-    parser = argparse.ArgumentParser(prog="runops emulate", description="Serve the emulated run APIs on this machine.")
-    parser.add_argument("--port", type=int, default=8642, help="port to listen on; 0 takes a free one (default 8642)")
-    parser.add_argument("--host", default=HOST, help=f"address to bind (default {HOST})")
-    parser.add_argument("--seed", type=int, default=0, help="same seed, same ids and random faults (default 0)")
-    parser.add_argument("--seconds", type=float, default=2.0, help="how long a named script lasts (default 2)")
-    parser.add_argument(
-        "--allow-host",
-        metavar="NAME",
-        action="append",
-        default=[],
-        help="a name under which other machines or containers call it; others than this machine's are refused",
-    )
-    parser.add_argument(
-        "--api",
-        metavar="MODULE:NAME",
-        action="append",
-        default=[],
-        help="an emulated service of your own to serve beside the five, a subclass of runops.emulator.api.Api",
-    )
-    options = parser.parse_args(argv)
+    options = command_line(examples).parse_args(argv)
     if not 0 <= options.port <= HIGHEST_PORT:
         return _refused(f"--port takes 0 to {HIGHEST_PORT}, not {options.port}")
     if not (math.isfinite(options.seconds) and options.seconds >= 0):
@@ -200,6 +182,39 @@ def main(argv: Sequence[str] | None = None) -> int:
         reason = problem.strerror or problem
         return _refused(f"cannot serve on {options.host} port {options.port}: {reason}", COULD_NOT_SERVE)
     return 0
+
+
+def command_line(examples: str = "") -> argparse.ArgumentParser:
+    """What ``runops emulate`` accepts.
+
+    Args:
+        examples: The end of its help text.
+    """
+    parser = argparse.ArgumentParser(
+        prog="runops emulate",
+        description="Serve the emulated run APIs on this machine.",
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--port", type=int, default=8642, help="port to listen on; 0 takes a free one (default 8642)")
+    parser.add_argument("--host", default=HOST, help=f"address to bind (default {HOST})")
+    parser.add_argument("--seed", type=int, default=0, help="same seed, same ids and random faults (default 0)")
+    parser.add_argument("--seconds", type=float, default=2.0, help="how long a named script lasts (default 2)")
+    parser.add_argument(
+        "--allow-host",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="a name under which other machines or containers call it; others than this machine's are refused",
+    )
+    parser.add_argument(
+        "--api",
+        metavar="MODULE:NAME",
+        action="append",
+        default=[],
+        help="an emulated service of your own to serve beside the five, a subclass of runops.emulator.api.Api",
+    )
+    return parser
 
 
 def _refused(problem: str, code: int = USAGE) -> int:

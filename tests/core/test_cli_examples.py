@@ -1,0 +1,127 @@
+"""The examples of the help texts, each run as it stands against the emulator, and that every command has some."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from runops.cli import main
+from runops.cli.examples import Example, examples
+from runops.core import PROVIDERS
+from runops.emulator.server import Server, running
+
+pytestmark = pytest.mark.http
+
+ENDS = {
+    "get": {"nexio": "degraded", "": "succeeded"},
+    "explain": {"": "failed"},
+    "watch": {"": "succeeded"},
+    "cancel": {"": "forever"},
+    "resume": {"": "paused"},
+    "retry": {"": "failed"},
+}
+"""What becomes of the runs that an example of a command names, where it says that they are there."""
+ELSEWHERE = {"orphans airflow", "orphans dagster", "emulate", "completion"}
+"""Those that need a host, a process or a shell."""
+FILES = {"input.json": '{"applicant": "a-17"}', "target.json": '{"kind": "url", "url": "https://agent.example.com"}'}
+HERE = [(name, each) for name, given in examples().items() if name not in ELSEWHERE for each in given]
+
+
+@pytest.fixture(scope="module")
+def emulator() -> Iterator[Server]:
+    with running(seed=7, seconds=0.1) as server:
+        yield server
+
+
+@pytest.fixture
+def server(emulator: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Server:
+    emulator.emulator.reset()
+    for name, provider in PROVIDERS.items():
+        monkeypatch.setenv(provider.key_variable, "key")
+        monkeypatch.setenv(f"{name.upper()}_BASE_URL", emulator.base_url(name))
+    for name, text in FILES.items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.chdir(tmp_path)
+    return emulator
+
+
+def make_runs(server: Server, command: str, words: list[str]) -> None:
+    """The runs that a line names, as its command wants them."""
+    if command not in ENDS:
+        return
+    provider = words[2]
+    script = ENDS[command].get(provider, ENDS[command][""])
+    parents = {}
+    if "--workflow-id" in words:
+        parents["workflow_id"] = words[words.index("--workflow-id") + 1]
+    for run_id in words[3:]:
+        if run_id.startswith("-"):
+            break
+        server.emulator.create_run(provider, script=script, run_id=run_id, parents=parents)
+    if script != "forever" and command != "watch":
+        server.emulator.advance()
+
+
+@pytest.mark.parametrize(("command", "example"), HERE, ids=[f"{name}: {each.what}" for name, each in HERE])
+def test_it_does_what_it_says_and_exits_as_it_says(
+    server: Server, capsys: pytest.CaptureFixture[str], command: str, example: Example
+) -> None:
+    words = shlex.split(example.line)
+    assert words[0] == "runops"
+    assert " ".join(words[1 : 1 + len(command.split())]) == command
+    make_runs(server, command, words)
+    # A look every few seconds would be too slow for a test, and is not what is tried here.
+    fast = ["--poll-interval", "0.05"] if command == "watch" or "--wait" in words else []
+    code = main([*words[1:], *fast])
+    said = capsys.readouterr()
+    assert code == example.code, said.err
+    assert said.out
+
+
+def test_the_ones_of_emulate_serve(tmp_path: Path) -> None:
+    for example in examples()["emulate"]:
+        words = shlex.split(example.line)
+        # Its port may be taken on this machine.
+        words[words.index("--port") + 1] = "0"
+        command = [sys.executable, "-m", "runops.cli", *words[1:]]
+        with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+            try:
+                assert process.stdout is not None
+                assert '"listening"' in process.stdout.readline()
+            finally:
+                process.terminate()
+                assert process.wait(20) == 0
+
+
+def test_every_command_has_examples_and_shows_them() -> None:
+    from scripts.generated.command_line import each, whole
+
+    commands = dict(each(whole()))
+    assert set(commands) == set(examples())
+    for name, parser in commands.items():
+        told = parser.format_help()
+        assert any(isinstance(action, argparse._HelpAction) for action in parser._actions), name
+        for example in examples()[name]:
+            assert f"  {example.line}\n      {example.what}" in told
+
+
+@pytest.mark.parametrize("words", [name.split() for name in examples()], ids=" ".join)
+def test_help_of_a_command_prints_them(capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
+    assert main([*words, "--help"]) == 0
+    told = capsys.readouterr().out
+    assert all(example.line in told for example in examples()[" ".join(words)])
+
+
+def test_submit_without_a_provider_shows_those_of_all(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["submit", "--help"]) == 0
+    told = capsys.readouterr().out
+    shown = [each.line for name, given in examples().items() if name.startswith("submit ") for each in given]
+    assert len(shown) >= 4
+    assert all(line in told for line in shown)
+    assert told.count("examples:") == 1
