@@ -2,18 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from pathlib import Path
-
-HOME = Path(tempfile.mkdtemp(prefix="runops-airflow-"))
-os.environ["AIRFLOW_HOME"] = str(HOME)
-os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
-os.environ["AIRFLOW__CORE__UNIT_TEST_MODE"] = "False"
-os.environ["AIRFLOW__CORE__DAGS_FOLDER"] = str(HOME / "dags")
-# A busy machine may take long to read a DAG file, and to let go of the database.
-os.environ["AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT"] = "300"
-os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = f"sqlite:///{HOME / 'airflow.db'}?timeout=120"
+from tests.airflow_home import HOME  # isort: skip - before Airflow is imported
 
 import asyncio
 import json
