@@ -7,7 +7,7 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from runops.emulator.runs import ScriptError, Step
+from runops.emulator.runs import SHARE, ScriptError, Step
 
 LONGEST_SECONDS = 1_000_000_000.0
 """About 31 years: far enough from where dates end."""
@@ -102,12 +102,25 @@ def mapping(name: str, value: Any) -> dict[str, Any]:
     """An object, whose values may be any JSON.
 
     Raises:
-        ScriptError: It is none, or nested too deep, or holds what JSON or UTF-8 cannot carry.
+        ScriptError: It is none, or nested too deep, or holds what JSON or UTF-8 cannot carry, or a share that is none.
     """
     if not isinstance(value, Mapping):
         raise ScriptError(f"{name} is an object; got {shown(value)}")
     json_value(name, value)
+    for key, each in value.items():
+        if isinstance(each, Mapping) and SHARE in each:
+            _share(f"{name}.{key}", each)
     return dict(value)
+
+
+def _share(name: str, value: Mapping[str, Any]) -> None:
+    if set(value) != {SHARE, "of"}:
+        raise ScriptError(f'{name} is a share such as {{"{SHARE}": 0.5, "of": "budget_usd"}}; got {sorted(value)}')
+    fraction = value[SHARE]
+    if isinstance(fraction, str):
+        raise ScriptError(f"{name}.{SHARE} is a number; got {shown(fraction)}")
+    number(f"{name}.{SHARE}", fraction)
+    text(f"{name}.of", value["of"])
 
 
 def steps(name: str, script: Any) -> list[Step]:

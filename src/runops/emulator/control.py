@@ -20,7 +20,8 @@ something was forgotten, the lists say how much as ``dropped``.
 
     A step is ``{"after": 1.5, "set": {"status": "running"}, "unset": ["error"]}``: ``after`` counts
     seconds from the previous step, ``at`` instead from the run's creation. ``"$now"`` as a value is
-    the moment of the step, written the provider's way. Fields that follow from others are not
+    the moment of the step, written the provider's way, and ``{"$share": 0.5, "of": "budget_usd"}`` is a share of
+    another number of the run, as that stands then. Fields that follow from others are not
     invented: a script that ends a run sets the end time itself. Only ``updated_at`` follows along.
 ``GET /_control/runs[?provider=&run_id=]``: ``{"runs": [...]}`` with ids, script, wire fields,
     whether submitted and with which body, reads, cancels and resumes.

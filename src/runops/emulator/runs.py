@@ -14,10 +14,22 @@ from typing import Any
 
 #: Stands for "the moment this step took place" as a value of a step or of a run's fields.
 NOW = "$now"
+#: The key of a value that stands for a share of another field, see :func:`share`.
+SHARE = "$share"
+SHARE_DIGITS = 6
+"""Decimal places of what comes out, so that a share of dollars is no endless fraction."""
 
 
 class ScriptError(ValueError):
     """A script, a field or a run that the emulator was asked for makes no sense."""
+
+
+def share(fraction: float, of: str) -> dict[str, Any]:
+    """Write a value that stands for a share of another wire field, such as half of ``budget_usd``.
+
+    It is worked out when its step takes place, from what the other field holds then; where that is no number, it is 0.
+    """
+    return {SHARE: fraction, "of": of}
 
 
 @dataclass(frozen=True)
@@ -166,7 +178,19 @@ class Run:
         if value == NOW:
             return timestamp(moment, self.digits)
         if isinstance(value, Mapping):
+            if SHARE in value:
+                return self._shared(value)
             return {name: self._resolved(inner, moment) for name, inner in value.items()}
         if isinstance(value, list):
             return [self._resolved(inner, moment) for inner in value]
         return copy.copy(value)
+
+    def _shared(self, value: Mapping[str, Any]) -> float:
+        whole, fraction = self.fields.get(str(value.get("of"))), value[SHARE]
+        if not (_is_number(whole) and _is_number(fraction)):
+            return 0.0
+        return round(whole * fraction, SHARE_DIGITS)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
