@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -189,7 +190,9 @@ def test_a_run_is_over_after_its_seconds_and_says_when_it_ended(call, emulator, 
     assert after.get("data", after).get("completed_at") is not None
 
 
-def test_the_workflow_of_onepin_has_a_graph_without_nodes(call) -> None:
+def test_the_workflow_of_onepin_has_the_graph_whose_nodes_its_runs_count(call, emulator) -> None:
     workflow_id = call.server.emulator.apis["onepin"].default_parent
-    shown = call("onepin", "GET", f"/api/v1/workflows/{workflow_id}").json()["data"]
-    assert shown["definition"]["graph"] == {"nodes": [], "edges": []}
+    graph = call("onepin", "GET", f"/api/v1/workflows/{workflow_id}").json()["data"]["definition"]["graph"]
+    ids = [node["id"] for node in graph["nodes"]]
+    assert [(edge["source"], edge["target"]) for edge in graph["edges"]] == list(pairwise(ids))
+    assert call.read("onepin", emulator.create_run("onepin")).json()["data"]["total_nodes"] == len(ids)

@@ -188,7 +188,18 @@ def test_b3os_lists_by_workflow_on_both_routes(call, emulator) -> None:
     rest = call("b3os", "GET", "/v1/runs", params={"workflowId": "wf_emulated", "offset": 20}).json()["data"]
     assert (ids(first["items"]) + ids(rest["items"]), rest["hasMore"]) == (made, False)
     assert len(call("b3os", "GET", "/v1/runs", params={"limit": 100}).json()["data"]["items"]) == 22
-    assert call("b3os", "GET", "/v1/runs", params={"limit": 101}).status_code == 400
+
+
+@pytest.mark.parametrize("path", ["/v1/runs", "/v1/workflows/wf_emulated/runs", "/v1/workflows"])
+def test_b3os_takes_a_limit_above_its_page_for_its_page(call, emulator, path) -> None:
+    for number in range(101):
+        emulator.create_run(
+            "b3os", script="running", parents={"workflow_id": f"wf_{number}"} if path == "/v1/workflows" else None
+        )
+    # The official client asks for three times the page where it filters by a status itself.
+    page = call("b3os", "GET", path, params={"limit": 300}).json()["data"]
+    assert (len(page["items"]), page["limit"], page["hasMore"]) == (100, 100, True)
+    assert call("b3os", "GET", path, params={"limit": 0}).status_code == 400
 
 
 def test_b3os_filters_by_status_on_the_workflow_route_only(call, emulator) -> None:
@@ -352,11 +363,25 @@ def test_onepin_pauses_and_resumes(call, emulator) -> None:
     run_id = emulator.create_run("onepin", script="running", held=True)
     path = f"/api/v1/workflows/{WORKFLOW}/runs/{run_id}"
     assert call("onepin", "POST", f"{path}/resume").status_code == 409
-    assert call("onepin", "POST", f"{path}/pause").json()["data"]["status"] == "paused"
-    assert call("onepin", "POST", f"{path}/pause").status_code == 409
+    asked = call("onepin", "POST", f"{path}/pause").json()["data"]
+    assert (asked["status"], asked["pause_requested_at"] is None, asked["pause_reason"]) == ("running", False, "user")
+    assert call("onepin", "POST", f"{path}/pause").json()["data"]["pause_requested_at"] == asked["pause_requested_at"]
+    assert call("onepin", "POST", f"{path}/resume").status_code == 409
+    emulator.advance(run_id=run_id)
+    paused = call.read("onepin", run_id).json()["data"]
+    assert (paused["status"], paused["pause_requested_at"]) == ("paused", None)
+    again = call("onepin", "POST", f"{path}/pause")
+    assert (again.status_code, again.json()["data"]["paused_at"]) == (200, paused["paused_at"])
     assert call("onepin", "POST", f"{path}/resume").json()["data"]["status"] == "running"
     emulator.advance(run_id=run_id)
     assert call.read("onepin", run_id).json()["data"]["status"] == "completed"
+    assert call("onepin", "POST", f"{path}/pause").status_code == 409
+
+
+def test_onepin_pauses_a_queued_run_at_once(call, emulator) -> None:
+    run_id = emulator.create_run("onepin", script="queued", held=True)
+    paused = call("onepin", "POST", f"/api/v1/workflows/{WORKFLOW}/runs/{run_id}/pause").json()["data"]
+    assert (paused["status"], paused["pause_reason"]) == ("paused", "user")
 
 
 def test_onepin_leaves_a_run_paused_while_another_one_of_its_workflow_is_active(call, emulator) -> None:

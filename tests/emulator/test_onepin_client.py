@@ -137,7 +137,9 @@ def test_the_command_line_starts_lists_shows_and_cancels(command, emulator) -> N
     assert [run["id"] for run in listed] == [run_id]
     assert command.json("workflows", "runs", "status", WORKFLOW, run_id)["run_number"] == 1
     assert "definition_snapshot" in command.json("workflows", "runs", "show", WORKFLOW, run_id)
-    assert command.json("workflows", "runs", "steps", WORKFLOW, run_id)[0]["node_id"] == "node-6"
+    steps = command.json("workflows", "runs", "steps", WORKFLOW, run_id)
+    assert [step["node_id"] for step in steps] == [f"node-{number}" for number in range(1, 7)]
+    assert [step["status"] for step in steps] == ["completed"] * 5 + ["running"]
     assert command.json("workflows", "runs", "summary", WORKFLOW)["running"] == 1
     assert command.json("workflows", "runs", "cancel", WORKFLOW, run_id, "--yes")["status"] == "cancelled"
     assert command.json("workflows", "runs", "status", WORKFLOW, run_id)["status"] == "cancelled"

@@ -291,14 +291,25 @@ class Api(ABC):
             raise RefusedError(self.error(404, f"{what} not found"))
         return parent
 
-    def page_of(self, request: Request, *, default: int, maximum: int, minimum: int = 1) -> tuple[int, int]:
+    def page_of(
+        self, request: Request, *, default: int, maximum: int, minimum: int = 1, cut: bool = False
+    ) -> tuple[int, int]:
         """Read ``limit`` and ``offset``.
+
+        Args:
+            request: Whose query it is.
+            default: The limit where none is given.
+            maximum: The highest limit.
+            minimum: The lowest one.
+            cut: Whether a higher limit is taken for the highest, instead of refused.
 
         Raises:
             ValueError: If one is out of bounds; the message names the parameter.
         """
         limit = _whole(request, "limit", default)
         offset = _whole(request, "offset", 0)
+        if cut:
+            limit = min(limit, maximum)
         if not minimum <= limit <= maximum:
             raise ValueError(f"limit must be between {minimum} and {maximum}")
         if offset < 0:

@@ -1,10 +1,12 @@
 """The services that the emulator serves where no others are handed in, one file each.
 
-A new file here is found by itself: every :class:`~runops.emulator.api.Api` that it defines is served.
+A new file here is found by itself: every :class:`~runops.emulator.api.Api` that it defines is served. Files named after
+a service and a word hold what would make its own too long; the abstract class of ``_wire`` is what they share.
 """
 
 from __future__ import annotations
 
+import inspect
 from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
@@ -20,7 +22,7 @@ def default_apis() -> tuple[type[Api], ...]:
         module = import_module(f"{__name__}.{name}")
         for each in vars(module).values():
             if isinstance(each, type) and issubclass(each, Api) and each.__module__ == module.__name__:
-                found.append(each)
+                found += [] if inspect.isabstract(each) else [each]
     return tuple(found)
 
 

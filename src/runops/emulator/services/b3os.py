@@ -3,11 +3,13 @@
 A submitted run goes as ``payload.emulator`` says, an object with any of ``script`` (a name below or
 a list of steps), ``seconds``, ``hidden_seconds``, ``fields``, ``on_cancel`` and ``on_retry`` (the script
 of the run that a retry of it makes). Workflows whose id starts with ``missing`` do not exist. Runs of
-one workflow may be active side by side.
+one workflow may be active side by side. A run in one go (``POST /v1/runs/sync``) goes the same way and is answered
+at the end of its script, without anybody having waited.
 
-``X-Org-ID`` is accepted and ignored. Where the vendor is silent: a cancel answers 200 with an empty
-body, a cancel of a run that is over 409, a ``limit`` above 100 is 400. ``/v1/runs`` ignores a
-``status`` filter, ``/v1/workflows/{id}/runs`` does not.
+``X-Org-ID`` is accepted and ignored. A page holds 100 rows at most; a higher ``limit``, such as the three times the
+asked page of the official client, is taken for 100. ``/v1/runs`` ignores a ``status`` filter,
+``/v1/workflows/{id}/runs`` does not. Where the vendor is silent: a cancel answers 200 with an empty body, a cancel of
+a run that is over 409. What lies beside the runs is in :mod:`runops.emulator.services.b3os_workflows`.
 """
 
 from __future__ import annotations
@@ -15,9 +17,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from runops.emulator.api import Api, RefusedError, Route, Submission
+from runops.emulator.api import RefusedError, Route, Submission
 from runops.emulator.runs import NOW, Moment, Run, Step, at
-from runops.emulator.wire import Answer, BadJsonError, Request
+from runops.emulator.services.b3os_wire import B3osWire
+from runops.emulator.services.b3os_workflows import DEFINITION, ORGANIZATION_ID, B3osWorkflows, check_definition
+from runops.emulator.wire import Answer, Request
 
 ZERO_TIME = "0001-01-01T00:00:00Z"
 ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
@@ -26,14 +30,6 @@ IN_LIST = (
     "finishedAt", "id", "isDustTest", "isSimulation", "sourceRunId", "startedAt", "status",
     "totalCu", "triggerSource", "triggeredBy", "workflowId", "workflowVersion",
 )  # fmt: skip
-DEFINITION: dict[str, Any] = {
-    "inputSchema": [{"key": "amount", "type": "number", "required": False, "description": "How much"}],
-    "nodes": {
-        "root": {"type": "manual", "children": ["quote"]},
-        "quote": {"type": "http-request", "children": ["swap"]},
-        "swap": {"type": "send-token", "children": []},
-    },
-}
 
 
 def _node(kind: str, status: str, **fields: Any) -> dict[str, Any]:
@@ -111,31 +107,21 @@ SCRIPTS: dict[str, tuple[Moment, ...]] = {
 }
 
 
-class B3osApi(Api):
+class B3osApi(B3osWire):
     """``/v1/runs``, ``/v1/workflows/{id}/runs`` and ``POST /v1/workflows/{id}/run``."""
 
-    name = "b3os"
-    title = "B3OS"
-    state_field = "status"
-    over = frozenset({"success", "failure", "cancelled"})
     scripts = SCRIPTS
-    parent_name = "workflow_id"
-    default_parent = "wf_emulated"
 
     def declare_routes(self) -> Iterable[Route]:
-        """Return the paths that B3OS's pages document."""
+        """Return the paths that B3OS's pages document and its official client calls."""
         yield Route("GET", "/v1/runs", "list", self._list_all)
+        yield Route("POST", "/v1/runs/sync", "sync", self._run_in_one_go)
         yield Route("GET", "/v1/runs/{run_id}", "get", self._get)
         yield Route("POST", "/v1/runs/{run_id}/cancel", "cancel", self._cancel)
         yield Route("POST", "/v1/runs/{run_id}/retry", "retry", self._retry)
         yield Route("GET", "/v1/workflows/{workflow_id}/runs", "list", self._list_of_workflow)
         yield Route("POST", "/v1/workflows/{workflow_id}/run", "submit", self._submit)
-
-    def error(self, status: int, message: str, code: str | None = None) -> Answer:
-        """Write an error in B3OS's body."""
-        if code is not None:
-            return Answer.json(status, {"success": False, "error": {"message": message, "code": code}})
-        return Answer.json(status, {"code": status, "message": message, "requestId": self.request_id("b3-")})
+        yield from B3osWorkflows(self).routes()
 
     def new_id(self) -> str:
         """Make an id of B3OS's form."""
@@ -148,7 +134,7 @@ class B3osApi(Api):
             "status": "running",
             "workflowId": parents["workflow_id"],
             "workflowVersion": 3,
-            "organizationId": "org_emulated",
+            "organizationId": ORGANIZATION_ID,
             "startedAt": NOW,
             "finishedAt": "",
             "isDustTest": False,
@@ -171,13 +157,13 @@ class B3osApi(Api):
     def _get(self, request: Request) -> Answer:
         run = self.read_run(request)
         if request.query.get("summary") == "true":
-            return self._data({name: value for name, value in run.fields.items() if name not in HEAVY})
+            return self.data({name: value for name, value in run.fields.items() if name not in HEAVY})
         nodes = request.query.get("nodeIds")
         state = run.fields.get("executionState")
         if nodes and isinstance(state, dict):
             wanted = nodes.split(",")
-            return self._data({**run.fields, "executionState": {name: state[name] for name in wanted if name in state}})
-        return self._data(run.fields)
+            return self.data({**run.fields, "executionState": {name: state[name] for name in wanted if name in state}})
+        return self.data(run.fields)
 
     def _list_all(self, request: Request) -> Answer:
         return self._page(request, self.store.children(request.query.get("workflowId")))
@@ -191,21 +177,30 @@ class B3osApi(Api):
 
     def _submit(self, request: Request) -> Answer:
         workflow_id = self.check_parent(request.params["workflow_id"], "Workflow")
-        try:
-            body = request.json_object(empty_allowed=True)
-        except BadJsonError as problem:
-            raise RefusedError(self.error(400, str(problem))) from problem
+        return self._started(self._start(self._submission(request, workflow_id)))
+
+    def _run_in_one_go(self, request: Request) -> Answer:
+        submission = self._submission(request, self.default_parent)
+        check_definition(self, submission.body.get("definition"))
+        run = self._start(submission)
+        run.advance(None, self.store.now())
+        took = round(1000 * (run.changed - run.created))
+        shown = {name: run.fields.get(name) for name in ("status", "executionState")}
+        return self.data({"runId": run.run_id, **shown, "durationMs": took}).creating(run.run_id)
+
+    def _submission(self, request: Request, workflow_id: str) -> Submission:
+        body = self.body_of(request)
         payload = body.get("payload") or {}
         if not isinstance(payload, dict):
             raise RefusedError(self.error(400, "payload must be an object"))
-        return self._start(Submission({"workflow_id": workflow_id}, body, payload.get("emulator") or {}))
+        return Submission({"workflow_id": workflow_id}, body, payload.get("emulator") or {})
 
     def _retry(self, request: Request) -> Answer:
         run = self.find_run(request)
         if run.state != "failure":
             raise RefusedError(self.error(409, "only a failed run can be retried"))
         options = {} if run.on_retry is None else {"script": run.on_retry}
-        return self._start(Submission(run.parents, {}, options, {"sourceRunId": run.run_id}))
+        return self._started(self._start(Submission(run.parents, {}, options, {"sourceRunId": run.run_id})))
 
     def _cancel(self, request: Request) -> Answer:
         run = self.find_run(request)
@@ -214,19 +209,12 @@ class B3osApi(Api):
         self.store.cancel(run)
         return Answer(200)
 
-    def _start(self, submission: Submission) -> Answer:
-        run = self.start(submission, lambda problem: self.error(400, f"payload.emulator: {problem}"))
-        return self._data({"runId": run.run_id}).creating(run.run_id)
+    def _start(self, submission: Submission) -> Run:
+        return self.start(submission, lambda problem: self.error(400, f"payload.emulator: {problem}"))
+
+    def _started(self, run: Run) -> Answer:
+        return self.data({"runId": run.run_id}).creating(run.run_id)
 
     def _page(self, request: Request, runs: list[Run]) -> Answer:
-        try:
-            limit, offset = self.page_of(request, default=20, maximum=100)
-        except ValueError as problem:
-            raise RefusedError(self.error(400, str(problem))) from problem
-        page = runs[offset : offset + limit]
-        items = [{name: run.fields[name] for name in IN_LIST if name in run.fields} for run in page]
-        more = offset + limit < len(runs)
-        return self._data({"items": items, "limit": limit, "offset": offset, "hasMore": more}, code=0)
-
-    def _data(self, data: Any, code: int = 200) -> Answer:
-        return Answer.json(200, {"code": code, "data": data, "message": "success", "requestId": self.request_id("b3-")})
+        rows = [{name: run.fields[name] for name in IN_LIST if name in run.fields} for run in runs]
+        return self.paged(request, rows)

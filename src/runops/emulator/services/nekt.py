@@ -5,7 +5,8 @@ Runs are made by the control API. ``shape`` says which page they show: ``pipelin
 ``destination``, ``transformation``). It follows from ``parents`` if not given.
 
 Every path ends in a slash; without it the answer is 301 to the path with one, for POST too. A page
-of the list holds 20 runs. A cancel turns a run to ``cancelling``, and a quarter of the default
+of the list holds 20 runs. The lists of sources and transformations (:mod:`runops.emulator.services.nekt_pipelines`)
+tell of the last run of each. A cancel turns a run to ``cancelling``, and a quarter of the default
 script duration later to ``canceled``; a cancel of a run that is over changes nothing.
 """
 
@@ -14,13 +15,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from runops.emulator.api import Api, RefusedError, Route, is_uuid
+from runops.emulator.api import RefusedError, Route, is_uuid
 from runops.emulator.runs import NOW, Moment, Run, ScriptError, Step, at
+from runops.emulator.services.nekt_pipelines import NektPipelines, triggers_of
+from runops.emulator.services.nekt_wire import NektWire
 from runops.emulator.wire import Answer, Request
 
 PAGE_SIZE = 20
-LONGEST_PAGE = 18
-"""Digits of a page's number."""
 SHAPES = ("pipeline", "flat")
 RELATIONS = ("source", "destination", "transformation")
 
@@ -62,40 +63,18 @@ SCRIPTS: dict[str, tuple[Moment, ...]] = {
 }
 
 
-class NektApi(Api):
+class NektApi(NektWire):
     """``/api/v1/runs/`` and what lies below it."""
 
-    name = "nekt"
-    title = "Nekt"
-    state_field = "status"
-    over = frozenset({"success", "failed", "canceled"})
     scripts = SCRIPTS
-    parent_name = "pipeline"
-    default_parent = "orders-extractor"
     updated_field = "updated_at"
-    digits = 6
 
     def declare_routes(self) -> Iterable[Route]:
         """Return the paths that Nekt's pages document."""
         yield Route("GET", "/api/v1/runs/", "list", self._list_runs)
         yield Route("GET", "/api/v1/runs/{run_id}/", "get", self._get)
         yield Route("POST", "/api/v1/runs/{run_id}/cancel/", "cancel", self._cancel)
-
-    def read_key(self, request: Request) -> str | None:
-        """Return the key of ``x-api-key``."""
-        return request.headers.get("x-api-key") or None
-
-    def error(self, status: int, message: str, code: str | None = None) -> Answer:
-        """Write an error in Nekt's body."""
-        return Answer.json(status, {"detail": message} if code is None else {"detail": message, "code": code})
-
-    def not_found(self, request: Request) -> Answer:
-        """Send a path that lacks its slash to the one with it."""
-        slashed = [*request.segments, ""]
-        if any(route.match(slashed) is not None for route in self.routes):
-            query = f"?{request.query_text}" if request.query_text else ""
-            return Answer(301, b"", {"location": f"{request.root_path}{request.path}/{query}"})
-        return super().not_found(request)
+        yield from NektPipelines(self).routes()
 
     def shape_for(self, parents: Mapping[str, str], shape: str | None) -> str | None:
         """Take the shape asked for, or the one that goes with the parents."""
@@ -121,22 +100,7 @@ class NektApi(Api):
         return Answer.json(200, _page_of(run))
 
     def _list_runs(self, request: Request) -> Answer:
-        runs = self.store.children()
-        text = request.query.get("page", "1")
-        pages = max(1, -(-len(runs) // PAGE_SIZE))
-        if not text.isdecimal() or len(text) > LONGEST_PAGE or not 1 <= int(text) <= pages:
-            raise RefusedError(self.error(404, "Invalid page."))
-        number = int(text)
-        page = runs[(number - 1) * PAGE_SIZE : number * PAGE_SIZE]
-        return Answer.json(
-            200,
-            {
-                "count": len(runs),
-                "next": self._page_url(request, number + 1) if number < pages else None,
-                "previous": self._page_url(request, number - 1) if number > 1 else None,
-                "results": [_page_of(run) for run in page],
-            },
-        )
+        return self.paged(request, [_page_of(run) for run in self.store.children()], PAGE_SIZE)
 
     def _cancel(self, request: Request) -> Answer:
         run = self.find_run(request)
@@ -145,17 +109,6 @@ class NektApi(Api):
         if not self.is_over(run) and run.state != "cancelling":
             self.store.cancel(run)
         return Answer.json(200, _page_of(run))
-
-    def find_run(self, request: Request) -> Run:
-        """Return the run named in the path."""
-        run = self.store.lookup(request.params["run_id"])
-        if run is None:
-            raise RefusedError(self.error(404, "Not found."))
-        return run
-
-    def _page_url(self, request: Request, number: int) -> str:
-        suffix = f"?page={number}" if number > 1 else ""
-        return f"{request.root_url}{request.path}{suffix}"
 
     def _pipeline(self, parents: Mapping[str, str]) -> dict[str, Any]:
         name = parents.get("pipeline", self.default_parent)
@@ -168,9 +121,7 @@ class NektApi(Api):
                 "active": True,
                 "created_at": "2023-11-07T05:31:56Z",
                 "updated_at": "2023-11-07T05:31:56Z",
-                "latest_run_started": None,
-                "latest_run_ended": None,
-                "triggers": [],
+                "triggers": triggers_of(self.seed, name),
             },
             "log": {"id": self.uuid(), "parsed_log": "", "created_at": NOW, "updated_at": NOW},
             "use_custom_logs": False,
@@ -221,5 +172,7 @@ def _page_of(run: Run) -> dict[str, Any]:
     pipeline = run.fields.get("pipeline")
     if not isinstance(pipeline, dict):
         return run.fields
-    current = {"latest_run_status": run.state, "current_status": run.state, **pipeline}
+    # Each run shows itself as the latest one of its pipeline.
+    times = {f"latest_run_{name}": run.fields.get(f"{name}_at") for name in ("started", "ended")}
+    current = {**times, "latest_run_status": run.state, "current_status": run.state, **pipeline}
     return {**run.fields, "pipeline": current}

@@ -2,11 +2,16 @@
 
 A submitted run goes as ``script_text`` says if that starts with ``emulator:``: the name of a script,
 then options, as in ``"emulator:paused seconds=3 hidden_seconds=1"``. Workflows whose id starts with
-``missing`` do not exist; any other id does. One run per workflow may be active (409). A resume has a
+``missing`` do not exist; any other id does. One run per workflow may be active (409). A pause of a run
+that goes on shows ``running`` with ``pause_requested_at`` at first, and ``paused`` an eighth of the default script
+duration later; a queued run is paused at once, and a pause of a paused run changes nothing. A resume has a
 paused run go on and complete, unless ``on_resume`` says something else; 409 leaves it paused.
 
-Any key is bound to the workspace :data:`DEFAULT_WORKSPACE`, or to ``<id>`` if it ends in
-``-ws-<id>``. A request with another ``X-Workspace-Id`` is answered 403.
+What lies beside the runs is in :mod:`runops.emulator.services.onepin_workflows`, and what a run brought about in
+:mod:`runops.emulator.services.onepin_results`.
+
+Any key is bound to the workspace :data:`~runops.emulator.services.onepin_wire.DEFAULT_WORKSPACE`, or to ``<id>`` if it
+ends in ``-ws-<id>``. A request with another ``X-Workspace-Id`` is answered 403.
 """
 
 from __future__ import annotations
@@ -14,29 +19,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
-from urllib.parse import urlencode
 
-from runops.emulator.api import Api, RefusedError, Route, Submission, invalid_field, is_uuid, options_from_text
-from runops.emulator.runs import NOW, Moment, Run, Step, at, timestamp
+from runops.emulator.api import RefusedError, Route, Submission, invalid_field, options_from_text
+from runops.emulator.runs import NOW, Moment, Run, Step, at
+from runops.emulator.services.onepin_files import LINES, TOTAL_MS
+from runops.emulator.services.onepin_results import DEFINITION, OnepinResults
+from runops.emulator.services.onepin_wire import STATUSES, USER_ID, OnepinWire, workspace_of
+from runops.emulator.services.onepin_workflows import OnepinWorkflows
 from runops.emulator.wire import Answer, BadJsonError, Request
 
-DEFAULT_WORKSPACE = "5b1f0a52-7c1d-4a0e-9c39-0d1f6a7b8c9d"
-WORKSPACE_MARK = "-ws-"
 SCRIPT_MARK = "emulator:"
-USER_ID = "d290f1ee-6c54-4b01-90e6-d701748f0851"
-STATUSES = ("pending", "running", "completed", "failed", "cancelled", "paused")
 SORTS = ("created_at", "started_at", "completed_at", "status")
-CODES = {
-    400: "BAD_REQUEST",
-    401: "INVALID_API_KEY",
-    403: "FORBIDDEN",
-    404: "NOT_FOUND",
-    405: "METHOD_NOT_ALLOWED",
-    409: "CONFLICT",
-    422: "VALIDATION_ERROR",
-    426: "UPGRADE_REQUIRED",
-    429: "RATE_LIMITED",
-}
 DETAIL_ONLY = frozenset({"definition_snapshot", "credits_absorbed", "public_share_id", "shared_at"})
 NOT_IN_STATUS = DETAIL_ONLY | {"credits"}
 NOT_IN_LIST = DETAIL_ONLY | {"workflow_id", "updated_at", "error", "has_export", "token_cost"}
@@ -116,48 +109,26 @@ SCRIPTS: dict[str, tuple[Moment, ...]] = {
 }
 
 
-class OnepinApi(Api):
+class OnepinApi(OnepinWire):
     """``/api/v1/workflows/{workflow_id}/runs`` and what lies below it."""
 
-    name = "onepin"
-    title = "OnePin"
-    state_field = "status"
-    over = frozenset({"completed", "failed", "cancelled"})
     scripts = SCRIPTS
-    parent_name = "workflow_id"
-    default_parent = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
     updated_field = "updated_at"
-    digits = 6
 
     def declare_routes(self) -> Iterable[Route]:
-        """Return the paths that OnePin's pages document."""
-        runs = "/api/v1/workflows/{workflow_id}/runs"
+        """Return the paths that OnePin's pages document and its official client calls."""
+        workflow = "/api/v1/workflows/{workflow_id}"
+        run = f"{workflow}/runs/{{run_id}}"
         yield Route("GET", "/api/v1/auth/whoami", "probe", self._whoami)
-        yield Route("GET", "/api/v1/workflows/{workflow_id}", "workflow", self._workflow)
-        yield Route("GET", runs, "list", self._list_runs)
-        yield Route("POST", runs, "submit", self._submit)
-        yield Route("GET", f"{runs}/summary", "summary", self._summary)
-        yield Route("POST", f"{runs}/preview", "preview", self._preview)
-        yield Route("POST", f"{runs}/estimate", "preview", self._preview)
-        yield Route("GET", f"{runs}/{{run_id}}", "detail", partial(self._get, hidden=frozenset()))
-        yield Route("GET", f"{runs}/{{run_id}}/status", "get", partial(self._get, hidden=NOT_IN_STATUS))
-        yield Route("GET", f"{runs}/{{run_id}}/steps", "steps", self._steps)
-        yield Route("POST", f"{runs}/{{run_id}}/cancel", "cancel", self._cancel)
-        yield Route("POST", f"{runs}/{{run_id}}/pause", "pause", self._pause)
-        yield Route("POST", f"{runs}/{{run_id}}/resume", "resume", self._resume)
-
-    def check_key(self, request: Request) -> str:
-        """Check the key, then the workspace it is bound to."""
-        key = super().check_key(request)
-        workspace = request.headers.get("x-workspace-id")
-        if workspace and workspace != workspace_of(key):
-            raise RefusedError(self.error(403, "X-Workspace-Id does not match the key's workspace"))
-        return key
-
-    def error(self, status: int, message: str, code: str | None = None) -> Answer:
-        """Write an error in OnePin's body."""
-        error = {"code": code or CODES.get(status, "INTERNAL_ERROR"), "message": message}
-        return Answer.json(status, {"error": error, "meta": self._meta()})
+        yield from OnepinWorkflows(self).routes(workflow)
+        yield Route("GET", f"{workflow}/runs", "list", self._list_runs)
+        yield Route("POST", f"{workflow}/runs", "submit", self._submit)
+        yield Route("GET", run, "detail", partial(self._get, hidden=frozenset()))
+        yield Route("GET", f"{run}/status", "get", partial(self._get, hidden=NOT_IN_STATUS))
+        yield from OnepinResults(self).routes(run)
+        yield Route("POST", f"{run}/cancel", "cancel", self._cancel)
+        yield Route("POST", f"{run}/pause", "pause", self._pause)
+        yield Route("POST", f"{run}/resume", "resume", self._resume)
 
     def first_fields(self, run_id: str, parents: Mapping[str, str], shape: str | None) -> dict[str, Any]:
         """Return what OnePin shows of a run just made."""
@@ -187,7 +158,7 @@ class OnepinApi(Api):
             "triggered_by": {"user_id": USER_ID, "user_name": "jane.doe@example.com"},
             "credits": 0,
             "credits_absorbed": 0.0,
-            "definition_snapshot": {"graph": {"nodes": [], "edges": []}, "execution": {}},
+            "definition_snapshot": DEFINITION,
             "public_share_id": None,
             "shared_at": None,
         }
@@ -197,7 +168,7 @@ class OnepinApi(Api):
         return [Step(0, {"status": "cancelled", "completed_at": NOW})]
 
     def _whoami(self, request: Request) -> Answer:
-        return self._data(
+        return self.data(
             {
                 "auth_kind": "api_key",
                 "user_id": USER_ID,
@@ -207,43 +178,15 @@ class OnepinApi(Api):
             }
         )
 
-    def _workflow(self, request: Request) -> Answer:
-        workflow_id = self._workflow_id(request)
-        runs = self.store.children(workflow_id)
-        return self._data(
-            {
-                "id": workflow_id,
-                "user_id": USER_ID,
-                "name": "Emulated workflow",
-                "name_source": "user",
-                "description": None,
-                "definition": {"graph": {"nodes": [], "edges": []}, "execution": {}},
-                "created_at": "2024-04-20T14:00:00Z",
-                "updated_at": "2024-04-20T14:00:00Z",
-                "runs_count": len(runs),
-                "last_run_at": runs[0].fields.get("created_at") if runs else None,
-                "last_run_status": runs[0].state if runs else None,
-            }
-        )
-
     def _list_runs(self, request: Request) -> Answer:
-        workflow_id = self._workflow_id(request)
-        try:
-            limit, offset = self.page_of(request, default=20, maximum=100)
-        except ValueError as problem:
-            raise RefusedError(invalid_field("query", str(problem).split(" ", 1)[0], str(problem))) from problem
+        workflow_id = self.workflow_of(request)
+        limit, offset = self.limits_of(request)
         runs = _sorted(_filtered(self, self.store.children(workflow_id), request), request)
-        page = [_without(run.fields, NOT_IN_LIST) for run in runs[offset : offset + limit]]
-        pagination = {
-            "next": _page_url(request, offset + limit) if offset + limit < len(runs) else None,
-            "prev": _page_url(request, max(0, offset - limit)) if offset > 0 else None,
-            "limit": limit,
-            "total": len(runs),
-        }
-        return Answer.json(200, {"data": page, "meta": self._meta(), "pagination": pagination})
+        page = [{**_without(run.fields, NOT_IN_LIST), **_delivered(run)} for run in runs[offset : offset + limit]]
+        return self.page(request, page, limit=limit, offset=offset, total=len(runs))
 
     def _submit(self, request: Request) -> Answer:
-        workflow_id = self._workflow_id(request)
+        workflow_id = self.workflow_of(request)
         try:
             body = request.json_object(empty_allowed=True)
         except BadJsonError as problem:
@@ -255,26 +198,10 @@ class OnepinApi(Api):
             raise RefusedError(self.error(409, "Another run of this workflow is already active"))
         submission = Submission({"workflow_id": workflow_id}, body, _options(text or ""))
         run = self.start(submission, lambda problem: self.error(422, f"script_text: {problem}"))
-        return self._data(_without(run.fields, DETAIL_ONLY), status=202).creating(run.run_id)
+        return self.data(_without(run.fields, DETAIL_ONLY), status=202).creating(run.run_id)
 
     def _get(self, request: Request, hidden: frozenset[str]) -> Answer:
-        return self._data(_without(self.read_run(request).fields, hidden))
-
-    def _steps(self, request: Request) -> Answer:
-        run = self.find_run(request)
-        status = run.state if run.state in STATUSES else "running"
-        step = {
-            "id": f"{run.run_id}-1",
-            "node_id": "node-6",
-            "node_type": "operator_generator",
-            "status": status,
-            "iteration": 1,
-            "started_at": run.fields.get("started_at"),
-            "completed_at": run.fields.get("completed_at"),
-            "error": run.fields.get("error"),
-            "pause_error": run.fields.get("pause_error"),
-        }
-        return self._data([step])
+        return self.data(_without(self.read_run(request).fields, hidden))
 
     def _cancel(self, request: Request) -> Answer:
         run = self.find_run(request)
@@ -282,14 +209,20 @@ class OnepinApi(Api):
             raise RefusedError(self.error(409, "The run changed while it was being cancelled"))
         if not self.is_over(run):
             self.store.cancel(run)
-        return self._data(_without(run.fields, DETAIL_ONLY))
+        return self.data(_without(run.fields, DETAIL_ONLY))
 
     def _pause(self, request: Request) -> Answer:
         run = self.find_run(request)
-        if run.state != "running":
-            raise RefusedError(self.error(409, "Only a running run can be paused"))
-        run.follow([Step(0, {**PAUSED, "pause_reason": "user", "pause_error": None})], self.store.now())
-        return self._data(_without(run.fields, DETAIL_ONLY))
+        if self.is_over(run):
+            raise RefusedError(self.error(409, "The run is over"))
+        if run.state != "paused" and not run.fields.get("pause_requested_at"):
+            asked = {"pause_requested_at": NOW, "pause_reason": "user"}
+            paused = {**PAUSED, "pause_reason": "user", "pause_error": None}
+            # What is at work may end first; nothing of a queued run is.
+            drain = [] if run.state == "pending" else [Step(0, asked)]
+            due = self.store.seconds / 8 if drain else 0
+            run.follow([*drain, Step(due, paused)], self.store.now())
+        return self.data(_without(run.fields, DETAIL_ONLY))
 
     def _resume(self, request: Request) -> Answer:
         run = self.find_run(request)
@@ -299,56 +232,7 @@ class OnepinApi(Api):
         if run.refuses_resume or {"pending", "running"} & set(others):
             raise RefusedError(self.error(409, "Another run is active, or the workspace is at its limit"))
         self.store.resume(run, [Step(0, RESUMED), Step(self.store.seconds / 2, ENDED)])
-        return self._data(_without(run.fields, DETAIL_ONLY))
-
-    def _preview(self, request: Request) -> Answer:
-        self._workflow_id(request)
-        return self._data(
-            {
-                "min_credits": 40,
-                "expected_credits": 46,
-                "max_credits": 60,
-                "current_balance": 10_000,
-                "deficit_at_max": 0,
-                "can_run": True,
-            }
-        )
-
-    def _summary(self, request: Request) -> Answer:
-        runs = self.store.children(self._workflow_id(request))
-        counts = {status: sum(run.state == status for run in runs) for status in STATUSES}
-        judged = counts["completed"] + counts["failed"]
-        return self._data(
-            {
-                "total_runs": len(runs),
-                **counts,
-                "pass_rate": counts["completed"] / judged if judged else None,
-                "delivered_audio_ms": 0,
-                "average_duration_seconds": None,
-            }
-        )
-
-    def find_run(self, request: Request) -> Run:
-        """Return the run of this workflow named in the path."""
-        workflow_id = self._workflow_id(request)
-        run = self.store.lookup(request.params["run_id"])
-        if run is None and not is_uuid(request.params["run_id"]):
-            raise RefusedError(invalid_field("path", "run_id", "Input should be a valid UUID", "uuid_parsing"))
-        if run is None or run.parents.get("workflow_id") != workflow_id:
-            raise RefusedError(self.error(404, "Run not found"))
-        return run
-
-    def _workflow_id(self, request: Request) -> str:
-        return self.check_parent(request.params["workflow_id"], "Workflow")
-
-    def _meta(self) -> dict[str, str]:
-        return {
-            "request_id": self.request_id("req_"),
-            "timestamp": timestamp(self.store.now(), self.digits),
-        }
-
-    def _data(self, data: Any, status: int = 200) -> Answer:
-        return Answer.json(status, {"data": data, "meta": self._meta()})
+        return self.data(_without(run.fields, DETAIL_ONLY))
 
 
 def _filtered(api: OnepinApi, runs: list[Run], request: Request) -> list[Run]:
@@ -365,6 +249,11 @@ def _filtered(api: OnepinApi, runs: list[Run], request: Request) -> list[Run]:
     return runs
 
 
+def _delivered(run: Run) -> dict[str, Any]:
+    done = run.state == "completed"
+    return {"output_line_count": len(LINES) if done else 0, "delivered_audio_ms": TOTAL_MS if done else 0}
+
+
 def _sorted(runs: list[Run], request: Request) -> list[Run]:
     sort = request.query.get("sort", "created_at")
     order = request.query.get("order", "desc")
@@ -375,16 +264,6 @@ def _sorted(runs: list[Run], request: Request) -> list[Run]:
     if sort == "created_at":
         return runs if order == "desc" else runs[::-1]
     return sorted(runs, key=lambda run: str(run.fields.get(sort) or ""), reverse=order == "desc")
-
-
-def _page_url(request: Request, offset: int) -> str:
-    query = urlencode({**request.query, "offset": str(offset)})
-    return f"{request.root_url}{request.path}?{query}"
-
-
-def workspace_of(key: str) -> str:
-    """Return the workspace a key is bound to."""
-    return key.rpartition(WORKSPACE_MARK)[2] if WORKSPACE_MARK in key else DEFAULT_WORKSPACE
 
 
 def _without(fields: Mapping[str, Any], hidden: frozenset[str] | set[str]) -> dict[str, Any]:
