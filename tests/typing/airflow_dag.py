@@ -96,6 +96,9 @@ B3osRunOperator(task_id="o", workflow_id="w", cancel_on_kill=False, cancel_on_ti
 B3osRunOperator(task_id="o", workflow_id="w", cancel_on_failure=True, soft_fail=True)
 B3osRunOperator(task_id="o", workflow_id="w", retry_of="run_1", deferrable=True)
 RunOperator(task_id="o", provider="acme_runs:ACME", retry_of="{{ params.run_id }}")
+RunOperator(task_id="o", provider="acme_runs:ACME", arguments="{{ dag_run.conf | tojson }}")
+B3osRunOperator(task_id="o", workflow_id="w", payload="{{ dag_run.conf | tojson }}")
+RunSensor(task_id="s", provider="onepin", run_id="r", parents="{{ params.parents | tojson }}")
 NexioRunOperator(task_id="o", engine_slug="e", retry_of="x")  # pyright: ignore[reportCallIssue]
 assert_type(B3osHook().retry("run_1", adopt_uncertain=True), str)
 assert_type(OnepinHook().resume("r", workflow_id="w"), RunResult)

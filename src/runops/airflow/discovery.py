@@ -30,7 +30,7 @@ from runops.core import (
     RunSnapshot,
     find,
 )
-from runops.core.declaration.arguments import one_of
+from runops.core.declaration.arguments import mapping, one_of
 from runops.core.waiting.discovery import WHICH, Search, look_for, nothing_found, seek
 from runops.core.waiting.options import WaitOptions
 from runops.core.waiting.state import WaitProgress
@@ -171,6 +171,9 @@ class RunDiscoverySensor(WaitingSensor):
 
     def _search(self, context: Any) -> Search:
         parent = self._named_parents(None) if self.named_fields else self.parent
+        if isinstance(parent, str) and parent.lstrip().startswith("{"):
+            # What a template gives for a mapping; no id begins so.
+            parent = mapping("parent", parent)
         return Search.build(
             self.service, parent or {}, since=self._since(context), which=self.which, interval=self.interval
         )

@@ -57,6 +57,13 @@ from typing import Any
 
 from runops.airflow._compat import AirflowException, AirflowFailException, AirflowSensorTimeout
 from runops.core.model import errors
+from runops.core.model.refusal import TextRefused
+
+FROM_TEMPLATES = (
+    "Templates render to text: let this one give JSON ({{ ... | tojson }}), pass another task's output as it is "
+    "(task.output), or set render_template_as_native_obj=True on the DAG."
+)
+"""What a DAG author does about a text that should be a dict or a list."""
 
 
 class RunEnded(AirflowException):
@@ -161,9 +168,10 @@ def as_airflow(error: errors.RunopsError) -> AirflowException:
     """An error of the core in Airflow's terms; its text is clean already."""
     if isinstance(error, errors.SubmitUncertainError) and error.may_be_found:
         return SubmitUnconfirmed(str(error))
+    advice = f" {FROM_TEMPLATES}" if isinstance(error, TextRefused) else ""
     for kind, meaning in _MEANINGS:
         if isinstance(error, kind):
-            return meaning(str(error))
+            return meaning(f"{error}{advice}")
     return AirflowException(str(error))
 
 

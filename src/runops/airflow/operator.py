@@ -33,7 +33,7 @@ from runops.core import (
     Verdict,
 )
 from runops.core.declaration import Call
-from runops.core.declaration.arguments import seconds
+from runops.core.declaration.arguments import mapping, seconds
 from runops.core.model.policy import retry_may_submit
 from runops.core.waiting.turns import Turn
 
@@ -53,7 +53,8 @@ class RunOperator(OwnRun):
     not show among the rendered fields of a task, which Airflow stores.
 
     :param provider: A shipped provider's name (``"nexio"``), or ``"package.module:NAME"`` for one of your own.
-    :param arguments: What the provider's submit takes, by name (templated).
+    :param arguments: What the provider's submit takes, by name (templated): a mapping, or a template that gives one as
+        JSON. What of it is a mapping or a list may be the JSON of one too.
     :param retry_of: The id of a run that failed (templated): instead of a submit, it goes on from its point of failure
         as a new run, where the provider can. The arguments then only say where it is listed. A retry of the task goes
         on from the run that failed last.
@@ -122,7 +123,7 @@ class RunOperator(OwnRun):
         self,
         *,
         provider: str,
-        arguments: Mapping[str, Any] | None = None,
+        arguments: Mapping[str, Any] | str | None = None,
         retry_of: str | None = None,
         conn_id: str | None = None,
         wait: bool = True,
@@ -316,7 +317,7 @@ class RunOperator(OwnRun):
 
     def _call(self) -> Call:
         named = {name: getattr(self, name) for name in self.named_fields}
-        given = {**(self.arguments or {}), **named}
+        given = {**mapping("arguments", self.arguments or {}), **named}
         return retry_of(self.service, self.retry_of, given) if self._retries else self.service.call(**given)
 
 

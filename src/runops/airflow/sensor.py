@@ -181,7 +181,7 @@ class RunSensor(BeginsInTrigger, WaitingSensor):
         *,
         provider: str,
         run_id: str,
-        parents: Mapping[str, str] | None = None,
+        parents: Mapping[str, str] | str | None = None,
         conn_id: str | None = None,
         start_from_trigger: bool = False,
         **kwargs: Unpack[OneRunSettings],

@@ -15,6 +15,7 @@ from runops.airflow._compat import AirflowRescheduleException, AirflowSkipExcept
 from runops.airflow.arguments import SensorArguments
 from runops.airflow.task_base import TaskBase
 from runops.airflow.task_state import TaskState
+from runops.core.declaration.arguments import mapping
 from runops.core.model.cadence import spread
 from runops.core.waiting.options import DEFAULT_AUTH_GRACE, DEFAULT_ERROR_BUDGET, WaitOptions
 
@@ -121,9 +122,9 @@ class SensorBase(TaskBase, BaseSensorOperator):
         again = min(now + pause, max(options.deadline, now))
         raise AirflowRescheduleException(datetime.fromtimestamp(again, UTC))
 
-    def _named_parents(self, more: Mapping[str, str] | None) -> dict[str, str]:
+    def _named_parents(self, more: Mapping[str, str] | str | None) -> dict[str, str]:
         named = {name: getattr(self, name) for name in self.named_fields}
-        return {**(more or {}), **{name: value for name, value in named.items() if value is not None}}
+        return {**mapping("parents", more or {}), **{name: value for name, value in named.items() if value is not None}}
 
     @contextmanager
     def _never_failing(self) -> Generator[None]:

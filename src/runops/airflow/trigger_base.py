@@ -22,6 +22,7 @@ from runops.airflow.exceptions import TriggerCrashed, as_airflow
 from runops.airflow.external_run import Hold
 from runops.airflow.hook import RunHook
 from runops.airflow.kill import ALIVE, OVER
+from runops.airflow.many.run_list import parents_of
 from runops.airflow.metrics import METER
 from runops.airflow.templates import environment
 from runops.airflow.trigger_record import SHOWN, TriggerRecord, record_of
@@ -195,7 +196,7 @@ class TriggerBase(BaseTrigger):
         fields = {name: getattr(self, name) for name in self._fields}
         self.conn_id = fields[start["conn_id"]]
         named = start["parents"]
-        return fields, {name: fields[name] for name in named} if named else fields.get("parents")
+        return fields, {name: fields[name] for name in named} if named else parents_of({}, fields.get("parents"))
 
     def _clocks(self) -> tuple[WaitOptions, WaitClock]:
         """The clocks of the wait, and which of the two that may end it comes first."""

@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from runops.core import ConfigurationError
+from runops.core.declaration.arguments import mapping
+from runops.core.model.refusal import TextRefused
 
-Parents = Mapping[str, Any] | Sequence[Mapping[str, str]] | None
+Parents = Mapping[str, Any] | Sequence[Mapping[str, str]] | str | None
 
 
 def list_of(value: object, *, field: str = "run_ids") -> object:
@@ -26,10 +28,7 @@ def list_of(value: object, *, field: str = "run_ids") -> object:
         except ValueError:
             found = None
         if not isinstance(found, list):
-            raise ConfigurationError(
-                f"{field} is a text and no list: pass another task's output as it is (task.output), or let a template "
-                "give JSON ({{ ... | tojson }})."
-            )
+            raise TextRefused(f"{field} is a text and no list.")
         return cast("list[object]", found)
     if isinstance(value, (bytes, Mapping, list)) or not isinstance(value, Sequence):
         return cast("Any", value)
@@ -61,6 +60,8 @@ def parents_of(named: Mapping[str, Any], parents: Parents) -> Any:
     """
     given = {name: value for name, value in named.items() if value is not None}
     if not given:
+        if isinstance(parents, str) and parents.lstrip().startswith("{"):
+            return mapping("parents", parents)
         return parents if parents is None or isinstance(parents, Mapping) else list_of(parents, field="parents")
     lists = {name: cast("list[Any]", list_of(value, field=name)) for name, value in given.items() if _is_list(value)}
     if not lists:

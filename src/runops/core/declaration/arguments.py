@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from runops.core.declaration.registry import nearest
 from runops.core.model.errors import ConfigurationError
+from runops.core.model.refusal import TextRefused
 
 DEFAULT_REQUEST_TIMEOUT = 30.0
 """Seconds for one whole request."""
@@ -67,20 +68,29 @@ def trace_id(value: object) -> str:
 
 
 def texts(field: str, value: object) -> list[str]:
-    """A list of texts."""
+    """A list of texts, or the JSON text of one."""
     items = _sequence(field, value, "texts")
     return [optional_text(f"{field}[{index}]", item) for index, item in enumerate(items)]
 
 
-def json_object(field: str, value: object) -> dict[str, Any]:
-    """A mapping that JSON can carry. Its content never appears in the error."""
+def mapping(field: str, value: object) -> dict[str, Any]:
+    """A mapping, or the JSON text of one: templates render to text. Its content never appears in the error."""
+    if isinstance(value, str):
+        value = _from_json(value)
+        if not isinstance(value, dict):
+            raise TextRefused(f"{field} must be a JSON object (a dict), not a text that is not the JSON of one.")
     if not isinstance(value, Mapping):
         raise ConfigurationError(f"{field} must be a JSON object (a dict), not {_kind(value)}.")
-    return cast("dict[str, Any]", _as_json(field, dict(cast("Mapping[str, Any]", value))))
+    return dict(cast("Mapping[str, Any]", value))
+
+
+def json_object(field: str, value: object) -> dict[str, Any]:
+    """A mapping that JSON can carry, or the JSON text of one. Its content never appears in the error."""
+    return cast("dict[str, Any]", _as_json(field, mapping(field, value)))
 
 
 def json_objects(field: str, value: object) -> list[dict[str, Any]]:
-    """A list of mappings that JSON can carry."""
+    """A list of mappings that JSON can carry, or the JSON text of one."""
     items = _sequence(field, value, "JSON objects")
     return [json_object(f"{field}[{index}]", item) for index, item in enumerate(items)]
 
@@ -119,7 +129,11 @@ def optional_seconds(field: str, value: object) -> float | None:
 
 
 def _sequence(field: str, value: object, of: str) -> Sequence[object]:
-    """A list. A text or a mapping is refused: it would be read letter by letter, or by its keys."""
+    """A list, or the JSON text of one. Another text or a mapping would be read letter by letter, or by its keys."""
+    if isinstance(value, str):
+        value = _from_json(value)
+        if not isinstance(value, list):
+            raise TextRefused(f"{field} must be a list of {of}, not a text that is not the JSON of one.")
     if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
         raise ConfigurationError(f"{field} must be a list of {of}, not {_kind(value)}.")
     return cast("Sequence[object]", value)
@@ -133,6 +147,14 @@ def _number(value: object) -> float | None:
     except ValueError:
         return None
     return number if math.isfinite(number) else None
+
+
+def _from_json(text: str) -> object:
+    """What a text says as JSON; None where it is none, so that no error stands that would hold the text."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _as_json(field: str, value: object) -> Any:

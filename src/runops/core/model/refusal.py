@@ -23,6 +23,10 @@ class ConfigurationError(RunopsError, ValueError):
     """Bad input, refused before anything is sent: the text names the field and what to do."""
 
 
+class TextRefused(ConfigurationError):
+    """A text stands where an object or a list should be, and it is not the JSON of one."""
+
+
 def nearest(name: object, known: Iterable[str]) -> str:
     """The end of a message about a wrong name: the right one that it is nearest to, if any is near."""
     by_case = {each.lower(): each for each in known}
