@@ -10,6 +10,7 @@ from pkgutil import iter_modules
 from typing import IO, Any
 
 from runops import __version__
+from runops.cli.kit_arguments import add_kit
 from runops.cli.output import say
 
 _DECLARATIONS = iter_modules([str(Path(__file__).parents[1] / "core" / "providers")])
@@ -90,6 +91,7 @@ def parser(parents: Sequence[str] = ()) -> argparse.ArgumentParser:
     add_json(states)
 
     add_orphans(commands)
+    add_kit(commands)
 
     commands.add_parser("emulate", help="serve the APIs of all providers on this machine", add_help=False)
 

@@ -29,6 +29,8 @@ from runops.core import (
 from runops.core.providers import tables
 from runops.core.waiting import flows
 
+KIT = ("conform",)
+"""Commands about a declaration, and not about a run."""
 LIMITS = ("max_stalled", "max_spend")
 """What ends the wait for a run that goes on to no good, so that it is stopped where it is ours."""
 
@@ -37,6 +39,7 @@ def run(options: argparse.Namespace) -> int:
     """Do what a parsed command line says; its exit code."""
     commands = {"get": get, "watch": watch, "cancel": cancel, "states": states, "orphans": left_behind}
     commands["explain"] = explained
+    commands |= dict.fromkeys(KIT, for_writers)
     return guarded(commands[options.command], options)
 
 
@@ -52,6 +55,13 @@ def explained(options: argparse.Namespace) -> int:
     from runops.cli.explain import explain
 
     return explain(options)
+
+
+def for_writers(options: argparse.Namespace) -> int:
+    """What whoever writes a provider needs."""
+    from runops.cli.kit import run
+
+    return run(options)
 
 
 def guarded(command: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
