@@ -1,4 +1,4 @@
-"""Write the tables of the README and the docs from the declarations; ``--check`` only compares. Nothing else."""
+"""Write the tables of the documentation from the declarations; ``--check`` only compares. Nothing else."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from runops.core.providers import tables
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = (ROOT / "README.md", ROOT / "docs" / "how_to" / "good_end.md")
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 _TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 

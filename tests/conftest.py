@@ -10,7 +10,6 @@ import signal
 import socket
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -147,16 +146,6 @@ def emulator(request: pytest.FixtureRequest, served: Server, clock: Clock) -> It
 
     with on_clock(served, clock, zlib.crc32(request.node.nodeid.encode())) as emulator:
         yield emulator
-
-
-@pytest.fixture(scope="session")
-def readme_examples() -> list[str]:
-    """The Python examples of the README that can be pasted as they stand."""
-    text = (Path(__file__).resolve().parents[1] / "README.md").read_text()
-    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    return [
-        block for block in blocks if block.lstrip().startswith(("from", "import")) and "..., on_outcome" not in block
-    ]
 
 
 @pytest.fixture(scope="session")

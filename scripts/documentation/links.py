@@ -32,10 +32,10 @@ _FENCE = re.compile(r"(^(```+|~~~+).*?^\2\s*$|`[^`\n]+`)", re.MULTILINE | re.DOT
 _log = logging.getLogger(__name__)
 
 
-def repository() -> str | None:
+def source() -> str | None:
     """The address of the repository's files, where pyproject.toml names one."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    return settings.get("tool", {}).get("runops", {}).get("addresses", {}).get("repository") or None
+    return settings.get("tool", {}).get("runops", {}).get("addresses", {}).get("source") or None
 
 
 def _aimed(path: PurePosixPath, folder: PurePosixPath, page: PurePosixPath) -> tuple[str, bool]:
@@ -46,12 +46,12 @@ def _aimed(path: PurePosixPath, folder: PurePosixPath, page: PurePosixPath) -> t
     return os.path.relpath(target, page.parent), (ROOT / target).exists()
 
 
-def rewritten(text: str, source: PurePosixPath, page: PurePosixPath) -> str:
+def rewritten(text: str, origin: PurePosixPath, page: PurePosixPath) -> str:
     """The text of one file of the repository as a page: every relative link leads on from that page.
 
     Args:
         text: Markdown.
-        source: The file that it stands in, from the root of the repository.
+        origin: The file that it stands in, from the root of the repository.
         page: The page of docs that shows it, from the root of the repository.
     """
 
@@ -60,13 +60,13 @@ def rewritten(text: str, source: PurePosixPath, page: PurePosixPath) -> str:
         address = urlsplit(target)
         if address.scheme or address.netloc or not address.path:
             return found[0]
-        path, there = _aimed(PurePosixPath(address.path), source.parent, page)
+        path, there = _aimed(PurePosixPath(address.path), origin.parent, page)
         anchor = f"#{address.fragment}" if address.fragment else ""
         inside = os.path.normpath(page.parent / path)
         if not there:
-            _log.warning("%s: no such file: %s", source, target)
+            _log.warning("%s: no such file: %s", origin, target)
         elif not inside.startswith("docs/"):
-            home = repository()
+            home = source()
             if home is not None:
                 return f"{picture}[{label}]({home.rstrip('/')}/blob/main/{inside}{anchor})"
             if (ROOT / inside).is_dir():
@@ -90,8 +90,8 @@ def _read(app: Sphinx, name: str, content: list[str]) -> None:
 
     if page.name == "index.md" and len(list((ROOT / page.parent).glob("*.md"))) == 1:
         content[0] = content[0].partition("```{toctree}")[0]  # a section that is still empty
-    shown = _INCLUDE.search(content[0])
-    content[0] = _INCLUDE.sub(include, content[0]) if shown else rewritten(content[0], page, page)
+    # What is quoted stays as it is, and so does the fence that says what to include.
+    content[0] = _INCLUDE.sub(include, rewritten(content[0], page, page))
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

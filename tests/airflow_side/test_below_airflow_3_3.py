@@ -11,7 +11,7 @@ from runops.airflow import RunOperator, RunSensor
 from runops.airflow._compat import TaskDeferred
 from runops.airflow.exceptions import ConflictError, TriggerCrashed
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "project" / "versions.md"
 
 
 def died_after_the_submit(host: Any, task: Any, context: Any) -> str:
@@ -118,5 +118,5 @@ def test_the_words_say_what_the_code_does() -> None:
     # Python 3.13 and newer take the indentation away.
     assert "below, each try submits" in " ".join((RunOperator.__doc__ or "").split())
     assert "reschedule mode needs Airflow 3.3 or newer" in " ".join((RunSensor.__doc__ or "").split())
-    readme = README.read_text(encoding="utf-8")
-    assert "Nyx: by its mark; else it submits anew, and one warning says so (OnePin refuses a second run: " in readme
+    page = PAGE.read_text(encoding="utf-8")
+    assert "Nyx: by its mark; else it submits anew, and one warning says so (OnePin refuses a second run: " in page

@@ -15,7 +15,7 @@ from sybil.parsers.markdown.lexers import FencedCodeBlockLexer
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
-PAGES = [path.relative_to(ROOT).as_posix() for path in sorted(DOCS.rglob("*.md"))]
+PAGES = [path.relative_to(ROOT).as_posix() for path in (ROOT / "README.md", *sorted(DOCS.rglob("*.md")))]
 OPTIONS = frozenset({"conf", "runs", "defaults", "ends", "partition", "run_config", "only", "raises"})
 """What a comment may say; docs/project/documentation.md tells what each is."""
 _COMMENT = re.compile(r"<!-- block: (?P<text>(?:(?!-->).)*?) -->\s*\Z", re.DOTALL)
