@@ -16,6 +16,7 @@ const made = await build({
   outdir: "out",
   bundle: true,
   write: false,
+  metafile: true,
   minify: true,
   format: "esm",
   target: ["chrome116", "firefox124", "safari17.4"],
@@ -38,5 +39,15 @@ for (const file of made.outputFiles) {
 const page = await readFile(join(here, "src", "index.html"), "utf8");
 await writeFile(join(target, "index.html"), page.replace("{{style}}", names.css).replace("{{script}}", names.js));
 for (const icon of ["icon.svg", "icon-dark.svg"]) await cp(join(here, "src", icon), join(assets, icon));
-const licence = await readFile(join(here, "node_modules", "preact", "LICENSE"), "utf8");
-await writeFile(join(target, "THIRD_PARTY.txt"), `The script in assets/ contains Preact (https://preactjs.com):\n\n${licence.trim()}\n`);
+
+// Whatever of others is in the script, its licence goes along.
+const packages = new Set(
+  Object.keys(made.metafile.inputs).flatMap((path) => path.match(/.*node_modules\/(@[^/]+\/)?[^/]+/)?.[0] ?? []),
+);
+const notices = [];
+for (const path of [...packages].sort()) {
+  const { name, homepage } = JSON.parse(await readFile(join(here, path, "package.json"), "utf8"));
+  const licence = await readFile(join(here, path, "LICENSE"), "utf8");
+  notices.push(`The script in assets/ contains ${name} (${homepage}):\n\n${licence.trim()}\n`);
+}
+await writeFile(join(target, "THIRD_PARTY.txt"), notices.join("\n"));

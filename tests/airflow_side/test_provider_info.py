@@ -6,7 +6,9 @@ import inspect
 import json
 import subprocess
 import sys
+from email.message import Message
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +28,46 @@ def imported(path: str) -> Any:
     return getattr(import_module(module), name)
 
 
-def test_it_is_valid_by_airflows_own_schemas() -> None:
-    folder = Path(airflow.__file__).parent
-    jsonschema.validate(get_provider_info(), json.loads((folder / "provider_info.schema.json").read_text()))
-    strict = json.loads((folder / "provider.yaml.schema.json").read_text())
+ADDRESS = "https://docs.example.com/runops/"
+
+
+def documented_at(monkeypatch: pytest.MonkeyPatch, address: str | None) -> None:
+    """What the installed metadata say of addresses."""
+    told = Message()
+    told["Project-URL"] = "Changelog, https://example.com/changes"
+    if address is not None:
+        told["Project-URL"] = f"Documentation, {address}"
+    monkeypatch.setattr("runops.airflow._provider_info.metadata.metadata", lambda name: told)
+
+
+def schema(name: str) -> Any:
+    return json.loads((Path(airflow.__file__).parent / name).read_text())
+
+
+def test_it_is_valid_by_airflows_own_schemas(monkeypatch: pytest.MonkeyPatch) -> None:
+    jsonschema.validate(get_provider_info(), schema("provider_info.schema.json"))
     # The strict schema is that of Airflow's repository; these belong to its releases, not to a package.
     released = {"state": "ready", "source-date-epoch": 1, "versions": ["0.1.0"]}
-    jsonschema.validate({**get_provider_info(), **released}, strict)
+    documented_at(monkeypatch, ADDRESS)
+    jsonschema.validate({**get_provider_info(), **released}, schema("provider.yaml.schema.json"))
+
+
+def test_its_documentation_is_where_the_metadata_say_and_never_an_index(monkeypatch: pytest.MonkeyPatch) -> None:
+    for address, told in ((ADDRESS, {"external-doc-url": ADDRESS}), (None, {})):
+        documented_at(monkeypatch, address)
+        (ours, *services) = get_provider_info()["integrations"]
+        assert ours == {"integration-name": "runops", "tags": ["service"], **told}
+        assert all(service["external-doc-url"] for service in services)
+
+
+def test_without_an_installed_package_it_names_no_documentation(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> Any:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("runops.airflow._provider_info.metadata.metadata", missing)
+    info = get_provider_info()
+    assert "external-doc-url" not in info["integrations"][0]
+    jsonschema.validate(info, schema("provider_info.schema.json"))
 
 
 def test_importing_it_loads_nothing_outside_runops_and_the_standard_library() -> None:

@@ -108,7 +108,15 @@ class TestTheWheel:
         needed = [text for text in metadata.get_all("Requires-Dist", []) if "extra ==" not in text]
         assert sorted(text.partition("<")[0].partition(">")[0] for text in needed) == ["httpx", "pydantic"]
         assert {"airflow", "dagster", "emulator"} <= set(metadata.get_all("Provides-Extra", []))
-        assert metadata["License-Expression"] == "Apache-2.0"
+        assert metadata["License-Expression"] == "Apache-2.0 AND MIT"
+
+    def test_it_carries_the_licences_of_what_is_built_into_it_and_a_list_of_all_components(self, wheel: Path) -> None:
+        info = f"runops-{runops.__version__}.dist-info"
+        with zipfile.ZipFile(wheel) as archive:
+            notices = archive.read(f"{info}/licenses/src/runops/airflow/plugin/static/THIRD_PARTY.txt").decode()
+            found = json.loads(archive.read(f"{info}/sboms/runops.cdx.json"))
+        assert "The MIT License" in notices
+        assert {component["name"] for component in found["components"]} >= {"preact", "httpx", "pydantic"}
 
 
 @pytest.mark.packaging

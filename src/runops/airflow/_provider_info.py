@@ -1,5 +1,7 @@
 """What Airflow reads of runops at each start, as plain data. It loads no host: every Airflow process imports it."""
 
+from importlib import metadata
+
 from runops.airflow.providers import RECORDS
 
 _COMMON_FIELDS = {
@@ -116,6 +118,19 @@ def _modules(*modules: str, named: str = "") -> list:
     return [{"integration-name": "runops", "python-modules": paths}]
 
 
+def _documentation() -> dict:
+    """Where runops is documented, as its own metadata says; nothing where that names no place.
+
+    Airflow reads ``documentation-url`` from there by itself, and asks for no ``external-doc-url``.
+    """
+    try:
+        urls = metadata.metadata("runops").get_all("Project-URL") or []
+    except metadata.PackageNotFoundError:
+        urls = []
+    found = dict(url.split(", ", 1) for url in urls)
+    return {"external-doc-url": found["Documentation"]} if "Documentation" in found else {}
+
+
 def get_provider_info() -> dict:
     """The provider's metadata, as Airflow's schema asks for it."""
     titles = [record.title for record in RECORDS.values()]
@@ -127,7 +142,7 @@ def get_provider_info() -> dict:
             "result."
         ),
         "integrations": [
-            {"integration-name": "runops", "external-doc-url": "https://pypi.org/project/runops/", "tags": ["service"]},
+            {"integration-name": "runops", **_documentation(), "tags": ["service"]},
             *(
                 {"integration-name": record.title, "external-doc-url": record.docs, "tags": ["service"]}
                 for record in RECORDS.values()
