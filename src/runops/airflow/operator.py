@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Unpack
 
 from runops.airflow._compat import AirflowException
 from runops.airflow.arguments import OnPhase, SubmittingSettings, check_submit
+from runops.airflow.by_hand import whole
 from runops.airflow.events import read_found, says_lost, says_turn
 from runops.airflow.events import turn as turn_event
 from runops.airflow.exceptions import in_airflow_terms
@@ -150,6 +151,7 @@ class RunOperator(OwnRun):
 
         :param context: The task's context.
         """
+        context = whole(self, context)
         self.check_rendered()
         self._warn_without_store(context)
         self.run_record = None

@@ -18,6 +18,7 @@ from typing import Any, ClassVar, NoReturn, Unpack
 
 from runops.airflow._compat import AirflowException
 from runops.airflow.arguments import Calls, SubmittingSettings, check_submit
+from runops.airflow.by_hand import whole
 from runops.airflow.events import RunsEnded
 from runops.airflow.exceptions import TriggerCrashed, in_airflow_terms
 from runops.airflow.link import RunLink
@@ -104,6 +105,7 @@ class RunsOperator(OwnSet):
 
         :param context: The task's context.
         """
+        context = whole(self, context)
         self.check_rendered()
         self.run_record = None
         with errors_told(self, context), in_airflow_terms():

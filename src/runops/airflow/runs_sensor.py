@@ -14,6 +14,7 @@ from airflow.triggers.base import StartTriggerArgs
 from runops.airflow._compat import AirflowException
 from runops.airflow.arguments import RunIds, SensorSettings
 from runops.airflow.begin_in_trigger import BeginsInTrigger
+from runops.airflow.by_hand import whole
 from runops.airflow.exceptions import SensorRunFailed, SensorTimedOut, TriggerCrashed, in_airflow_terms
 from runops.airflow.link import RunLink
 from runops.airflow.many.poke import RunsPoke
@@ -94,6 +95,7 @@ class RunsSensor(BeginsInTrigger, SensorBase):
 
         :param context: The task's context.
         """
+        context = whole(self, context)
         self._say_where_it_begins()
         self.run_record = None
         with self._never_failing(), errors_told(self, context):
@@ -114,6 +116,7 @@ class RunsSensor(BeginsInTrigger, SensorBase):
 
         :param context: The task's context.
         """
+        context = whole(self, context)
         with in_airflow_terms():
             refs = self._refs()
             poke = RunsPoke(

@@ -12,6 +12,7 @@ from airflow.triggers.base import StartTriggerArgs
 
 from runops.airflow.arguments import AnySensorSettings, OneRunSettings, OnPhase
 from runops.airflow.begin_in_trigger import BeginsInTrigger
+from runops.airflow.by_hand import whole
 from runops.airflow.end_checks import arguments_of, refuse_lost, worker_reason
 from runops.airflow.exceptions import SensorRunFailed, SensorTimedOut, in_airflow_terms
 from runops.airflow.link import RunLink
@@ -52,6 +53,7 @@ class WaitingSensor(SensorBase, RunWaiting):
 
         :param context: The task's context.
         """
+        context = whole(self, context)
         self.run_record = None
         with self._never_failing(), errors_told(self, context):
             self.check_rendered()
@@ -70,6 +72,7 @@ class WaitingSensor(SensorBase, RunWaiting):
 
         :param context: The task's context.
         """
+        context = whole(self, context)
         snapshot = self._poked(context)
         if snapshot is None:
             return PokeReturnValue(is_done=False)
