@@ -9,7 +9,7 @@ from typing import Any
 import shtab
 
 from runops.cli import arguments, settings
-from runops.cli.examples import epilog, examples
+from runops.cli.examples import examples
 from runops.cli.submission import parser_for
 from runops.core import PROVIDERS, Outcome, Verdict
 from runops.emulator.server import command_line as emulate
@@ -29,7 +29,7 @@ def whole() -> Parser:
     parser = arguments.parser(settings.parents_of([]))
     commands = _commands(parser)
     assert commands is not None
-    _put(commands, "emulate", emulate(epilog("emulate")))
+    _put(commands, "emulate", emulate())
     submit = Parser(prog="runops submit", description="Start a run. The options depend on the provider.")
     providers = submit.add_subparsers(metavar="PROVIDER")
     for provider in PROVIDERS.values():
@@ -109,6 +109,8 @@ def _command(name: str, parser: Parser) -> str:
     said = [f"## `runops {name}`", text.rstrip(".") + ".", f"```text\nrunops {name}{_usage(parser)}\n```"]
     rows = [_row(action) for action in parser._actions if action.dest != "help"]
     said.append("\n".join(["| argument | is | default |", "|---|---|---|", *rows]))
+    if parser.epilog:
+        said.append(f"```text\n{parser.epilog.rstrip()}\n```")
     shown = examples().get(name, ())
     if shown:
         said.append("```bash\n" + "\n".join(f"# {each.what}\n{each.line}" for each in shown) + "\n```")

@@ -6,11 +6,6 @@ import argparse
 from typing import Any
 
 CONFORM = """\
-examples:
-  runops conform acme_runs:ACME --answers answers/
-  runops conform acme_runs:ACME --answers answers/ --only words --only routes
-  runops conform acme_runs:ACME --answers answers/ --json
-
 exit codes: 0 it conforms   1 something is wrong   2 usage, such as a folder that cannot be read
 What is unproven, since no answer of the folder shows it, is listed and leaves the exit code as it is.
 """

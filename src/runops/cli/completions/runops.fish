@@ -50,8 +50,8 @@ function _shtab_runops_using
   test "$_shtab_runops_cmdpath" = "$argv"
 end
 
-set -g _shtab_runops_commands get explain watch cancel resume retry submit 'submit nexio' 'submit nyx' 'submit onepin' 'submit b3os' states orphans 'orphans airflow' 'orphans dagster' emulate completion
-set -g _shtab_runops_opts_with_value --allow-host --api --auth-grace --budget-usd --config-name --credential --dagster-home --engine-slug --engine-version --error-budget --expect --extra --hints --host --input --max-paused --max-spend --max-stalled --name --objective --offerings --on-conflict --on-outcome --on-unmet --operator --parent --payload --poll-interval --port --provider --script-text --seconds --seed --severity-target --since --source-language --state --submit-grace --target --timeout --url --workflow-id
+set -g _shtab_runops_commands get explain watch cancel resume retry submit 'submit nexio' 'submit nyx' 'submit onepin' 'submit b3os' states orphans 'orphans airflow' 'orphans dagster' conform emulate completion
+set -g _shtab_runops_opts_with_value --allow-host --answers --api --auth-grace --budget-usd --config-name --credential --dagster-home --engine-slug --engine-version --error-budget --expect --extra --hints --host --input --max-paused --max-spend --max-stalled --name --objective --offerings --on-conflict --on-outcome --on-unmet --only --operator --parent --payload --poll-interval --port --provider --script-text --seconds --seed --severity-target --since --source-language --state --submit-grace --target --timeout --url --workflow-id
 
 complete -c runops -e
 complete -c runops -f
@@ -266,6 +266,12 @@ complete -c runops -n '_shtab_runops_using orphans dagster' -l provider -x -d ''
 complete -c runops -n '_shtab_runops_using orphans dagster' -l cancel -d 'cancel what is left, after a question on a terminal'
 complete -c runops -n '_shtab_runops_using orphans dagster' -l yes -d 'ask no question'
 complete -c runops -n '_shtab_runops_using orphans dagster' -l json -d 'print JSON, one line for each run, and nothing else'
+complete -c runops -n '_shtab_runops_using; and test $_shtab_runops_npos -eq 0' -a conform -d 'Asks nothing outside of this machine. Modules are looked for in the current folder too.'
+complete -c runops -n '_shtab_runops_using conform' -s h -l help -d 'show this help message and exit'
+complete -c runops -n '_shtab_runops_using conform' -l answers -xka "(__fish_complete_path (commandline -ct))" -d 'the folder of answers'
+complete -c runops -n '_shtab_runops_using conform' -l only -x -d 'one check by its name; may be repeated'
+complete -c runops -n '_shtab_runops_using conform' -l json -d 'print one JSON object, and nothing else'
+complete -c runops -n '_shtab_runops_using conform; and test $_shtab_runops_npos -eq 0' -ka "nexio nyx onepin b3os nekt" -d 'a name, or '"'"'package.module:NAME'"'"''
 complete -c runops -n '_shtab_runops_using; and test $_shtab_runops_npos -eq 0' -a emulate -d 'Serve the emulated run APIs on this machine.'
 complete -c runops -n '_shtab_runops_using emulate' -s h -l help -d 'show this help message and exit'
 complete -c runops -n '_shtab_runops_using emulate' -l port -x -d 'port to listen on; 0 takes a free one (default 8642)'

@@ -12,6 +12,7 @@ _shtab_runops_commands() {
   local _commands=(
     cancel:'ask the provider to stop a run'
     completion:'Complete the commands, providers and options of runops in a shell. It changes nothing by itself.'
+    conform:'Asks nothing outside of this machine. Modules are looked for in the current folder too.'
     emulate:'Serve the emulated run APIs on this machine.'
     explain:'say which rule gives which verdict on a run'
     get:'look at a run once'
@@ -70,6 +71,17 @@ _shtab_runops_completion_options=(
 
 # guard to ensure default positional specs are added only once per session
 _shtab_runops_completion_defaults_added=0
+
+_shtab_runops_conform_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--answers[the folder of answers]:DIR:_files"
+  "*--only[one check by its name\; may be repeated]:CHECK:"
+  "--json[print one JSON object, and nothing else]"
+  ":a name, or \'package.module\:NAME\':(nexio nyx onepin b3os nekt)"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_runops_conform_defaults_added=0
 
 _shtab_runops_emulate_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
@@ -382,6 +394,7 @@ _shtab_runops() {
       case $line[1] in
         cancel) _arguments -C -s $_shtab_runops_cancel_options ;;
         completion) _arguments -C -s $_shtab_runops_completion_options ;;
+        conform) _arguments -C -s $_shtab_runops_conform_options ;;
         emulate) _arguments -C -s $_shtab_runops_emulate_options ;;
         explain) _arguments -C -s $_shtab_runops_explain_options ;;
         get) _arguments -C -s $_shtab_runops_get_options ;;
