@@ -32,7 +32,7 @@ SCRIPT_MARK = "emulator:"
 SORTS = ("created_at", "started_at", "completed_at", "status")
 DETAIL_ONLY = frozenset({"definition_snapshot", "credits_absorbed", "public_share_id", "shared_at"})
 NOT_IN_STATUS = DETAIL_ONLY | {"credits"}
-NOT_IN_LIST = DETAIL_ONLY | {"workflow_id", "updated_at", "error", "has_export", "token_cost"}
+NOT_IN_LIST = DETAIL_ONLY | {"workflow_id", "updated_at", "error", "has_export", "token_cost", "held_nodes"}
 
 STARTED = (
     at(0, status="pending"),

@@ -109,7 +109,10 @@ class OnepinResults:
                 "metric_sections": [{"key": "audio", "title": "Audio", "layout": "grid", "metrics": [metric]}],
                 "audio_by_language": [{**language, "avg_duration_ms": TOTAL_MS // len(LINES)}] if done else [],
                 "validators": [_validator(node, status) for node in NODES if node["type"].startswith("validator_")],
-                "workflow_snapshot": {"definition": DEFINITION, "node_states": _node_states(run)},
+                "workflow_snapshot": {
+                    "definition": DEFINITION,
+                    "node_states": [{**state, "duration_ms": None} for state in _node_states(run)],
+                },
                 "capabilities": {"validator_drilldown": False, "live_trace_timing": False},
                 "future_links": {"validator_drilldown": None, "live_trace": None},
             }
@@ -288,7 +291,6 @@ def _node_states(run: Run) -> list[dict[str, Any]]:
                 "iteration": 1,
                 "started_at": run.fields.get("started_at"),
                 "completed_at": run.fields.get("completed_at") or (run.fields.get("updated_at") if finished else None),
-                "duration_ms": None,
                 "error": None if finished else run.fields.get("error"),
             }
         )
