@@ -1,4 +1,4 @@
-"""The commands for whoever writes a provider: ``conform``."""
+"""The commands for whoever writes a provider: ``conform`` and ``record``."""
 
 from __future__ import annotations
 
@@ -6,9 +6,17 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from runops.cli.output import printable, say
-from runops.core import find
+from runops.cli import notes, settings
+from runops.cli.output import complain, printable, say
+from runops.core import ConfigurationError, Provider, RunRef, find
+from runops.core.declaration.arguments import seconds
+from runops.core.model.errors import MalformedAnswer
+from runops.core.waiting.flows import patient_read
+
+if TYPE_CHECKING:
+    from runops.conformance.record import RawAnswer, Recording
 
 WRONG = 1
 
@@ -19,7 +27,8 @@ def run(options: argparse.Namespace) -> int:
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
-    return conform(options)
+    commands = {"conform": conform, "record": record}
+    return commands[options.command](options)
 
 
 def conform(options: argparse.Namespace) -> int:
@@ -33,3 +42,67 @@ def conform(options: argparse.Namespace) -> int:
         for line in report.lines():
             say(printable(line))
     return 0 if report.ok else WRONG
+
+
+def record(options: argparse.Namespace) -> int:
+    """Write a run's answers as a folder of answers."""
+    from runops.conformance.record import Recording
+
+    provider = find(options.provider)
+    if bool(options.saved) == bool(options.run_id):
+        raise ConfigurationError(
+            "record takes either a RUN_ID or --from FILE: the run to read, or what was saved of it."
+        )
+    words = frozenset(options.keep_word)
+    if options.saved:
+        if options.result or options.listed or options.until_over:
+            raise ConfigurationError("--result, --list and --until-over ask the service: give a RUN_ID for them.")
+        ref, answers = _saved(provider, options)
+        made = Recording(provider, ref, words)
+        for answer in answers:
+            made.add(answer)
+    else:
+        made = Recording(provider, settings.address(provider, options, options.run_id), words)
+        _read(provider, made, options)
+    names = made.write(Path(options.to))
+    for notice in dict.fromkeys(made.notices):
+        complain(notice)
+    if options.json:
+        say(json.dumps({"folder": options.to, "files": names}))
+    else:
+        for name in names:
+            say(printable(str(Path(options.to) / name)))
+    return 0
+
+
+def _saved(provider: Provider, options: argparse.Namespace) -> tuple[RunRef, list[RawAnswer]]:
+    from runops.conformance.record import saved
+
+    try:
+        contents = [sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes() for name in options.saved]
+    except OSError as error:
+        raise ConfigurationError(f"--from {error.filename!r} cannot be read: {error.strerror}.") from None
+    try:
+        return saved(provider, contents, settings.pairs("--parent", options.parent))
+    except MalformedAnswer as error:
+        raise ConfigurationError(f"--from {options.saved[0]!r}: {error}") from None
+
+
+def _read(provider: Provider, made: Recording, options: argparse.Namespace) -> None:
+    """Ask the service for what is to be recorded."""
+    from runops.conformance.record import RawAnswer, follow
+
+    parent = provider.pages.parent(settings.pairs("--list", [options.listed])) if options.listed else {}
+    if options.result and provider.result is None:
+        raise ConfigurationError(f"--result: {provider.title} shows the whole payload by its status route already.")
+    timeout = seconds("--timeout", options.timeout)
+    with settings.connect(provider) as client, notes.waiting_for(provider, client.root):
+        followed = follow(provider, made.ref, clock=client.clock, until_over=options.until_over, timeout=timeout)
+        for answer in client.drive(followed):
+            made.add(answer)
+        if options.result and provider.result is not None:
+            reply = client.drive(patient_read(provider.request(provider.result, made.ref)))
+            made.add(RawAnswer("result", reply.content))
+        if parent:
+            reply = client.drive(patient_read(provider.pages.request(parent)))
+            made.add_page(RawAnswer("list", reply.content), parent)

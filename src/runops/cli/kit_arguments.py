@@ -11,6 +11,21 @@ What is unproven, since no answer of the folder shows it, is listed and leaves t
 """
 
 
+SAVED = "a body of the status route that was saved, in order; - for standard input; may be repeated"
+RECORD = """\
+examples:
+  runops record acme_runs:ACME J-17 --to answers/ --until-over
+  runops record acme_runs:ACME J-17 --to answers/ --list plant=north
+  runops record acme_runs:ACME --from first.json --from last.json --to answers/
+  curl ... | runops record acme_runs:ACME --from - --to answers/
+
+It keeps documented words, the shape, and how far apart times are. Ids, texts, numbers, flags and unknown keys become
+stand-ins, and the key is written nowhere. script.json is what POST /_control/runs of the emulator takes.
+
+exit codes: 0 it is written   2 usage   4 an answer could not be had
+"""
+
+
 def add_kit(commands: Any) -> None:
     """The commands.
 
@@ -30,3 +45,30 @@ def add_kit(commands: Any) -> None:
         "--only", metavar="CHECK", action="append", default=[], help="one check by its name; may be repeated"
     )
     conform.add_argument("--json", action="store_true", help="print one JSON object, and nothing else")
+
+    record = commands.add_parser(
+        "record",
+        help="write a run's real answers as a folder of answers, with a stand-in for all that nobody needs",
+        description="Reads only. Key and address come from the environment, as for runops get.",
+        epilog=RECORD,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    record.add_argument("provider", metavar="PROVIDER", help="a name, or 'package.module:NAME'")
+    record.add_argument("run_id", metavar="RUN_ID", nargs="?", help="the run; not with --from")
+    record.add_argument("--to", metavar="DIR", required=True, help="a new folder")
+    record.add_argument("--from", dest="saved", metavar="FILE", action="append", default=[], help=SAVED)
+    record.add_argument("--until-over", action="store_true", help="follow the run, and write each change until its end")
+    record.add_argument("--timeout", metavar="S", default=3600.0, help="seconds for that (3600)")
+    record.add_argument("--result", action="store_true", help="read the route of the whole payload too")
+    record.add_argument("--list", dest="listed", metavar="NAME=ID", help="the first page of a parent's list too")
+    record.add_argument(
+        "--keep-word", metavar="WORD", action="append", default=[], help="a word that no table holds; may be repeated"
+    )
+    record.add_argument(
+        "--parent",
+        metavar="NAME=ID",
+        action="append",
+        default=[],
+        help="an id that the address of a run needs beside its own; may be repeated",
+    )
+    record.add_argument("--json", action="store_true", help="print the files' names as JSON, and nothing else")
