@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from runops.airflow import RunsOperator
+from runops.airflow import RunsOperator, task_base
 from runops.airflow._compat import TaskDeferralError, TaskDeferralTimeout, TaskDeferred
 from runops.airflow.exceptions import AuthError, RunTimedOut, SubmitUncertainError, TriggerCrashed
 from runops.airflow.exceptions import ConfigurationError as AirflowConfigurationError
@@ -107,8 +107,9 @@ def test_a_text_with_a_list_and_a_sequence_will_do(sets: SetHost, given: Any) ->
 
 
 def test_what_is_sent_shows_neither_in_rendered_fields_nor_in_what_is_kept(
-    sets: SetHost, capsys: pytest.CaptureFixture[str]
+    sets: SetHost, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(task_base, "supervisor", object)
     calls = [{**call, "payload": {"secret": CANARY}} for call in calls_of("b3os", 6)]
     task, context = sets.made("b3os", 0, calls=calls, max_active=3, seconds=1.5, deferrable=True), sets.context()
     task.render_template_fields({"ti": SimpleNamespace()})

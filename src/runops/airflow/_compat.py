@@ -149,7 +149,8 @@ def state_in(task_states: Mapping[str, Mapping[str, Any]], ti: Any) -> str | Non
 
 
 def supervisor() -> Any:
-    """The connection of this process to the supervisor that speaks to Airflow for it; None outside of a triggerer.
+    """The connection of this process to the supervisor that speaks to Airflow for it; None where neither a task nor a
+    triggerer runs.
 
     Private: a trigger has no public way to learn the state of its own task, which alone tells a kill by a person from
     a move to another triggerer.

@@ -51,7 +51,8 @@ class RunOperator(OwnRun):
     submits, unless a mark proves that the run of an earlier one goes on.
 
     What is sent to the provider may hold credentials and personal data, so what such arguments are rendered to does
-    not show among the rendered fields of a task, which Airflow stores.
+    not show among the rendered fields of a task, which Airflow stores. ``airflow tasks render`` prints it, and stores
+    nothing.
 
     :param provider: A shipped provider's name (``"nexio"``), or ``"package.module:NAME"`` for one of your own.
     :param arguments: What the provider's submit takes, by name (templated): a mapping, or a template that gives one as

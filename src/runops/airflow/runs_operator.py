@@ -68,7 +68,7 @@ class RunsOperator(OwnSet):
 
     :param provider: A shipped provider's name (``"nexio"``), or ``"package.module:NAME"`` for one of your own.
     :param calls: What is submitted (templated): a list with the arguments of each submit by name, or another task's
-        output that is one. What it is rendered to is shown to nobody. No two may be the same.
+        output that is one. What it is rendered to is stored nowhere. No two may be the same.
     :param conn_id: The connection (templated); ``<provider>_default`` if not given.
     :param max_active: How many runs may be active at the same time.
     :param require: How many have to end well: ``"all"``, ``"any"``, or a share above 0 and up to 1, such as ``0.95``.

@@ -16,6 +16,7 @@ from runops.airflow._compat import (
     TaskDeferralError,
     TaskDeferralTimeout,
     heartbeat_seconds,
+    supervisor,
 )
 from runops.airflow.arguments import NamesChecked, check_names
 from runops.airflow.exceptions import TriggerCrashed
@@ -57,7 +58,7 @@ class TaskBase(RenderedTask, EndRules, NamesChecked):
     shared_fields: ClassVar[tuple[str, ...]] = ()
     """Further template fields of a named class, which its generic parent handles."""
     payload_fields: ClassVar[tuple[str, ...]] = ()
-    """Template fields that may hold credentials or personal data. What they are rendered to is shown to nobody."""
+    """Template fields that may hold credentials or personal data. What they are rendered to is stored nowhere."""
     run_record: TaskRecord | None = None
     """What this process stores for the page "External runs"; None where it does not, or not yet."""
 
@@ -99,8 +100,12 @@ class TaskBase(RenderedTask, EndRules, NamesChecked):
                 return self._after_crash(context, error if kind is None else _NeverBegan(f"{error}: {kind}"))
 
     def after_rendering(self) -> None:
-        """Hide what may be secret: Airflow stores what the template fields hold now, and logs it at DEBUG."""
-        if self.payload_fields:
+        """Hide what may be secret: Airflow stores what the template fields hold now, and logs it at DEBUG.
+
+        Not in a process that has no supervisor, since nothing can be stored from there: it is that of ``airflow tasks
+        render``, which prints a task's arguments for the person who asks, or a unit test.
+        """
+        if self.payload_fields and supervisor() is not None:
             self.template_fields = tuple(field for field in self.template_fields if field not in self.payload_fields)
 
     # --- what subclasses say ---

@@ -70,7 +70,7 @@ class NyxRunOperator(RunOperator, provider="nyx"):
     :param config_name: Stable name of the audit; one run of it may be active (templated).
     :param name: What people call this run (templated).
     :param target: ``{"url": ..., "endpoint": ..., "credentials": ...}``, with one of url and endpoint at least
-        (templated). What it is rendered to is shown to nobody, but the text of a DAG is: take credentials from a
+        (templated). What it is rendered to is stored nowhere, but the text of a DAG is: take credentials from a
         Variable or connection.
     :param objective: What the audit should try to make the target do (templated).
     :param budget_usd: The most that it may spend, in USD (templated).
