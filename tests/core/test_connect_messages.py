@@ -23,7 +23,7 @@ pytestmark = pytest.mark.http
 
 NEXIO = find("nexio")
 REF = NEXIO.ref("r1")
-REACH = "Check the base URL (the host), and whether this machine can reach it."
+REACH = "Check the base URL (the host), and whether this machine can reach it. [no-connection]"
 
 
 def settings(url: str, **more: Any) -> dict[str, Any]:

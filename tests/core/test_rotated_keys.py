@@ -122,7 +122,7 @@ def test_a_key_that_is_changed_where_it_was_set_loses_no_wait(
         assert held == [
             (
                 f"{REF}: the key of connection 'x' was refused ({status}); "
-                "it is read again every 30 s for up to 300 s; change it there."
+                "it is read again every 30 s for up to 300 s; change it there. [key-reread]"
             )
         ]
     else:

@@ -17,6 +17,7 @@ from airflow.sdk import BaseOperator, XComArg
 from runops.core import ConfigurationError, Provider, RunInPhase
 from runops.core.declaration.registry import nearest
 from runops.core.many.rules import ManySettings, Require
+from runops.core.model.codes import Code
 from runops.core.waiting.options import Seconds, SubmitSettings, WaitSettings
 
 if TYPE_CHECKING:
@@ -247,7 +248,7 @@ def check_names(kind: type, given: Iterable[str]) -> None:
         # Airflow passes arguments of its own to the tasks that it makes from mapped ones.
         if name not in known and not name.startswith("_"):
             why = _OF_ONE_RUN.get(name) or nearest(name, sorted(known))
-            raise ConfigurationError(f"{kind.__name__} takes no argument {name!r}.{why}")
+            raise ConfigurationError(f"{kind.__name__} takes no argument {name!r}.{why}", error_code=Code.UNKNOWN_NAME)
 
 
 def check_submit(kind: type, service: Provider, given: Iterable[str]) -> None:
@@ -263,13 +264,15 @@ def check_submit(kind: type, service: Provider, given: Iterable[str]) -> None:
     if clash:
         raise ConfigurationError(
             f"A submit to {service.title} takes {clash[0]!r}, which is an argument of Airflow's operators or of "
-            "RunOperator too: it would go there without a word. Give it another name in the provider's declaration."
+            "RunOperator too: it would go there without a word. Give it another name in the provider's declaration.",
+            error_code=Code.NAME_CLASH,
         )
     unknown = [name for name in given if name not in takes]
     if unknown:
         raise ConfigurationError(
             f"arguments={unknown[0]!r} is none that a submit to {service.title} takes: {', '.join(takes)}."
-            f"{nearest(unknown[0], takes)}"
+            f"{nearest(unknown[0], takes)}",
+            error_code=Code.UNKNOWN_NAME,
         )
 
 

@@ -102,7 +102,7 @@ class EndInTrigger:
         provider = find(snapshot.ref.provider)
         METER.ended(provider, snapshot, judgement.verdict)
         TaskTrace(trigger.task_instance, trigger.log, on_loop=True).ended(provider, snapshot, judgement.verdict, began)
-        tell(trigger.log, verdict_message(snapshot, judgement), judgement.verdict)
+        tell(trigger.log, verdict_message(snapshot, judgement), judgement)
         return TaskSkippedEvent() if judgement.verdict is Verdict.SKIP else TaskSuccessEvent()
 
     async def _push(self, trigger: Any, snapshot: RunSnapshot, judgement: Judgement) -> None:

@@ -13,12 +13,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from runops.airflow._compat import AirflowException
 from runops.airflow.exceptions import TriggerCrashed, name_of, named
 from runops.core import Outcome, RunRef, RunResult, RunSnapshot
+from runops.core.model.codes import Coded, text_of
 from runops.core.waiting.intent import Intent
 from runops.core.waiting.phases import PhasesSeen
 from runops.core.waiting.turns import Turn
 
 VERSION = 1
 """Of the arguments of a trigger and of what it fires."""
+_NO_TEXT = "The trigger reports an error without a text."
 
 
 class RunsEnded(BaseModel):
@@ -37,6 +39,8 @@ class RunsEnded(BaseModel):
     """What the waits that go on have learnt; see ``many.rows.clocks``."""
     error: str | None = None
     message: str | None = None
+    error_code: str | None = None
+    """The code of the error; None where the event was fired by a runops that had none."""
 
     @property
     def full(self) -> dict[int, RunResult]:
@@ -48,7 +52,7 @@ class RunsEnded(BaseModel):
         """What the trigger has failed with."""
         if self.kind != "error":
             return None
-        return named(self.error or "", self.message or "The trigger reports an error without a text.")
+        return named(self.error or "", self.message or _NO_TEXT, self.error_code)
 
 
 class End(BaseModel):
@@ -62,6 +66,8 @@ class End(BaseModel):
     ref: RunRef | None = None
     error: str | None = None
     message: str | None = None
+    error_code: str | None = None
+    """The code of the error; None where the event was fired by a runops that had none."""
 
 
 class Entered(BaseModel):
@@ -131,7 +137,8 @@ def runs(end: str) -> dict[str, Any]:
 
 def failed(error: Exception) -> dict[str, Any]:
     """How the run stands is not known, and why."""
-    return {"version": VERSION, "kind": "error", "error": name_of(error), "message": str(error)}
+    code = {"error_code": error.error_code.value} if isinstance(error, Coded) else {}
+    return {"version": VERSION, "kind": "error", "error": name_of(error), "message": text_of(error), **code}
 
 
 def read_found(event: object) -> RunRef | None:
@@ -184,7 +191,7 @@ def read_end(event: object) -> RunSnapshot:
     except ValidationError as error:
         raise _unreadable(error) from None
     if end.kind == "error":
-        raise named(end.error or "", end.message or "The trigger reports an error without a text.")
+        raise named(end.error or "", end.message or _NO_TEXT, end.error_code)
     if (
         end.snapshot is None
         or end.snapshot.outcome is None

@@ -1,5 +1,7 @@
 """What a task raises when its run does not end well. All are Airflow exceptions; none ever holds a key or a payload.
 
+``str`` of each ends with its ``error_code``, such as ``[submit-uncertain]``, which names a page of the documentation.
+
 ==========================  =======================================  ===================  =======================
 exception                   raised when                              retried by Airflow   softened by soft_fail
 ==========================  =======================================  ===================  =======================
@@ -57,6 +59,7 @@ from typing import Any
 
 from runops.airflow._compat import AirflowException, AirflowFailException, AirflowSensorTimeout
 from runops.core.model import errors
+from runops.core.model.codes import Code, Coded
 from runops.core.model.refusal import TextRefused
 
 FROM_TEMPLATES = (
@@ -66,21 +69,44 @@ FROM_TEMPLATES = (
 """What a DAG author does about a text that should be a dict or a list."""
 
 
-class RunEnded(AirflowException):
+class RunopsException(Coded, AirflowException):
+    """What all exceptions of this module are. Its text ends with its code.
+
+    :param message: One line for a person.
+    :param error_code: The code, where that of the class does not lead to what to do.
+    """
+
+    def __init__(self, message: object = "", *, error_code: str | None = None) -> None:
+        super().__init__(message)
+        if error_code in set(Code):
+            self.error_code = Code(error_code)
+
+    def serialize(self) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
+        """What Airflow makes the same exception of, in another process."""
+        kind = type(self)
+        return f"{kind.__module__}.{kind.__name__}", (self.text,), {"error_code": self.error_code.value}
+
+
+class RunEnded(RunopsException):
     """A fail verdict on how a run ended.
 
     :param message: One line for a person.
     :param result: The run's last snapshot as plain data, or that of a set of runs, for callbacks; None after a trip
         between processes.
+    :param error_code: The code, where that of the class does not lead to what to do.
     """
 
-    def __init__(self, message: str, result: Mapping[str, Any] | None = None) -> None:
-        super().__init__(message)
+    def __init__(
+        self, message: object = "", result: Mapping[str, Any] | None = None, *, error_code: str | None = None
+    ) -> None:
+        super().__init__(message, error_code=error_code)
         self.result = result
 
 
 class RunFailed(RunEnded):
     """The run failed. A retry of an operator submits anew."""
+
+    error_code = Code.RUN_FAILED
 
 
 class SensorRunFailed(RunFailed, AirflowFailException):
@@ -90,9 +116,13 @@ class SensorRunFailed(RunFailed, AirflowFailException):
 class RunCancelled(RunEnded, AirflowFailException):
     """The run was cancelled, which was somebody's will: not retried."""
 
+    error_code = Code.RUN_CANCELLED
+
 
 class RunTimedOut(RunEnded):
     """The wait ended, not the run. A retry of an operator re-attaches."""
+
+    error_code = Code.RUN_TIMED_OUT
 
 
 class SensorTimedOut(RunTimedOut, AirflowSensorTimeout):
@@ -102,52 +132,76 @@ class SensorTimedOut(RunTimedOut, AirflowSensorTimeout):
 class RunRejected(RunEnded, AirflowFailException):
     """The run ended in a way that the task's policy calls a failure; another run would not change that."""
 
+    error_code = Code.RUN_REJECTED
 
-class PollingError(AirflowException):
+
+class PollingError(RunopsException):
     """The run could not be read for longer than the error budget; how it stands is not known."""
 
+    error_code = Code.POLLING_FAILED
 
-class ServiceUnavailable(AirflowException):
+
+class ServiceUnavailable(RunopsException):
     """The service could not be reached, and nothing was started."""
 
+    error_code = Code.SERVICE_UNAVAILABLE
 
-class ConflictError(AirflowException):
+
+class ConflictError(RunopsException):
     """Something is active where the run should start; nothing was submitted, and a later try may succeed."""
 
+    error_code = Code.CONFLICT
 
-class TriggerCrashed(AirflowException):
+
+class TriggerCrashed(RunopsException):
     """The trigger met an error that is not the run's; its log in the triggerer says which."""
 
+    error_code = Code.TRIGGER_CRASHED
 
-class UnknownStateError(AirflowFailException):
+
+class UnknownStateError(RunopsException, AirflowFailException):
     """The run is over in a word that the provider never documented."""
 
+    error_code = Code.UNKNOWN_STATE
 
-class AuthError(AirflowFailException):
+
+class AuthError(RunopsException, AirflowFailException):
     """The connection is missing or has no key, or the service refuses the key."""
 
+    error_code = Code.KEY_REFUSED
 
-class RunNotFound(AirflowFailException):
+
+class RunNotFound(RunopsException, AirflowFailException):
     """A 404: there is no such run, or parent of runs, or it is not visible with this key; the text says which."""
 
+    error_code = Code.RUN_NOT_FOUND
 
-class SubmitUnconfirmed(AirflowException):
+
+class SubmitUnconfirmed(RunopsException):
     """A run may have been started, and would bear our mark. A retry looks for it; nothing is sent while it may live."""
 
+    error_code = Code.SUBMIT_UNCONFIRMED
 
-class SubmitUncertainError(AirflowFailException):
+
+class SubmitUncertainError(RunopsException, AirflowFailException):
     """A run may have been started, and no mark can prove which. Check at the provider before you clear the task."""
 
+    error_code = Code.SUBMIT_UNCERTAIN
 
-class RequestRefused(AirflowFailException):
+
+class RequestRefused(RunopsException, AirflowFailException):
     """The service refused the request, and would again."""
 
+    error_code = Code.REQUEST_REFUSED
 
-class ConfigurationError(AirflowFailException):
+
+class ConfigurationError(RunopsException, AirflowFailException):
     """An argument or a field of the connection is unusable; the text names it."""
 
+    error_code = Code.BAD_ARGUMENT
 
-_MEANINGS: tuple[tuple[type[errors.RunopsError], type[AirflowException]], ...] = (
+
+_MEANINGS: tuple[tuple[type[errors.RunopsError], type[RunopsException]], ...] = (
     (errors.AuthError, AuthError),
     (errors.RunNotFound, RunNotFound),
     (errors.ConflictError, ConflictError),
@@ -159,7 +213,7 @@ _MEANINGS: tuple[tuple[type[errors.RunopsError], type[AirflowException]], ...] =
     (errors.ConfigurationError, ConfigurationError),
 )
 
-_TRAVELLING: dict[str, type[AirflowException]] = {
+_TRAVELLING: dict[str, type[RunopsException]] = {
     kind.__name__: kind for kind in (*(meaning for _, meaning in _MEANINGS), SubmitUnconfirmed, TriggerCrashed)
 }
 
@@ -167,15 +221,15 @@ _TRAVELLING: dict[str, type[AirflowException]] = {
 def as_airflow(error: errors.RunopsError) -> AirflowException:
     """An error of the core in Airflow's terms; its text is clean already."""
     if isinstance(error, errors.SubmitUncertainError) and error.may_be_found:
-        return SubmitUnconfirmed(str(error))
+        return SubmitUnconfirmed(error.text)
     advice = f" {FROM_TEMPLATES}" if isinstance(error, TextRefused) else ""
     for kind, meaning in _MEANINGS:
         if isinstance(error, kind):
-            return meaning(f"{error}{advice}")
-    return AirflowException(str(error))
+            return meaning(f"{error.text}{advice}", error_code=error.error_code)
+    return RunopsException(error.text, error_code=error.error_code)
 
 
-def meaning_of(name: str, *, may_be_found: bool = False) -> type[AirflowException]:
+def meaning_of(name: str, *, may_be_found: bool = False) -> type[RunopsException]:
     """What an error of the core is called in Airflow, by the name of its class, as a record has it.
 
     :param name: The name.
@@ -186,7 +240,7 @@ def meaning_of(name: str, *, may_be_found: bool = False) -> type[AirflowExceptio
         return TriggerCrashed
     if issubclass(found, errors.SubmitUncertainError) and may_be_found:
         return SubmitUnconfirmed
-    return next((meaning for kind, meaning in _MEANINGS if issubclass(found, kind)), AirflowException)
+    return next((meaning for kind, meaning in _MEANINGS if issubclass(found, kind)), RunopsException)
 
 
 @contextmanager
@@ -204,6 +258,12 @@ def name_of(error: Exception) -> str:
     return name if name in _TRAVELLING else TriggerCrashed.__name__
 
 
-def named(name: str, message: str) -> AirflowException:
-    """The error that a trigger's event carried. A name that this version does not know counts as a crash."""
-    return _TRAVELLING.get(name, TriggerCrashed)(message)
+def named(name: str, message: str, error_code: str | None = None) -> AirflowException:
+    """The error that a trigger's event carried.
+
+    :param name: Its name. One that this version does not know counts as a crash.
+    :param message: Its text, without the code.
+    :param error_code: Its code; None where the event was fired by a runops that had none.
+    """
+    kind = _TRAVELLING.get(name)
+    return TriggerCrashed(message) if kind is None else kind(message, error_code=error_code)

@@ -17,6 +17,7 @@ from typing import Any, Self
 from runops.airflow._compat import discards_on_clear
 from runops.core import AnswerError, RunClient, RunopsError, RunRef, SubmitUncertainError
 from runops.core.declaration import Call
+from runops.core.model.codes import Code, with_code
 from runops.core.waiting.own_runs import OwnRuns, runs_of, shows_marks
 
 KEEP = 'clear it with "keep_task_state": true (in the web interface: keep the task state), and it is found'
@@ -83,7 +84,9 @@ class Forgotten:
             seen = self._look()
         except AnswerError as error:
             if not self.remembers:
-                self.log.warning("Whether an earlier try has left a run is not known (%s): submitting anew.", error)
+                self.log.warning(
+                    "Whether an earlier try has left a run is not known (%s): submitting anew.", error.text
+                )
                 return None
             raise self.unread(error) from None
         if seen.ours:
@@ -122,11 +125,12 @@ class Forgotten:
                     self.log.info("The task was cleared: cancelling %s of before.", run.ref)
                     self.client.cancel(run.ref)
         except RunopsError as error:
-            self.log.warning("The run of before could not be cancelled and may go on: %s", error)
+            text = f"The run of before could not be cancelled and may go on: {error.text}"
+            self.log.warning("%s", with_code(text, Code.LEFT_BEHIND))
 
     def unread(self, error: AnswerError) -> SubmitUncertainError:
         """What ends a try where the list of runs could not be read."""
-        return self._uncertain(f"The list of runs could not be read ({error})", found_later=self._marked)
+        return self._uncertain(f"The list of runs could not be read ({error.text})", found_later=self._marked)
 
     @property
     def _marked(self) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -20,8 +19,10 @@ from runops.airflow.base_url import base_url as base_url
 from runops.airflow.bounds import AIRFLOW_SECONDS, within
 from runops.airflow.crowds import own_round
 from runops.airflow.exceptions import in_airflow_terms
+from runops.airflow.extra import extra_of, flag, states_of, text, unusable
 from runops.airflow.metrics import METER
 from runops.core import PROVIDERS, AnswerError, AsyncRunClient, AuthError, Provider, RunClient, RunResult, find
+from runops.core.model.codes import Code, with_code
 from runops.core.model.errors import ConfigurationError
 from runops.core.model.secret import Secret
 from runops.core.transport.network_settings import NetworkSettings
@@ -36,8 +37,6 @@ STATES_EXTRA = "states"
 """The key of the extra that teaches words, such as ``{"partial": "degraded"}``."""
 CLIENT_FILES = ("verify", "client_cert", "client_key")
 CLIENT_EXTRAS = ("request_timeout", *RATE_SETTINGS, "max_response_bytes", *CLIENT_FILES)
-SECRET_EXTRAS = ("proxy", "rate_store")
-"""The keys of the extra whose values may hold a password."""
 
 
 class RunHook(NamesChecked, BaseHook):
@@ -174,7 +173,7 @@ class RunHook(NamesChecked, BaseHook):
 
     def _of_this_connection(self, error: AnswerError) -> str:
         # Airflow's button tests a copy, whose id nobody has ever seen.
-        return str(error).replace(f"connection {self.conn_id!r}", "this connection")
+        return with_code(error.text.replace(f"connection {self.conn_id!r}", "this connection"), error.error_code)
 
     @cached_property
     def _settings(self) -> dict[str, Any]:
@@ -221,7 +220,8 @@ class RunHook(NamesChecked, BaseHook):
             kind, title = self.conn_type, self._declared.title
         return exceptions.AuthError(
             f"There is no connection {self.conn_id!r}: create one of type {kind} with the API key of {title} as its "
-            "password."
+            "password.",
+            error_code=Code.MISSING_KEY,
         )
 
 
@@ -288,9 +288,9 @@ def named_provider(connection: _Fields) -> Provider:
     :raises ConfigurationError: It names none, or one that cannot be found.
     """
     origin = f"connection {connection.conn_id!r}"
-    named = _text(_extra(connection, origin).get(PROVIDER_EXTRA))
+    named = text(extra_of(connection.extra, origin).get(PROVIDER_EXTRA))
     if named is None:
-        raise ConfigurationError(
+        raise unusable(
             f'The extra of {origin} names no provider: write {{"provider": "package.module:NAME"}}, or its name.'
         )
     return find(named)
@@ -307,23 +307,24 @@ def client_settings(provider: Provider, connection: Any) -> dict[str, Any]:
     origin = f"connection {connection.conn_id!r}"
     token = connection.password
     if not token:
-        raise exceptions.AuthError(f"The {origin} has no password: put the API key or token of {provider.title} there.")
-    extra = _extra(connection, origin)
-    named = _text(extra.get(PROVIDER_EXTRA))
+        lacks = f"The {origin} has no password: put the API key or token of {provider.title} there."
+        raise exceptions.AuthError(lacks, error_code=Code.MISSING_KEY)
+    extra = extra_of(connection.extra, origin)
+    named = text(extra.get(PROVIDER_EXTRA))
     if named is not None and find(named).name != provider.name:
-        raise ConfigurationError(
+        raise unusable(
             f"The extra of {origin} names the provider {named!r}, but the task is for {provider.title}: use another "
             "connection, or take it out."
         )
     settings: dict[str, Any] = {
         "token": token,
         "base_url": base_url(connection),
-        "options": {name: _text(extra.get(name)) for name in provider.options},
+        "options": {name: text(extra.get(name)) for name in provider.options},
         "origin": origin,
         "address_origin": origin,
-        "allow_http": _flag(extra.get("allow_http")),
-        "mark_runs": _flag(extra.get("mark_runs", True)),
-        "states": _states(provider, extra.get(STATES_EXTRA), origin),
+        "allow_http": flag(extra.get("allow_http")),
+        "mark_runs": flag(extra.get("mark_runs", True)),
+        "states": states_of(provider, extra.get(STATES_EXTRA), origin),
         "user_agent": f"airflow/{airflow_version}",
         "proxy": extra.get("proxy") or None,
         "network_origin": origin,
@@ -342,9 +343,9 @@ def api_settings(conn_id: str) -> dict[str, Any]:
     origin = f"connection {conn_id!r}"
     url = base_url(connection)
     if url is None:
-        raise ConfigurationError(f"The {origin} has no host: put the address of Airflow's API server there.")
+        raise unusable(f"The {origin} has no host: put the address of Airflow's API server there.")
     mask_secret(connection.password.reveal())
-    extra = _extra(connection, origin)
+    extra = extra_of(connection.extra, origin)
     files = {name: extra[name] for name in CLIENT_FILES if extra.get(name)}
     return {
         "url": url,
@@ -352,48 +353,6 @@ def api_settings(conn_id: str) -> dict[str, Any]:
         "username": connection.login or None,
         "password": connection.password if connection.login else None,
         "origin": origin,
-        "allow_http": _flag(extra.get("allow_http")),
+        "allow_http": flag(extra.get("allow_http")),
         "network": NetworkSettings.of(**files, proxy=Secret(extra.get("proxy")), origin=origin),
     }
-
-
-def _extra(connection: _Fields, origin: str) -> Mapping[str, Any]:
-    # Airflow's own reader masks each value by a call that is not safe on an event loop.
-    try:
-        extra = json.loads(connection.extra.reveal() or "{}")
-    except ValueError:
-        extra = None
-    if not isinstance(extra, dict):
-        del extra
-        raise ConfigurationError(f"The extra of {origin} is no JSON object.")
-    for name in SECRET_EXTRAS:
-        if isinstance(extra.get(name), str):
-            extra[name] = Secret(extra[name])
-    return extra
-
-
-def _states(provider: Provider, value: object, origin: str) -> Mapping[str, str] | None:
-    """The words that a connection teaches: a JSON object, or the text of one.
-
-    :raises ConfigurationError: It is none, or teaches wrongly.
-    """
-    if value is None or value == "":
-        return None
-    states = cast("Mapping[str, str]", value)
-    try:
-        states = json.loads(value) if isinstance(value, str) else states
-    except ValueError:
-        raise ConfigurationError(f"The extra of {origin}: states is no JSON object of words.") from None
-    try:
-        provider.with_states(states)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"The extra of {origin}: {error}") from None
-    return states
-
-
-def _text(value: object) -> str | None:
-    return None if value is None or value == "" else str(value)
-
-
-def _flag(value: object) -> bool:
-    return value.strip().lower() in ("1", "true", "yes", "on") if isinstance(value, str) else bool(value)

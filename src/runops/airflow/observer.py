@@ -6,7 +6,7 @@ import time
 from typing import Any, Protocol
 
 from runops.core import RunSnapshot
-from runops.core.waiting.state import LogThrottle
+from runops.core.waiting.state import LogThrottle, progress_line
 
 
 class Record(Protocol):
@@ -36,6 +36,6 @@ class Observer:
             return
         self.last = snapshot
         if self._throttle.worth_saying(snapshot, time.time()):
-            self._log.info("%s", snapshot.summary())
+            self._log.info("%s", progress_line(snapshot))
         if self._record is not None:
             self._record.observed(snapshot)

@@ -35,6 +35,7 @@ from runops.core import (
 )
 from runops.core.declaration import Call
 from runops.core.declaration.arguments import mapping, seconds
+from runops.core.model.codes import Code, text_of, with_code
 from runops.core.model.policy import retry_may_submit
 from runops.core.waiting.turns import Turn
 
@@ -244,7 +245,8 @@ class RunOperator(OwnRun):
             try:
                 self._cancel(snapshot.ref)
             except (RunopsError, AirflowException) as error:
-                self.log.warning("%s could not be cancelled and may go on: %s", snapshot.ref, error)
+                text = f"{snapshot.ref} could not be cancelled and may go on: {text_of(error)}"
+                self.log.warning("%s", with_code(text, Code.LEFT_BEHIND))
             else:
                 self._task_state(context).update(given_up=True)
         if snapshot.run_ended:
@@ -262,7 +264,7 @@ class RunOperator(OwnRun):
         if published(context) is None:
             return self._after_crash_before_run(context, error)
         ref = self._waited_for(context)
-        self.log.warning("The trigger broke (%s); looking at %s once more.", error, ref)
+        self.log.warning("The trigger broke (%s); looking at %s once more.", text_of(error), ref)
         task_state = self._task_state(context)
         record = task_state.load()
         crashes = 1 if record is None else record.get("crashes", 0) + 1
@@ -285,12 +287,14 @@ class RunOperator(OwnRun):
         """Look for the run of a lost submit once more; or wait for the task's turn again, a few times."""
         record = self._task_state(context).load()
         if kept_turn(context) is None and (record or {}).get("state") != AWAITING_TURN:
-            self.log.warning("The trigger broke (%s); looking for the run of the lost submit once more.", error)
+            self.log.warning(
+                "The trigger broke (%s); looking for the run of the lost submit once more.", text_of(error)
+            )
             return self._submit_and_wait(context, {})
         crashes = 1 if record is None else record.get("crashes", 0) + 1
         if record is None or crashes > MOST_CRASHES:
             raise self._crashed(context, None, error)
-        self.log.warning("The trigger broke (%s) while it waited for the task's turn; trying again.", error)
+        self.log.warning("The trigger broke (%s) while it waited for the task's turn; trying again.", text_of(error))
         return self._submit_and_wait(context, {}, crashes)
 
     # --- what it is made of ---

@@ -21,6 +21,7 @@ from runops.airflow.submitting import Submitting
 from runops.airflow.tasks import RunWaiting
 from runops.core import RunopsError, RunRef
 from runops.core.declaration import Call
+from runops.core.model.codes import Code, text_of, with_code
 from runops.core.waiting.intent import Intent
 
 KILL_SECONDS = 3.0
@@ -49,12 +50,14 @@ class OwnRun(Submitting, RunWaiting):
             return
         run = ref or "the run whose submit was not answered, if there is one"
         if not within(STATE_SECONDS, lambda: killed_by_person(context, clear_kills=self.on_clear == "submit")):
-            self.log.info("Left alone: %s, since nobody is known to have killed its task.", run)
+            text = f"Left alone: {run}, since nobody is known to have killed its task."
+            self.log.info("%s", with_code(text, Code.LEFT_BEHIND))
             return
         # A clear of a running task cannot be told from a retry afterwards, so the kill leaves its own record.
         within(STATE_SECONDS, lambda: self._task_state(context).update(given_up=True))
         if not within(KILL_SECONDS, lambda: self._cancel(ref, request_timeout=KILL_SECONDS)):
-            self.log.warning("Whether %s is cancelled is not known: there was no answer in time.", run)
+            text = f"Whether {run} is cancelled is not known: there was no answer in time."
+            self.log.warning("%s", with_code(text, Code.LEFT_BEHIND))
 
     def leave_nothing(self, context: Any) -> None:
         """Cancel the run of this task, of whichever try: nobody is left who would wait for it.
@@ -65,7 +68,8 @@ class OwnRun(Submitting, RunWaiting):
             return
         what = "The run of this task"
         if self.service.cancel is None:
-            self.log.error("%s documents no way to cancel a run: what was submitted may go on.", self.service.title)
+            text = f"{self.service.title} documents no way to cancel a run: what was submitted may go on."
+            self.log.error("%s", with_code(text, Code.LEFT_BEHIND))
             return
 
         def attempt() -> str:
@@ -78,12 +82,14 @@ class OwnRun(Submitting, RunWaiting):
                 what = str(ref)
                 return self._cancel_unless_over(context, ref, conn_id)
             except (RunopsError, AirflowException) as error:
-                self.log.error("%s could not be cancelled and may go on: %s `runops orphans` lists it.", what, error)
+                text = f"{what} could not be cancelled and may go on: {text_of(error)} `runops orphans` lists it."
+                self.log.error("%s", with_code(text, Code.LEFT_BEHIND))
                 return ""
 
         done = within(LEAVE_SECONDS, attempt)
         if done is None:
-            self.log.error("Whether %s is cancelled is not known (`runops orphans` lists it if not).", what)
+            text = f"Whether {what} is cancelled is not known (`runops orphans` lists it if not)."
+            self.log.error("%s", with_code(text, Code.LEFT_BEHIND))
         elif done:
             self.log.info("%s", done)
 

@@ -18,6 +18,7 @@ from runops.airflow._compat import TaskDeferred, get_xcom, has_task_state_store,
 from runops.airflow.bounds import within
 from runops.airflow.records import PHASES_KEY, PHASES_LEFT
 from runops.core import ConfigurationError, Provider, RunRef, RunSnapshot
+from runops.core.model.codes import Code
 from runops.core.waiting.phases import (
     Callbacks,
     PhasesSeen,
@@ -47,7 +48,8 @@ def checked_phases(task: Any) -> Callbacks:
     if callbacks and getattr(task, "reschedule", False) and not task.deferrable and not has_task_state_store():
         raise ConfigurationError(
             'on_phase with mode="reschedule" needs the task state store of Airflow 3.3 or newer: below, nothing '
-            'remembers the poke before, and each would call again. Wait with deferrable=True or mode="poke".'
+            'remembers the poke before, and each would call again. Wait with deferrable=True or mode="poke".',
+            error_code=Code.NOT_SUPPORTED,
         )
     return callbacks
 

@@ -15,6 +15,7 @@ from typing import Any
 from runops.airflow.external_run import Counts, ExternalRun, Hold, Moment, in_iso, iso, shortened
 from runops.core import Provider, RunRef, RunSnapshot
 from runops.core.many.tally import Tally
+from runops.core.model.codes import text_of
 from runops.core.model.policy import Judgement
 from runops.core.model.redaction import clean
 from runops.core.model.run import PAUSED_OR_WAITING
@@ -222,7 +223,7 @@ class Recording:
         :param error: The error.
         :param now: When.
         """
-        self._run = replace(self._run, error=type(error).__name__, reason=clean(str(error)), ended_at=iso(now))
+        self._run = replace(self._run, error=type(error).__name__, reason=clean(text_of(error)), ended_at=iso(now))
         self._hold = (None, None)
         return self.take(now)
 

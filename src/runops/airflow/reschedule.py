@@ -22,6 +22,7 @@ from runops.airflow.tasks import Follower
 from runops.airflow.traces import TaskTrace, another_try_follows
 from runops.airflow.verdicts import publish
 from runops.core import AuthError, FinalError, PollingError, RunopsError, RunRef, RunSnapshot
+from runops.core.model.codes import Code, text_of, with_code
 from runops.core.model.states import StateTable
 from runops.core.waiting.limits import WaitProgress, reached
 from runops.core.waiting.options import WaitOptions
@@ -147,7 +148,8 @@ class Poke:
         since = (self._task_state.load() or {}).get("refused_since") or self._began
         if not seen or time.time() - since >= self._options.auth_grace:
             self._raise(error)
-        self._log.warning("%s The connection is read again at the next poke.", error)
+        text = f"{text_of(error)} The connection is read again at the next poke."
+        self._log.warning("%s", with_code(text, Code.KEY_REREAD))
         self._task_state.update(refused_since=since)
 
     def _raise(self, error: RunopsError) -> NoReturn:

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any, Self
 from urllib.parse import quote
 
+from runops.core.model.codes import Code
 from runops.core.model.errors import AuthError, ConfigurationError, MalformedAnswer, RunNotFound
 from runops.core.model.secret import Secret
 from runops.core.transport.json_api import JsonApi
@@ -199,7 +200,9 @@ def open_api(
     """
     if not token:
         if not username or not password:
-            raise AuthError(f"{origin} holds neither a token nor a user and a password for {TITLE}.")
+            raise AuthError(
+                f"{origin} holds neither a token nor a user and a password for {TITLE}.", error_code=Code.MISSING_KEY
+            )
         token = _token_for(url, username, password, origin=origin, allow_http=allow_http, network=network)
     return JsonApi(
         url,
@@ -229,5 +232,8 @@ def _token_for(url: str, username: str, password: Secret, *, origin: str, **sett
             ).get("access_token")
         )
     if not given:
-        raise ConfigurationError(f"The login of {TITLE} gave no token: its auth manager may have another way to it.")
+        raise ConfigurationError(
+            f"The login of {TITLE} gave no token: its auth manager may have another way to it.",
+            error_code=Code.BAD_CONNECTION,
+        )
     return given

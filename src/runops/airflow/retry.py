@@ -9,6 +9,7 @@ from airflow import __version__ as airflow_version
 
 from runops.airflow import exceptions
 from runops.airflow._compat import TaskDeferralError
+from runops.core.model.codes import Code
 from runops.core.model.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ def runops_retry_policy(
     except ImportError:
         raise ConfigurationError(
             f"runops_retry_policy needs Airflow 3.3 or newer, and this is {airflow_version}: leave retry_policy out "
-            "here, and the task's retry_delay holds after every exception."
+            "here, and the task's retry_delay holds after every exception.",
+            error_code=Code.NOT_SUPPORTED,
         ) from None
     return ExceptionRetryPolicy(
         [

@@ -42,6 +42,7 @@ from runops.core.many.ledger import Ledger
 from runops.core.many.results import ManyResult
 from runops.core.many.retry import TakenUp
 from runops.core.many.rules import DEFAULT_MAX_ACTIVE, ManyRules, Require, check_calls
+from runops.core.model.codes import text_of
 from runops.core.waiting.state import WaitProgress
 
 PROGRESS = "progress"
@@ -272,6 +273,6 @@ class RunsOperator(OwnSet):
         crashes = store.header().get("crashes", 0) + 1
         if crashes > MOST_CRASHES:
             raise self._crashed(context, "its runs", error)
-        self.log.warning("The trigger broke (%s); looking at its runs once more.", error)
+        self.log.warning("The trigger broke (%s); looking at its runs once more.", text_of(error))
         store.update(crashes=crashes)
         return self._after_deferral_timeout(context)

@@ -26,6 +26,7 @@ from runops.core.many.ledger import Ledger
 from runops.core.many.rows import Row
 from runops.core.many.rules import ManyRules, check_run_ids
 from runops.core.many.tally import Tally
+from runops.core.model.codes import Code, with_code
 from runops.core.model.expectation import Expectations
 from runops.core.waiting.state import WaitProgress
 
@@ -124,7 +125,8 @@ class RunsTrigger(TriggerBase):
         self.log.info("Cancelled %d of %d runs of the set.", len(own) - len(left), len(own))
         for row in own:
             if row.index in left:
-                self.log.warning("Not cancelled, and may go on: %s: %s", row.ref(self.provider), left[row.index])
+                text = f"Not cancelled, and may go on: {row.ref(self.provider)}: {left[row.index]}"
+                self.log.warning("%s", with_code(text, Code.LEFT_BEHIND))
 
     def _to_cancel(self) -> list[Row]:
         rows: Iterable[Row] = self._waited or runs_at((self.rows or {}).get("open") or (), self.provider)

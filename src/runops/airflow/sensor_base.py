@@ -17,6 +17,7 @@ from runops.airflow.task_base import TaskBase
 from runops.airflow.task_state import TaskState
 from runops.core.declaration.arguments import mapping
 from runops.core.model.cadence import spread
+from runops.core.model.codes import Code, text_of, with_code
 from runops.core.waiting.options import DEFAULT_AUTH_GRACE, DEFAULT_ERROR_BUDGET, WaitOptions
 
 RESCHEDULE_SECONDS = 60.0
@@ -134,7 +135,7 @@ class SensorBase(TaskBase, BaseSensorOperator):
             raise
         except Exception as error:
             if self.never_fail:
-                skipped = f"Skipped, because never_fail is set: {error}"
+                skipped = with_code(f"Skipped, because never_fail is set: {text_of(error)}", Code.NEVER_FAIL)
                 self.log.warning("%s", skipped)
                 raise AirflowSkipException(skipped) from None
             raise

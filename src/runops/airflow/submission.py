@@ -31,6 +31,7 @@ from runops.airflow.retry_chain import kept, taken_over
 from runops.airflow.task_state import TaskState
 from runops.core import AnswerError, ConflictError, Outcome, RunClient, RunopsError, RunRef, SubmitUncertainError
 from runops.core.declaration.routes import Call
+from runops.core.model.codes import Code, text_of, with_code
 from runops.core.waiting.intent import Intent
 from runops.core.waiting.retry_call import following
 from runops.core.waiting.submit_in_turn import TurnRules
@@ -357,7 +358,8 @@ class Submission:
             self._log.info("The task was cleared: cancelling %s of before.", ref)
             client.cancel(ref)
         except RunopsError as error:
-            self._log.warning("%s of before could not be cancelled and may go on: %s", ref, error)
+            text = f"{ref} of before could not be cancelled and may go on: {text_of(error)}"
+            self._log.warning("%s", with_code(text, Code.LEFT_BEHIND))
 
 
 def identity_of(context: Mapping[str, Any]) -> str:

@@ -26,6 +26,7 @@ from runops.airflow.link import LINKS, RunLink
 from runops.airflow.task_record import TaskRecord, errors_told
 from runops.airflow.trigger_record import SHOWN
 from runops.core import find
+from runops.core.model.codes import text_of
 from runops.core.model.run import WaitClock
 from runops.core.waiting.options import WaitOptions
 
@@ -97,7 +98,7 @@ class TaskBase(RenderedTask, EndRules, NamesChecked):
                 return self._after_deferral_timeout(context)
             except TaskDeferralError as error:
                 kind = _never_began(next_kwargs)
-                return self._after_crash(context, error if kind is None else _NeverBegan(f"{error}: {kind}"))
+                return self._after_crash(context, error if kind is None else _NeverBegan(f"{text_of(error)}: {kind}"))
 
     def after_rendering(self) -> None:
         """Hide what may be secret: Airflow stores what the template fields hold now, and logs it at DEBUG.
@@ -182,8 +183,8 @@ class TaskBase(RenderedTask, EndRules, NamesChecked):
         else:
             then = "another try of the task looks at it again."
         return TriggerCrashed(
-            f"The trigger broke before it could tell how {run} ended ({error}). The triggerer's log of this task says "
-            f"why. This says nothing about the run itself, which may go on; {then}"
+            f"The trigger broke before it could tell how {run} ended ({text_of(error)}). The triggerer's log of this "
+            f"task says why. This says nothing about the run itself, which may go on; {then}"
         )
 
 

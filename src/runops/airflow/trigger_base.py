@@ -27,6 +27,7 @@ from runops.airflow.metrics import METER
 from runops.airflow.templates import environment
 from runops.airflow.trigger_record import SHOWN, TriggerRecord, record_of
 from runops.core import AsyncRunClient, RunopsError
+from runops.core.model.codes import Code, with_code
 from runops.core.model.run import WaitClock
 from runops.core.waiting.options import WaitOptions
 
@@ -220,10 +221,12 @@ class TriggerBase(BaseTrigger):
         try:
             state = await within(STATE_SECONDS, "the state of a task", task_state_of(self.task_instance))
         except Exception:  # whatever the reason, without the state nobody knows that a person wants it gone
-            self.log.warning("Left alone: %s, since the state of its task could not be read.", own, exc_info=True)
+            text = f"Left alone: {own}, since the state of its task could not be read."
+            self.log.warning("%s", with_code(text, Code.LEFT_BEHIND), exc_info=True)
             return
         if state in ALIVE or (self.on_clear == "reattach" and (state not in OVER or await self._has_begun_anew())):
-            self.log.info("Left alone: %s, since the state of its task is %s.", own, state)
+            text = f"Left alone: {own}, since the state of its task is {state}."
+            self.log.info("%s", with_code(text, Code.LEFT_BEHIND))
             return
         self.log.info("Cancelling %s: the state of its task is %s.", own, state)
         try:
@@ -231,9 +234,8 @@ class TriggerBase(BaseTrigger):
                 async with await self._hook().async_client() as client:
                     await self._cancel(client)
         except TimeoutError:
-            self.log.warning(
-                "Whether %s is cancelled is not known: there was no answer within %g s.", own, CANCEL_SECONDS
-            )
+            text = f"Whether {own} is cancelled is not known: there was no answer within {CANCEL_SECONDS:g} s."
+            self.log.warning("%s", with_code(text, Code.LEFT_BEHIND))
             raise
 
     def _open_channel(self) -> list[asyncio.Task[Any]]:

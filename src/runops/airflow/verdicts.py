@@ -12,6 +12,7 @@ from runops.airflow.link import RUN_URL
 from runops.airflow.metrics import METER
 from runops.airflow.traces import Began, TaskTrace, another_try_follows
 from runops.core import Outcome, RunRef, RunResult, RunSnapshot, Verdict, find
+from runops.core.model.codes import with_code
 from runops.core.model.policy import Judgement, Rule
 from runops.core.waiting.turns import Turn
 
@@ -62,18 +63,19 @@ def apply_verdict(
     if verdict is Verdict.FAIL:
         by_airflow = judgement.rule is Rule.EXECUTION_TIMEOUT
         failure = _failure(outcome, failed, RunTimedOut if by_airflow else timed_out)
-        error = failure(message if failure is RunRejected else end_message(snapshot), result)
+        text = message if failure is RunRejected else end_message(snapshot)
+        error = failure(text, result, error_code=judgement.code)
     # A run that goes on is told by the try that sees its end.
     if snapshot.run_ended or not another_try_follows(context, error):
         TaskTrace(ti, log).ended(provider, snapshot, verdict, began or ti.start_date.timestamp)
     match verdict:
         case Verdict.SUCCEED | Verdict.WARN:
-            tell(log, message, verdict)
+            tell(log, message, judgement)
             name_in_events(context, run_in_event(provider, snapshot, verdict), log)
         case Verdict.SKIP:
             # Airflow logs it too, but in a group that its log page does not open.
-            tell(log, message, verdict)
-            raise AirflowSkipException(message)
+            tell(log, message, judgement)
+            raise AirflowSkipException(with_code(message, judgement.code))
         case Verdict.FAIL:
             assert error is not None
             raise error
@@ -105,14 +107,15 @@ def verdict_message(snapshot: RunSnapshot, judgement: Judgement) -> str:
     return end_message(snapshot, f"{becomes}, because {judgement.because}." if becomes else "")
 
 
-def tell(log: Any, message: str, verdict: Verdict) -> None:
+def tell(log: Any, message: str, judgement: Judgement) -> None:
     """Log the end of a task that does not fail: a warning where the verdict is one.
 
     :param log: The log.
     :param message: The line.
-    :param verdict: The verdict.
+    :param judgement: What becomes of the task.
     """
-    (log.warning if verdict is Verdict.WARN else log.info)("%s", message)
+    write = log.warning if judgement.verdict is Verdict.WARN else log.info
+    write("%s", with_code(message, judgement.code))
 
 
 def publish(context: Mapping[str, Any], ref: RunRef, url: str | None, *, own: bool = True) -> None:

@@ -34,7 +34,7 @@ from runops.core.declaration.arguments import optional_seconds
 from runops.core.model.cadence import backoff, spread
 from runops.core.waiting.discovery import SEEK_SECONDS, named
 from runops.core.waiting.options import DEFAULT_ERROR_BUDGET, WaitOptions
-from runops.core.waiting.state import LogThrottle
+from runops.core.waiting.state import LogThrottle, progress_line
 from runops.core.waiting.steps import renewed
 from runops.core.waiting.watch import WatchState
 
@@ -203,7 +203,7 @@ class RunFinishedTrigger(BaseEventTrigger):
 
         def on_update(snapshot: RunSnapshot) -> None:
             if throttle.worth_saying(snapshot, time.time()):
-                self.log.info("%s", snapshot.summary())
+                self.log.info("%s", progress_line(snapshot))
 
         cadence = client.provider.cadence.at_least(self.poll_interval)
         options = WaitOptions(deadline=FOR_EVER, error_budget=DEFAULT_ERROR_BUDGET, max_paused=None, cadence=cadence)
@@ -215,7 +215,7 @@ class RunFinishedTrigger(BaseEventTrigger):
             return await wait
         except UnknownStateError as error:
             self.log.error("%s", error)
-            return RunSnapshot(ref=self._ref(run_id), state=error.state, reason=str(error)[:200])
+            return RunSnapshot(ref=self._ref(run_id), state=error.state, reason=error.text[:200])
         except PollingError as error:
             self.log.error("%s", error)
             if isinstance(error.last, RunNotFound):

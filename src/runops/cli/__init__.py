@@ -40,7 +40,8 @@ def _can_show(argv: list[str]) -> bool:
     # Python has no standard output where it was closed. A server can do without.
     if not output.is_closed() or argv[:1] == ["emulate"]:
         return True
-    output.complain("standard output is closed, so nothing could be shown; nothing was sent. Use >/dev/null.")
+    text = "standard output is closed, so nothing could be shown; nothing was sent. Use >/dev/null."
+    output.complain(output.OutputError(text))
     return False
 
 

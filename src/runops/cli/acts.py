@@ -81,5 +81,5 @@ def _shown(now: RunSnapshot, policy: OutcomePolicy, options: argparse.Namespace)
     try:
         (print_json if options.json else print_run)(now, judgement)
     except OutputError as error:
-        raise OutputError(f"{error} {now.summary()}.") from None
+        raise OutputError(f"{error.text} {now.summary()}.") from None
     return 0 if judgement is None else CODES[judgement.verdict]

@@ -184,4 +184,4 @@ def announce(provider: Provider, ref: RunRef, what: str, *, as_json: bool) -> No
         else:
             say(printable(f"{ref}: {what}"))
     except OutputError as error:
-        raise OutputError(f"{error} {ref}: {what}.") from None
+        raise OutputError(f"{error.text} {ref}: {what}.") from None

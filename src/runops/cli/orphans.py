@@ -167,7 +167,7 @@ def _tell(done: Orphan, options: argparse.Namespace) -> None:
         elif done.act is not None:
             say(printable(line))
     except OutputError as error:
-        raise OutputError(f"{error} {line if done.act is not None else ''}".rstrip()) from None
+        raise OutputError(f"{error.text} {line if done.act is not None else ''}".rstrip()) from None
 
 
 def _confirmed(count: int, options: argparse.Namespace) -> bool:

@@ -10,6 +10,17 @@ import sys
 class OutputError(Exception):
     """Standard output takes nothing more: it is closed or full, or its reader has gone."""
 
+    error_code = "output-broken"
+    """As the core lists it, which takes long to import."""
+
+    @property
+    def text(self) -> str:
+        """The text without the code, for texts that go on behind it."""
+        return str(self.args[0]) if self.args else ""
+
+    def __str__(self) -> str:
+        return f"{self.text} [{self.error_code}]"
+
 
 def prepare() -> None:
     """Let the streams of this process take every character; what an encoding lacks is written as an escape."""

@@ -22,6 +22,7 @@ from runops.core import (
 )
 from runops.core.declaration.address import address_variable
 from runops.core.declaration.arguments import grace, optional_seconds, positive, seconds
+from runops.core.model.codes import Code
 from runops.core.model.secret import Secret
 from runops.core.telemetry import METER
 from runops.core.transport.network_settings import NETWORK_SETTINGS
@@ -183,7 +184,8 @@ def _from_environment(provider: Provider) -> dict[str, Any]:
     token = Secret(os.environ.get(provider.key_variable))
     if not token:
         raise AuthError(
-            f"The environment variable {provider.key_variable} is not set: it holds the key for {provider.title}."
+            f"The environment variable {provider.key_variable} is not set: it holds the key for {provider.title}.",
+            error_code=Code.MISSING_KEY,
         )
     prefix = provider.name.upper()
     address = os.environ.get(address_variable(provider.name)) or None

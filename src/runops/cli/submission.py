@@ -20,6 +20,7 @@ from runops.cli.output import complain
 from runops.core import Call, ConfigurationError, NotSupported, Provider, RunClient, RunRef, find
 from runops.core.client.base import SubmitArguments
 from runops.core.declaration.arguments import seconds
+from runops.core.model.codes import Code
 from runops.core.waiting.options import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT
 from runops.core.waiting.submit_in_turn import TurnRules
 from runops.core.waiting.turns import Turn
@@ -52,7 +53,8 @@ def _submit(given: argparse.Namespace) -> int:
     except argparse.ArgumentError as error:
         raise ConfigurationError(
             f"A submit to {provider.title} takes an argument that is called like the option {error.argument_name} of "
-            "this command: give it another name in the provider's declaration."
+            "this command: give it another name in the provider's declaration.",
+            error_code=Code.NAME_CLASH,
         ) from None
     options = parser.parse_args(argv[1:])
     # A wrong word must be found before there is a run.

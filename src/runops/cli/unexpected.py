@@ -9,6 +9,8 @@ import traceback
 
 DEBUG = "RUNOPS_DEBUG"
 """The environment variable that asks for a traceback."""
+ERROR_CODE = "unexpected-error"
+"""As the core lists it, whose import may be the very thing that fails."""
 
 _SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL|PROXY", re.IGNORECASE)
 _SHORTEST_SECRET = 4
@@ -17,9 +19,9 @@ _SHORTEST_SECRET = 4
 def describe(error: BaseException) -> str:
     """What kind of error it is and what it says, in one line; with :data:`DEBUG` its traceback is printed before."""
     if not os.environ.get(DEBUG):
-        return f"unexpected {type(error).__name__}{_text(error)}. Set {DEBUG}=1 to see where."
+        return f"unexpected {type(error).__name__}{_text(error)}. Set {DEBUG}=1 to see where. [{ERROR_CODE}]"
     print(without_secrets("".join(traceback.format_exception(error))), file=sys.stderr, flush=True)
-    return f"unexpected {type(error).__name__}{_text(error)}."
+    return f"unexpected {type(error).__name__}{_text(error)}. [{ERROR_CODE}]"
 
 
 def without_secrets(text: str) -> str:

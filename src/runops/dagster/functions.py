@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import dagster as dg
 
 from runops.core import RunopsError
+from runops.core.model.codes import Code, text_of
 from runops.core.model.redaction import clean
 
 R = TypeVar("R")
@@ -15,6 +16,8 @@ R = TypeVar("R")
 
 class FunctionFailed(RunopsError):
     """A function of the user's raised. The text names the argument that holds it, and is safe to show."""
+
+    error_code = Code.FUNCTION_FAILED
 
 
 def called(argument: str, function: Callable[..., R], *arguments: Any) -> R:
@@ -38,5 +41,5 @@ def called(argument: str, function: Callable[..., R], *arguments: Any) -> R:
 
 def described(error: Exception) -> str:
     """An error of others in one line: its kind, and its text without addresses, long tokens and keys."""
-    text = clean(str(error))
+    text = clean(text_of(error))
     return f"{type(error).__name__}: {text.rstrip('.')}" if text else type(error).__name__

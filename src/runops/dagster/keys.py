@@ -20,6 +20,7 @@ from pathlib import Path
 import dagster as dg
 
 from runops.core import ConfigurationError
+from runops.core.model.codes import Code
 from runops.core.model.secret import Secret
 
 _PREFIX = "hidden-"
@@ -112,7 +113,9 @@ def check_one(kind: str, api_key: object, api_key_file: object) -> None:
     """
     if (api_key is None and not api_key_file) or (api_key and api_key_file):
         given = "both api_key and api_key_file" if api_key else "neither api_key nor api_key_file"
-        raise ConfigurationError(f"{kind} has {given}: give one, such as api_key=dg.EnvVar('NAME').")
+        raise ConfigurationError(
+            f"{kind} has {given}: give one, such as api_key=dg.EnvVar('NAME').", error_code=Code.BAD_CONNECTION
+        )
 
 
 def of_file(path: str, *, field: str) -> tuple[Secret, str, KeySource]:
@@ -124,9 +127,11 @@ def of_file(path: str, *, field: str) -> tuple[Secret, str, KeySource]:
     try:
         key = FileKey(path)()
     except (OSError, ValueError) as error:
-        raise ConfigurationError(f"{field}: {path!r} cannot be read ({type(error).__name__}).") from None
+        raise ConfigurationError(
+            f"{field}: {path!r} cannot be read ({type(error).__name__}).", error_code=Code.MISSING_KEY
+        ) from None
     if not key:
-        raise ConfigurationError(f"{field}: {path!r} is empty: put the API key there.")
+        raise ConfigurationError(f"{field}: {path!r} is empty: put the API key there.", error_code=Code.MISSING_KEY)
     return key, f"file {path!r}", FileKey(path)
 
 
@@ -150,11 +155,15 @@ def reveal(value: str, *, field: str, what: str = "API key") -> tuple[Secret, st
         name = value.env_var_name
         key = Secret(value.get_value())
         if not key:
-            raise ConfigurationError(f"The environment variable {name} ({field}) is not set: put the {what} there.")
+            raise ConfigurationError(
+                f"The environment variable {name} ({field}) is not set: put the {what} there.",
+                error_code=Code.MISSING_KEY,
+            )
         return key, f"environment variable {name}"
     if value.startswith(_PREFIX) and value not in _held:
         raise ConfigurationError(
-            f"{field} holds a stand-in for a text that this process was never given: use dg.EnvVar for the {what}."
+            f"{field} holds a stand-in for a text that this process was never given: use dg.EnvVar for the {what}.",
+            error_code=Code.BAD_CONNECTION,
         )
     source = source_of(value)
     if source is not None and source():

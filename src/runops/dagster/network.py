@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field, field_validator
 from runops.core import ConfigurationError, Provider
 from runops.core.declaration.address import address_variable
 from runops.core.declaration.arguments import DEFAULT_MAX_RESPONSE_BYTES, DEFAULT_REQUEST_TIMEOUT
+from runops.core.model.codes import Code
 from runops.core.transport.network_settings import NetworkSettings
 from runops.core.transport.rate_settings import RateSettings
 from runops.dagster import keys
@@ -140,7 +141,8 @@ class NetworkFields(dg.ConfigurableResource):
         if value is not None and path is None:
             variable = getattr(value, "env_var_name", "")
             raise ConfigurationError(
-                f"The environment variable {variable} ({name} of {self._label}) is not set: put the path there."
+                f"The environment variable {variable} ({name} of {self._label}) is not set: put the path there.",
+                error_code=Code.BAD_CONNECTION,
             )
         return path
 

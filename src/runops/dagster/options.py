@@ -129,7 +129,7 @@ def check_values(caller: str, settings: Mapping[str, object]) -> None:
         for name in _OPTIONAL_DURATIONS & settings.keys():
             arguments.optional_seconds(name, settings[name])
     except ConfigurationError as error:
-        raise ConfigurationError(f"{caller}: {error}") from None
+        raise error.at(caller) from None
 
 
 def check_only_of_many(settings: Mapping[str, object]) -> None:

@@ -12,6 +12,7 @@ from pydantic import Field, field_validator
 
 from runops.core import Call, ConfigurationError, Provider, RunRef, RunSnapshot, find
 from runops.core.declaration.arguments import check_names
+from runops.core.model.codes import Code
 from runops.core.model.states import meaning_of
 from runops.core.waiting.options import SubmitOptions, WaitSettings
 from runops.dagster import keys
@@ -265,7 +266,8 @@ def resource_of(resources: Any, key: str) -> ProviderResource:
     if not isinstance(resource, ProviderResource):
         raise ConfigurationError(
             f"The resource {key!r} is a {type(resource).__name__}, not a resource of "
-            "runops.dagster such as NexioResource."
+            "runops.dagster such as NexioResource.",
+            error_code=Code.BAD_CONNECTION,
         )
     return resource
 

@@ -23,8 +23,9 @@ from runops.core import (
     Verdict,
     find,
 )
+from runops.core.model.codes import with_code
 from runops.core.model.expectation import in_words
-from runops.core.model.policy import retry_may_submit
+from runops.core.model.policy import code_of, retry_may_submit
 from runops.core.model.run import Unmet
 from runops.dagster.functions import FunctionFailed
 
@@ -199,7 +200,8 @@ def check_spec(asset_key: dg.AssetKey) -> dg.AssetCheckSpec:
 def judged(snapshot: RunSnapshot, verdict: Verdict, unmet: Mapping[str, Unmet] | None = None) -> str:
     """One line that says why a check has passed or failed: a run that succeeded may be what a check must not find."""
     lacks = f"; {in_words(unmet)}" if unmet else ""
-    return f"{snapshot.summary().rstrip('.')}{lacks}; verdict: {verdict}."
+    text = f"{snapshot.summary().rstrip('.')}{lacks}; verdict: {verdict}."
+    return with_code(text, code_of(snapshot.outcome or Outcome.TIMED_OUT, verdict, unmet=bool(unmet)))
 
 
 def severity(verdict: Verdict) -> dg.AssetCheckSeverity:
@@ -228,7 +230,9 @@ def failure(snapshot: RunSnapshot, *, given: bool = False, unmet: Mapping[str, U
     if unmet:
         advice = f"It does not meet what is expected of it: {in_words(unmet)}. A retry would not change that."
     return dg.Failure(
-        description=f"{snapshot.summary().rstrip('.')}. {advice}",
+        description=with_code(
+            f"{snapshot.summary().rstrip('.')}. {advice}", code_of(outcome, Verdict.FAIL, unmet=bool(unmet))
+        ),
         metadata=metadata(snapshot, Verdict.FAIL, unmet),
         allow_retries=outcome is Outcome.TIMED_OUT or (retry_may_submit(outcome) and not given),
     )
@@ -258,7 +262,7 @@ def failure_of(error: RunopsError, where: str) -> dg.Failure:
         where: The resource, or who has failed, as the text is to begin.
     """
     found: Metadata = {"runops/error": dg.MetadataValue.text(type(error).__name__)}
-    description = f"{where}: {error}"
+    description = f"{where}: {error.text}"
     if isinstance(error, SubmitUncertainError):
         candidates = [ref.model_dump(mode="json") for ref in error.candidates]
         found["runops/candidates"] = dg.MetadataValue.json(candidates)
@@ -269,7 +273,7 @@ def failure_of(error: RunopsError, where: str) -> dg.Failure:
     if isinstance(error, PollingError):
         found["runops/run_id"] = dg.MetadataValue.text(error.ref.run_id)
     return dg.Failure(
-        description=description,
+        description=with_code(description, error.error_code),
         metadata=found,
         # A retry takes the same run up again, finds the one that bears its mark, or the parent free.
         allow_retries=isinstance(error, (PollingError, ConflictError, TransientError, FunctionFailed))

@@ -9,6 +9,7 @@ from runops.airflow.good_end import is_template
 from runops.core import ConfigurationError, Provider
 from runops.core.declaration.registry import nearest
 from runops.core.many.rules import check_calls
+from runops.core.model.codes import Code
 
 
 def check_written(service: Provider, value: object) -> None:
@@ -35,7 +36,8 @@ def check_written(service: Provider, value: object) -> None:
                 if name not in takes:
                     raise ConfigurationError(
                         f"calls[{index}]: {name!r} is no argument of a submit to {service.title}: {', '.join(takes)}."
-                        f"{nearest(str(name), takes)}"
+                        f"{nearest(str(name), takes)}",
+                        error_code=Code.UNKNOWN_NAME,
                     )
 
 
@@ -43,7 +45,7 @@ def _check_one(service: Provider, entry: object, index: int) -> None:
     try:
         check_calls(service, [entry])
     except ConfigurationError as error:
-        refused = ConfigurationError(str(error).replace("calls[0]", f"calls[{index}]", 1))
+        refused = ConfigurationError(error.text.replace("calls[0]", f"calls[{index}]", 1))
     else:
         return
     del entry

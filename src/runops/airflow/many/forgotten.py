@@ -14,6 +14,7 @@ from runops.airflow.forgotten import EarlierTries, Forgotten
 from runops.core import AnswerError, RunClient, RunopsError, RunSnapshot
 from runops.core.declaration import Call
 from runops.core.many.rows import Row
+from runops.core.model.codes import Code, with_code
 from runops.core.waiting.own_runs import marked_runs, shows_marks
 
 
@@ -73,7 +74,8 @@ class ForgottenSet:
             try:
                 self.client.cancel(run.ref)
             except RunopsError as error:
-                self.log.warning("%s of before could not be cancelled and may go on: %s", run.ref, error)
+                text = f"{run.ref} of before could not be cancelled and may go on: {error.text}"
+                self.log.warning("%s", with_code(text, Code.LEFT_BEHIND))
 
     def _marked(self, *, must: bool) -> Iterator[tuple[int, tuple[RunSnapshot, ...]]]:
         """The runs that bear a mark of this task, by the place of their call; those that are not over come first.

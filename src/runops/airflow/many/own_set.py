@@ -24,6 +24,7 @@ from runops.core.declaration import Call
 from runops.core.many.ledger import Ledger, key_of_call
 from runops.core.many.retry import TakenUp, take_up
 from runops.core.many.rows import Row
+from runops.core.model.codes import Code, text_of, with_code
 
 
 class OwnSet(Submitting):
@@ -64,7 +65,8 @@ class OwnSet(Submitting):
         :param context: The task's context.
         """
         if not (self._on_worker or self._drive is not None):
-            self.log.error("What this task has submitted may go on: `runops orphans` lists it.")
+            text = "What this task has submitted may go on: `runops orphans` lists it."
+            self.log.error("%s", with_code(text, Code.LEFT_BEHIND))
             return
         if self._drive is not None:
             rows: Iterable[Row] = self._drive[1].ledger
@@ -176,7 +178,7 @@ class OwnSet(Submitting):
             return []
         if self.service.cancel is None:
             self.log.warning(
-                "%d runs go on: %s documents no way to cancel a run. `runops orphans` lists them.",
+                "%d runs go on: %s documents no way to cancel a run. `runops orphans` lists them. [left-behind]",
                 len(wanted),
                 self.service.title,
             )
@@ -185,13 +187,16 @@ class OwnSet(Submitting):
         try:
             left = cancel_left(self._hook(), wanted, LEAVE_SECONDS)
         except (RunopsError, AirflowException) as error:
-            self.log.warning("Whether they are cancelled is not known: %s `runops orphans` lists them.", error)
+            text = f"Whether they are cancelled is not known: {text_of(error)} `runops orphans` lists them."
+            self.log.warning("%s", with_code(text, Code.LEFT_BEHIND))
             return wanted
         for row in [row for row in wanted if row.index in left][:MOST_NAMED]:
             ref = row.ref(self.service.name) or "whose submit was not answered"
-            self.log.warning("Run %d of the set (%s) may go on: %s", row.index, ref, left[row.index])
+            text = f"Run {row.index} of the set ({ref}) may go on: {left[row.index]}"
+            self.log.warning("%s", with_code(text, Code.LEFT_BEHIND))
         if left:
-            self.log.warning("%d of %d are not cancelled; `runops orphans` lists them.", len(left), len(wanted))
+            text = f"{len(left)} of {len(wanted)} are not cancelled; `runops orphans` lists them."
+            self.log.warning("%s", with_code(text, Code.LEFT_BEHIND))
         return [row for row in wanted if row.index in left]
 
 

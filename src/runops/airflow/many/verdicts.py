@@ -19,7 +19,15 @@ from typing import Any
 
 from runops.airflow._compat import AirflowException, AirflowSkipException
 from runops.airflow.asset_events import name_in_events, set_in_event
-from runops.airflow.exceptions import RunCancelled, RunEnded, RunFailed, RunRejected, RunTimedOut, meaning_of
+from runops.airflow.exceptions import (
+    RunCancelled,
+    RunEnded,
+    RunFailed,
+    RunopsException,
+    RunRejected,
+    RunTimedOut,
+    meaning_of,
+)
 from runops.airflow.link import RUN_URL
 from runops.airflow.metrics import METER
 from runops.airflow.task_record import TaskRecord
@@ -30,6 +38,7 @@ from runops.core.many.ledger import Ledger
 from runops.core.many.results import ManyResult, compact, summary
 from runops.core.many.rows import PASSING, Row
 from runops.core.many.rules import ManyRules
+from runops.core.model.codes import Code, with_code
 from runops.core.model.run import RunRef
 
 RUNS = "runs"
@@ -167,10 +176,11 @@ def apply_set_verdict(
             log.info("%s%s", message, _of_skips(end))
             _name_in_events(context, end, result, log)
         case Verdict.WARN:
-            log.warning("%s The task succeeds.%s", message, _named(end.bad, end))
+            log.warning("%s", with_code(f"{message} The task succeeds.{_named(end.bad, end)}", Code.RUN_WARNED))
             _name_in_events(context, end, result, log)
         case Verdict.SKIP:
             message = f"{message} The task is skipped, because the verdict on every run that ended well is skip."
+            message = with_code(message, Code.RUN_SKIPPED)
             log.info("%s", message)
             raise AirflowSkipException(message)
         case Verdict.FAIL:
@@ -203,7 +213,7 @@ def _failure(
     failed: type[RunFailed],
     timed_out: type[RunTimedOut],
     retry_may_change: Callable[[Row], bool],
-) -> AirflowException:
+) -> RunopsException:
     bad = end.bad
     hopeless = [row for row in bad if not retry_may_change(row)]
     helps = len(end.ledger) - len(hopeless) >= end.rules.require.needed(len(end.ledger))
@@ -215,10 +225,12 @@ def _failure(
     text = f"{message} {_too_few(end)}{_named(decisive, end)}"
     if not helps and len(hopeless) < len(bad):
         text = f"{text} No retry could make up for {len(hopeless):,} of them."
-    return kind(text, result) if issubclass(kind, RunEnded) else kind(text)
+    if issubclass(kind, RunEnded):
+        return kind(text, result, error_code=Code.TOO_FEW_RUNS)
+    return kind(text, error_code=Code.TOO_FEW_RUNS)
 
 
-def _kind(row: Row, failed: type[RunFailed], timed_out: type[RunTimedOut]) -> type[AirflowException]:
+def _kind(row: Row, failed: type[RunFailed], timed_out: type[RunTimedOut]) -> type[RunopsException]:
     if row.error is not None:
         return meaning_of(row.error, may_be_found=row.intent is not None and row.intent.mark is not None)
     match row.outcome:

@@ -41,7 +41,7 @@ async def cancel_rows(client: AsyncRunClient, rows: Iterable[Row], seconds: floa
                     ref = await client.find_submitted(row.parents, row.intent or Intent(), submit_grace=0.0)
                 await client.cancel(ref)
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller names it beside the run that may go on
-            left[row.index] = str(error) if isinstance(error, RunopsError) else type(error).__name__
+            left[row.index] = error.text if isinstance(error, RunopsError) else type(error).__name__
         else:
             del left[row.index]
 

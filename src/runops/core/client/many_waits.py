@@ -12,6 +12,7 @@ from runops.core.client.many_plan import ManyPlan
 from runops.core.client.many_submits import Submits
 from runops.core.many.rows import Row, RowState, StoppedBy
 from runops.core.many.schedule import Schedule
+from runops.core.model.codes import Code, with_code
 from runops.core.model.errors import AuthError, RunopsError
 from runops.core.model.run import EndedBy, Outcome, RunRef, RunResult, RunSnapshot
 from runops.core.transport.session import LAST_LOOK_SECONDS
@@ -283,13 +284,15 @@ class Carrier:
     async def _cancel(self, index: int, ref: RunRef) -> bool:
         """Cancel a run of ours; whether the service took it."""
         if self._client.provider.cancel is None:
-            logger.warning("%s goes on: %s documents no way to cancel a run.", ref, self._client.provider.title)
+            text = f"{ref} goes on: {self._client.provider.title} documents no way to cancel a run."
+            logger.warning("%s", with_code(text, Code.LEFT_BEHIND))
             return False
         try:
             async with self._requests:
                 await self._client.cancel(ref)
         except RunopsError as error:
-            logger.warning("%s could not be cancelled and may go on: %s", ref, error)
+            text = f"{ref} could not be cancelled and may go on: {error.text}"
+            logger.warning("%s", with_code(text, Code.LEFT_BEHIND))
             return False
         self._commit.put(self._commit.ledger[index].cancelled())
         return True

@@ -93,7 +93,7 @@ class OrphanReview:
                 return replace(orphan, act=Act.TAKEN_UP)
             client.cancel(ref)
         except RunopsError as error:
-            return replace(orphan, act=Act.FAILED, message=str(error))
+            return replace(orphan, act=Act.FAILED, message=error.text)
         self._host.cancelled(suspect, ref)
         return replace(orphan, act=Act.CANCELLED)
 

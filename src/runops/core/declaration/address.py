@@ -7,6 +7,7 @@ from functools import cache
 from urllib.parse import unquote, urlsplit, urlunsplit
 from uuid import UUID
 
+from runops.core.model.codes import Code
 from runops.core.model.errors import ConfigurationError
 
 
@@ -68,15 +69,20 @@ def root_of(base_url: str, *, example: str, version_path: str, allow_http: bool)
     except ValueError:
         parts, host, port = urlsplit(""), None, None
     if parts.scheme not in ("http", "https") or not host or not re.fullmatch(r"[A-Za-z0-9._:%-]+", host):
-        raise ConfigurationError(f"base_url {_without_userinfo(base_url)!r} is not a web address such as {example}.")
+        raise ConfigurationError(
+            f"base_url {_without_userinfo(base_url)!r} is not a web address such as {example}.",
+            error_code=Code.BAD_CONNECTION,
+        )
     if parts.username or parts.password or parts.query or parts.fragment:
         raise ConfigurationError(
-            f"base_url for {host} must hold no user, password, query or fragment: the key has a field of its own."
+            f"base_url for {host} must hold no user, password, query or fragment: the key has a field of its own.",
+            error_code=Code.BAD_CONNECTION,
         )
     if parts.scheme == "http" and not (allow_http or _is_loopback(host)):
         raise ConfigurationError(
             f"base_url http://{host} would send the key in the clear: use https://, or set allow_http if you "
-            "know the network."
+            "know the network.",
+            error_code=Code.BAD_CONNECTION,
         )
     path = parts.path.rstrip("/")
     endings = (version_path, f"/{version_path.rsplit('/', 1)[-1]}", version_path.rsplit("/", 1)[0])

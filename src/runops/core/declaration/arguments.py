@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any, cast
 
 from runops.core.declaration.registry import nearest
+from runops.core.model.codes import Code
 from runops.core.model.errors import ConfigurationError
 from runops.core.model.refusal import TextRefused
 
@@ -33,7 +34,8 @@ def check_names(owner: str, given: Iterable[str], allowed: Iterable[str]) -> Non
     for name in given:
         if name not in known:
             raise ConfigurationError(
-                f"{owner} takes no argument {name!r}.{nearest(name, known)} It takes {', '.join(sorted(known))}."
+                f"{owner} takes no argument {name!r}.{nearest(name, known)} It takes {', '.join(sorted(known))}.",
+                error_code=Code.UNKNOWN_NAME,
             )
 
 
@@ -98,7 +100,9 @@ def json_objects(field: str, value: object) -> list[dict[str, Any]]:
 def one_of(field: str, value: object, allowed: Sequence[str]) -> str:
     """One of a few words."""
     if value not in allowed:
-        raise ConfigurationError(f"{field}={str(value)[:80]!r} is not one of {', '.join(allowed)}.")
+        raise ConfigurationError(
+            f"{field}={str(value)[:80]!r} is not one of {', '.join(allowed)}.", error_code=Code.UNKNOWN_NAME
+        )
     return cast("str", value)
 
 

@@ -9,6 +9,7 @@ from string import Formatter
 from typing import Any, cast
 
 from runops.core.declaration.registry import nearest
+from runops.core.model.codes import Code
 from runops.core.model.errors import ConfigurationError
 
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -25,7 +26,9 @@ def wrong(owner: str, field: str, value: object, problem: str, advice: str) -> C
         problem: Why that cannot work.
         advice: What to do.
     """
-    return ConfigurationError(f"{owner}: {field}={str(value)[:120]!r} {problem}; {advice}.")
+    return ConfigurationError(
+        f"{owner}: {field}={str(value)[:120]!r} {problem}; {advice}.", error_code=Code.BAD_DECLARATION
+    )
 
 
 def spelled(owner: str, field: str, value: object, pattern: str, what: str) -> None:

@@ -18,6 +18,7 @@ from runops.core.declaration.address import check_id
 from runops.core.declaration.body import RunBody
 from runops.core.declaration.decode import Observation, Reader, at, decoded, malformed
 from runops.core.declaration.routes import Listing, Request, Route, no_such
+from runops.core.model.codes import Code
 from runops.core.model.errors import ConfigurationError, MalformedAnswer
 from runops.core.model.run import RunRef
 
@@ -70,7 +71,10 @@ class Pages:
         kinds = self.listing.parent_kinds
         given = {kinds[0]: parent} if isinstance(parent, str) else dict(parent)
         if len(given) != 1 or not set(given) <= set(kinds):
-            raise ConfigurationError(f"A parent of {self.title} runs is one of {', '.join(kinds)}, not {list(given)}.")
+            raise ConfigurationError(
+                f"A parent of {self.title} runs is one of {', '.join(kinds)}, not {list(given)}.",
+                error_code=Code.UNKNOWN_NAME,
+            )
         return {kind: check_id(kind, value) for kind, value in given.items()}
 
     def request(self, parent: Mapping[str, str], page: int = 0) -> Request:

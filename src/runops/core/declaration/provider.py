@@ -26,6 +26,7 @@ from runops.core.declaration.routes import (
     Submission,
 )
 from runops.core.model.cadence import Cadence
+from runops.core.model.codes import Code
 from runops.core.model.errors import AnotherRun, ConfigurationError, MalformedAnswer, NotSupported, without_frames
 from runops.core.model.policy import OutcomePolicy, Verdict
 from runops.core.model.redaction import register_key_prefixes
@@ -194,7 +195,8 @@ class Provider:
         if unknown:
             expected = ", ".join(self.parents) or "none"
             raise ConfigurationError(
-                f"{self.title} runs have no parent {', '.join(unknown)}; parents expected: {expected}."
+                f"{self.title} runs have no parent {', '.join(unknown)}; parents expected: {expected}.",
+                error_code=Code.UNKNOWN_NAME,
             )
         self.status.fill({**parents, "run_id": run_id})
         return RunRef(

@@ -12,6 +12,7 @@ from urllib.parse import quote
 from runops.core.declaration import checks
 from runops.core.declaration.address import check_id, holes_of
 from runops.core.declaration.registry import nearest
+from runops.core.model.codes import Code
 from runops.core.model.errors import ConfigurationError
 from runops.core.model.run import RunRef
 
@@ -230,7 +231,8 @@ class Submission:
                 near = nearest(names[0], parameters) if problem == "unknown" else ""
                 raise ConfigurationError(
                     f"A submit to {title} has {problem} arguments: {', '.join(names)}; "
-                    f"it takes {', '.join(parameters)}.{near}"
+                    f"it takes {', '.join(parameters)}.{near}",
+                    error_code=Code.UNKNOWN_NAME if problem == "unknown" else Code.BAD_ARGUMENT,
                 )
         return self.build(**arguments)
 

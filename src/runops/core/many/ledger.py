@@ -14,6 +14,7 @@ from runops.core.declaration import Call
 from runops.core.many.row_json import from_json, to_json
 from runops.core.many.rows import NO_PARENTS, Row, RowState
 from runops.core.many.tally import Tally
+from runops.core.model.codes import Code
 from runops.core.model.errors import ConfigurationError
 from runops.core.model.run import RunRef
 from runops.core.waiting.intent import fingerprint
@@ -194,5 +195,6 @@ def _rows_of(first: int, page: Mapping[str, Any]) -> Iterator[Row]:
 def _unreadable(what: str, error: Exception) -> ConfigurationError:
     return ConfigurationError(
         f"The record of this set of runs cannot be read ({what}: {type(error).__name__}), so nobody knows what was "
-        "submitted, and nothing is. Look for its runs at the provider, and clear the task to begin anew."
+        "submitted, and nothing is. Look for its runs at the provider, and clear the task to begin anew.",
+        error_code=Code.RECORD_UNREADABLE,
     )

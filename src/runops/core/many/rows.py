@@ -10,6 +10,7 @@ from typing import Literal, Self
 
 from runops.core.declaration import Provider
 from runops.core.model import errors
+from runops.core.model.codes import text_of
 from runops.core.model.policy import Judgement, Verdict, retry_may_submit
 from runops.core.model.redaction import cut
 from runops.core.model.run import EndedBy, Outcome, RunRef, RunSnapshot
@@ -232,7 +233,7 @@ class Row:
             state = RowState.UNCLEAR if isinstance(error, errors.SubmitUncertainError) else RowState.REFUSED
         intent = self.intent if state is RowState.UNCLEAR else None
         kind = type(error).__name__
-        return replace(self, state=state, intent=intent, turn=None, error=kind, reason=cut(str(error)))
+        return replace(self, state=state, intent=intent, turn=None, error=kind, reason=cut(text_of(error)))
 
     def spending(self, spend: float) -> Self:
         """Its run has spent so much by now."""

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, Literal, Self, TypedDict, TypeVar, cast
 
 from runops.core.declaration import Call, Provider, arguments
+from runops.core.model.codes import Code
 from runops.core.model.errors import ConfigurationError, NotSupported
 from runops.core.model.refusal import nearest
 from runops.core.model.run import RunRef
@@ -66,7 +67,8 @@ class Requirement:
             shown = repr(value)[:80]
             raise ConfigurationError(
                 f"require={shown} is not one of {', '.join(_WORDS)}, nor a share above 0 and up to 1 such as 0.95."
-                f"{nearest(value, _WORDS)}"
+                f"{nearest(value, _WORDS)}",
+                error_code=Code.UNKNOWN_NAME,
             )
         return cls("all" if share == 1 else share)
 
@@ -232,7 +234,7 @@ def _each(field: str, items: Iterable[T], check: Callable[[T], R]) -> tuple[list
         try:
             made.append(check(item))
         except ConfigurationError as error:
-            return made, type(error)(f"{field}[{index}]: {error}")
+            return made, error.at(f"{field}[{index}]")
     return made, None
 
 

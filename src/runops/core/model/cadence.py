@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, replace
 
+from runops.core.model.codes import Code
 from runops.core.model.errors import ConfigurationError
 
 WITHIN_LIMIT = 0.98
@@ -32,7 +33,8 @@ class Cadence:
         if not (0 < self.first <= self.ceiling and self.factor >= 1):
             raise ConfigurationError(
                 f"A cadence needs 0 < first <= ceiling and factor >= 1, not first={self.first}, "
-                f"factor={self.factor}, ceiling={self.ceiling}."
+                f"factor={self.factor}, ceiling={self.ceiling}.",
+                error_code=Code.BAD_DECLARATION,
             )
 
     def delay(self, age: float, *, jitter: float = 0.0) -> float:

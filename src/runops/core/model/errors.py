@@ -1,4 +1,4 @@
-"""Everything that runops raises. No text in here ever holds a key or a payload.
+"""Everything that runops raises. No text in here ever holds a key or a payload; each ends with its code.
 
 ::
 
@@ -28,6 +28,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import TypeVar
 
+from runops.core.model.codes import Code
 from runops.core.model.refusal import ConfigurationError, RunopsError
 from runops.core.model.run import RunRef, RunSnapshot
 
@@ -50,6 +51,8 @@ def without_frames(error: E) -> E:
 class NotSupported(ConfigurationError):
     """The provider's API has no such ability."""
 
+    error_code = Code.NOT_SUPPORTED
+
 
 class AnswerError(RunopsError):
     """A request that did not lead to a usable answer.
@@ -61,7 +64,10 @@ class AnswerError(RunopsError):
         retry_after: Seconds that the provider asked us to wait, or None.
         is_json: Whether the body was a JSON object, as the errors of the service itself are. The page of a gateway
             in between is none.
+        error_code: Our own code, where that of the class does not lead to what to do. ``code`` is the provider's.
     """
+
+    error_code = Code.SERVICE_UNAVAILABLE
 
     def __init__(
         self,
@@ -71,8 +77,11 @@ class AnswerError(RunopsError):
         code: str | None = None,
         retry_after: float | None = None,
         is_json: bool = False,
+        error_code: Code | None = None,
     ) -> None:
         super().__init__(message)
+        if error_code is not None:
+            self.error_code = error_code
         self.status = status
         self.code = code
         self.retry_after = retry_after
@@ -86,29 +95,43 @@ class TransientError(AnswerError):
 class ConnectionFailed(TransientError):
     """No connection or no TLS: not a byte of the request was sent."""
 
+    error_code = Code.NO_CONNECTION
+
 
 class AnswerLost(TransientError):
     """The request may have arrived; its answer never came whole."""
+
+    error_code = Code.ANSWER_LOST
 
 
 class MalformedAnswer(TransientError):
     """The answer is not what the API documents: HTML, cut-off JSON, no id, no status, too large."""
 
+    error_code = Code.MALFORMED_ANSWER
+
 
 class AnotherRun(MalformedAnswer):
     """The answer is about another run, or another parent's runs: it says nothing about the one asked for."""
+
+    error_code = Code.ANOTHER_RUN
 
 
 class ServerTrouble(TransientError):
     """408, 425, 429 or 5xx."""
 
+    error_code = Code.SERVER_TROUBLE
+
 
 class FinalError(AnswerError):
     """Another try would end the same way."""
 
+    error_code = Code.REQUEST_REFUSED
+
 
 class AuthError(FinalError):
     """401 or 403: the credential is missing, wrong, expired or lacks a right."""
+
+    error_code = Code.KEY_REFUSED
 
     origin: str = ""
     """Where the credential was set, such as ``connection 'nexio_default'``."""
@@ -119,9 +142,13 @@ class AuthError(FinalError):
 class RunNotFound(FinalError):
     """404: no such run, or no such parent of runs, or not visible with this credential; the text says which."""
 
+    error_code = Code.RUN_NOT_FOUND
+
 
 class ConflictError(FinalError):
     """409: something is in the way right now; trying later may work. A submit that was answered so started nothing."""
+
+    error_code = Code.CONFLICT
 
     active: tuple[RunSnapshot, ...] = ()
     """The runs that are active there, as far as they can be seen."""
@@ -139,6 +166,8 @@ class WrongState(RequestRefused):
         snapshot: The run as it was read.
     """
 
+    error_code = Code.WRONG_STATE
+
     def __init__(self, message: str, snapshot: RunSnapshot) -> None:
         super().__init__(message)
         self.snapshot = snapshot
@@ -153,6 +182,8 @@ class UnknownStateError(RunopsError):
         known: The documented states.
         taught: Whether a user has taught the word to mean a phase, which a run that is over cannot be in.
     """
+
+    error_code = Code.UNKNOWN_STATE
 
     def __init__(self, ref: RunRef, state: str, known: Collection[str], *, taught: bool = False) -> None:
         problem = "that states= takes for one that goes on" if taught else "that is not documented"
@@ -175,10 +206,12 @@ class PollingError(RunopsError):
         last: The last failure.
     """
 
+    error_code = Code.POLLING_FAILED
+
     def __init__(self, ref: RunRef, seconds: float, last: AnswerError) -> None:
         lasted = f"{seconds:.0f}" if seconds >= 10 else f"{seconds:.1g}"
         super().__init__(
-            f"{ref} could not be read for {lasted} s; the last answer was: {last} "
+            f"{ref} could not be read for {lasted} s; the last answer was: {last.text} "
             "The run itself may well go on: it was neither cancelled nor submitted again."
         )
         self.ref = ref
@@ -194,6 +227,8 @@ class SubmitUncertainError(RunopsError):
         candidates: Runs that appeared since the submit; one of them may be ours.
         may_be_found: Whether looking again later can find the run: it would bear our mark.
     """
+
+    error_code = Code.SUBMIT_UNCERTAIN
 
     candidates: tuple[RunRef, ...] = ()
     may_be_found: bool = False

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self, TypeAlias, TypedDict, cast
 
+from runops.core.model.codes import Code
 from runops.core.model.refusal import ConfigurationError, nearest
 from runops.core.model.run import Unmet
 
@@ -149,7 +150,8 @@ def check_detail(name: object, kinds: Mapping[str, DetailKind] | None, *, title:
     if kinds is not None and name not in kinds:
         raise ConfigurationError(
             f"expect[{str(name)[:80]!r}] is no detail of {title}; there is {', '.join(kinds) or 'none'}."
-            f"{nearest(name, kinds)}"
+            f"{nearest(name, kinds)}",
+            error_code=Code.UNKNOWN_NAME,
         )
 
 

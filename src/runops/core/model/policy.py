@@ -8,6 +8,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, Self, TypedDict, TypeVar, cast
 
+from runops.core.model.codes import Code
 from runops.core.model.errors import ConfigurationError
 from runops.core.model.expectation import (
     NOTHING,
@@ -94,6 +95,15 @@ class Judgement:
             Rule.EXPECT: f"expect is not met ({in_words(self.unmet)}) and on_unmet says {self.verdict}",
             Rule.EXECUTION_TIMEOUT: "execution_timeout is over, which always fails a try",
         }[self.rule]
+
+    @property
+    def code(self) -> Code | None:
+        """The code that ends what people read of this end; None where the task or step just succeeds."""
+        if self.rule is Rule.EXECUTION_TIMEOUT:
+            return Code.EXECUTION_TIMEOUT
+        if self.rule is Rule.SOFT_FAIL and self.verdict is Verdict.SKIP:
+            return Code.SOFT_FAILED
+        return code_of(self.outcome, self.verdict, unmet=bool(self.unmet))
 
     def result(self, snapshot: RunSnapshot) -> RunResult:
         """The last snapshot with the verdict on it, as plain data."""
@@ -244,6 +254,27 @@ class OutcomePolicy:
         return Judgement(outcome, self.verdicts[outcome], self.rules.get(outcome, Rule.DEFAULT))
 
 
+def code_of(outcome: Outcome, verdict: Verdict, *, unmet: bool = False) -> Code | None:
+    """The code of an end of which only the outcome and the verdict are known; :attr:`Judgement.code` is the whole.
+
+    Args:
+        outcome: How the run, or the wait for it, ended.
+        verdict: What to do about it.
+        unmet: Whether it did not meet what was expected of it.
+    """
+    if verdict is Verdict.SUCCEED:
+        return None
+    if unmet:
+        return Code.EXPECT_UNMET
+    of_failures = {
+        Outcome.FAILED: Code.RUN_FAILED,
+        Outcome.CANCELLED: Code.RUN_CANCELLED,
+        Outcome.TIMED_OUT: Code.RUN_TIMED_OUT,
+    }
+    softer = {Verdict.WARN: Code.RUN_WARNED, Verdict.SKIP: Code.RUN_SKIPPED}
+    return softer.get(verdict) or of_failures.get(outcome, Code.RUN_REJECTED)
+
+
 def retry_may_submit(outcome: Outcome) -> bool:
     """Whether a later try of the same task may submit anew after this outcome got a fail verdict.
 
@@ -266,5 +297,6 @@ def _member(kind: type[Member], what: str, name: object) -> Member:
     except ValueError:
         allowed = ", ".join(kind)
         raise ConfigurationError(
-            f"{what} {name!r}, which does not exist; use {allowed}.{nearest(name, list(kind))}"
+            f"{what} {name!r}, which does not exist; use {allowed}.{nearest(name, list(kind))}",
+            error_code=Code.UNKNOWN_NAME,
         ) from None

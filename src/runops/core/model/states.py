@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar, cast
 
+from runops.core.model.codes import Code
 from runops.core.model.errors import ConfigurationError
 from runops.core.model.redaction import clean
 from runops.core.model.refusal import nearest
@@ -86,9 +87,13 @@ class StateTable:
                 self._add(word, None, cell)
         meanings = {row.meaning for row in self._cells.values()}
         if Outcome.TIMED_OUT in meanings:
-            raise ConfigurationError("timed_out is our own outcome; no provider's word may mean it.")
+            raise ConfigurationError(
+                "timed_out is our own outcome; no provider's word may mean it.", error_code=Code.BAD_DECLARATION
+            )
         if not {Outcome.SUCCEEDED, Outcome.FAILED} <= meanings:
-            raise ConfigurationError("A state table needs a word for success and a word for failure.")
+            raise ConfigurationError(
+                "A state table needs a word for success and a word for failure.", error_code=Code.BAD_DECLARATION
+            )
 
     def _add(self, state: str, qualifier: str | None, cell: Cell) -> None:
         key = _key(state), None if qualifier is None else _key(qualifier)
@@ -196,7 +201,9 @@ def _distinct(words: Iterable[W]) -> list[W]:
         key = None if word is None else _key(word)
         if key == "" or key in spelled:
             other = f": {spelled[key]!r} stands there too, and case does not count" if key else ""
-            raise ConfigurationError(f"A state table cannot hold the word {word!r}{other}; take it out.")
+            raise ConfigurationError(
+                f"A state table cannot hold the word {word!r}{other}; take it out.", error_code=Code.BAD_DECLARATION
+            )
         spelled[key] = word
     return list(spelled.values())
 
@@ -214,7 +221,8 @@ def meaning_of(word: object, name: object) -> Meaning:
         near = "" if name == Outcome.TIMED_OUT else nearest(name, allowed)
         why = "is what our own wait may end as, and no run" if name == Outcome.TIMED_OUT else "is no phase or outcome"
         raise ConfigurationError(
-            f"states[{str(word)[:80]!r}]={str(name)[:80]!r} {why}; use {', '.join(allowed)}.{near}"
+            f"states[{str(word)[:80]!r}]={str(name)[:80]!r} {why}; use {', '.join(allowed)}.{near}",
+            error_code=Code.UNKNOWN_NAME,
         )
     return meaning
 

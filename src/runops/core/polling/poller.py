@@ -24,6 +24,7 @@ from asyncio import AbstractEventLoop
 from typing import Any, Literal
 
 from runops.core.declaration import Observation
+from runops.core.model.codes import Code, with_code
 from runops.core.model.errors import AnswerError, ConnectionFailed, RunopsError, TransientError
 from runops.core.model.run import RunRef, RunSnapshot
 from runops.core.model.secret import Secret
@@ -75,7 +76,8 @@ class Poller:
 
         def report_delay(pace: float, seconds: float) -> None:
             text = "%s allows about %.3g requests a second for %d runs: a look comes about %.0f s later than planned."
-            logger.warning(text, session.provider.title, pace, len(self._runs), seconds)
+            coded = with_code(text, Code.LOOKS_DELAYED)
+            logger.warning(coded, session.provider.title, pace, len(self._runs), seconds)
 
         self._dispatcher = Dispatcher(session, transport=transport, on_delay=report_delay)
         self._pace = self._dispatcher.pace

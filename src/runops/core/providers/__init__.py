@@ -11,6 +11,7 @@ from pkgutil import iter_modules
 from types import MappingProxyType
 
 from runops.core.declaration import Provider, registry
+from runops.core.model.codes import Code
 from runops.core.model.errors import ConfigurationError
 
 _TABLES = "tables"
@@ -49,7 +50,8 @@ def find(name: str) -> Provider:
     # A run of it bears its name, by which other code finds it again.
     if found is not PROVIDERS.get(found.name, found):
         raise ConfigurationError(
-            f"{name!r} declares the name {found.name!r}, which a provider that runops ships bears: give it another."
+            f"{name!r} declares the name {found.name!r}, which a provider that runops ships bears: give it another.",
+            error_code=Code.BAD_DECLARATION,
         )
     _only(found.name, registry.made(found.name))
     return found
@@ -62,7 +64,8 @@ def _by_name(name: str) -> Provider:
         if found.name != name:
             raise ConfigurationError(
                 f"The entry point {name!r} of {registry.GROUP} leads to {path!r}, whose name is {found.name!r}: both "
-                "must be the same."
+                "must be the same.",
+                error_code=Code.BAD_DECLARATION,
             )
     made = registry.made(name)
     if made:
@@ -71,7 +74,8 @@ def _by_name(name: str) -> Provider:
     also = f" Also known here: {', '.join(others)}." if others else ""
     raise ConfigurationError(
         f"There is no provider {name!r}; use one of {', '.join(PROVIDERS)}, or 'package.module:NAME'."
-        f"{also}{registry.nearest(name, [*PROVIDERS, *others])}"
+        f"{also}{registry.nearest(name, [*PROVIDERS, *others])}",
+        error_code=Code.UNKNOWN_PROVIDER,
     )
 
 
@@ -79,7 +83,8 @@ def _only(name: str, made: list[tuple[Provider, str]]) -> Provider:
     if len(made) > 1:
         modules = " and ".join(sorted(module or "a module without a name" for _, module in made))
         raise ConfigurationError(
-            f"The provider name {name!r} is declared twice, differently, in {modules}: give one of them another name."
+            f"The provider name {name!r} is declared twice, differently, in {modules}: give one of them another name.",
+            error_code=Code.BAD_DECLARATION,
         )
     return made[0][0]
 
@@ -89,7 +94,11 @@ def _imported(path: str) -> Provider:
     try:
         found = getattr(import_module(module), attribute)
     except (ImportError, AttributeError, TypeError, ValueError) as error:
-        raise ConfigurationError(f"The provider {path!r} cannot be imported: {error}.") from error
+        raise ConfigurationError(
+            f"The provider {path!r} cannot be imported: {error}.", error_code=Code.UNKNOWN_PROVIDER
+        ) from error
     if not isinstance(found, Provider):
-        raise ConfigurationError(f"{path!r} is a {type(found).__name__}, not a runops Provider.")
+        raise ConfigurationError(
+            f"{path!r} is a {type(found).__name__}, not a runops Provider.", error_code=Code.UNKNOWN_PROVIDER
+        )
     return found

@@ -7,6 +7,7 @@ from collections.abc import Generator
 import httpx
 
 from runops.core.declaration import AuthScheme
+from runops.core.model.codes import Code
 from runops.core.model.errors import ConfigurationError
 from runops.core.model.secret import Secret
 
@@ -26,9 +27,14 @@ class HeaderAuth(httpx.Auth):
     def __init__(self, scheme: AuthScheme, secret: str | Secret, *, origin: str = "token") -> None:
         secret = Secret(secret)
         if not secret:
-            raise ConfigurationError(f"{origin} holds no API key: set it to the key or token of the service.")
+            raise ConfigurationError(
+                f"{origin} holds no API key: set it to the key or token of the service.", error_code=Code.MISSING_KEY
+            )
         if not secret.fits_header:
-            raise ConfigurationError(f"{origin} holds a character that cannot stand in a header; paste it again.")
+            raise ConfigurationError(
+                f"{origin} holds a character that cannot stand in a header; paste it again.",
+                error_code=Code.BAD_CONNECTION,
+            )
         self._scheme = scheme
         self._secret = secret
         self.origin = origin

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 from weakref import WeakKeyDictionary
 
+from runops.core.model.codes import Code
 from runops.core.model.errors import ConfigurationError
 
 logger = logging.getLogger("runops")
@@ -118,7 +119,7 @@ class Certificates:
             self._refuse(name, _reason(error, "it is no path"))
 
     def _refuse(self, name: str, why: str) -> NoReturn:
-        raise ConfigurationError(f"{self.text(name)} cannot be used: {why}.") from None
+        raise ConfigurationError(f"{self.text(name)} cannot be used: {why}.", error_code=Code.BAD_CONNECTION) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +161,8 @@ def _trusting_by_default() -> ssl.SSLContext:
         why = _reason(error, "it holds no certificate that can be read")
         raise ConfigurationError(
             f"The certificates for TLS cannot be loaded from {where} ({why}): name a file of PEM certificates that "
-            "can be read, or unset the variable."
+            "can be read, or unset the variable.",
+            error_code=Code.BAD_CONNECTION,
         ) from None
 
 

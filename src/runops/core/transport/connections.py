@@ -10,6 +10,7 @@ from typing import Any, cast
 import httpcore
 import httpx
 
+from runops.core.model.codes import Code
 from runops.core.model.errors import ConfigurationError
 from runops.core.transport.async_network import AsyncBackend
 from runops.core.transport.network import Backend
@@ -82,12 +83,14 @@ def _proxy(root: str, network: NetworkSettings) -> httpx.Proxy | None:
         return None
     if address.reveal().lower().startswith("socks") and find_spec("socksio") is None:
         refused = refused_proxy(address, named)
-        raise ConfigurationError(f"{refused}: that takes the package socksio. Install httpx[socks].")
+        raise ConfigurationError(
+            f"{refused}: that takes the package socksio. Install httpx[socks].", error_code=Code.BAD_CONNECTION
+        )
     try:
         return httpx.Proxy(address.reveal())
     except (httpx.InvalidURL, ValueError):
         refused = refused_proxy(address, named)
-    raise ConfigurationError(f"{refused}: it is no address. Correct or unset it.")
+    raise ConfigurationError(f"{refused}: it is no address. Correct or unset it.", error_code=Code.BAD_CONNECTION)
 
 
 def _by_socks(proxy: httpx.Proxy | None) -> bool:

@@ -8,6 +8,7 @@ from typing import Self, cast
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+from runops.core.model.codes import Code
 from runops.core.model.errors import ConfigurationError
 from runops.core.model.secret import Secret
 from runops.core.transport.certificates import Certificates
@@ -67,7 +68,10 @@ class NetworkSettings:
             "client_key": _path("client_key", client_key, where),
         }
         if paths["client_key"] and not paths["client_cert"]:
-            raise ConfigurationError(f"client_key{where} is set without client_cert: name the file of the certificate.")
+            raise ConfigurationError(
+                f"client_key{where} is set without client_cert: name the file of the certificate.",
+                error_code=Code.BAD_CONNECTION,
+            )
         settings = cls(Certificates(**paths, origin=origin), _address(proxy, where), origin)
         if settings.proxy:
             _check_address(settings.proxy, settings._named_proxy)
@@ -138,7 +142,8 @@ def _authorities(value: PathSetting, where: str) -> str:
     if word in (False, "false"):
         raise ConfigurationError(
             f"verify{where} is false: the key would go to whoever answers, so certificates are always checked. Name "
-            "the file of the authority that signs those of the service, or set verify to true for the usual ones."
+            "the file of the authority that signs those of the service, or set verify to true for the usual ones.",
+            error_code=Code.BAD_CONNECTION,
         )
     return _path("verify", value, where)
 
@@ -147,17 +152,25 @@ def _path(name: str, value: object, where: str) -> str:
     if value is None:
         return ""
     if not isinstance(value, (str, os.PathLike)):
-        raise ConfigurationError(f"{name}{where} must be the path of a PEM file, not {type(value).__name__}.")
+        raise ConfigurationError(
+            f"{name}{where} must be the path of a PEM file, not {type(value).__name__}.", error_code=Code.BAD_CONNECTION
+        )
     path = os.fspath(cast("str | os.PathLike[str]", value)).strip()
     if "-----BEGIN" in path or "\n" in path or len(path) > 4 * _LONGEST_QUOTED:
         # Not repeated: it may be a key.
-        raise ConfigurationError(f"{name}{where} holds a certificate or key itself: name the path of a file with it.")
+        raise ConfigurationError(
+            f"{name}{where} holds a certificate or key itself: name the path of a file with it.",
+            error_code=Code.BAD_CONNECTION,
+        )
     return os.path.expanduser(path)  # noqa: PTH111 - pathlib raises where there is no home
 
 
 def _address(value: object, where: str) -> Secret:
     if value is not None and not isinstance(value, (str, Secret)):
-        raise ConfigurationError(f"proxy{where} must be an address such as http://host:3128, not {_kind(value)}.")
+        raise ConfigurationError(
+            f"proxy{where} must be an address such as http://host:3128, not {_kind(value)}.",
+            error_code=Code.BAD_CONNECTION,
+        )
     address = Secret(value)
     return Secret(_with_scheme(address.reveal())) if address else address
 
@@ -197,14 +210,18 @@ def _check_address(address: Secret, named: str) -> None:
     if not scheme.isalnum() or not _is_host_alone(address.reveal()):
         raise ConfigurationError(
             f"The proxy {named} cannot be used: write scheme://user:password@host:port, with %XX for each letter of "
-            "user and password that is neither a letter nor a digit."
+            "user and password that is neither a letter nor a digit.",
+            error_code=Code.BAD_CONNECTION,
         )
     if scheme not in _PROXY_SCHEMES:
         raise ConfigurationError(
-            f"{refused_proxy(address, named)}: its scheme is none of {', '.join(_PROXY_SCHEMES)}. Correct or unset it."
+            f"{refused_proxy(address, named)}: its scheme is none of {', '.join(_PROXY_SCHEMES)}. Correct or unset it.",
+            error_code=Code.BAD_CONNECTION,
         )
     if not _host_of(address.reveal()):
-        raise ConfigurationError(f"{refused_proxy(address, named)}: it is no address. Correct or unset it.")
+        raise ConfigurationError(
+            f"{refused_proxy(address, named)}: it is no address. Correct or unset it.", error_code=Code.BAD_CONNECTION
+        )
 
 
 def _is_host_alone(address: str) -> bool:

@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from runops.core.declaration.arguments import positive
 from runops.core.declaration.registry import nearest
+from runops.core.model.codes import Code
 from runops.core.model.errors import ConfigurationError
 from runops.core.model.secret import Secret
 
@@ -58,7 +59,8 @@ class RateSettings:
         where = f" of {origin}" if origin else ""
         if rate_store is not None and not isinstance(rate_store, (str, Secret)):
             raise ConfigurationError(
-                f"rate_store{where} must be an address, not {type(rate_store).__name__}: {_WRITE}."
+                f"rate_store{where} must be an address, not {type(rate_store).__name__}: {_WRITE}.",
+                error_code=Code.BAD_CONNECTION,
             )
         settings = cls(
             None if requests_per_minute is None else positive(f"requests_per_minute{where}", requests_per_minute),
@@ -69,7 +71,8 @@ class RateSettings:
             for name, given in {"processes": processes is not None, "rate_store": bool(settings.store)}.items():
                 if given:
                     raise ConfigurationError(
-                        f"{name}{where} is set without requests_per_minute: set the limit that the processes share."
+                        f"{name}{where} is set without requests_per_minute: set the limit that the processes share.",
+                        error_code=Code.BAD_CONNECTION,
                     )
         if settings.store:
             _check_address(settings.store, f"rate_store{where}")
@@ -99,20 +102,24 @@ NO_LIMIT = RateSettings()
 def _whole(name: str, value: object) -> int:
     number = positive(name, value)
     if number != int(number):
-        raise ConfigurationError(f"{name} must be a whole number from 1 on, not {value!r}.")
+        raise ConfigurationError(
+            f"{name} must be a whole number from 1 on, not {value!r}.", error_code=Code.BAD_CONNECTION
+        )
     return int(number)
 
 
 def _check_library(named: str) -> None:
     if find_spec("redis") is None:
-        raise ConfigurationError(f"{named} needs the Redis client of Python: pip install 'runops[redis]'.")
+        raise ConfigurationError(
+            f"{named} needs the Redis client of Python: pip install 'runops[redis]'.", error_code=Code.BAD_CONNECTION
+        )
 
 
 def _check_address(address: Secret, named: str) -> None:
     """Refuse what is no address of a Redis, without quoting it."""
     problem = _problem_of(address)
     if problem:
-        raise ConfigurationError(f"{named} {problem}")
+        raise ConfigurationError(f"{named} {problem}", error_code=Code.BAD_CONNECTION)
 
 
 def _problem_of(address: Secret) -> str:

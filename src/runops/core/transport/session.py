@@ -21,6 +21,7 @@ from runops.core.declaration.arguments import DEFAULT_MAX_RESPONSE_BYTES, DEFAUL
 from runops.core.declaration.routes import NO_SUCH_RUN
 from runops.core.metrics import Meter
 from runops.core.model.cadence import RateLimiter
+from runops.core.model.codes import Code
 from runops.core.model.errors import AuthError, ConfigurationError, MalformedAnswer, TransientError
 from runops.core.model.secret import Secret
 from runops.core.model.shared_rate import SharedRate
@@ -151,7 +152,8 @@ class Session:
             httpx.URL(self.root)
         except httpx.InvalidURL as error:
             raise ConfigurationError(
-                f"base_url {self.root!r} is not a web address such as {provider.base_url}: {error}."
+                f"base_url {self.root!r} is not a web address such as {provider.base_url}: {error}.",
+                error_code=Code.BAD_CONNECTION,
             ) from None
         self.network = network
         self.peer = network.peer(self.root, provider.title, origin=address_origin)
@@ -386,7 +388,9 @@ def _option_headers(provider: Provider, options: Mapping[str, Any]) -> dict[str,
     for name, value in options.items():
         if name not in provider.options:
             known = ", ".join(provider.options) or "none"
-            raise ConfigurationError(f"{provider.title} has no option {name!r}; options: {known}.")
+            raise ConfigurationError(
+                f"{provider.title} has no option {name!r}; options: {known}.", error_code=Code.UNKNOWN_NAME
+            )
         if value:
             headers[provider.options[name]] = arguments.header_value(name, value)
     return headers

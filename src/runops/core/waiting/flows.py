@@ -361,7 +361,7 @@ def patient_read(request: Request, *, by: float | None = None, clock: Clock = ti
             pause = pause_after(error, attempt)
             if attempt == READ_TRIES or (by is not None and clock() + pause > by):
                 raise
-            logger.debug("The %s failed: %s The next try is in %.1f s.", request.description, error, pause)
+            logger.debug("The %s failed: %s The next try is in %.1f s.", request.description, error.text, pause)
             yield Sleep(pause)
 
 

@@ -161,7 +161,7 @@ def unreadable(suspect: Suspect, error: RunopsError) -> Orphan:
         suspect: The suspect.
         error: Why not.
     """
-    return Orphan(suspect=suspect, standing=Standing.UNREADABLE, message=str(error))
+    return Orphan(suspect=suspect, standing=Standing.UNREADABLE, message=error.text)
 
 
 def _run(provider: Provider, suspect: Suspect, ref: RunRef) -> Flow[list[Orphan]]:

@@ -19,6 +19,7 @@ from functools import partial
 from typing import Any, Self, cast
 
 from runops.core.declaration import Provider
+from runops.core.model.codes import Code
 from runops.core.model.errors import ConfigurationError
 from runops.core.model.redaction import clean
 from runops.core.model.refusal import nearest
@@ -273,7 +274,8 @@ def _checked_phase(name: object) -> Phase:
             "and the host's own callbacks are told of the end."
         )
     raise ConfigurationError(
-        f"on_phase={str(name)[:80]!r} is no phase; the phases are {', '.join(PHASES)}.{nearest(name, PHASES)}"
+        f"on_phase={str(name)[:80]!r} is no phase; the phases are {', '.join(PHASES)}.{nearest(name, PHASES)}",
+        error_code=Code.UNKNOWN_NAME,
     )
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 from enum import Enum, auto
 
+from runops.core.model.codes import Code, with_code
 from runops.core.model.errors import AuthError
 from runops.core.transport.keys import REREAD_SECONDS, KeyRead
 
@@ -118,10 +119,11 @@ class RefusedKey:
             else f"it cannot be read again here, and is tried once more in {left}."
         )
         origin = self._error.origin or "this client"
-        logger.warning("%s: the key of %s was refused (%s); %s", self._subject, origin, self._error.status, then)
+        text = f"{self._subject}: the key of {origin} was refused ({self._error.status}); {then}"
+        logger.warning("%s", with_code(text, Code.KEY_REREAD))
 
     def _ended(self, error: AuthError, now: float) -> AuthError:
         lasted = f"It has been refused for {now - self._since:.0f} s, and was read again without a change."
-        ended = AuthError(f"{error} {lasted}", status=error.status, code=error.code, is_json=error.is_json)
+        ended = AuthError(f"{error.text} {lasted}", status=error.status, code=error.code, is_json=error.is_json)
         ended.origin, ended.key_mark = error.origin, error.key_mark
         return ended

@@ -78,7 +78,7 @@ def _resume(provider: Provider, before: Observation, clock: Clock, grace: float)
         except TransientError as error:
             if not submit_may_repeat(error):
                 lost = True
-                logger.info("%s Whether it took, the run itself tells.", error)
+                logger.info("%s Whether it took, the run itself tells.", error.text)
                 now = yield from _until_moved(provider, before, clock, grace)
                 if not _is_same_pause(before, now):
                     return now.snapshot
@@ -156,7 +156,7 @@ def _refusal(provider: Provider, run: RunSnapshot, error: FinalError) -> Flow[Fi
     named = ", ".join(f"run {each.ref.run_id} ({each.state})" for each in active[:5])
     there = f"Active there now: {named}." if named else "No other active run can be seen there."
     conflict = ConflictError(
-        f"{error} {run.ref} stays {run.state}. {there}",
+        f"{error.text} {run.ref} stays {run.state}. {there}",
         status=error.status,
         code=error.code,
         retry_after=error.retry_after,

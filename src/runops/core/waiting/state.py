@@ -7,9 +7,10 @@ from dataclasses import replace
 
 from runops.core.declaration import Observation, Provider
 from runops.core.model.cadence import backoff, spread
+from runops.core.model.codes import Code, with_code
 from runops.core.model.errors import AnswerError, AuthError, FinalError, PollingError
 from runops.core.model.redaction import cut
-from runops.core.model.run import EndedBy, Outcome, RunRef, RunSnapshot
+from runops.core.model.run import PAUSED_OR_WAITING, EndedBy, Outcome, RunRef, RunSnapshot
 from runops.core.transport.retry import may_pass
 from runops.core.waiting.limits import FRESH as FRESH
 from runops.core.waiting.limits import WaitProgress as WaitProgress
@@ -104,10 +105,11 @@ class WaitState:
             self._warned |= {observation.reading.full_state}
             logger.warning(
                 "%s reports %r, which is not documented (known: %s); it counts as running until the deadline. "
-                "An entry in states= says what it means.",
+                "An entry in states= says what it means. [%s]",
                 self.ref,
                 observation.reading.full_state,
                 ", ".join(self.provider.states.known),
+                Code.UNKNOWN_WORD,
             )
         if snapshot.outcome is not None:
             return snapshot
@@ -150,7 +152,7 @@ class WaitState:
         if left <= 0:
             raise PollingError(self.ref, now - self._unread_since, error) from None
         # For whoever looks on: in a host it would be a line for each of thousands of waits.
-        logger.debug("%s could not be read: %s It is tried for %.0f s more.", self.ref, error, left)
+        logger.debug("%s could not be read: %s It is tried for %.0f s more.", self.ref, error.text, left)
 
     def _refused(self, error: AuthError, now: float) -> None:
         past, grace = self._past, self.options.auth_grace
@@ -249,6 +251,15 @@ class LogThrottle:
             self._last, self._logged_at = snapshot, now
             return True
         return False
+
+
+def progress_line(snapshot: RunSnapshot) -> str:
+    """How a run stands that is waited for, as one line for a person.
+
+    Args:
+        snapshot: The run. Where only a person or an outside event moves it on, the line ends with the code of that.
+    """
+    return with_code(snapshot.summary(), Code.RUN_PAUSED if snapshot.phase in PAUSED_OR_WAITING else None)
 
 
 def settled(observation: Observation, stood_for: float) -> RunSnapshot:

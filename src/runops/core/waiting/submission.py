@@ -21,6 +21,7 @@ from typing import cast
 
 from runops.core.declaration import Call, Provider, Request
 from runops.core.declaration.routes import NO_SUCH_RUN, no_such
+from runops.core.model.codes import Code, with_code
 from runops.core.model.errors import AnswerError, ConflictError
 from runops.core.model.run import RunRef
 from runops.core.transport.retry import submit_is_uncertain, submit_may_repeat
@@ -84,7 +85,8 @@ def submit(
                     raise
                 error = failure
                 if grace:
-                    logger.warning("%s Its run is looked for, for up to %.0f s.", lost_answer(provider, error), grace)
+                    text = f"{lost_answer(provider, error)} Its run is looked for, for up to {grace:.0f} s."
+                    logger.warning("%s", with_code(text, Code.SEARCHING_RUN))
         sighting = yield from search.look_until_found(grace)
         if sighting.ours is not None:
             return _adopt(sighting.ours, adopted)
@@ -154,7 +156,7 @@ def _post(provider: Provider, call: Call, clock: Clock) -> Flow[bytes]:
             pause = pause_after(error, attempt)
             if not submit_may_repeat(error, turned_away(provider, call)) or clock() + pause - began > SUBMIT_SECONDS:
                 raise
-            logger.info("Nothing was submitted to %s: %s The next try is in %.1f s.", provider.title, error, pause)
+            logger.info("Nothing was submitted to %s: %s The next try is in %.1f s.", provider.title, error.text, pause)
             yield Sleep(pause)
 
 
@@ -184,7 +186,7 @@ def _in_the_way(search: RunSearch, error: ConflictError, grace: float | None) ->
     if grace is not None and not sighting.active:
         raise search.uncertain(sighting, error) from None
     named = ", ".join(f"run {run.ref.run_id} ({run.state})" for run in sighting.active[:5])
-    text = f"{error} Active now: {named}." if named else str(error)
+    text = f"{error.text} Active now: {named}." if named else error.text
     conflict = ConflictError(text, status=error.status, code=error.code, retry_after=error.retry_after)
     conflict.active = tuple(sighting.active)
     raise conflict from None

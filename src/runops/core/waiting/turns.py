@@ -21,6 +21,7 @@ from typing import Any, Self
 
 from runops.core.declaration import Call, Provider
 from runops.core.model.cadence import backoff, spread
+from runops.core.model.codes import Code, with_code
 from runops.core.model.errors import AuthError, ConflictError, RunopsError, TransientError
 from runops.core.model.run import RunRef, RunSnapshot
 from runops.core.transport.keys import KeyRead
@@ -140,11 +141,13 @@ def refused(
 def notice(provider: Provider, turn: Turn) -> str:
     """Why a turn is waited for, as one line for a person."""
     if turn.in_the_way is None:
-        return (
+        text = (
             f"{provider.title} refuses the run (409), and nothing active can be seen that is in its way: "
             "it is submitted again after growing pauses."
         )
-    return f"Waiting for a turn at {provider.title}: run {turn.in_the_way} ({turn.state}) is active there."
+    else:
+        text = f"Waiting for a turn at {provider.title}: run {turn.in_the_way} ({turn.state}) is active there."
+    return with_code(text, Code.WAITING_FOR_TURN)
 
 
 def is_news(turn: Turn, earlier: Turn | None) -> bool:

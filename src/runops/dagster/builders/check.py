@@ -9,6 +9,7 @@ from typing import Unpack
 import dagster as dg
 
 from runops.core import ConfigurationError, RunopsError, RunRef
+from runops.core.model.codes import Code
 from runops.core.waiting import flows
 from runops.dagster import _compat, verdicts
 from runops.dagster.builders.arguments import RunCheckArguments
@@ -91,6 +92,8 @@ def build_run_check(
 
 class _NoRunError(RunopsError):
     """The parent has no run."""
+
+    error_code = Code.NO_RUN_YET
 
 
 def _newest_run(context: _compat.StepContext, *, resource_key: str, parent: str | Mapping[str, str]) -> RunRef:

@@ -116,7 +116,7 @@ class Plan:
             source = _one_of(sources, choice)
             check_source(source, parents, given)
         except ConfigurationError as error:
-            raise ConfigurationError(f"{caller}: {error}") from None
+            raise error.at(caller) from None
         check_values(caller, given)
         return cls(
             name=caller,
@@ -325,4 +325,4 @@ def check_parent(name: str, parent: object) -> None:
         else:
             check_id("parent", parent)
     except ConfigurationError as error:
-        raise ConfigurationError(f"{name}: {error}") from None
+        raise error.at(name) from None

@@ -146,4 +146,4 @@ def _check_runs(place: str, refs: object) -> None:
         for ref in given:
             check_id("run_id", ref.run_id)
     except ConfigurationError as error:
-        raise ConfigurationError(f"{place}: {error}") from None
+        raise error.at(place) from None

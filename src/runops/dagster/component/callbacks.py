@@ -8,6 +8,7 @@ from typing import Any
 
 from runops.core import ConfigurationError
 from runops.core.declaration.registry import nearest
+from runops.core.model.codes import Code
 from runops.core.waiting.phases import check_callbacks
 
 Named = Mapping[str, str | Sequence[str]]
@@ -38,18 +39,22 @@ def _function(place: str, path: str) -> Any:
     module_name, _, name = path.partition(":")
     if not module_name or not name:
         raise ConfigurationError(
-            f"{place}={path[:120]!r} is no import path: write package.module:function, such as my_project.alerts:tell."
+            f"{place}={path[:120]!r} is no import path: write package.module:function, such as my_project.alerts:tell.",
+            error_code=Code.UNKNOWN_NAME,
         )
     try:
         module = import_module(module_name)
     except Exception as error:
         raise ConfigurationError(
-            f"{place}: the module {module_name!r} cannot be imported ({type(error).__name__}: {error})."
+            f"{place}: the module {module_name!r} cannot be imported ({type(error).__name__}: {error}).",
+            error_code=Code.UNKNOWN_NAME,
         ) from error
     target: Any = module
     for part in name.split("."):
         if not hasattr(target, part):
             public = [each for each in vars(target) if not each.startswith("_")] if hasattr(target, "__dict__") else []
-            raise ConfigurationError(f"{place}: {module_name!r} has no {name!r}.{nearest(part, public)}")
+            raise ConfigurationError(
+                f"{place}: {module_name!r} has no {name!r}.{nearest(part, public)}", error_code=Code.UNKNOWN_NAME
+            )
         target = getattr(target, part)
     return target

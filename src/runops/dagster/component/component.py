@@ -262,7 +262,7 @@ def _at(place: Sequence[str | int], check: Callable[..., object], *arguments: An
     try:
         check(*arguments, **more)
     except RunopsError as error:
-        raise WrongField(place, str(error)) from None
+        raise WrongField(place, error.text) from None
 
 
 def _check_end(provider: Provider, place: list[str | int], part: Ending) -> None:
@@ -299,9 +299,9 @@ def _check_call(provider: Provider, place: list[str | int], call: Any) -> None:
         provider.call(**call)
     except RunopsError as error:
         # The texts about one argument begin with its name.
-        argument = re.match(r"\w+", str(error))
+        argument = re.match(r"\w+", error.text)
         below = [argument[0]] if argument and argument[0] in call else []
-        raise WrongField([*place, *below], str(error)) from None
+        raise WrongField([*place, *below], error.text) from None
 
 
 def _filled(template: Template, place: list[str | int], assets: RunAssets) -> Any:

@@ -13,6 +13,7 @@ import dagster as dg
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from runops.core import ConfigurationError
+from runops.core.model.codes import Code, with_code
 from runops.dagster import _compat
 
 ENV = "$env"
@@ -33,7 +34,7 @@ class WrongField(ValueError):
     def __init__(self, path: Sequence[str | int], text: str) -> None:
         self.path: Path = tuple(path)
         self.text = text
-        super().__init__(f"{named(path)}: {text}" if path else text)
+        super().__init__(with_code(f"{named(path)}: {text}" if path else text, Code.BAD_DEFS_FILE))
 
 
 class Described(dg.Model, dg.Resolvable):
@@ -70,7 +71,7 @@ def _at_its_line(context: dg.ResolutionContext, error: ValidationError) -> Excep
         path = (*context.path, *entry["loc"], *below)
         lines.append(f"{_line_of(context, path)}{named(path)}: {text}")
     # Without the lines of the file: a key may stand in one of them, and that may be just what is wrong.
-    return _compat.ResolutionException("\n".join(lines))
+    return _compat.ResolutionException(with_code("\n".join(lines), Code.BAD_DEFS_FILE))
 
 
 def _line_of(context: dg.ResolutionContext, path: Path) -> str:
@@ -126,7 +127,9 @@ class Template:
         try:
             return self.filled(partition_of(context))
         except _compat.ResolutionException as error:
-            raise ConfigurationError(f"The templates of {named(self.path)} cannot be filled in: {error}") from error
+            raise ConfigurationError(
+                f"The templates of {named(self.path)} cannot be filled in: {error}", error_code=Code.BAD_DEFS_FILE
+            ) from error
 
     @property
     def path(self) -> Path:

@@ -44,4 +44,4 @@ def check_network(part: NetworkPart) -> None:
         try:
             NetworkSettings.of(**settings, origin="")
         except RunopsError as error:
-            raise WrongField([name], str(error)) from None
+            raise WrongField([name], error.text) from None

@@ -13,6 +13,7 @@ import dagster as dg
 
 from runops.core.many.ledger import Ledger
 from runops.core.many.rows import Row, RowState
+from runops.core.model.codes import Code, with_code
 from runops.core.model.run import RunResult
 from runops.core.polling.side_loop import SideLoop
 from runops.dagster import _compat
@@ -80,7 +81,10 @@ class Beside:
             end = self._side.run()
         if self._outlived:
             raise dg.Failure(
-                description="The Dagster run is over already: its external runs are left to who executes it again.",
+                description=with_code(
+                    "The Dagster run is over already: its external runs are left to who executes it again.",
+                    Code.DAGSTER_RUN_OVER,
+                ),
                 allow_retries=False,
             )
         return end

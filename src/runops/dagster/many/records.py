@@ -22,6 +22,7 @@ import dagster as dg
 from runops.core import ConfigurationError, Outcome, Verdict
 from runops.core.many.row_json import from_json, to_json
 from runops.core.many.rows import NO_PARENTS, Row, RowState
+from runops.core.model.codes import Code
 from runops.dagster import _compat
 from runops.dagster.step.records import DEEPEST, RECORD, VERSION, process, read, tag_as_submitting
 
@@ -284,7 +285,8 @@ def rows_of(record: Mapping[str, Any]) -> Iterator[tuple[Row, Mapping[str, str]]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ConfigurationError(
             f"A record of many runs in the log of this Dagster run cannot be read ({type(error).__name__}), so nobody "
-            "knows what was submitted, and nothing is. Look for its runs at the service, and launch the asset anew."
+            "knows what was submitted, and nothing is. Look for its runs at the service, and launch the asset anew.",
+            error_code=Code.RECORD_UNREADABLE,
         ) from None
 
 

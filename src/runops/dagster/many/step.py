@@ -21,6 +21,7 @@ from runops.core.declaration.arguments import check_names, one_of, seconds
 from runops.core.many.ledger import Ledger, key_of_call, key_of_ref
 from runops.core.many.retry import take_up
 from runops.core.many.rules import check_calls, check_run_ids
+from runops.core.model.codes import Code, with_code
 from runops.core.model.run import RunResult as RunData
 from runops.core.telemetry import METER
 from runops.core.waiting.options import ON_CONFLICT, SUBMIT_GRACE
@@ -314,7 +315,8 @@ class StepWaits(LeavesNothing):
         if ledger is None or not left:
             return
         if self._provider.cancel is None:
-            self.log(f"{self._provider.title} has no way to cancel a run: {len(left):,} go on.", logging.WARNING)
+            text = f"{self._provider.title} has no way to cancel a run: {len(left):,} go on."
+            self.log(with_code(text, Code.LEFT_BEHIND), logging.WARNING)
             return
         with HeldInterrupts():
             client = self._client(request_timeout=min(CANCEL_REQUEST_TIMEOUT, self._resource.request_timeout))
@@ -332,9 +334,11 @@ class StepWaits(LeavesNothing):
         if stopped:
             self.log(f"Asked {self._provider.title} to cancel {stopped:,} runs.")
         if left and cancels:
-            self.log(f"{left:,} runs may go on. `runops orphans dagster` lists them.", logging.ERROR)
+            text = f"{left:,} runs may go on. `runops orphans dagster` lists them."
+            self.log(with_code(text, Code.LEFT_BEHIND), logging.ERROR)
         elif left:
-            self.log(f"Interrupted; {left:,} runs go on: this wait is not to cancel them.", logging.WARNING)
+            text = f"Interrupted; {left:,} runs go on: this wait is not to cancel them."
+            self.log(with_code(text, Code.LEFT_BEHIND), logging.WARNING)
 
     # --- with what ---
 

@@ -12,6 +12,7 @@ import dagster as dg
 from runops.core import Outcome, Verdict
 from runops.core.many.rows import Row
 from runops.core.many.tally import amount
+from runops.core.model.codes import Code, with_code
 from runops.dagster.many.result import RunsResult
 from runops.dagster.verdicts import Metadata, Shown, cell
 
@@ -22,6 +23,7 @@ MOST_NAMED = 5
 """Runs that the text of a failure names."""
 _FIRST = {Verdict.FAIL: 0, None: 1, Verdict.WARN: 2, Verdict.SKIP: 3, Verdict.SUCCEED: 4}
 """What a person looks for comes first."""
+_CODES = {Verdict.FAIL: Code.TOO_FEW_RUNS, Verdict.SKIP: Code.RUN_SKIPPED, Verdict.WARN: Code.RUN_WARNED}
 
 
 def shown_of_many(ended: RunsResult) -> Shown:
@@ -88,6 +90,10 @@ def overview(ended: RunsResult) -> str:
 
 def judged(ended: RunsResult) -> str:
     """One line that says why a check has passed or failed."""
+    return with_code(_judged(ended), _CODES.get(ended.verdict))
+
+
+def _judged(ended: RunsResult) -> str:
     needed = ended.rules.require.needed(ended.tally.total)
     early = ", decided early" if ended.stopped_early else ""
     return f"{ended.summary()}; {ended.tally.good:,} are good of {needed:,} required{early}; verdict: {ended.verdict}."
@@ -99,7 +105,7 @@ def failure(ended: RunsResult) -> dg.Failure:
     named = "; ".join(_named(ended, row) for row in ended.failed[:MOST_NAMED])
     more = f"; and {len(ended.failed) - MOST_NAMED:,} more" if len(ended.failed) > MOST_NAMED else ""
     return dg.Failure(
-        description=f"{judged(ended)} {named}{more}. {_advice(ended, may_help)}",
+        description=with_code(f"{_judged(ended)} {named}{more}. {_advice(ended, may_help)}", Code.TOO_FEW_RUNS),
         metadata=metadata(ended),
         allow_retries=may_help,
     )

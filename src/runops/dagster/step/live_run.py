@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from runops.core import Call, RunopsError, RunRef, TransientError
+from runops.core.model.codes import Code, with_code
 from runops.core.waiting.intent import Intent
 from runops.dagster import _compat
 from runops.dagster.resource import ProviderResource
@@ -72,7 +73,8 @@ class LiveRun:
                 if ref is not None and self._cancel_on_interrupt:
                     self.cancel(ref)
                 elif ref is not None:
-                    self.log(f"Interrupted; {ref} goes on: this wait is not to cancel it.", logging.WARNING)
+                    text = f"Interrupted; {ref} goes on: this wait is not to cancel it."
+                    self.log(with_code(text, Code.LEFT_BEHIND), logging.WARNING)
             raise
 
     def cancel_left(self) -> None:
@@ -88,13 +90,15 @@ class LiveRun:
             self.log(f"{ref} was active already when this step came: it goes on.", logging.WARNING)
             return
         if self._provider.cancel is None:
-            self.log(f"{self._provider.title} has no way to cancel a run: {ref} goes on.", logging.WARNING)
+            text = f"{self._provider.title} has no way to cancel a run: {ref} goes on."
+            self.log(with_code(text, Code.LEFT_BEHIND), logging.WARNING)
             return
         try:
             with self._hasty_client() as client:
                 client.cancel(ref)
         except RunopsError as error:
-            self.log(f"{ref} could not be cancelled and may go on: {error} `runops orphans` lists it.", logging.ERROR)
+            text = f"{ref} could not be cancelled and may go on: {error.text} `runops orphans` lists it."
+            self.log(with_code(text, Code.LEFT_BEHIND), logging.ERROR)
             return
         self.ref = None
         self.log(f"Asked {self._provider.title} to cancel {ref}.")

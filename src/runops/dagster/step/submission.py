@@ -33,6 +33,7 @@ from runops.core import (
     UnknownStateError,
     Verdict,
 )
+from runops.core.model.codes import Code, with_code
 from runops.core.transport.retry import submit_may_repeat
 from runops.core.waiting import submission, turns
 from runops.core.waiting.intent import Intent
@@ -353,9 +354,13 @@ def refuse_when_over(context: _compat.StepContext) -> None:
     """
     status = status_of_run(context)
     if status in (dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED):
-        raise dg.Failure(description="The Dagster run is being terminated: no run is submitted.", allow_retries=False)
+        raise _over("The Dagster run is being terminated: no run is submitted.")
     if status in OVER:
-        raise dg.Failure(description="The Dagster run is over already: no run is submitted.", allow_retries=False)
+        raise _over("The Dagster run is over already: no run is submitted.")
+
+
+def _over(text: str) -> dg.Failure:
+    return dg.Failure(description=with_code(text, Code.DAGSTER_RUN_OVER), allow_retries=False)
 
 
 def status_of_run(context: _compat.StepContext) -> dg.DagsterRunStatus | None:

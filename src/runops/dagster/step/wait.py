@@ -32,7 +32,7 @@ from runops.core.telemetry import METER
 from runops.core.waiting.limits import WaitProgress
 from runops.core.waiting.options import ON_CONFLICT, SUBMIT_GRACE
 from runops.core.waiting.phases import PhaseEntered, check_callbacks
-from runops.core.waiting.state import LogThrottle
+from runops.core.waiting.state import LogThrottle, progress_line
 from runops.dagster import _compat, verdicts
 from runops.dagster.options import StepSettings, StepSubmitSettings, names_of, policy_of, turn_rules, wait_options
 from runops.dagster.resource import ProviderResource, key_of
@@ -313,7 +313,7 @@ class StepWait(LeavesNothing):
 
         def log_update(snapshot: RunSnapshot) -> None:
             if throttle.worth_saying(snapshot, time.monotonic()):
-                self._live.log(snapshot.summary())
+                self._live.log(progress_line(snapshot))
 
         phases = StepPhases(self._context, self._callbacks, start.ref, clock=client.clock)
         phases.warn_of(self.provider)

@@ -10,6 +10,7 @@ from typing import Any, Self, cast
 import dagster as dg
 
 from runops.core import ConfigurationError, RunSnapshot
+from runops.core.model.codes import Code
 from runops.core.waiting.listing import Listed, born
 from runops.core.waiting.watch import WatchState
 
@@ -98,13 +99,15 @@ class Cursor:
             if value["version"] not in READ:
                 raise ConfigurationError(
                     f"The sensor's cursor has version {value['version']!r}, and this runops writes {VERSION}: "
-                    "it was written by another release. Use that one, or reset the cursor to begin anew."
+                    "it was written by another release. Use that one, or reset the cursor to begin anew.",
+                    error_code=Code.RECORD_UNREADABLE,
                 )
             targets = {str(name): _memory(target) for name, target in value["targets"].items()}
             first = value["first"]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ConfigurationError(
-                f"The sensor's cursor cannot be read ({type(error).__name__}); reset it to begin anew."
+                f"The sensor's cursor cannot be read ({type(error).__name__}); reset it to begin anew.",
+                error_code=Code.RECORD_UNREADABLE,
             ) from None
         return cls(targets, first if isinstance(first, str) else None)
 

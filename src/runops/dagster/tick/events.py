@@ -201,12 +201,12 @@ class Report:
 
     def add_lost(self, asset_key: dg.AssetKey, ref: RunRef, error: RunopsError) -> None:
         """Report that a run is gone that was open."""
-        text = f"{ref} is gone: it was open, and cannot be found any more. How it ended is not known. {error}"
+        text = f"{ref} is gone: it was open, and cannot be found any more. How it ended is not known. {error.text}"
         self._observe(asset_key, text, {"runops/run_id": ref.run_id, "runops/gap": True})
 
     def add_broken(self, name: str, error: Exception) -> None:
         """Report a target or a run that failed."""
-        self._broken[name] = str(error) if isinstance(error, RunopsError) else described(error)
+        self._broken[name] = described(error) if not isinstance(error, RunopsError) else error.text
         self.warn(f"{name}: {self._broken[name]}")
 
     def warn(self, text: str) -> None:

@@ -28,6 +28,7 @@ from runops.core import (
     UnknownStateError,
     Verdict,
 )
+from runops.core.model.codes import Code, with_code
 from runops.core.model.policy import EXPECTED_OF
 from runops.core.waiting.limits import WaitProgress, reached
 from runops.core.waiting.options import WaitOptions
@@ -91,7 +92,8 @@ class SensorTick:
                     break
                 self.visited += 1
         if self.failed == len(order):
-            raise dg.Failure(description=f"No target could be read. {self.report.broken_text()}")
+            text = f"No target could be read. {self.report.broken_text()}"
+            raise dg.Failure(description=with_code(text, Code.TARGETS_UNREADABLE))
         # Whoever was cut off comes first; but the first of this tick was given its time.
         first = order[max(self.visited, 1) % len(order)]
         return self.report.result(self.cursor.for_next_tick(self.plan.targets, first), self.visited)
@@ -106,7 +108,7 @@ class SensorTick:
                 request_timeout=self._request_seconds, sleep=self.budget.sleep, states=self.plan.end.get("states")
             )
         except ConfigurationError as error:
-            raise ConfigurationError(f"Resource {self.plan.resource_key!r}: {error}") from None
+            raise error.at(f"Resource {self.plan.resource_key!r}") from None
 
     def _provider(self) -> Provider:
         """The declaration, with the words that the sensor teaches."""
@@ -227,7 +229,7 @@ class SensorTick:
                     self.report.add_lost(asset_key, ref, error)
             return
         except UnknownStateError as error:
-            snapshot = RunSnapshot(ref=ref, state=error.state, reason=str(error), url=reader.provider.url(ref))
+            snapshot = RunSnapshot(ref=ref, state=error.state, reason=error.text, url=reader.provider.url(ref))
         if snapshot is None:
             snapshot = self._limited(reader, memory, ref) or self._timed_out(reader, ref)
         if snapshot is None:
@@ -343,4 +345,5 @@ class SensorTick:
             reader.cancel(ref)
         except RunopsError as error:
             # That it fails must not keep the end of the wait from being reported.
-            self.report.warn(f"{ref} could not be cancelled and may go on: {error}")
+            text = f"{ref} could not be cancelled and may go on: {error.text}"
+            self.report.warn(with_code(text, Code.LEFT_BEHIND))
