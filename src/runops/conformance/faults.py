@@ -11,6 +11,7 @@ from runops.conformance.clients import LARGEST, SIDES, Stage, Stages
 from runops.conformance.facts import Facts
 from runops.conformance.report import Finding
 from runops.conformance.service import Fault, Reply
+from runops.core.model.codes import text_of
 from runops.core.model.errors import RunopsError
 from runops.core.model.run import Outcome, RunSnapshot
 
@@ -90,7 +91,7 @@ def _waited(stage: Stage, run_id: str, parents: dict[str, str]) -> RunSnapshot |
     try:
         return stage.wait(run_id, parents)
     except RunopsError as error:
-        return f"{type(error).__name__}: {str(error).rstrip('.')[:200]}"
+        return f"{type(error).__name__}: {text_of(error).rstrip('.')[:200]}"
 
 
 def _cadence(facts: Facts, stage: Stage) -> Found:

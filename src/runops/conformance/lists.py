@@ -8,6 +8,7 @@ from runops.conformance.answers import RecordedAnswer
 from runops.conformance.facts import Facts, names_of
 from runops.conformance.report import Finding
 from runops.core.declaration import Page, Request
+from runops.core.model.codes import text_of
 from runops.core.model.errors import MalformedAnswer, RunopsError
 
 Found = Iterator[Finding]
@@ -37,13 +38,13 @@ def _page(facts: Facts, answer: RecordedAnswer, parent: dict[str, str]) -> Found
     try:
         page = facts.provider.pages.read(answer.content, parent)
     except MalformedAnswer as error:
-        wanted = "listing.items" if "array" in str(error) else "body"
+        wanted = "listing.items" if "array" in text_of(error) else "body"
         array = wanted != "body"
         advice = "Write the keys that lead to the array of runs" if array else "Mend the body for entries too"
-        yield Finding("lists", wanted, f"cannot read the page: {str(error).rstrip('.')}", advice, answer.file)
+        yield Finding("lists", wanted, f"cannot read the page: {text_of(error).rstrip('.')}", advice, answer.file)
         return
     except RunopsError as error:
-        problem, advice = str(error).rstrip("."), "Declare the field of the parent, or override belongs_to"
+        problem, advice = text_of(error).rstrip("."), "Declare the field of the parent, or override belongs_to"
         yield Finding("lists", "listing.parent_kinds", problem, advice, answer.file)
         return
     yield from _runs(answer, page)
@@ -87,7 +88,7 @@ def _next(
     try:
         following = facts.provider.pages.next_request(parent, number + 1, answer.content)
     except RunopsError as error:
-        yield Finding("lists", "listing.next", f"cannot be read: {error}", "Write the keys to it", answer.file)
+        yield Finding("lists", "listing.next", f"cannot be read: {text_of(error)}", "Write the keys to it", answer.file)
         return
     if not listing.follows:
         short = listing.page_size is not None and len(answer.read_as.runs or ()) < listing.page_size
@@ -121,7 +122,7 @@ def _latest(facts: Facts, answer: RecordedAnswer) -> Found:
         seen = facts.provider.pages.read_latest(answer.content, facts.parent(answer))
     except RunopsError as error:
         if answer.read_as.error not in names_of(error):
-            problem = f"cannot be read: {str(error).rstrip('.')}"
+            problem = f"cannot be read: {text_of(error).rstrip('.')}"
             yield Finding("lists", "listing.latest", problem, "Leave it out, or mend the body", answer.file)
         return
     if answer.meaning is not None and seen.snapshot.status is not answer.meaning:

@@ -13,6 +13,7 @@ from runops.conformance.report import Finding
 from runops.core.declaration import Observation, Route
 from runops.core.declaration.decode import at
 from runops.core.model import times
+from runops.core.model.codes import text_of
 from runops.core.model.errors import AnotherRun, ConfigurationError, MalformedAnswer, RunopsError, UnknownStateError
 from runops.core.model.run import Outcome, Phase
 
@@ -71,7 +72,9 @@ def _submit_of(facts: Facts, answer: RecordedAnswer, asked: str) -> Found:
     try:
         call = facts.call(answer)
     except ConfigurationError as error:
-        yield Finding("routes", "submit.build", f"refuses the arguments: {error}", "Mend either of them", answer.file)
+        yield Finding(
+            "routes", "submit.build", f"refuses the arguments: {text_of(error)}", "Mend either of them", answer.file
+        )
         return
     if call is None:
         advice = "Add request.arguments, what provider.call takes, so that the submit can be tried"
@@ -196,7 +199,7 @@ def _unreadable(facts: Facts, answer: RecordedAnswer, error: RunopsError) -> Fin
         keys = ", ".join(sorted(facts.keys(answer))[:8]) or "none"
         advice = f"The answer's own keys are {keys}"
         return Finding("words", "envelope", problem, advice, answer.file)
-    problem = f"cannot read the answer: {str(error).rstrip('.')}"
+    problem = f"cannot read the answer: {text_of(error).rstrip('.')}"
     return Finding("words", "body", problem, "Set validation_alias to the name that the answer has", answer.file)
 
 

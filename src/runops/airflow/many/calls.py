@@ -45,7 +45,7 @@ def _check_one(service: Provider, entry: object, index: int) -> None:
     try:
         check_calls(service, [entry])
     except ConfigurationError as error:
-        refused = ConfigurationError(error.text.replace("calls[0]", f"calls[{index}]", 1))
+        refused = type(error)(error.text.replace("calls[0]", f"calls[{index}]", 1), error_code=error.error_code)
     else:
         return
     del entry
