@@ -244,7 +244,8 @@ def test_the_metadata_begins_with_what_a_person_looks_for() -> None:
 
 def test_a_check_says_why_a_run_that_succeeded_has_failed_it() -> None:
     run = snapshot(state="completed", phase=None, outcome=Outcome.SUCCEEDED)
-    assert shown(run, Verdict.FAIL).check().description == "nyx run r_1: completed (succeeded); verdict: fail."
+    said = "nyx run r_1: completed (succeeded); verdict: fail. [run-rejected]"
+    assert shown(run, Verdict.FAIL).check().description == said
 
 
 def test_what_a_service_says_is_no_markup() -> None:

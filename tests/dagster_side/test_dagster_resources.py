@@ -306,7 +306,7 @@ def test_a_service_that_cannot_be_reached_is_named_with_its_resource_and_the_cau
             resource.get("r1")
     assert str(caught.value) == (
         f"No connection to Nexio at {place} (NexioResource): connection refused. "
-        "Check the base URL (the host), and whether this machine can reach it."
+        "Check the base URL (the host), and whether this machine can reach it. [no-connection]"
     )
 
 
