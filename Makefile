@@ -21,7 +21,7 @@ WORKERS ?= logical
 PARALLEL := --numprocesses=$(WORKERS) --maxprocesses=8 --dist=loadgroup --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-airflow-page test-unit test-fast test-packaging test-wheel test-airflow test-airflow-required test-airflow-lowest test-airflow-next airflow-versions test-dagster-lowest test-dagster test-airflow-outcomes test-all mutants check format generated lock docs docs-links build bench bench-hosts bench-triggerer bench-import bench-parse screenshots ui ui-check test-page demo demo-ui clean
+.PHONY: help setup test test-airflow-page test-unit test-fast test-packaging test-wheel test-airflow test-airflow-required test-airflow-lowest test-airflow-next official-clients airflow-versions test-dagster-lowest test-dagster test-airflow-outcomes test-all mutants check format generated lock docs docs-links build bench bench-hosts bench-triggerer bench-import bench-parse screenshots ui ui-check test-page demo demo-ui clean
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-22s %s\n", $$1, $$2 }'
@@ -87,6 +87,9 @@ test-airflow-next: $(READY) ## Run the fast Airflow tests on the newest pre-rele
 	@$(BIN)/python scripts/setup_environment.py $(NEXT_AIRFLOW_VENV) --lock requirements/airflow-next.lock --without-project
 	@# A pre-release may warn of what it is about to change.
 	@PYTHONPATH=src $(NEXT_AIRFLOW_VENV)/bin/python -P -m pytest $(PARALLEL) tests/airflow_side -m "not slow" -W default -p no:cacheprovider
+
+official-clients: $(READY) ## Run the providers' own clients against the emulator; needs a package index; see docs/project/official_clients.md.
+	@$(BIN)/python -m scripts.official_clients
 
 airflow-versions: $(READY) ## Write docs/project/airflow_versions.md: what holds on each Airflow, by tests there; 25 minutes.
 	@$(BIN)/python scripts/setup_environment.py $(LOWEST_AIRFLOW_VENV) --lock requirements/airflow-lowest.lock --without-project

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from runops.cli.arguments import SHELLS
-from scripts.generated import command_line, compatibility
+from scripts.generated import command_line, compatibility, emulator
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -18,6 +18,7 @@ FILES: Mapping[str, Callable[[], str]] = {
     **{f"src/runops/cli/completions/runops.{shell}": partial(command_line.completion, shell) for shell in SHELLS},
     "docs/reference/command_line.md": command_line.page,
     "docs/project/compatibility.md": compatibility.page,
+    emulator.PAGE: emulator.page,
 }
 """Paths below the root, and what gives the text of each."""
 

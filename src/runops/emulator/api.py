@@ -141,6 +141,8 @@ class Api(ABC):
     scripts: ClassVar[Mapping[str, tuple[Moment, ...]]]
     #: The one that a run follows when nothing else is said.
     default_script: ClassVar[str] = "succeeded"
+    #: How the body of a submit chooses another one, by the example of ``failed`` in 3 seconds; empty where it cannot.
+    choosing_script: ClassVar[Mapping[str, Any]] = {}
     #: Which of ``parents`` groups the provider's runs; None if nothing does.
     parent_name: ClassVar[str | None] = None
     default_parent: ClassVar[str] = "emulated"

@@ -15,7 +15,7 @@ a run that is over 409. What lies beside the runs is in :mod:`runops.emulator.se
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from runops.emulator.api import RefusedError, Route, Submission
 from runops.emulator.runs import NOW, Moment, Run, Step, at
@@ -111,6 +111,7 @@ class B3osApi(B3osWire):
     """``/v1/runs``, ``/v1/workflows/{id}/runs`` and ``POST /v1/workflows/{id}/run``."""
 
     scripts = SCRIPTS
+    choosing_script: ClassVar[Mapping[str, Any]] = {"payload": {"emulator": {"script": "failed", "seconds": 3}}}
 
     def declare_routes(self) -> Iterable[Route]:
         """Return the paths that B3OS's pages document and its official client calls."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from runops.emulator.api import Api, RefusedError, Route, Submission
 from runops.emulator.runs import NOW, Moment, at
@@ -92,6 +92,7 @@ class NexioApi(Api):
     state_field = "status"
     over = frozenset({"completed", "degraded", "failed"})
     scripts = SCRIPTS
+    choosing_script: ClassVar[Mapping[str, Any]] = {"input": {"emulator": {"script": "failed", "seconds": 3}}}
     parent_name = "engine_slug"
 
     def declare_routes(self) -> Iterable[Route]:

@@ -20,7 +20,7 @@ from __future__ import annotations
 import random
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from runops.emulator.api import Api, RefusedError, Route, Store, Submission, invalid_field, options_from_text
 from runops.emulator.runs import NOW, Moment, Run, Step, at, share, timestamp
@@ -120,6 +120,7 @@ class NyxApi(Api):
     state_field = "status"
     over = frozenset({"completed", "failed", "cancelled"})
     scripts = SCRIPTS
+    choosing_script: ClassVar[Mapping[str, Any]] = {"hints": ["emulator:script=failed", "emulator:seconds=3"]}
     parent_name = "config_name"
     default_parent = "playground"
     updated_field = "updated_at"

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from runops.emulator.api import RefusedError, Route, Submission, invalid_field, options_from_text
 from runops.emulator.runs import NOW, Moment, Run, Step, at
@@ -113,6 +113,7 @@ class OnepinApi(OnepinWire):
     """``/api/v1/workflows/{workflow_id}/runs`` and what lies below it."""
 
     scripts = SCRIPTS
+    choosing_script: ClassVar[Mapping[str, Any]] = {"script_text": "emulator:failed seconds=3"}
     updated_field = "updated_at"
 
     def declare_routes(self) -> Iterable[Route]:
