@@ -48,7 +48,7 @@ class RunClient(Acts):
         *,
         token: str | Secret,
         transport: httpx.BaseTransport | None = None,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] | None = None,
         **settings: Unpack[ClientSettings],
     ) -> None:
         """
@@ -56,7 +56,7 @@ class RunClient(Acts):
             provider: The service.
             token: The API key or token.
             transport: Takes the place of real connections, for tests.
-            sleep: For tests.
+            sleep: For tests. Default: ``time.sleep``, as it is when the client sleeps.
             settings: See :class:`ClientSettings`: base_url, options, origin, request_timeout (s or a timedelta),
                 max_response_bytes, requests_per_minute, processes, rate_store, allow_http, user_agent, mark_runs,
                 clock, address_origin, reread.
@@ -70,7 +70,7 @@ class RunClient(Acts):
             raise ConfigurationError("reread of a RunClient must be a plain function; AsyncRunClient takes this one.")
         self._given = transport
         self._kept: httpx.BaseTransport | None = transport
-        self._sleep = sleep
+        self._sleep = _sleep if sleep is None else sleep
         self._key = KeyInUse(self._session.token, self._session.origin)
 
     def __enter__(self) -> Self:
@@ -292,3 +292,8 @@ def _read_again(session: Session, key: KeyInUse, refused: str) -> tuple[Session,
         else:
             session = session.with_token(key.token) if changed else session
     return session, key.reply(refused, now)
+
+
+def _sleep(seconds: float) -> None:
+    # Looked up anew each time: a test may have put another one in its place since this module was imported.
+    time.sleep(seconds)
