@@ -97,3 +97,13 @@ def test_the_ids_of_things_are_the_same_each_time_and_move_no_run(call, emulator
     rows(call, "sources")
     assert emulator.create_run("nekt") == before
     assert call.read("nekt", before).json()["pipeline"]["triggers"] == triggers
+
+
+def test_a_run_of_the_newer_shape_says_how_long_it_took_once_it_is_over(call, emulator) -> None:
+    made = {"script": "succeeded", "seconds": 80, "shape": "flat"}
+    assert call.read("nekt", emulator.create_run("nekt", age_seconds=40, **made)).json()["duration_seconds"] is None
+    over = emulator.create_run("nekt", age_seconds=100, **made)
+    # It waits in the queue for a quarter of its time.
+    assert call.read("nekt", over).json()["duration_seconds"] == 60
+    emulator.set_fields("nekt", over, {"duration_seconds": 90})
+    assert call.read("nekt", over).json()["duration_seconds"] == 90

@@ -12,6 +12,7 @@ script duration later to ``canceled``; a cancel of a run that is over changes no
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -158,7 +159,7 @@ class NektApi(NektWire):
             "full_sync": False,
             "extra_config": None,
             "credit_charge_status": "charged",
-            "el_cost_usd": "0.12",
+            "el_cost_usd": 0.12,
             "el_cost_metadata": None,
             "transformation_cost_usd": None,
             "transformation_cost_metadata": None,
@@ -171,8 +172,18 @@ class NektApi(NektWire):
 def _page_of(run: Run) -> dict[str, Any]:
     pipeline = run.fields.get("pipeline")
     if not isinstance(pipeline, dict):
-        return run.fields
+        unknown = run.fields.get("duration_seconds", 0) is None
+        return {**run.fields, "duration_seconds": _seconds_of(run)} if unknown else run.fields
     # Each run shows itself as the latest one of its pipeline.
     times = {f"latest_run_{name}": run.fields.get(f"{name}_at") for name in ("started", "ended")}
     current = {**times, "latest_run_status": run.state, "current_status": run.state, **pipeline}
     return {**run.fields, "pipeline": current}
+
+
+def _seconds_of(run: Run) -> int | None:
+    """How long a run took that is over, in whole seconds."""
+    try:
+        began, ended = (dt.datetime.fromisoformat(str(run.fields.get(name))) for name in ("started_at", "ended_at"))
+    except ValueError:
+        return None
+    return round((ended - began).total_seconds())
