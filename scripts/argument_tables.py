@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = ROOT / "docs" / "reference"
 _MARK = re.compile(r"(<!-- arguments: ([\w.]+)(?: without ([\w., ]+?))? -->\n).*?(<!-- end -->)", re.DOTALL)
 _FIELD = re.compile(r"^\s*:param (\w+):(.*)$")
-_GOOGLE = re.compile(r"^(\w+):(.*)$")
+_GOOGLE = re.compile(r"^(\w+(?:, \w+)*):(.*)$")
 _DEFAULT = re.compile(r"\s*\bDefault: (.+?)\.(?=\s|$)")
 _ROLE = re.compile(r":\w+:`~?([^`]+)`")
 _UNPACK = re.compile(r"Unpack\[(\w+)\]")
@@ -286,8 +286,10 @@ def _texts(target: Any) -> dict[str, str]:
     kinds = target.__mro__ if isinstance(target, type) else (target,)
     for kind in kinds if not is_typeddict(target) else ():
         if str(getattr(kind, "__module__", "")).startswith("runops."):
-            for name, text in _fields(inspect.cleandoc(kind.__doc__ or "").splitlines()):
-                found.setdefault(name, text)
+            for each in (kind, vars(kind).get("__init__")):
+                for names, text in _fields(inspect.cleandoc(getattr(each, "__doc__", None) or "").splitlines()):
+                    for name in names.split(", "):
+                        found.setdefault(name, text)
     return found
 
 

@@ -238,6 +238,9 @@ class PlainRunsResource(NamedResource):
     def fetch_result(self, run_id: str | RunRef) -> dict[str, Any]:
         """The whole payload of a run. It may hold personal data and secrets: nothing else reads it.
 
+        Args:
+            run_id: The run.
+
         Raises:
             AnswerError: The read failed.
         """
@@ -249,6 +252,9 @@ class CancellableRunsResource(PlainRunsResource):
 
     def cancel(self, run_id: str | RunRef) -> None:
         """Ask the service to stop a run; one that is over is left alone.
+
+        Args:
+            run_id: The run.
 
         Raises:
             AnswerError: The request failed, and the run is not known to be over.

@@ -96,6 +96,10 @@ class RunResource(ProviderResource):
     def cancel(self, run_id: str | RunRef, parents: Mapping[str, str] | None = None) -> None:
         """Ask the service to stop a run; one that is over is left alone.
 
+        Args:
+            run_id: The run.
+            parents: Further ids that its address needs.
+
         Raises:
             NotSupported: The service cannot.
             AnswerError: The request failed, and the run is not known to be over.
@@ -104,6 +108,10 @@ class RunResource(ProviderResource):
 
     def resume(self, run_id: str | RunRef, parents: Mapping[str, str] | None = None) -> RunSnapshot:
         """Have a run that is paused or waiting go on; see :meth:`runops.core.RunClient.resume`.
+
+        Args:
+            run_id: The run.
+            parents: Further ids that its address needs.
 
         Raises:
             NotSupported: The service cannot.
@@ -158,6 +166,10 @@ class RunResource(ProviderResource):
 
     def fetch_result(self, run_id: str | RunRef, parents: Mapping[str, str] | None = None) -> dict[str, Any]:
         """The whole payload of a run. It may hold personal data and secrets: nothing else reads it.
+
+        Args:
+            run_id: The run.
+            parents: Further ids that its address needs.
 
         Raises:
             AnswerError: The read failed.

@@ -32,22 +32,29 @@ something was forgotten, the lists say how much as ``dropped``.
     them go on. Without ``run_id`` also for runs made later.
 ``POST /_control/advance``: ``{"seconds": 5 | null, "provider"?, "run_id"?}``: move the clocks on; null or
     absent: to the end of the scripts.
-``POST /_control/set``: ``{"provider", "run_id", "set": {...}, "unset": [...]}``: change wire fields now.
-``POST /_control/faults``: plan a fault, see :mod:`runops.emulator.faults`; answers 201 ``{"id"}``.
-``GET /_control/faults``: the planned faults, with how many they have befallen.
-``GET /_control/requests``: ``{"count", "requests"}``: what was received, oldest first: ``index, time,
-    provider, action, method, path, query, status`` (null for a reset), ``run_id, created_run_id,
+``POST /_control/set``: ``{"provider", "run_id", "set": {...}, "unset": [...]}``:
+    change wire fields now.
+``POST /_control/faults``:
+    plan a fault, see :mod:`runops.emulator.faults`; answers 201 ``{"id"}``.
+``GET /_control/faults``:
+    the planned faults, with how many they have befallen.
+``GET /_control/requests``: ``{"count", "requests"}``: what was received, oldest first:
+    ``index, time, provider, action, method, path, query, status`` (null for a reset), ``run_id, created_run_id,
     headers`` (names), ``user_agent, trace_id`` (``X-Trace-Id``), ``client`` (address and port), ``key``
     (``accepted missing invalid forbidden revoked``), ``key_id`` (12 letters of its SHA-256), ``key_label`` (see
     below), ``fault``. Never a key. Filters as query parameters: ``provider, action, method, run_id, status, fault, key,
     key_id, key_label, path_contains, after`` (index); ``count_only=true`` leaves the list out.
     Where older ones were forgotten: ``dropped``, how many.
-``GET /_control/scripts``: the names of the scripts of each provider.
-``POST /_control/keys``: say what a key is from now on, to rotate it under those who use it: ``{"key", "state",
-    "provider"?, "label"?}``, where ``state`` is ``revoked`` (answered 401), ``forbidden`` (403) or ``accepted``, at one
-    provider or at all. Answers ``{"key_id"}``, which names it in the journal; the key itself is kept nowhere.
-``GET /_control/keys``: ``{"keys": [...]}``: what was said, by ``key_id``.
-``POST /_control/reset``: forget everything, or ``{"only": ["runs", "faults", "requests", "keys"]}``.
+``GET /_control/scripts``:
+    the names of the scripts of each provider.
+``POST /_control/keys``: say what a key is from now on, to rotate it under those who use it:
+    ``{"key", "state", "provider"?, "label"?}``, where ``state`` is ``revoked`` (answered 401), ``forbidden`` (403) or
+    ``accepted``, at one provider or at all. Answers ``{"key_id"}``, which names it in the journal; the key itself is
+    kept nowhere.
+``GET /_control/keys``:
+    ``{"keys": [...]}``: what was said, by ``key_id``.
+``POST /_control/reset``:
+    forget everything, or ``{"only": ["runs", "faults", "requests", "keys"]}``.
 """
 
 from __future__ import annotations

@@ -146,6 +146,9 @@ class RunClient(Acts):
     def get(self, ref: RunRef) -> RunSnapshot:
         """One look at a run.
 
+        Args:
+            ref: The run.
+
         Raises:
             AnswerError: The look failed.
             UnknownStateError: The run is over in a word that is not documented.
@@ -173,7 +176,13 @@ class RunClient(Acts):
     def watch(
         self, ref: RunRef, timeout: Seconds = DEFAULT_TIMEOUT, **clocks: Unpack[WaitClocks]
     ) -> Iterator[RunSnapshot]:
-        """Every change of a run, as it is seen; the last one has an outcome. Takes the clocks of :meth:`wait`."""
+        """Every change of a run, as it is seen; the last one has an outcome.
+
+        Args:
+            ref: The run.
+            timeout: Seconds (or a timedelta) for the whole wait.
+            clocks: As :meth:`wait` takes them: error_budget, auth_grace, poll_interval, max_paused, ...
+        """
         return self._changes(self._watched(ref, timeout, clocks))
 
     def _changes(self, state: WaitState) -> Iterator[RunSnapshot]:
@@ -188,6 +197,9 @@ class RunClient(Acts):
     def recent(self, parent: str | Mapping[str, str]) -> list[RunSnapshot]:
         """The newest runs of a parent, newest first.
 
+        Args:
+            parent: Its id, or its kind and id, such as ``{"workflow_id": "wf_1"}``.
+
         Raises:
             NotSupported: The provider lists no runs.
         """
@@ -195,6 +207,9 @@ class RunClient(Acts):
 
     def fetch_result(self, ref: RunRef) -> dict[str, Any]:
         """The whole payload of a run. It may hold personal data and secrets: no wait calls this, nothing logs it.
+
+        Args:
+            ref: The run.
 
         Raises:
             AnswerError: The read failed.
@@ -214,6 +229,9 @@ class RunClient(Acts):
         """Do what a flow of :mod:`runops.core.waiting.flows` asks for, and give its result.
 
         For hosts that keep a record between the steps of a submit.
+
+        Args:
+            flow: The steps.
 
         Raises:
             RunopsError: The flow failed.

@@ -20,6 +20,10 @@ def holes_of(text: str) -> tuple[str, ...]:
 def check_id(name: str, value: object) -> str:
     """An id that may stand in a path.
 
+    Args:
+        name: What it is the id of, for the error.
+        value: What was given.
+
     Raises:
         ConfigurationError: It is empty, no string, or could leave its place in the path.
     """
@@ -38,12 +42,20 @@ def check_id(name: str, value: object) -> str:
 
 
 def caseless(value: str) -> str:
-    """What all spellings of one id share where only upper and lower case may differ."""
+    """What all spellings of one id share where only upper and lower case may differ.
+
+    Args:
+        value: The id.
+    """
     return value.strip().casefold()
 
 
 def uuid(value: str) -> str:
-    """What all spellings of one UUID share: case, dashes and braces may differ. Other ids are taken as they are."""
+    """What all spellings of one UUID share: case, dashes and braces may differ. Other ids are taken as they are.
+
+    Args:
+        value: The id.
+    """
     try:
         return UUID(value.strip()).hex
     except ValueError:

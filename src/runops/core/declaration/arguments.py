@@ -40,14 +40,30 @@ def check_names(owner: str, given: Iterable[str], allowed: Iterable[str]) -> Non
 
 
 def required_text(field: str, value: object) -> str:
-    """A non-empty text."""
+    """A non-empty text.
+
+    Args:
+        field: Its name, for the error.
+        value: What was given.
+
+    Raises:
+        ConfigurationError: It is none; the text names the field.
+    """
     if not isinstance(value, str) or not value.strip():
         raise ConfigurationError(f"{field} must be a non-empty text, not {_kind(value)}.")
     return value
 
 
 def optional_text(field: str, value: object) -> str:
-    """A text that may be empty."""
+    """A text that may be empty.
+
+    Args:
+        field: Its name, for the error.
+        value: What was given.
+
+    Raises:
+        ConfigurationError: It is none; the text names the field.
+    """
     if not isinstance(value, str):
         raise ConfigurationError(f"{field} must be a text, not {_kind(value)}.")
     return value
@@ -70,7 +86,15 @@ def trace_id(value: object) -> str:
 
 
 def texts(field: str, value: object) -> list[str]:
-    """A list of texts, or the JSON text of one."""
+    """A list of texts, or the JSON text of one.
+
+    Args:
+        field: Its name, for the error.
+        value: What was given.
+
+    Raises:
+        ConfigurationError: It is none; the text names the field.
+    """
     items = _sequence(field, value, "texts")
     return [optional_text(f"{field}[{index}]", item) for index, item in enumerate(items)]
 
@@ -87,18 +111,43 @@ def mapping(field: str, value: object) -> dict[str, Any]:
 
 
 def json_object(field: str, value: object) -> dict[str, Any]:
-    """A mapping that JSON can carry, or the JSON text of one. Its content never appears in the error."""
+    """A mapping that JSON can carry, or the JSON text of one. Its content never appears in the error.
+
+    Args:
+        field: Its name, for the error.
+        value: What was given.
+
+    Raises:
+        ConfigurationError: It is none; the text names the field.
+    """
     return cast("dict[str, Any]", _as_json(field, mapping(field, value)))
 
 
 def json_objects(field: str, value: object) -> list[dict[str, Any]]:
-    """A list of mappings that JSON can carry, or the JSON text of one."""
+    """A list of mappings that JSON can carry, or the JSON text of one.
+
+    Args:
+        field: Its name, for the error.
+        value: What was given.
+
+    Raises:
+        ConfigurationError: It is none; the text names the field.
+    """
     items = _sequence(field, value, "JSON objects")
     return [json_object(f"{field}[{index}]", item) for index, item in enumerate(items)]
 
 
 def one_of(field: str, value: object, allowed: Sequence[str]) -> str:
-    """One of a few words."""
+    """One of a few words.
+
+    Args:
+        field: Its name, for the error.
+        value: What was given.
+        allowed: The words.
+
+    Raises:
+        ConfigurationError: It is none; the text names the field.
+    """
     if value not in allowed:
         raise ConfigurationError(
             f"{field}={str(value)[:80]!r} is not one of {', '.join(allowed)}.", error_code=Code.UNKNOWN_NAME
@@ -107,7 +156,15 @@ def one_of(field: str, value: object, allowed: Sequence[str]) -> str:
 
 
 def positive(field: str, value: object) -> float:
-    """A finite number above 0. A text that spells one is taken: templates render to text."""
+    """A finite number above 0. A text that spells one is taken: templates render to text.
+
+    Args:
+        field: Its name, for the error.
+        value: What was given.
+
+    Raises:
+        ConfigurationError: It is none; the text names the field.
+    """
     number = _number(value)
     if number is None or not number > 0:
         raise ConfigurationError(f"{field} must be a number above 0, not {value!r}.")

@@ -38,10 +38,15 @@ def _or_none(value: object, parse: Callable[[object], Any]) -> Any:
 
 
 Moment = Annotated[datetime | None, BeforeValidator(_moment)]
+"""A time in UTC, of ISO-8601 text or Unix seconds or milliseconds. What cannot be read is absent, but for an end."""
 Text = Annotated[str | None, WrapValidator(_or_none)]
+"""Text; anything else in its place reads as absent."""
 Number = Annotated[FiniteFloat | None, WrapValidator(_or_none)]
+"""A finite number; anything else in its place reads as absent."""
 Count = Annotated[int | None, WrapValidator(_or_none)]
+"""A whole number; anything else in its place reads as absent."""
 Flag = Annotated[bool | None, WrapValidator(_or_none)]
+"""True or false; anything else in its place reads as absent."""
 T = TypeVar("T", bound=BaseModel)
 Lenient = Annotated[T | None, WrapValidator(_or_none)]
 """An optional nested object: anything else in its place reads as absent."""
@@ -65,6 +70,14 @@ class RunBody(Part):
     A subclass declares its fields under the provider's own names (by ``validation_alias`` where ours differ),
     and names in ``DETAILS`` those that people may see. Everything else in the payload is never read. A ``finished_at``
     that is given and cannot be read is :data:`~runops.core.model.times.UNREADABLE`: it has ended at an unknown time.
+
+    Args:
+        run_id: The run's id.
+        status: The provider's own word for how the run stands.
+        created_at: When it was made.
+        started_at: When it began to run.
+        finished_at: When it ended.
+        updated_at: When the provider last changed anything of it.
     """
 
     model_config = ConfigDict(coerce_numbers_to_str=True)
@@ -140,5 +153,9 @@ class Ids(Part):
 
 
 def detail(value: Any) -> Any:
-    """A detail as people see it: a text is one line of at most 200 characters, cleaned as far as its kind allows."""
+    """A detail as people see it: a text is one line of at most 200 characters, cleaned as far as its kind allows.
+
+    Args:
+        value: What the provider sent.
+    """
     return shown(value) if isinstance(value, str) else value

@@ -59,12 +59,13 @@ class Provider:
         result: The route of the whole payload, where it is not ``status``.
         submit, cancel, resume, retry, explain, listing: Abilities, as far as the API has them. ``resume`` has a run
             that is paused go on, ``retry`` one that failed, as a new run.
-        probe: A harmless route that proves a credential. ``probe_absent`` tells that 404 is its good answer.
+        probe: A harmless route that proves a credential.
+        probe_absent: Whether 404 is the good answer of ``probe``.
         cadence: When to look again.
         verdicts: Where this provider departs from the default verdicts.
         spend: What its runs spend, and in which unit; None where they do not say it.
         id_key: What all spellings of one id share, so that an answer about another run is noticed: the
-            default for ids whose case may differ, :func:`uuid` for UUIDs. A number and its text are one id always.
+            default for ids whose case may differ, ``uuid`` for UUIDs. A number and its text are one id always.
         link: Page of the provider's web interface, with holes for ids and details; the best one documented.
     """
 
@@ -99,7 +100,7 @@ class Provider:
     reader: Reader = field(init=False)
     """Reads the answers about its runs."""
     taught: Mapping[str, str] = field(init=False, default_factory=dict[str, str])
-    """Words of :attr:`states` that no documentation has; see :meth:`with_states`."""
+    """Words of ``states`` that no documentation has; see :meth:`with_states`."""
     _pages: Pages | None = field(init=False)
     _documented: StateTable = field(init=False)
 

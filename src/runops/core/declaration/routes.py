@@ -49,6 +49,7 @@ class AuthScheme:
 
 
 BEARER = AuthScheme("Authorization", "Bearer ")
+"""``Authorization: Bearer <key>``."""
 
 
 def bearer(*key_prefixes: str) -> AuthScheme:
@@ -117,7 +118,20 @@ class Spend:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request as data: what the clients send. It holds no credential."""
+    """One request as data: what the clients send. It holds no credential.
+
+    Args:
+        method: The HTTP method.
+        path: The filled path, from the root of the API.
+        description: The request in words, for messages.
+        query: Query parameters.
+        json: The body.
+        absent: What a 404 means, in words.
+        about: The run that the answer must be about.
+        parent: The parent whose runs the answer must show, where the address names it.
+        alone: Whether it shows one run of the parent, and not a page of them.
+        url: In the place of path and query, an address that the service gave, below the same root.
+    """
 
     method: str
     path: str
@@ -216,7 +230,7 @@ class Submission:
 
         Args:
             title: The provider's.
-            arguments: What :attr:`build` takes, by name.
+            arguments: What ``build`` takes, by name.
 
         Raises:
             ConfigurationError: An argument is wrong, missing or unknown.

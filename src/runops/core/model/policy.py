@@ -59,6 +59,7 @@ DEFAULT_VERDICTS: Mapping[Outcome, Verdict] = MappingProxyType(
         Outcome.TIMED_OUT: Verdict.FAIL,
     }
 )
+"""The verdict on each outcome where neither the provider nor a user says otherwise."""
 
 SOFTENED = frozenset({Outcome.FAILED, Outcome.CANCELLED, Outcome.TIMED_OUT})
 """The outcomes that ``soft_fail=True`` turns into a skip."""

@@ -87,7 +87,13 @@ class RunRef(BaseModel):
 
 
 class Progress(BaseModel):
-    """How far a run says it is; ``total`` may be unknown, and ``done`` may go down again."""
+    """How far a run says it is; ``total`` may be unknown, and ``done`` may go down again.
+
+    Args:
+        done: How many units are done.
+        total: How many there are, or None.
+        unit: What is counted, such as ``nodes``.
+    """
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
@@ -113,21 +119,37 @@ class RunResult(TypedDict):
     """A snapshot as plain data: what XCom, events and ``--json`` carry. Keys are only ever added."""
 
     schema: int
+    """The version of these keys: 1."""
     provider: str
+    """The provider's name."""
     run_id: str
+    """The run's id, as the provider shows it."""
     parents: dict[str, str]
+    """Further ids that the run's address needs, by name."""
     state: str | None
+    """The provider's own word, or None when no read succeeded before the wait ended."""
     outcome: str | None
+    """How it ended, or ``timed_out`` when the wait did; None while it goes on."""
     verdict: str | None
+    """``succeed``, ``warn``, ``skip`` or ``fail``; None while it goes on."""
     reason: str | None
+    """One cleaned line, at most 200 characters, when the provider gives a reason."""
     progress: dict[str, Any] | None
+    """``done``, ``total`` and ``unit``, or None."""
     created_at: str | None
+    """ISO-8601 in UTC, or None, like the next two."""
     started_at: str | None
+    """When it began to run."""
     finished_at: str | None
+    """When it ended."""
     url: str | None
+    """The best page of the provider's web interface for this run."""
     details: dict[str, Any]
+    """The provider's allow-list of fields, never the payload."""
     run_ended: bool
+    """Whether the run is over; false where only the wait is."""
     ended_by: str | None
+    """Which clock or limit ended the wait, when the outcome is ``timed_out``."""
     unmet: dict[str, Unmet] | None
     """Which of the expectations were not met, by the name of the detail; None where all were, or none were asked."""
 
@@ -136,6 +158,7 @@ class RunInPhase(RunResult):
     """What a callback gets where runs are plain data: the run as in every result, and the phase that it entered."""
 
     phase: str
+    """``queued``, ``running``, ``paused``, ``waiting`` or ``stopping``."""
     phase_since: str
     """When this wait first saw the run in that phase, ISO-8601 in UTC: a callback may come later."""
 

@@ -38,6 +38,9 @@ def find(name: str) -> Provider:
     declares in the entry point group ``runops.providers``. By import path: ``"acme_runs:ACME"``; from then on its name
     finds it too.
 
+    Args:
+        name: The name or the import path.
+
     Raises:
         ConfigurationError: There is none of that name or several different ones, the module cannot be imported, or it
             is no Provider.

@@ -73,5 +73,9 @@ class B3osResource(CancellableRunsResource):
         return retry_call(self.declaration, self.ref(run_id), {"workflow_id": workflow_id})
 
     def recent(self, workflow_id: str) -> list[RunSnapshot]:
-        """The newest runs of a workflow, newest first."""
+        """The newest runs of a workflow, newest first.
+
+        Args:
+            workflow_id: Whose runs.
+        """
         return self._recent({"workflow_id": workflow_id})

@@ -27,5 +27,9 @@ class NyxResource(CancellableRunsResource):
     submit = submits(nyx.submit)
 
     def recent(self, config_name: str) -> list[RunSnapshot]:
-        """The newest runs of an audit, newest first."""
+        """The newest runs of an audit, newest first.
+
+        Args:
+            config_name: Whose runs.
+        """
         return self._recent({"config_name": config_name})

@@ -57,6 +57,10 @@ class OnepinResource(NamedResource):
     def cancel(self, run_id: str | RunRef, workflow_id: str | None = None) -> None:
         """Ask OnePin to stop a run; one that is over is left alone.
 
+        Args:
+            run_id: The run; a reference holds its workflow already.
+            workflow_id: The run's workflow.
+
         Raises:
             ConfigurationError: The workflow is missing.
             AnswerError: The request failed, and the run is not known to be over.
@@ -69,6 +73,10 @@ class OnepinResource(NamedResource):
         A read decides whether it took, so it may be called again after any error. A pause that begins later is another
         one, which a retry of the step would end too.
 
+        Args:
+            run_id: The run; a reference holds its workflow already.
+            workflow_id: The run's workflow.
+
         Raises:
             ConfigurationError: The workflow is missing.
             WrongState: The run is over; nothing was sent.
@@ -78,11 +86,19 @@ class OnepinResource(NamedResource):
         return self._resume(self.ref(run_id, _parents(workflow_id)))
 
     def recent(self, workflow_id: str) -> list[RunSnapshot]:
-        """The newest runs of a workflow, newest first."""
+        """The newest runs of a workflow, newest first.
+
+        Args:
+            workflow_id: Whose runs.
+        """
         return self._recent({"workflow_id": workflow_id})
 
     def fetch_result(self, run_id: str | RunRef, workflow_id: str | None = None) -> dict[str, Any]:
         """The whole payload of a run. It may hold personal data and secrets: nothing else reads it.
+
+        Args:
+            run_id: The run; a reference holds its workflow already.
+            workflow_id: The run's workflow.
 
         Raises:
             ConfigurationError: The workflow is missing.
