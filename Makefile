@@ -21,7 +21,7 @@ WORKERS ?= logical
 PARALLEL := --numprocesses=$(WORKERS) --maxprocesses=8 --dist=loadgroup --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-airflow-page test-unit test-fast test-packaging test-wheel test-airflow test-airflow-required test-airflow-lowest test-airflow-next official-clients airflow-versions test-dagster-lowest test-dagster test-airflow-outcomes test-all mutants check format generated lock docs docs-links build bench bench-hosts bench-triggerer bench-import bench-parse screenshots ui ui-check test-page demo demo-ui clean
+.PHONY: help setup test test-airflow-page test-unit test-fast test-packaging test-wheel test-airflow test-airflow-required test-airflow-lowest test-airflow-next official-clients airflow-versions test-dagster-lowest test-dagster test-airflow-outcomes test-all mutants check format generated lock docs docs-links three-ways build bench bench-hosts bench-triggerer bench-import bench-parse screenshots ui ui-check test-page demo demo-ui clean
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-22s %s\n", $$1, $$2 }'
@@ -130,6 +130,9 @@ docs: $(READY) ## Build the documentation site into build/docs; strict, and with
 
 docs-links: $(READY) ## Try every address outside that the documentation names; needs a network, so CI does not.
 	@$(BIN)/python -m sphinx -q -b linkcheck -d build/doctrees docs build/docs-links
+
+three-ways: $(READY) ## Follow the tutorials word for word in clean environments, and time them; 10 minutes, needs a package index.
+	@$(BIN)/python -m scripts.three_ways $(WAYS)
 
 build: $(READY) ## Build the sdist and the wheel into dist/.
 	@$(BIN)/python -m build --no-isolation --outdir dist .

@@ -154,7 +154,7 @@ def _add_arguments(name: str, value: Any, lines: list[str]) -> None:
         lines.append("")
     for each in missing:
         default = f" Default: {each.default}." if each.default not in ("", "required") else ""
-        text = _TICKS.sub(r"``\1``", f"{each.says}{default}".replace("&lt;", "<"))
+        text = _TICKS.sub(r"``\1``", f"{each.says}{default}".replace("&lt;", "<")).replace(" http:// ", " ``http://`` ")
         lines += [f":param {each.name}: {text}", f":type {each.name}: ``{each.type}``"]
     lines.append("")
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.docs.blocks import Block
+from scripts.documentation.blocks import Block
 from tests.docs.world import World
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from runops import cli
-from tests.docs.blocks import ROOT
+from scripts.documentation.blocks import ROOT
 
 _EXTRAS = re.compile(r"runops\[([\w,]+)\]")
 _HEREDOC = re.compile(r"<<-?\s*'?(\w+)'?[^\n]*\n.*?^\1$", re.MULTILINE | re.DOTALL)

@@ -13,7 +13,7 @@ from dagster.components.testing import create_defs_folder_sandbox
 import runops.dagster
 from runops.core import PROVIDERS
 from runops.dagster.component import RunopsComponent
-from tests.docs.blocks import Block
+from scripts.documentation.blocks import Block
 from tests.docs.world import World
 
 ASSETS = "assets"

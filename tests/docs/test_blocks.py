@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 import tomllib
 
 import pytest
 import yaml
 
-from tests.docs.blocks import PAGES, Block, blocks_of
+from scripts.documentation.blocks import PAGES, Block, blocks_of
 from tests.docs.commands import check_commands
 from tests.docs.world import World, patience
 
@@ -57,15 +60,19 @@ def python(block: Block, world: World) -> None:
 def run_its_tests(block: Block, world: World) -> None:
     """Give a block to pytest, as the file that it is."""
     file = world.write(block, block.path or f"test_{block.name}.py")
-    ini = world.folder / "pytest.ini"
-    ini.touch()
-    world.patch.delenv("PYTEST_XDIST_WORKER", raising=False)
-    code = pytest.main([str(file), "-q", "-p", "no:cacheprovider", "-c", str(ini), "--rootdir", str(world.folder)])
-    assert code == pytest.ExitCode.OK, f"{block.where}: its tests fail"
+    # A process of its own: a host reads its settings once, and the reader's are not those of these tests.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "PYTEST"))}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(file.relative_to(world.folder))]
+    if not (world.folder / "pyproject.toml").is_file():
+        command += ["--rootdir", str(world.folder), "-c", os.devnull]
+    done = subprocess.run(command, cwd=world.folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{block.where}: its tests fail\n{done.stdout}{done.stderr}"
 
 
 def run(block: Block, world: World) -> None:
     """Do with a block what its kind and its comment say."""
+    if block.path and block.language != "python":
+        world.write(block, block.path)
     if block.language == "python":
         if re.search(r"^def test_", block.text, re.MULTILINE):
             run_its_tests(block, world)

@@ -12,7 +12,7 @@ import pytest
 from runops.core.waiting.options import SubmitOptions
 from scripts.argument_tables import arguments_of
 from scripts.documentation.api import MODULES, entries, public_names
-from tests.docs.blocks import DOCS
+from scripts.documentation.blocks import DOCS
 
 PAGES = {page: page.read_text(encoding="utf-8") for page in sorted((DOCS / "reference" / "api").glob("*.md"))}
 NAMES = [(module, name) for module in MODULES for name in public_names(module)]

@@ -6,7 +6,7 @@ import re
 
 import dagster as dg
 
-from tests.docs.blocks import ROOT, blocks_of
+from scripts.documentation.blocks import ROOT, blocks_of
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 STARTS = [block for block in blocks_of("README.md") if block.language == "python"]

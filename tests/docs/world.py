@@ -16,7 +16,7 @@ import pytest
 from runops.core import PROVIDERS
 from runops.core.model.cadence import Cadence
 from runops.emulator.server import Server
-from tests.docs.blocks import Block
+from scripts.documentation.blocks import Block
 
 KEY = "key-of-the-documentation"
 SECONDS = 0.3

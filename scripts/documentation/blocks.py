@@ -19,6 +19,8 @@ PAGES = [path.relative_to(ROOT).as_posix() for path in (ROOT / "README.md", *sor
 OPTIONS = frozenset({"conf", "runs", "defaults", "ends", "partition", "run_config", "only", "raises"})
 """What a comment may say; docs/project/documentation.md tells what each is."""
 _COMMENT = re.compile(r"<!-- block: (?P<text>(?:(?!-->).)*?) -->\s*\Z", re.DOTALL)
+_PRINTS = re.compile(r"\s*<!-- prints: (?P<text>.*?) -->")
+_SECTION = re.compile(r"^## (.+)$", re.MULTILINE)
 _NOT_RUN = re.compile(r"not run, because (?P<reason>\S.*)", re.DOTALL)
 _PATH = re.compile(r"# (?P<path>[\w.-]+(?:/[\w.-]+)*\.(?:py|yaml|yml|toml|json|ini|cfg))\n")
 
@@ -35,6 +37,10 @@ class Block:
     options: Mapping[str, Any] = field(default_factory=dict)
     reason: str | None = None
     """Why it is not run."""
+    prints: str | None = None
+    """What its output holds."""
+    section: str = ""
+    """The heading of second order that it stands under."""
 
     @property
     def where(self) -> str:
@@ -81,6 +87,19 @@ def blocks_of(page: str) -> tuple[Block, ...]:
         line = text.count("\n", 0, region.start) + 2
         comment = _COMMENT.search(text, end, region.start)
         options, reason = _said(comment["text"], f"{page}:{line}") if comment else ({}, None)
-        found.append(Block(page, line, region.lexemes["language"], str(region.lexemes["source"]), options, reason))
+        prints = _PRINTS.match(text, region.end)
+        sections = _SECTION.findall(text, 0, region.start)
+        found.append(
+            Block(
+                page,
+                line,
+                region.lexemes["language"],
+                str(region.lexemes["source"]),
+                options,
+                reason,
+                prints["text"] if prints else None,
+                sections[-1] if sections else "",
+            )
+        )
         end = region.end
     return tuple(found)
