@@ -116,7 +116,7 @@ format: $(READY) ## Format the code and fix what ruff can fix.
 	@$(BIN)/ruff check --fix-only .
 	@$(BIN)/ruff format .
 
-generated: $(READY) ## Write anew what is made from declarations: completion of shells, the page of the command line.
+generated: $(READY) ## Write anew what is made from declarations: completion, pages, llms.txt, Airflow's registry entry.
 	@$(BIN)/python -m scripts.generated
 
 lock: $(READY) ## Renew requirements/*.lock within the bounds of pyproject.toml.

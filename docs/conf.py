@@ -58,6 +58,7 @@ napoleon_use_rtype = False
 html_theme = "furo"
 html_title = f"runops {__version__}"
 html_static_path: list[str] = []
+html_extra_path = ["llms.txt"]
 html_copy_source = False
 html_show_sphinx = False
 html_last_updated_fmt = None

@@ -15,7 +15,8 @@ from sybil.parsers.markdown.lexers import FencedCodeBlockLexer
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
-PAGES = [path.relative_to(ROOT).as_posix() for path in (ROOT / "README.md", *sorted(DOCS.rglob("*.md")))]
+SKILL = ROOT / "src" / "runops" / ".agents" / "skills" / "runops" / "SKILL.md"
+PAGES = [path.relative_to(ROOT).as_posix() for path in (ROOT / "README.md", SKILL, *sorted(DOCS.rglob("*.md")))]
 OPTIONS = frozenset({"conf", "runs", "defaults", "ends", "partition", "run_config", "only", "raises"})
 """What a comment may say; docs/project/documentation.md tells what each is."""
 _COMMENT = re.compile(r"<!-- block: (?P<text>(?:(?!-->).)*?) -->\s*\Z", re.DOTALL)

@@ -93,6 +93,11 @@ def _read(app: Sphinx, name: str, content: list[str]) -> None:
         content[0] = content[0].partition("```{toctree}")[0]  # a section that is still empty
     # What is quoted stays as it is, and so does the fence that says what to include.
     content[0] = _INCLUDE.sub(include, rewritten(content[0], page, page))
+    if app.builder.format == "html":
+        # Beside the page, where llms.txt says that it is.
+        beside = Path(app.outdir, f"{name}.md")
+        beside.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_text(content[0], encoding="utf-8")
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

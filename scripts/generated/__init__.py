@@ -10,14 +10,24 @@ from functools import partial
 from pathlib import Path
 
 from runops.cli.arguments import SHELLS
-from scripts.generated import command_line, compatibility, emulator
+from scripts.generated import command_line, compatibility, emulator, llms
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+def _registry_entry() -> str:
+    # It loads Airflow, which nothing else here needs.
+    from scripts.generated import registry
+
+    return registry.entry()
+
 
 FILES: Mapping[str, Callable[[], str]] = {
     **{f"src/runops/cli/completions/runops.{shell}": partial(command_line.completion, shell) for shell in SHELLS},
     "docs/reference/command_line.md": command_line.page,
     "docs/project/compatibility.md": compatibility.page,
+    "docs/llms.txt": llms.index,
+    ".airflow-registry.yaml": _registry_entry,
     emulator.PAGE: emulator.page,
 }
 """Paths below the root, and what gives the text of each."""

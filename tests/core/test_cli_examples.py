@@ -26,11 +26,18 @@ ENDS = {
     "cancel": {"": "forever"},
     "resume": {"": "paused"},
     "retry": {"": "failed"},
+    "record": {"": "succeeded"},
 }
 """What becomes of the runs that an example of a command names, where it says that they are there."""
+ANSWERS = Path(__file__).resolve().parents[1] / "payloads" / "nexio"
 ELSEWHERE = {"orphans airflow", "orphans dagster", "emulate", "completion"}
 """Those that need a host, a process or a shell."""
-FILES = {"input.json": '{"applicant": "a-17"}', "target.json": '{"kind": "url", "url": "https://agent.example.com"}'}
+FILES = {
+    "first.json": (ANSWERS / "processing.json").read_text(),
+    "last.json": (ANSWERS / "completed.json").read_text(),
+    "input.json": '{"applicant": "a-17"}',
+    "target.json": '{"kind": "url", "url": "https://agent.example.com"}',
+}
 ACME = Path(__file__).resolve().parents[1] / "conformance"
 """A provider of one's own, with its answers."""
 HERE = [(name, each) for name, given in examples().items() if name not in ELSEWHERE for each in given]
@@ -64,6 +71,8 @@ def make_runs(server: Server, command: str, words: list[str]) -> None:
     if command not in ENDS:
         return
     provider = words[2]
+    if "--from" in words:
+        return
     script = ENDS[command].get(provider, ENDS[command][""])
     parents = {}
     if "--workflow-id" in words:
@@ -72,7 +81,7 @@ def make_runs(server: Server, command: str, words: list[str]) -> None:
         if run_id.startswith("-"):
             break
         server.emulator.create_run(provider, script=script, run_id=run_id, parents=parents)
-    if script != "forever" and command != "watch":
+    if script != "forever" and command not in ("watch", "record"):
         server.emulator.advance()
 
 

@@ -36,7 +36,7 @@ WITH_BLOCKS = [page for page in PAGES if blocks_of(page)]
 def python(block: Block, world: World) -> None:
     """Execute a block, and use what it made."""
     before = dict(world.names)
-    code = compile(block.padded, block.page, "exec")
+    code = compile(block.padded, block.page, "exec", dont_inherit=True)
     if _AIRFLOW.search(block.text):
         world.names["__airflow__"] = True
     if "__airflow__" in world.names:

@@ -13,12 +13,6 @@ What is unproven, since no answer of the folder shows it, is listed and leaves t
 
 SAVED = "a body of the status route that was saved, in order; - for standard input; may be repeated"
 RECORD = """\
-examples:
-  runops record acme_runs:ACME J-17 --to answers/ --until-over
-  runops record acme_runs:ACME J-17 --to answers/ --list plant=north
-  runops record acme_runs:ACME --from first.json --from last.json --to answers/
-  curl ... | runops record acme_runs:ACME --from - --to answers/
-
 It keeps documented words, the shape, and how far apart times are. Ids, texts, numbers, flags and unknown keys become
 stand-ins, and the key is written nowhere. script.json is what POST /_control/runs of the emulator takes.
 

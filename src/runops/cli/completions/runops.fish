@@ -50,8 +50,8 @@ function _shtab_runops_using
   test "$_shtab_runops_cmdpath" = "$argv"
 end
 
-set -g _shtab_runops_commands get explain watch cancel resume retry submit 'submit nexio' 'submit nyx' 'submit onepin' 'submit b3os' states orphans 'orphans airflow' 'orphans dagster' conform emulate completion
-set -g _shtab_runops_opts_with_value --allow-host --answers --api --auth-grace --budget-usd --config-name --credential --dagster-home --engine-slug --engine-version --error-budget --expect --extra --hints --host --input --max-paused --max-spend --max-stalled --name --objective --offerings --on-conflict --on-outcome --on-unmet --only --operator --parent --payload --poll-interval --port --provider --script-text --seconds --seed --severity-target --since --source-language --state --submit-grace --target --timeout --url --workflow-id
+set -g _shtab_runops_commands get explain watch cancel resume retry submit 'submit nexio' 'submit nyx' 'submit onepin' 'submit b3os' states orphans 'orphans airflow' 'orphans dagster' conform record emulate completion
+set -g _shtab_runops_opts_with_value --allow-host --answers --api --auth-grace --budget-usd --config-name --credential --dagster-home --engine-slug --engine-version --error-budget --expect --extra --from --hints --host --input --keep-word --list --max-paused --max-spend --max-stalled --name --objective --offerings --on-conflict --on-outcome --on-unmet --only --operator --parent --payload --poll-interval --port --provider --script-text --seconds --seed --severity-target --since --source-language --state --submit-grace --target --timeout --to --url --workflow-id
 
 complete -c runops -e
 complete -c runops -f
@@ -272,6 +272,18 @@ complete -c runops -n '_shtab_runops_using conform' -l answers -xka "(__fish_com
 complete -c runops -n '_shtab_runops_using conform' -l only -x -d 'one check by its name; may be repeated'
 complete -c runops -n '_shtab_runops_using conform' -l json -d 'print one JSON object, and nothing else'
 complete -c runops -n '_shtab_runops_using conform; and test $_shtab_runops_npos -eq 0' -ka "nexio nyx onepin b3os nekt" -d 'a name, or '"'"'package.module:NAME'"'"''
+complete -c runops -n '_shtab_runops_using; and test $_shtab_runops_npos -eq 0' -a record -d 'Reads only. Key and address come from the environment, as for runops get.'
+complete -c runops -n '_shtab_runops_using record' -s h -l help -d 'show this help message and exit'
+complete -c runops -n '_shtab_runops_using record' -l to -xka "(__fish_complete_path (commandline -ct))" -d 'a new folder'
+complete -c runops -n '_shtab_runops_using record' -l from -xka "(__fish_complete_path (commandline -ct))" -d 'a body of the status route that was saved, in order; - for standard input; may be repeated'
+complete -c runops -n '_shtab_runops_using record' -l until-over -d 'follow the run, and write each change until its end'
+complete -c runops -n '_shtab_runops_using record' -l timeout -x -d 'seconds for that (3600)'
+complete -c runops -n '_shtab_runops_using record' -l result -d 'read the route of the whole payload too'
+complete -c runops -n '_shtab_runops_using record' -l list -x -d 'the first page of a parent'"'"'s list too'
+complete -c runops -n '_shtab_runops_using record' -l keep-word -x -d 'a word that no table holds; may be repeated'
+complete -c runops -n '_shtab_runops_using record' -l parent -x -d 'an id that the address of a run needs beside its own; may be repeated'
+complete -c runops -n '_shtab_runops_using record' -l json -d 'print the files'"'"' names as JSON, and nothing else'
+complete -c runops -n '_shtab_runops_using record; and test $_shtab_runops_npos -eq 0' -ka "nexio nyx onepin b3os nekt" -d 'a name, or '"'"'package.module:NAME'"'"''
 complete -c runops -n '_shtab_runops_using; and test $_shtab_runops_npos -eq 0' -a emulate -d 'Serve the emulated run APIs on this machine.'
 complete -c runops -n '_shtab_runops_using emulate' -s h -l help -d 'show this help message and exit'
 complete -c runops -n '_shtab_runops_using emulate' -l port -x -d 'port to listen on; 0 takes a free one (default 8642)'

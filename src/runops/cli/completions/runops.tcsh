@@ -13,14 +13,18 @@ complete runops \
         'c/--on-conflict=/(wait attach fail)/' \
         'c/--dagster-home=/f/' \
         'c/--answers=/f/' \
-        'c/--/(adopt-uncertain allow-host allow-http answers api auth-grace budget-usd cancel config-name credential dagster-home engine-slug engine-version error-budget expect extra help hints host input json max-paused max-spend max-stalled name no-mark objective offerings on-conflict on-outcome on-unmet only operator parent payload poll-interval port provider script-text seconds seed severity-target since soft-fail source-language state submit-grace target timeout url version wait workflow-id yes)/' \
+        'c/--to=/f/' \
+        'c/--from=/f/' \
+        'c/--/(adopt-uncertain allow-host allow-http answers api auth-grace budget-usd cancel config-name credential dagster-home engine-slug engine-version error-budget expect extra from help hints host input json keep-word list max-paused max-spend max-stalled name no-mark objective offerings on-conflict on-outcome on-unmet only operator parent payload poll-interval port provider result script-text seconds seed severity-target since soft-fail source-language state submit-grace target timeout to until-over url version wait workflow-id yes)/' \
         'c/-/(- h)/' \
         'n/--on-outcome/(succeeded=succeed succeeded=warn succeeded=skip succeeded=fail degraded=succeed degraded=warn degraded=skip degraded=fail exhausted=succeed exhausted=warn exhausted=skip exhausted=fail failed=succeed failed=warn failed=skip failed=fail cancelled=succeed cancelled=warn cancelled=skip cancelled=fail timed_out=succeed timed_out=warn timed_out=skip timed_out=fail)/' \
         'n/--on-unmet/(succeed warn skip fail)/' \
         'n/--on-conflict/(wait attach fail)/' \
         'n/--dagster-home/f/' \
         'n/--answers/f/' \
-        'p/1/(get explain watch cancel resume retry submit states orphans conform emulate completion)/' \
+        'n/--to/f/' \
+        'n/--from/f/' \
+        'p/1/(get explain watch cancel resume retry submit states orphans conform record emulate completion)/' \
         'n/get/(nexio nyx onepin b3os nekt)/' \
         'n/explain/(nexio nyx onepin b3os nekt)/' \
         'n/watch/(nexio nyx onepin b3os nekt)/' \
@@ -31,5 +35,6 @@ complete runops \
         'n/states/(nexio nyx onepin b3os nekt)/' \
         'n/orphans/(airflow dagster)/' \
         'n/conform/(nexio nyx onepin b3os nekt)/' \
+        'n/record/(nexio nyx onepin b3os nekt)/' \
         'n/completion/(bash zsh fish tcsh)/' \
         'p/*/()/'

@@ -17,6 +17,7 @@ _shtab_runops_commands() {
     explain:'say which rule gives which verdict on a run'
     get:'look at a run once'
     orphans:'runs that a host has submitted, that may still run, and that nothing waits for'
+    record:'Reads only. Key and address come from the environment, as for runops get.'
     resume:'have a run that is paused go on, where its provider can'
     retry:'Starts a run, which costs what a run costs: it asks first where it runs on a terminal.'
     states:'every word of a provider, its meaning and its verdict by default'
@@ -168,6 +169,24 @@ _shtab_runops_orphans_dagster_options=(
 
 # guard to ensure default positional specs are added only once per session
 _shtab_runops_orphans_dagster_defaults_added=0
+
+_shtab_runops_record_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--to[a new folder]:DIR:_files"
+  "*--from[a body of the status route that was saved, in order\; - for standard input\; may be repeated]:FILE:_files"
+  "--until-over[follow the run, and write each change until its end]"
+  "--timeout[seconds for that (3600)]:S:"
+  "--result[read the route of the whole payload too]"
+  "--list[the first page of a parent\'s list too]:NAME=ID:"
+  "*--keep-word[a word that no table holds\; may be repeated]:WORD:"
+  "*--parent[an id that the address of a run needs beside its own\; may be repeated]:NAME=ID:"
+  "--json[print the files\' names as JSON, and nothing else]"
+  ":a name, or \'package.module\:NAME\':(nexio nyx onepin b3os nekt)"
+  ":the run\; not with --from:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_runops_record_defaults_added=0
 
 _shtab_runops_resume_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
@@ -399,6 +418,7 @@ _shtab_runops() {
         explain) _arguments -C -s $_shtab_runops_explain_options ;;
         get) _arguments -C -s $_shtab_runops_get_options ;;
         orphans) _shtab_runops_orphans ;;
+        record) _arguments -C -s $_shtab_runops_record_options ;;
         resume) _arguments -C -s $_shtab_runops_resume_options ;;
         retry) _arguments -C -s $_shtab_runops_retry_options ;;
         states) _arguments -C -s $_shtab_runops_states_options ;;
