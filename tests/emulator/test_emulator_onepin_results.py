@@ -155,3 +155,11 @@ def test_the_same_seed_gives_the_same_files(call, emulator) -> None:
     first = call.http.get(data(call, f"{RUNS}/{completed(emulator)}/download")["url"]).content
     emulator.reset()
     assert call.http.get(data(call, f"{RUNS}/{completed(emulator)}/download")["url"]).content == first
+
+
+def test_the_first_field_to_sort_by_counts_before_the_second(call, emulator) -> None:
+    for age, workflow in ((30, "a"), (20, "b"), (10, "c"), (5, "c")):
+        completed(emulator, parents={"workflow_id": workflow}, age_seconds=age)
+    sort = [("sort", "runs_count"), ("sort", "updated_at"), ("order", "asc"), ("order", "desc")]
+    answer = call("onepin", "GET", WORKFLOWS, params=sort)
+    assert ids(answer.json()["data"]) == [WORKFLOW, "b", "a", "c"]
