@@ -423,4 +423,10 @@ def test_b3os_retries_a_failure_as_a_new_run(call, emulator) -> None:
     assert call("b3os", "POST", f"/v1/runs/{run_id}/retry").status_code == 409
     emulator.advance(run_id=run_id)
     again = call("b3os", "POST", f"/v1/runs/{run_id}/retry").json()["data"]["runId"]
-    assert call.read("b3os", again).json()["data"]["sourceRunId"] == run_id
+    retried = call.read("b3os", again).json()["data"]
+    assert retried["sourceRunId"] == run_id
+    # It goes on from the node that failed.
+    assert [node["status"] for node in retried["executionState"].values()] == ["success", "success", "running"]
+    emulator.set_defaults("b3os", script="cancelled", seconds=0)
+    third = call("b3os", "POST", f"/v1/runs/{run_id}/retry").json()["data"]["runId"]
+    assert call.read("b3os", third).json()["data"]["status"] == "cancelled"

@@ -69,12 +69,16 @@ class Route:
 
 @dataclass
 class Submission:
-    """What a submitted run is to become; ``options`` is what the caller asked of the emulator."""
+    """What a submitted run is to become; ``options`` is what the caller asked of the emulator.
+
+    ``usual_script`` is followed when neither the caller nor the control API's defaults name one; None for the API's.
+    """
 
     parents: dict[str, str]
     body: Mapping[str, Any]
     options: Mapping[str, Any] = field(default_factory=dict)
     fields: Mapping[str, Any] = field(default_factory=dict)
+    usual_script: str | None = None
 
 
 class Store(Protocol):

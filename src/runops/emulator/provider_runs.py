@@ -55,7 +55,8 @@ class ProviderRuns:
             ScriptError: If the submission asks for a script that does not exist.
         """
         given = checks.mapping("the emulator's options", submission.options)
-        options = {**self._defaults, **{name: value for name, value in given.items() if value is not None}}
+        usual = {} if submission.usual_script is None else {"script": submission.usual_script}
+        options = {**usual, **self._defaults, **{name: value for name, value in given.items() if value is not None}}
         checks.names("emulator option", options, RUN_OPTIONS)
         fields = {**submission.fields, **checks.mapping("fields", options.pop("fields", {}))}
         return self.create(RunPlan(parents=submission.parents, fields=fields, submitted=submission.body, **options))

@@ -2,9 +2,9 @@
 
 A submitted run goes as ``payload.emulator`` says, an object with any of ``script`` (a name below or
 a list of steps), ``seconds``, ``hidden_seconds``, ``fields``, ``on_cancel`` and ``on_retry`` (the script
-of the run that a retry of it makes). Workflows whose id starts with ``missing`` do not exist. Runs of
-one workflow may be active side by side. A run in one go (``POST /v1/runs/sync``) goes the same way and is answered
-at the end of its script, without anybody having waited.
+of the run that a retry of it makes; ``retried`` if nothing is said). Workflows whose id starts with ``missing`` do
+not exist. Runs of one workflow may be active side by side. A run in one go (``POST /v1/runs/sync``) goes the same way
+and is answered at the end of its script, without anybody having waited.
 
 ``X-Org-ID`` is accepted and ignored. A page holds 100 rows at most; a higher ``limit``, such as the three times the
 asked page of the official client, is taken for 100. ``/v1/runs`` ignores a ``status`` filter,
@@ -53,6 +53,7 @@ STARTED = (
     at(0.5, status="running", totalCu=1.5, executionState=_state(QUOTED, _node("send-token", "running"))),
 )
 SWAPPED = _state(QUOTED, _node("send-token", "success", result={"hash": "0xabc123"}, finishedAt=NOW))
+RETRIED = _state(QUOTED, _node("send-token", "running"))
 WAITING = _state(QUOTED, _node("wait", "waiting"))
 SUCCESS: dict[str, Any] = {"status": "success", "finishedAt": NOW, "totalCu": 3.0, "executionState": SWAPPED}
 
@@ -71,6 +72,8 @@ SCRIPTS: dict[str, tuple[Moment, ...]] = {
     "running": (STARTED[0],),
     "forever": STARTED,
     "succeeded": (*STARTED, at(1, **SUCCESS)),
+    # What a retry makes: it goes on from the node that failed, and those that succeeded are skipped.
+    "retried": (at(0, status="running", executionState=RETRIED), at(1, **SUCCESS)),
     "failed": (*STARTED, _failed({"error": "insufficient funds for gas"})),
     "failed_message": (*STARTED, _failed({"message": "the target contract reverted", "code": 3})),
     "failed_secret": (
@@ -201,7 +204,8 @@ class B3osApi(B3osWire):
         if run.state != "failure":
             raise RefusedError(self.error(409, "only a failed run can be retried"))
         options = {} if run.on_retry is None else {"script": run.on_retry}
-        return self._started(self._start(Submission(run.parents, {}, options, {"sourceRunId": run.run_id})))
+        submission = Submission(run.parents, {}, options, {"sourceRunId": run.run_id}, usual_script="retried")
+        return self._started(self._start(submission))
 
     def _cancel(self, request: Request) -> Answer:
         run = self.find_run(request)
