@@ -214,10 +214,10 @@ class TestUsage:
 
     def test_the_help_says_of_each_command_what_it_does(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["nothing"]) == 2
-        known = set(re.findall(r"\b[a-z]+\b", capsys.readouterr().err.partition("choose from")[2].partition(")")[0]))
+        known = set(re.findall(r"\b[a-z-]+\b", capsys.readouterr().err.partition("choose from")[2].partition(")")[0]))
         assert main(["--help"]) == 0
         # A command that is added without a help is known, and not listed.
-        assert known == set(re.findall(r"^    ([a-z]+)\s+\S", capsys.readouterr().out, re.MULTILINE))
+        assert known == set(re.findall(r"^    ([a-z-]+)\s+\S", capsys.readouterr().out, re.MULTILINE))
         assert len(known) > 5
 
     def test_the_help_names_the_providers(self, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,6 +15,7 @@ import pytest
 from runops.cli import main
 from runops.cli.examples import Example, examples
 from runops.core import PROVIDERS
+from runops.core.declaration import registry
 from runops.emulator.server import Server, running
 
 pytestmark = pytest.mark.http
@@ -37,6 +38,8 @@ FILES = {
     "last.json": (ANSWERS / "completed.json").read_text(),
     "input.json": '{"applicant": "a-17"}',
     "target.json": '{"kind": "url", "url": "https://agent.example.com"}',
+    "running.json": '{"answer": {"job": {"job_id": "J-1", "state": "ACTIVE"}}}',
+    "done.json": '{"answer": {"job": {"job_id": "J-1", "state": "DONE"}}}',
 }
 ACME = Path(__file__).resolve().parents[1] / "conformance"
 """A provider of one's own, with its answers."""
@@ -63,6 +66,7 @@ def server(emulator: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     monkeypatch.syspath_prepend(tmp_path)
     # What a test has declared is forgotten after it, so that its module must be read again.
     monkeypatch.delitem(sys.modules, "acme_runs", raising=False)
+    monkeypatch.delitem(registry._made, "acme_jobs", raising=False)
     return emulator
 
 

@@ -29,7 +29,7 @@ from runops.core import (
 from runops.core.providers import tables
 from runops.core.waiting import flows
 
-KIT = ("conform", "record")
+KIT = ("conform", "record", "new-provider")
 """Commands about a declaration, and not about a run."""
 LIMITS = ("max_stalled", "max_spend")
 """What ends the wait for a run that goes on to no good, so that it is stopped where it is ours."""

@@ -1,4 +1,4 @@
-"""The commands for whoever writes a provider: ``conform`` and ``record``."""
+"""The commands for whoever writes a provider: ``conform``, ``record`` and ``new-provider``."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from runops.core.model.errors import MalformedAnswer
 from runops.core.waiting.flows import patient_read
 
 if TYPE_CHECKING:
+    from runops.conformance.new_provider import Given, Sample
     from runops.conformance.record import RawAnswer, Recording
 
 WRONG = 1
@@ -27,7 +28,7 @@ def run(options: argparse.Namespace) -> int:
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
-    commands = {"conform": conform, "record": record}
+    commands = {"conform": conform, "record": record, "new-provider": new_provider}
     return commands[options.command](options)
 
 
@@ -85,7 +86,7 @@ def _saved(provider: Provider, options: argparse.Namespace) -> tuple[RunRef, lis
     try:
         return saved(provider, contents, settings.pairs("--parent", options.parent))
     except MalformedAnswer as error:
-        raise ConfigurationError(f"--from {options.saved[0]!r}: {error}") from None
+        raise ConfigurationError(f"--from {options.saved[0]!r}: {error.text}") from None
 
 
 def _read(provider: Provider, made: Recording, options: argparse.Namespace) -> None:
@@ -106,3 +107,49 @@ def _read(provider: Provider, made: Recording, options: argparse.Namespace) -> N
         if parent:
             reply = client.drive(patient_read(provider.pages.request(parent)))
             made.add_page(RawAnswer("list", reply.content), parent)
+
+
+def new_provider(options: argparse.Namespace) -> int:
+    """Begin a provider's file from sample answers."""
+    from runops.conformance.new_provider import NewProvider, read_sample
+
+    samples = [read_sample(Path(name)) for name in options.answers]
+    submitted = read_sample(Path(options.submit_answer)) if options.submit_answer else None
+    made = NewProvider.of(
+        _given(options, submitted),
+        samples,
+        words=settings.pairs("--word", options.word),
+        id_field=options.id_field,
+        state_field=options.state_field,
+        submitted=submitted,
+    )
+    for name in made.write(Path(options.to)):
+        say(printable(str(Path(options.to) / name)))
+    return 0
+
+
+def _given(options: argparse.Namespace, submitted: Sample | None) -> Given:
+    """What the command line says of a new provider."""
+    from runops.conformance.new_provider import Given, checked_name, id_path, written_route
+
+    if bool(options.submit) != bool(submitted):
+        missing = "--submit-answer FILE, which shows the id of a new run" if options.submit else "--submit ROUTE"
+        raise ConfigurationError(f"A submit needs both its route and an answer to it: give {missing}.")
+    path: tuple[str, ...] = tuple(filter(None, (options.submit_id or "").split(".")))
+    if submitted is not None and not path:
+        path = id_path(submitted, options.id_field or "")
+    header, _, before = (options.key_header or "Authorization: Bearer").partition(":")
+    return Given(
+        name=checked_name(options.name),
+        base_url=options.base_url,
+        docs=options.docs,
+        link=options.link,
+        status=written_route("--status", options.status),
+        probe=written_route("--probe", options.probe, about_a_run=False),
+        cancel=written_route("--cancel", options.cancel) if options.cancel else None,
+        submit=written_route("--submit", options.submit, about_a_run=False) if options.submit else None,
+        submit_id=path,
+        key_header=header.strip(),
+        key_before=f"{before.strip()} " if before.strip() else "",
+        key_prefixes=tuple(options.key_prefix),
+    )

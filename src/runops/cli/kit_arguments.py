@@ -20,12 +20,26 @@ exit codes: 0 it is written   2 usage   4 an answer could not be had
 """
 
 
+NEW = """\
+It writes acme_runs.py, test_acme_runs.py, answers/acme/ and acme_entry_point.toml, and overwrites nothing. Each guess
+is marked by a comment with CHECK. No route and no address is guessed. Of the samples only shapes and words are written.
+
+exit codes: 0 it is written   2 usage, such as a word whose meaning cannot be guessed
+"""
+
+
 def add_kit(commands: Any) -> None:
     """The commands.
 
     Args:
         commands: The subparsers of the whole command line.
     """
+    _add_conform(commands)
+    _add_record(commands)
+    _add_new_provider(commands)
+
+
+def _add_conform(commands: Any) -> None:
     conform = commands.add_parser(
         "conform",
         help="check a provider's declaration against a folder of recorded answers",
@@ -40,6 +54,8 @@ def add_kit(commands: Any) -> None:
     )
     conform.add_argument("--json", action="store_true", help="print one JSON object, and nothing else")
 
+
+def _add_record(commands: Any) -> None:
     record = commands.add_parser(
         "record",
         help="write a run's real answers as a folder of answers, with a stand-in for all that nobody needs",
@@ -66,3 +82,42 @@ def add_kit(commands: Any) -> None:
         help="an id that the address of a run needs beside its own; may be repeated",
     )
     record.add_argument("--json", action="store_true", help="print the files' names as JSON, and nothing else")
+
+
+def _add_new_provider(commands: Any) -> None:
+    new = commands.add_parser(
+        "new-provider",
+        help="begin a provider's file, its test and its answers from two or three sample answers",
+        epilog=NEW,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    new.add_argument("name", metavar="NAME", help="a name in lower case, such as acme")
+    new.add_argument(
+        "--answers",
+        metavar="FILE",
+        nargs="+",
+        required=True,
+        help="bodies of the status route as they came, or files that runops record wrote: of a run that goes on, and "
+        "of one that succeeded",
+    )
+    routes = new.add_argument_group("what no answer shows")
+    routes.add_argument("--status", metavar="ROUTE", required=True, help="such as 'GET /v3/jobs/{run_id}'")
+    routes.add_argument("--probe", metavar="ROUTE", required=True, help="a harmless route that a good key gets through")
+    routes.add_argument("--base-url", metavar="URL", required=True, help="the root of the API, without a version")
+    routes.add_argument("--docs", metavar="URL", required=True, help="its documentation")
+    routes.add_argument(
+        "--link", metavar="URL", default="", help="the page of a run, with {run_id} (the documentation)"
+    )
+    routes.add_argument("--key-header", metavar="HEADER", help="the header of the key (Authorization: Bearer)")
+    routes.add_argument("--key-prefix", metavar="TEXT", action="append", default=[], help="what keys begin with")
+    routes.add_argument("--cancel", metavar="ROUTE", help="such as 'DELETE /v3/jobs/{run_id}'")
+    routes.add_argument("--submit", metavar="ROUTE", help="such as 'POST /v3/jobs'")
+    routes.add_argument("--submit-answer", metavar="FILE", help="an answer to it, which holds the id of the new run")
+    guesses = new.add_argument_group("where a guess would be wrong")
+    guesses.add_argument(
+        "--word", metavar="WORD=MEANING", action="append", default=[], help="a word and the phase or outcome it means"
+    )
+    guesses.add_argument("--id-field", metavar="NAME", help="the key of the run's id")
+    guesses.add_argument("--state-field", metavar="NAME", help="the key of the word")
+    guesses.add_argument("--submit-id", metavar="KEY.KEY", help="the keys that lead to the id of the new run")
+    new.add_argument("--to", metavar="DIR", default=".", help="where it is written (the current folder)")

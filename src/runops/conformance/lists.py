@@ -73,7 +73,7 @@ def _parent_of(facts: Facts, answer: RecordedAnswer, page: Page, parent: dict[st
     if listing is None or listing.parent_detail is None:
         return
     named = {each.snapshot.details.get(listing.parent_detail) for each in page.observations} - {None}
-    if named and not named & set(parent.values()):
+    if page.observations and not named & set(parent.values()):
         problem = f"{listing.parent_detail!r} names no parent of the runs on this page"
         yield Finding("lists", "listing.parent_detail", problem, "Name the detail that holds it", answer.file)
 

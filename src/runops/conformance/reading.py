@@ -40,7 +40,16 @@ def routes(facts: Facts) -> Found:
             level = "wrong" if name in ACTS else "unproven"
             what, advice = f"no answer of the folder shows this {asked}", f"Add an answer with route={asked!r}"
             yield Finding("routes", name, what, f"{advice}, or take the declaration out", level=level)
+    yield from _version(facts)
     yield from _keys_in_addresses(facts)
+
+
+def _version(facts: Facts) -> Found:
+    """A user's base URL may repeat the version, which is known by what all routes begin with."""
+    version = facts.provider.version_path
+    if version and not all(answer.request.path.startswith(f"{version}/") for answer in facts.answers):
+        problem = f"is {version!r}, and not all paths of the service begin with it"
+        yield Finding("routes", "version_path", problem, "Write what all routes begin with, or an empty text")
 
 
 def _route_of(facts: Facts, answer: RecordedAnswer) -> Found:
@@ -236,7 +245,7 @@ def _bad_words(facts: Facts, answer: RecordedAnswer) -> Found:
             if _meaning(facts, answer, body) in _ENDS:
                 problem = f"an answer that is only {json.dumps(body)} is read as an end of the run"
                 yield Finding("words", "body", problem, "Give run_id and status no default", answer.file)
-    if _meaning(facts, answer, _with_id(facts, answer)) is not None:
+    if any(_meaning(facts, answer, body) is not None for body in _with_other_ids(facts, answer)):
         problem = "takes an answer about another run for the one that was asked for"
         advice = "Read the id from the answer, and let id_key tell two ids apart"
         yield Finding("words", "id_key", problem, advice, answer.file)
@@ -251,8 +260,12 @@ def _wrapped(value: Any, envelope: tuple[str, ...]) -> Any:
     return value
 
 
-def _with_id(facts: Facts, answer: RecordedAnswer) -> Any:
-    return changed(answer.body, facts.provider.envelope_path, **{facts.alias("run_id"): OTHER_ID})
+def _with_other_ids(facts: Facts, answer: RecordedAnswer) -> Iterator[Any]:
+    """The same answer about other runs: about one of quite another id, and about one whose id ends otherwise."""
+    ref, alias = facts.ref(answer), facts.alias("run_id")
+    known = ref.run_id if ref else ""
+    for other in (OTHER_ID, f"{known[:-1]}{'0' if known[-1:] != '0' else '1'}"):
+        yield changed(answer.body, facts.provider.envelope_path, **{alias: other})
 
 
 def _meaning(facts: Facts, answer: RecordedAnswer, body: Any) -> Phase | Outcome | None:

@@ -111,25 +111,34 @@ class Recording:
     notices: list[str] = field(default_factory=list[str])
 
     def __post_init__(self) -> None:
-        self._stand_ins = StandIns(self.provider, self.words)
-        parents = {kind: self._stand_ins.id_of(value, kind) for kind, value in self.ref.parents.items()}
-        self.made_up = self.provider.ref(self._stand_ins.id_of(self.ref.run_id, "run"), parents)
+        self.stand_ins = StandIns(self.provider, self.words)
+        self.made_up = self._made_up(self.ref)
         """The run as the files name it."""
         self._moments: list[tuple[float, Any]] = []
 
+    def _made_up(self, ref: RunRef) -> RunRef:
+        parents = {kind: self.stand_ins.id_of(value, kind) for kind, value in ref.parents.items()}
+        return self.provider.ref(self.stand_ins.id_of(ref.run_id, "run"), parents)
+
     # --- one answer after the other ---
 
-    def add(self, answer: RawAnswer) -> None:
+    def add(self, answer: RawAnswer, ref: RunRef | None = None) -> None:
         """Take in an answer of the status or the result route.
+
+        Args:
+            answer: The answer.
+            ref: The run that it is about, where it is another one.
 
         Raises:
             ConfigurationError: What is left of it would not mean the same.
         """
         route = self.provider.result if answer.route == "result" else self.provider.status
         assert route is not None
-        body = self._stand_ins.run_answer(_json(answer.content))
-        seen = self._meaning(self.ref, answer.content)
-        kept = self._meaning(self.made_up, json.dumps(body).encode())
+        ref = ref or self.ref
+        made_up = self._made_up(ref)
+        body = self.stand_ins.run_answer(_json(answer.content))
+        seen = self._meaning(ref, answer.content)
+        kept = self._meaning(made_up, json.dumps(body).encode())
         if _status(seen) != _status(kept) and not isinstance(kept, UnknownStateError):
             raise ConfigurationError(
                 f"An answer of {self.provider.title} means {_status(seen)}, and {_status(kept)} once nothing is left "
@@ -140,9 +149,9 @@ class Recording:
             self.notices.append("A word stands in no table, and is not kept; --keep-word WORD keeps it.")
         if answer.route == "status":
             self._moments.append((answer.at, at(body, self.provider.envelope_path)))
-        ids = {**self.made_up.parents, "run_id": self.made_up.run_id}
+        ids = {**made_up.parents, "run_id": made_up.run_id}
         path, query = route.fill(ids), route.query
-        self._write(answer, route.method, path, query, body, _read_as(kept, self.made_up))
+        self._write(answer, route.method, path, query, body, _read_as(kept, made_up))
 
     def add_page(self, answer: RawAnswer, parent: Mapping[str, str]) -> None:
         """Take in the first page of the list of a parent.
@@ -152,8 +161,8 @@ class Recording:
         """
         listing = self.provider.listing
         assert listing is not None
-        made_up = {kind: self._stand_ins.id_of(value, kind) for kind, value in parent.items()}
-        body = self._stand_ins.page(_json(answer.content))
+        made_up = {kind: self.stand_ins.id_of(value, kind) for kind, value in parent.items()}
+        body = self.stand_ins.page(_json(answer.content))
         page = self.provider.pages.read(json.dumps(body).encode(), made_up)
         runs = [{"run_id": each.snapshot.ref.run_id, **_meaning_of(each.snapshot)} for each in page.observations]
         read_as: dict[str, Any] = {"parent": made_up, "runs": runs}

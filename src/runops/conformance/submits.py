@@ -84,6 +84,10 @@ def _evidence(facts: Facts) -> Found:
     if declared.mark and not facts.shows(alias):
         problem = f"no run of the folder's answers shows {alias!r}, so no mark in it would prove whose a run is"
         yield Finding("submits", "submit.mark", problem, "Name a text that runs and lists show again, or leave it out")
+    call = call_of(facts)
+    if call is not None and declared.mark and not isinstance((call.json or {}).get(declared.mark), str):
+        problem = f"the body of a submit has no text {declared.mark!r} that a mark could be added to"
+        yield Finding("submits", "submit.mark", problem, "Name a text of the body, under the service's own name")
 
 
 def _ids(facts: Facts) -> Found:
@@ -156,7 +160,7 @@ def _once(facts: Facts, stage: Stage) -> Found:
 def _how(end: RunRef | RunopsError) -> str:
     if isinstance(end, RunRef):
         return "a run"
-    return f"{type(end).__name__}: {str(end).rstrip('.')[:160]}"
+    return f"{type(end).__name__}: {end.text.rstrip('.')[:160]}"
 
 
 def _conflict(facts: Facts, stage: Stage) -> Found:

@@ -7,7 +7,7 @@
 
 _shtab_runops_submit_subparsers=(nexio nyx onepin b3os)
 _shtab_runops_orphans_subparsers=(airflow dagster)
-_shtab_runops_subparsers=(get explain watch cancel resume retry submit states orphans conform record emulate completion)
+_shtab_runops_subparsers=(get explain watch cancel resume retry submit states orphans conform record new-provider emulate completion)
 
 _shtab_runops_get_option_strings=(-h --help --parent --on-outcome --state --expect --on-unmet --json --workflow-id)
 _shtab_runops_explain_option_strings=(-h --help --parent --on-outcome --state --expect --on-unmet --soft-fail --max-paused --max-stalled --max-spend --json --workflow-id)
@@ -26,6 +26,7 @@ _shtab_runops_orphans_dagster_option_strings=(-h --help --dagster-home --since -
 _shtab_runops_orphans_option_strings=(-h --help)
 _shtab_runops_conform_option_strings=(-h --help --answers --only --json)
 _shtab_runops_record_option_strings=(-h --help --to --from --until-over --timeout --result --list --keep-word --parent --json)
+_shtab_runops_new_provider_option_strings=(-h --help --answers --status --probe --base-url --docs --link --key-header --key-prefix --cancel --submit --submit-answer --word --id-field --state-field --submit-id --to)
 _shtab_runops_emulate_option_strings=(-h --help --port --host --seed --seconds --allow-host --api)
 _shtab_runops_completion_option_strings=(-h --help)
 _shtab_runops_option_strings=(-h --help --version)
@@ -34,6 +35,9 @@ _shtab_runops_orphans_dagster___dagster_home_COMPGEN=_shtab_compgen_files
 _shtab_runops_conform___answers_COMPGEN=_shtab_compgen_files
 _shtab_runops_record___to_COMPGEN=_shtab_compgen_files
 _shtab_runops_record___from_COMPGEN=_shtab_compgen_files
+_shtab_runops_new_provider___answers_COMPGEN=_shtab_compgen_files
+_shtab_runops_new_provider___submit_answer_COMPGEN=_shtab_compgen_files
+_shtab_runops_new_provider___to_COMPGEN=_shtab_compgen_files
 
 _shtab_runops_get_pos_0_choices=(nexio nyx onepin b3os nekt)
 _shtab_runops_get___on_outcome_choices=(succeeded=succeed succeeded=warn succeeded=skip succeeded=fail degraded=succeed degraded=warn degraded=skip degraded=fail exhausted=succeed exhausted=warn exhausted=skip exhausted=fail failed=succeed failed=warn failed=skip failed=fail cancelled=succeed cancelled=warn cancelled=skip cancelled=fail timed_out=succeed timed_out=warn timed_out=skip timed_out=fail)
@@ -70,7 +74,7 @@ _shtab_runops_orphans_pos_0_choices=(airflow dagster)
 _shtab_runops_conform_pos_0_choices=(nexio nyx onepin b3os nekt)
 _shtab_runops_record_pos_0_choices=(nexio nyx onepin b3os nekt)
 _shtab_runops_completion_pos_0_choices=(bash zsh fish tcsh)
-_shtab_runops_pos_0_choices=(get explain watch cancel resume retry submit states orphans conform record emulate completion)
+_shtab_runops_pos_0_choices=(get explain watch cancel resume retry submit states orphans conform record new-provider emulate completion)
 
 _shtab_runops_get__h_nargs=0
 _shtab_runops_get___help_nargs=0
@@ -148,6 +152,9 @@ _shtab_runops_record___help_nargs=0
 _shtab_runops_record___until_over_nargs=0
 _shtab_runops_record___result_nargs=0
 _shtab_runops_record___json_nargs=0
+_shtab_runops_new_provider__h_nargs=0
+_shtab_runops_new_provider___help_nargs=0
+_shtab_runops_new_provider___answers_nargs=+
 _shtab_runops_emulate__h_nargs=0
 _shtab_runops_emulate___help_nargs=0
 _shtab_runops_completion__h_nargs=0

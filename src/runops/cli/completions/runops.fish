@@ -50,8 +50,8 @@ function _shtab_runops_using
   test "$_shtab_runops_cmdpath" = "$argv"
 end
 
-set -g _shtab_runops_commands get explain watch cancel resume retry submit 'submit nexio' 'submit nyx' 'submit onepin' 'submit b3os' states orphans 'orphans airflow' 'orphans dagster' conform record emulate completion
-set -g _shtab_runops_opts_with_value --allow-host --answers --api --auth-grace --budget-usd --config-name --credential --dagster-home --engine-slug --engine-version --error-budget --expect --extra --from --hints --host --input --keep-word --list --max-paused --max-spend --max-stalled --name --objective --offerings --on-conflict --on-outcome --on-unmet --only --operator --parent --payload --poll-interval --port --provider --script-text --seconds --seed --severity-target --since --source-language --state --submit-grace --target --timeout --to --url --workflow-id
+set -g _shtab_runops_commands get explain watch cancel resume retry submit 'submit nexio' 'submit nyx' 'submit onepin' 'submit b3os' states orphans 'orphans airflow' 'orphans dagster' conform record new-provider emulate completion
+set -g _shtab_runops_opts_with_value --allow-host --answers --api --auth-grace --base-url --budget-usd --cancel --config-name --credential --dagster-home --docs --engine-slug --engine-version --error-budget --expect --extra --from --hints --host --id-field --input --keep-word --key-header --key-prefix --link --list --max-paused --max-spend --max-stalled --name --objective --offerings --on-conflict --on-outcome --on-unmet --only --operator --parent --payload --poll-interval --port --probe --provider --script-text --seconds --seed --severity-target --since --source-language --state --state-field --status --submit --submit-answer --submit-grace --submit-id --target --timeout --to --url --word --workflow-id
 
 complete -c runops -e
 complete -c runops -f
@@ -284,6 +284,24 @@ complete -c runops -n '_shtab_runops_using record' -l keep-word -x -d 'a word th
 complete -c runops -n '_shtab_runops_using record' -l parent -x -d 'an id that the address of a run needs beside its own; may be repeated'
 complete -c runops -n '_shtab_runops_using record' -l json -d 'print the files'"'"' names as JSON, and nothing else'
 complete -c runops -n '_shtab_runops_using record; and test $_shtab_runops_npos -eq 0' -ka "nexio nyx onepin b3os nekt" -d 'a name, or '"'"'package.module:NAME'"'"''
+complete -c runops -n '_shtab_runops_using; and test $_shtab_runops_npos -eq 0' -a new-provider -d 'begin a provider'"'"'s file, its test and its answers from two or three sample answers'
+complete -c runops -n '_shtab_runops_using new-provider' -s h -l help -d 'show this help message and exit'
+complete -c runops -n '_shtab_runops_using new-provider' -l answers -xka "(__fish_complete_path (commandline -ct))" -d 'bodies of the status route as they came, or files that runops record wrote: of a run that goes on, and of one that succeeded'
+complete -c runops -n '_shtab_runops_using new-provider' -l status -x -d 'such as '"'"'GET /v3/jobs/{run_id}'"'"''
+complete -c runops -n '_shtab_runops_using new-provider' -l probe -x -d 'a harmless route that a good key gets through'
+complete -c runops -n '_shtab_runops_using new-provider' -l base-url -x -d 'the root of the API, without a version'
+complete -c runops -n '_shtab_runops_using new-provider' -l docs -x -d 'its documentation'
+complete -c runops -n '_shtab_runops_using new-provider' -l link -x -d 'the page of a run, with {run_id} (the documentation)'
+complete -c runops -n '_shtab_runops_using new-provider' -l key-header -x -d 'the header of the key (Authorization: Bearer)'
+complete -c runops -n '_shtab_runops_using new-provider' -l key-prefix -x -d 'what keys begin with'
+complete -c runops -n '_shtab_runops_using new-provider' -l cancel -x -d 'such as '"'"'DELETE /v3/jobs/{run_id}'"'"''
+complete -c runops -n '_shtab_runops_using new-provider' -l submit -x -d 'such as '"'"'POST /v3/jobs'"'"''
+complete -c runops -n '_shtab_runops_using new-provider' -l submit-answer -xka "(__fish_complete_path (commandline -ct))" -d 'an answer to it, which holds the id of the new run'
+complete -c runops -n '_shtab_runops_using new-provider' -l word -x -d 'a word and the phase or outcome it means'
+complete -c runops -n '_shtab_runops_using new-provider' -l id-field -x -d 'the key of the run'"'"'s id'
+complete -c runops -n '_shtab_runops_using new-provider' -l state-field -x -d 'the key of the word'
+complete -c runops -n '_shtab_runops_using new-provider' -l submit-id -x -d 'the keys that lead to the id of the new run'
+complete -c runops -n '_shtab_runops_using new-provider' -l to -xka "(__fish_complete_path (commandline -ct))" -d 'where it is written (the current folder)'
 complete -c runops -n '_shtab_runops_using; and test $_shtab_runops_npos -eq 0' -a emulate -d 'Serve the emulated run APIs on this machine.'
 complete -c runops -n '_shtab_runops_using emulate' -s h -l help -d 'show this help message and exit'
 complete -c runops -n '_shtab_runops_using emulate' -l port -x -d 'port to listen on; 0 takes a free one (default 8642)'

@@ -15,7 +15,8 @@ complete runops \
         'c/--answers=/f/' \
         'c/--to=/f/' \
         'c/--from=/f/' \
-        'c/--/(adopt-uncertain allow-host allow-http answers api auth-grace budget-usd cancel config-name credential dagster-home engine-slug engine-version error-budget expect extra from help hints host input json keep-word list max-paused max-spend max-stalled name no-mark objective offerings on-conflict on-outcome on-unmet only operator parent payload poll-interval port provider result script-text seconds seed severity-target since soft-fail source-language state submit-grace target timeout to until-over url version wait workflow-id yes)/' \
+        'c/--submit-answer=/f/' \
+        'c/--/(adopt-uncertain allow-host allow-http answers api auth-grace base-url budget-usd cancel config-name credential dagster-home docs engine-slug engine-version error-budget expect extra from help hints host id-field input json keep-word key-header key-prefix link list max-paused max-spend max-stalled name no-mark objective offerings on-conflict on-outcome on-unmet only operator parent payload poll-interval port probe provider result script-text seconds seed severity-target since soft-fail source-language state state-field status submit submit-answer submit-grace submit-id target timeout to until-over url version wait word workflow-id yes)/' \
         'c/-/(- h)/' \
         'n/--on-outcome/(succeeded=succeed succeeded=warn succeeded=skip succeeded=fail degraded=succeed degraded=warn degraded=skip degraded=fail exhausted=succeed exhausted=warn exhausted=skip exhausted=fail failed=succeed failed=warn failed=skip failed=fail cancelled=succeed cancelled=warn cancelled=skip cancelled=fail timed_out=succeed timed_out=warn timed_out=skip timed_out=fail)/' \
         'n/--on-unmet/(succeed warn skip fail)/' \
@@ -24,7 +25,8 @@ complete runops \
         'n/--answers/f/' \
         'n/--to/f/' \
         'n/--from/f/' \
-        'p/1/(get explain watch cancel resume retry submit states orphans conform record emulate completion)/' \
+        'n/--submit-answer/f/' \
+        'p/1/(get explain watch cancel resume retry submit states orphans conform record new-provider emulate completion)/' \
         'n/get/(nexio nyx onepin b3os nekt)/' \
         'n/explain/(nexio nyx onepin b3os nekt)/' \
         'n/watch/(nexio nyx onepin b3os nekt)/' \

@@ -16,6 +16,7 @@ _shtab_runops_commands() {
     emulate:'Serve the emulated run APIs on this machine.'
     explain:'say which rule gives which verdict on a run'
     get:'look at a run once'
+    new-provider:'begin a provider'"'"'s file, its test and its answers from two or three sample answers'
     orphans:'runs that a host has submitted, that may still run, and that nothing waits for'
     record:'Reads only. Key and address come from the environment, as for runops get.'
     resume:'have a run that is paused go on, where its provider can'
@@ -132,6 +133,30 @@ _shtab_runops_get_options=(
 
 # guard to ensure default positional specs are added only once per session
 _shtab_runops_get_defaults_added=0
+
+_shtab_runops_new_provider_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--answers[bodies of the status route as they came, or files that runops record wrote\: of a run that goes on, and of one that succeeded]:FILE:_files"
+  "--status[such as \'GET \/v3\/jobs\/\{run_id\}\']:ROUTE:"
+  "--probe[a harmless route that a good key gets through]:ROUTE:"
+  "--base-url[the root of the API, without a version]:URL:"
+  "--docs[its documentation]:URL:"
+  "--link[the page of a run, with \{run_id\} (the documentation)]:URL:"
+  "--key-header[the header of the key (Authorization\: Bearer)]:HEADER:"
+  "*--key-prefix[what keys begin with]:TEXT:"
+  "--cancel[such as \'DELETE \/v3\/jobs\/\{run_id\}\']:ROUTE:"
+  "--submit[such as \'POST \/v3\/jobs\']:ROUTE:"
+  "--submit-answer[an answer to it, which holds the id of the new run]:FILE:_files"
+  "*--word[a word and the phase or outcome it means]:WORD=MEANING:"
+  "--id-field[the key of the run\'s id]:NAME:"
+  "--state-field[the key of the word]:NAME:"
+  "--submit-id[the keys that lead to the id of the new run]:KEY.KEY:"
+  "--to[where it is written (the current folder)]:DIR:_files"
+  ":a name in lower case, such as acme:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_runops_new_provider_defaults_added=0
 
 _shtab_runops_orphans_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
@@ -417,6 +442,7 @@ _shtab_runops() {
         emulate) _arguments -C -s $_shtab_runops_emulate_options ;;
         explain) _arguments -C -s $_shtab_runops_explain_options ;;
         get) _arguments -C -s $_shtab_runops_get_options ;;
+        new-provider) _arguments -C -s $_shtab_runops_new_provider_options ;;
         orphans) _shtab_runops_orphans ;;
         record) _arguments -C -s $_shtab_runops_record_options ;;
         resume) _arguments -C -s $_shtab_runops_resume_options ;;
