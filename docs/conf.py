@@ -36,12 +36,15 @@ nitpicky = True
 # are not public have no entry to lead to. All that is public must be found.
 nitpick_ignore_regex = [
     (r"py:.*", r"(airflow|annotated_types|collections|dagster|datetime|enum|httpx|inspect|os|pydantic)\..*"),
-    (r"py:.*", r"(starlette|types|typing)\..*"),
+    (r"py:.*", r"(pathlib|pytest|starlette|types|typing)\..*"),
     (r"py:.*", r"(timedelta|datetime|ValidationError)"),
     (r"py:class", r"\w+=.*"),  # how pydantic writes an annotated type
     (r"py:exc", r"(AnotherRun|MalformedAnswer)"),  # kinds of AnswerError
     (r"py:class", r"[A-Z]\w*"),  # what a signature calls a type of ours that is not public
-    (r"py:.*", r"runops\.(core|airflow|dagster|emulator)\.(?!declaration\.\w+$|exceptions\.\w+$)\w+(\.\w+)+"),
+    (
+        r"py:.*",
+        r"runops\.(core|airflow|dagster|emulator|testing|conformance)\.(?!declaration\.\w+$|exceptions\.\w+$)\w+(\.\w+)+",
+    ),
 ]
 
 myst_enable_extensions = ["colon_fence", "deflist", "fieldlist"]

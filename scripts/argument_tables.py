@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cache
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any, is_typeddict
@@ -290,7 +291,20 @@ def _texts(target: Any) -> dict[str, str]:
                 for names, text in _fields(inspect.cleandoc(getattr(each, "__doc__", None) or "").splitlines()):
                     for name in names.split(", "):
                         found.setdefault(name, text)
+            for name, text in _attributes(kind) if isinstance(kind, type) else ():
+                found.setdefault(name, text)
     return found
+
+
+def _attributes(kind: type) -> Iterator[tuple[str, str]]:
+    """The strings below the fields of a dataclass or model."""
+    for node in _tree(sys.modules[kind.__module__]).body:
+        if isinstance(node, ast.ClassDef) and node.name == kind.__name__:
+            for each, after in pairwise(node.body):
+                is_field = isinstance(each, ast.AnnAssign) and isinstance(each.target, ast.Name)
+                if is_field and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+                    name = typing.cast("ast.Name", typing.cast("ast.AnnAssign", each).target).id
+                    yield name, " ".join(inspect.cleandoc(str(after.value.value)).split())
 
 
 def _fields(lines: list[str]) -> Iterator[tuple[str, str]]:

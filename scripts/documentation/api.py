@@ -27,6 +27,8 @@ MODULES = (
     "runops.airflow.exceptions",
     "runops.dagster",
     "runops.emulator",
+    "runops.testing",
+    "runops.conformance",
 )
 """Those whose names a release may not take away without saying so first."""
 WHOLE = frozenset({"RunClient", "AsyncRunClient"})

@@ -95,7 +95,19 @@ class ReadAs(_Strict):
 
 
 class RecordedAnswer(_Strict):
-    """One file of a folder."""
+    """One file of a folder.
+
+    Args:
+        schema_version: The version of the format: 1 (``schema`` in the file).
+        route: Which route of the declaration was asked.
+        request: What was asked.
+        status: The HTTP status.
+        headers: Headers of the answer that somebody may need.
+        body: The body, where it is JSON.
+        text: In the place of ``body``, what is no JSON.
+        read_as: How the run stands, as it is to be read.
+        file: The name of the file it was read from.
+    """
 
     model_config = ConfigDict(populate_by_name=True)
 
@@ -142,6 +154,9 @@ def _compact(body: Any) -> bytes:
 
 def read_folder(folder: Path | str) -> tuple[RecordedAnswer, ...]:
     """All answers of a folder, by their files' names.
+
+    Args:
+        folder: Its path.
 
     Raises:
         ConfigurationError: There is none, or a file is not as it should be; names the file and the field.

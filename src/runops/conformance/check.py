@@ -37,6 +37,7 @@ PLAYED: Mapping[str, Callable[[Facts, Stages], Result]] = {
 }
 """Those against a server of this machine that plays the folder, in both clients."""
 CHECKS = (*PURE, *PLAYED)
+"""The names of all checks, in the order in which they are made."""
 
 
 def conform(provider: Provider, folder: Path | str, *, only: Iterable[str] = ()) -> Report:

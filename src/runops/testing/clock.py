@@ -20,7 +20,11 @@ _sleep, _monotonic = time.sleep, time.monotonic
 
 
 class FakeTime:
-    """What the fixture ``runops_time`` gives."""
+    """What the fixture ``runops_time`` gives.
+
+    Args:
+        shift: Moves the emulator's clock on by seconds; None where the test waits for real.
+    """
 
     def __init__(self, shift: Callable[[float], object] | None) -> None:
         self._shift = shift

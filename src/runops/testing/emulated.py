@@ -31,6 +31,10 @@ class EmulatedServices:
 
     ``url`` is where the emulator is served, without a slash at its end; ``emulator`` is what the control API talks to,
     for all that :class:`runops.testing.Runs` does not say in a line.
+
+    Args:
+        server: The emulator, served.
+        monkeypatch: Sets the addresses, keys and connections for one test.
     """
 
     def __init__(self, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

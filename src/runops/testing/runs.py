@@ -46,7 +46,7 @@ class Runs:
         runops_runs.nexio.on_submit("queued", 3600, "degraded")
         runops_runs.nekt.fail(503, times=3)
 
-    Attributes:
+    Args:
         services: The emulated services: addresses, keys, connections.
         time: The fake time of the test.
     """
@@ -78,7 +78,12 @@ class Runs:
 
 
 class ProviderRuns:
-    """The runs of one service."""
+    """The runs of one service.
+
+    Args:
+        api: The service.
+        services: All of them.
+    """
 
     def __init__(self, api: Api, services: EmulatedServices) -> None:
         self._api = api
