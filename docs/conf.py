@@ -43,7 +43,7 @@ nitpick_ignore_regex = [
     (r"py:class", r"[A-Z]\w*"),  # what a signature calls a type of ours that is not public
     (
         r"py:.*",
-        r"runops\.(core|airflow|dagster|emulator|testing|conformance)\.(?!declaration\.\w+$|exceptions\.\w+$)\w+(\.\w+)+",
+        r"runops\.(core|airflow|dagster|emulator|testing|conformance)\.(?!(declaration|exceptions)\.\w+$)\w+(\.\w+)+",
     ),
 ]
 

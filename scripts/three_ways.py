@@ -1,9 +1,9 @@
 """Follows the tutorials and the README's quick starts word for word: ``make three-ways``.
 
 Each goes in an empty folder with a new virtual environment that is active, and with the wheel built from this tree: a
-constraint makes pip take it for ``runops``, so that no word of a command is changed. Files that blocks are get written
-and ``bash`` blocks are executed in the order of the page, by one shell. docs/project/documentation.md says the rules,
-docs/project/three_ways.md has the result. It needs a package index, and port 8642 of this machine.
+``pip`` that comes first in the PATH takes it for ``runops``, so that no word of a command is changed. Files that blocks
+are get written and ``bash`` blocks are executed in the order of the page, by one shell. docs/project/documentation.md
+says the rules, docs/project/three_ways.md has the result. It needs a package index, and port 8642 of this machine.
 """
 
 from __future__ import annotations
@@ -34,6 +34,16 @@ PATIENCE = 900
 FOREIGN = ("AIRFLOW", "DAGSTER", "NEXIO", "NYX", "ONEPIN", "B3OS", "NEKT", "PYTHON", "VIRTUAL_ENV", "PYTEST", "RUNOPS")
 _TABLE = re.compile(r"(<!-- three ways -->\n).*?(<!-- end -->)", re.DOTALL)
 _STEP = "@@ step"
+_PIP = """\
+#!/usr/bin/env bash
+# Gives pip the wheel where it is asked for runops: an index may have another one, or none.
+words=()
+for word in "$@"; do
+  [[ $word =~ ^runops(\\[[a-z,]+\\])?$ ]] && word="runops${{BASH_REMATCH[1]}} @ {wheel}"
+  words+=("$word")
+done
+exec {pip} "${{words[@]}}"
+"""
 
 
 @dataclass(frozen=True)
@@ -112,13 +122,14 @@ def follow(way: Way, wheel: Path) -> Followed:
     for each in (files, work):
         each.mkdir(parents=True)
     venv.create(work / ".venv", with_pip=True)
-    constraint = folder / "constraint.txt"
-    constraint.write_text(f"runops @ {wheel.as_uri()}\n", encoding="utf-8")
+    pip = folder / "bin" / "pip"
+    pip.parent.mkdir()
+    pip.write_text(_PIP.format(wheel=wheel.as_uri(), pip=work / ".venv" / "bin" / "pip"), encoding="utf-8")
+    pip.chmod(0o755)
     environment = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
     environment |= {
-        "PATH": f"{work / '.venv' / 'bin'}:{environment['PATH']}",
+        "PATH": f"{pip.parent}:{work / '.venv' / 'bin'}:{environment['PATH']}",
         "VIRTUAL_ENV": str(work / ".venv"),
-        "PIP_CONSTRAINT": str(constraint),
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         "HOME": str(folder),
     }
