@@ -18,6 +18,7 @@ from runops.airflow.hook import RunHook
 from runops.airflow.plugin import _compat
 from runops.airflow.plugin.rows import Stored
 from runops.core import RunClient, RunRef
+from runops.core.model.codes import Code
 from runops.core.model.errors import RunopsError
 
 REQUEST_SECONDS = 8.0
@@ -51,6 +52,8 @@ class ServerHook(RunHook):
 
 class OutOfTimeError(RunopsError):
     """The service has not answered in the time that a person waits."""
+
+    error_code = Code.SERVICE_UNAVAILABLE
 
 
 @contextmanager

@@ -78,7 +78,9 @@ class Code(StrEnum):
 
     # --- how a run, or the wait for it, ended ---
     RUN_FAILED = "run-failed"
+    """The run failed, and the verdict on that is fail."""
     RUN_CANCELLED = "run-cancelled"
+    """The run was cancelled, and the verdict on that is fail."""
     RUN_TIMED_OUT = "run-timed-out"
     """``timeout``, ``max_paused``, ``max_stalled`` or ``max_spend`` ended the wait."""
     EXECUTION_TIMEOUT = "execution-timeout"
@@ -90,13 +92,13 @@ class Code(StrEnum):
     TOO_FEW_RUNS = "too-few-runs"
     """Fewer runs of a set ended well than ``require`` asks for."""
     RUN_SKIPPED = "run-skipped"
-    """The verdict on the outcome is skip."""
+    """The verdict on a degraded, exhausted or succeeded run is skip."""
     SOFT_FAILED = "soft-failed"
-    """``soft_fail=True`` made a skip of a failure."""
+    """``soft_fail=True`` or ``on_outcome`` made a skip of a failed, cancelled or timed-out run."""
     NEVER_FAIL = "never-fail"
     """``never_fail=True`` of a sensor made a skip of an error."""
     RUN_WARNED = "run-warned"
-    """The verdict on the outcome is warn."""
+    """The verdict is warn: the task or step succeeds."""
 
     # --- a wait that is held, and what goes on ---
     WAITING_FOR_TURN = "waiting-for-turn"

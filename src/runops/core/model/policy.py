@@ -102,8 +102,6 @@ class Judgement:
         """The code that ends what people read of this end; None where the task or step just succeeds."""
         if self.rule is Rule.EXECUTION_TIMEOUT:
             return Code.EXECUTION_TIMEOUT
-        if self.rule is Rule.SOFT_FAIL and self.verdict is Verdict.SKIP:
-            return Code.SOFT_FAILED
         return code_of(self.outcome, self.verdict, unmet=bool(self.unmet))
 
     def result(self, snapshot: RunSnapshot) -> RunResult:
@@ -256,7 +254,7 @@ class OutcomePolicy:
 
 
 def code_of(outcome: Outcome, verdict: Verdict, *, unmet: bool = False) -> Code | None:
-    """The code of an end of which only the outcome and the verdict are known; :attr:`Judgement.code` is the whole.
+    """The code of an end, whatever rule gave the verdict; :attr:`Judgement.code` is the whole.
 
     Args:
         outcome: How the run, or the wait for it, ended.
@@ -272,8 +270,11 @@ def code_of(outcome: Outcome, verdict: Verdict, *, unmet: bool = False) -> Code 
         Outcome.CANCELLED: Code.RUN_CANCELLED,
         Outcome.TIMED_OUT: Code.RUN_TIMED_OUT,
     }
-    softer = {Verdict.WARN: Code.RUN_WARNED, Verdict.SKIP: Code.RUN_SKIPPED}
-    return softer.get(verdict) or of_failures.get(outcome, Code.RUN_REJECTED)
+    if verdict is Verdict.WARN:
+        return Code.RUN_WARNED
+    if verdict is Verdict.SKIP:
+        return Code.SOFT_FAILED if outcome in SOFTENED else Code.RUN_SKIPPED
+    return of_failures.get(outcome, Code.RUN_REJECTED)
 
 
 def retry_may_submit(outcome: Outcome) -> bool:

@@ -13,7 +13,7 @@ import dagster as dg
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from runops.core import ConfigurationError
-from runops.core.model.codes import Code, with_code
+from runops.core.model.codes import Code, Coded, with_code
 from runops.dagster import _compat
 
 ENV = "$env"
@@ -67,7 +67,7 @@ def _at_its_line(context: dg.ResolutionContext, error: ValidationError) -> Excep
     for entry in error.errors(include_url=False, include_input=False):
         cause = entry.get("ctx", {}).get("error")
         below = cause.path if isinstance(cause, WrongField) else ()
-        text = cause.text if isinstance(cause, WrongField) else entry["msg"].removeprefix("Value error, ")
+        text = cause.text if isinstance(cause, (WrongField, Coded)) else entry["msg"].removeprefix("Value error, ")
         path = (*context.path, *entry["loc"], *below)
         lines.append(f"{_line_of(context, path)}{named(path)}: {text}")
     # Without the lines of the file: a key may stand in one of them, and that may be just what is wrong.
