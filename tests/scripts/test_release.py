@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
+from trove_classifiers import classifiers, deprecated_classifiers
 
 from hatch_build import LABELS, long_description, sbom
 from scripts import release
@@ -99,6 +100,9 @@ def fill_in(root: Path) -> None:
     changes = (root / "CHANGELOG.md").read_text()
     write(root / "CHANGELOG.md", changes.replace("## [Unreleased]", "## [Unreleased]\n\n## [0.1.0] - 2026-11-01", 1))
     write(root / "CITATION.cff", (root / "CITATION.cff").read_text() + "date-released: 2026-11-01\n")
+    if (root / "scripts").exists():
+        environment = {**os.environ, "PYTHONPATH": str(root / "src")}
+        subprocess.run([sys.executable, "-m", "scripts.generated"], cwd=root, env=environment, check=True)
     git(root, "init", "-q")
     git(root, "add", "-A")
     git(root, "commit", "-qm", "Release")
@@ -165,6 +169,18 @@ def test_another_commit_than_the_tagged_one_is_refused(small: Path) -> None:
     git(small, "commit", "-qm", "More", "--allow-empty")
     assert missing(small) == ["the commit that is checked out does not bear the tag v0.1.0."]
     assert any("the tag is None" in line for line in missing(small, None))
+
+
+def test_the_classifiers_are_known_to_indexes_and_say_what_is_so() -> None:
+    project = PROJECT["project"]
+    told = project["classifiers"]
+    assert set(told) <= classifiers - set(deprecated_classifiers)
+    minors = [each.rpartition(" ")[2] for each in told if re.search(r":: 3\.\d+$", each)]
+    assert project["requires-python"] == f">={minors[0]}"
+    # The licence stands in project.license, and only there.
+    assert not any(each.startswith("License ::") for each in told)
+    assert ("Framework :: Pytest" in told) == ("pytest11" in project["entry-points"])
+    assert ("Typing :: Typed" in told) == (ROOT / "src/runops/py.typed").exists()
 
 
 class TestTheLongDescription:
@@ -259,14 +275,23 @@ def test_two_builds_in_other_folders_times_umasks_and_locales_are_the_same_bytes
     for number, path in enumerate(sorted(other.rglob("*"))):
         path.chmod(path.stat().st_mode & 0o700)
         os.utime(path, (1_000_000_000 + number, 1_000_000_000 + number))
-    first = build(one, tmp_path / "first", TZ="UTC", LC_ALL="C", PYTHONHASHSEED="1")
+    epoch = "1700000000"
+    first = build(one, tmp_path / "first", TZ="UTC", LC_ALL="C", PYTHONHASHSEED="1", SOURCE_DATE_EPOCH=epoch)
     second = build(
         other, tmp_path / "second", 0o077, TZ="Pacific/Kiritimati", LC_ALL="C.UTF-8", LANG="tr_TR.UTF-8",
-        PYTHONHASHSEED="2",
+        PYTHONHASHSEED="2", SOURCE_DATE_EPOCH=epoch,
     )  # fmt: skip
     assert first == second
     assert len(first) == 2
-    assert first[sdist.name] == release.digests(sdist.parent)[sdist.name], "the sdist gives another sdist"
+    with zipfile.ZipFile(next((tmp_path / "first").glob("*.whl"))) as archive:
+        assert {entry.date_time[:4] for entry in archive.infolist()} == {(2023, 11, 14, 22)}
+
+
+@pytest.mark.packaging
+def test_an_sdist_gives_the_sdist_that_it_is(sdist: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "build", "--no-isolation", "--sdist", "--outdir", str(tmp_path / "out"), "."]
+    subprocess.run(command, cwd=unpacked(sdist, tmp_path / "tree"), check=True, capture_output=True)
+    assert release.digests(tmp_path / "out") == release.digests(sdist.parent)
 
 
 @pytest.mark.packaging
@@ -291,6 +316,7 @@ def test_a_tree_with_everything_passes_the_check_and_gives_what_is_uploaded(sdis
         told: Message = Parser().parsestr(archive.read(name).decode())
     assert told.get_all("Project-URL") == [f"{label}, {FILLED[name]}" for name, label in LABELS.items()]
     assert "](docs/" not in str(told.get_payload())
+    assert f"docs-url: {SITE}" in (tree / ".airflow-registry.yaml").read_text()
 
 
 @pytest.mark.packaging

@@ -77,7 +77,7 @@ def parser(parents: Sequence[str] = ()) -> argparse.ArgumentParser:
     whole = Parser(
         prog="runops",
         description="Runs at external services: how they stand, and how they end.",
-        epilog=ENVIRONMENT,
+        epilog=f"{ENVIRONMENT}\nrunops COMMAND --help shows examples.\n",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     whole.add_argument("--version", action="version", version=f"runops {__version__}")
