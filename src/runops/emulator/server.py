@@ -34,6 +34,12 @@ START_SECONDS = 20.0
 HIGHEST_PORT = 65_535
 USAGE = 2
 COULD_NOT_SERVE = 4
+DESCRIPTION = """\
+Serve the emulated run APIs on this machine, each below the name of its provider.
+
+Any key is taken but invalid-... (401) and forbidden-... (403). A submitted run
+follows a script that a field of its body chooses; requests below /_control make
+runs, move their clocks, plan faults and list what was received."""
 MISSING_EXTRA = "the emulator needs starlette and uvicorn: pip install 'runops[emulator]'"
 
 
@@ -192,7 +198,7 @@ def command_line(examples: str = "") -> argparse.ArgumentParser:
     """
     parser = argparse.ArgumentParser(
         prog="runops emulate",
-        description="Serve the emulated run APIs on this machine.",
+        description=DESCRIPTION,
         epilog=examples,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

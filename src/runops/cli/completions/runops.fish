@@ -302,7 +302,7 @@ complete -c runops -n '_shtab_runops_using new-provider' -l id-field -x -d 'the 
 complete -c runops -n '_shtab_runops_using new-provider' -l state-field -x -d 'the key of the word'
 complete -c runops -n '_shtab_runops_using new-provider' -l submit-id -x -d 'the keys that lead to the id of the new run'
 complete -c runops -n '_shtab_runops_using new-provider' -l to -xka "(__fish_complete_path (commandline -ct))" -d 'where it is written (the current folder)'
-complete -c runops -n '_shtab_runops_using; and test $_shtab_runops_npos -eq 0' -a emulate -d 'Serve the emulated run APIs on this machine.'
+complete -c runops -n '_shtab_runops_using; and test $_shtab_runops_npos -eq 0' -a emulate -d 'Serve the emulated run APIs on this machine, each below the name of its provider.'
 complete -c runops -n '_shtab_runops_using emulate' -s h -l help -d 'show this help message and exit'
 complete -c runops -n '_shtab_runops_using emulate' -l port -x -d 'port to listen on; 0 takes a free one (default 8642)'
 complete -c runops -n '_shtab_runops_using emulate' -l host -x -d 'address to bind (default 127.0.0.1)'

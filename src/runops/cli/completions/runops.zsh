@@ -13,7 +13,7 @@ _shtab_runops_commands() {
     cancel:'ask the provider to stop a run'
     completion:'Complete the commands, providers and options of runops in a shell. It changes nothing by itself.'
     conform:'Asks nothing outside of this machine. Modules are looked for in the current folder too.'
-    emulate:'Serve the emulated run APIs on this machine.'
+    emulate:'Serve the emulated run APIs on this machine, each below the name of its provider.'
     explain:'say which rule gives which verdict on a run'
     get:'look at a run once'
     new-provider:'begin a provider'"'"'s file, its test and its answers from two or three sample answers'
