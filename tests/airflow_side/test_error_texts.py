@@ -82,7 +82,7 @@ def test_a_wait_that_times_out(host: Any) -> None:
 def test_a_try_that_airflow_ends(host: Any) -> None:
     sensor = NyxRunSensor(
         task_id="w",
-        **host.made("nyx", seconds=9_000),
+        **host.made("nyx", script="running"),
         deferrable=True,
         execution_timeout=timedelta(minutes=30),
     )
