@@ -25,7 +25,7 @@ from tests.services import CALLS
 
 __all__ = ["numbers", "spans"]
 
-DOCS = Path(__file__).resolve().parents[2] / "docs" / "how_to" / "traces_and_numbers.md"
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "reference" / "metrics.md"
 
 
 def test_a_wait_is_one_span_from_its_begin_to_its_end(runs_of: Callable[..., Any], spans: Spans) -> None:

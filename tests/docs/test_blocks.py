@@ -61,7 +61,8 @@ def run_its_tests(block: Block, world: World) -> None:
     """Give a block to pytest, as the file that it is."""
     file = world.write(block, block.path or f"test_{block.name}.py")
     # A process of its own: a host reads its settings once, and the reader's are not those of these tests.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "PYTEST"))}
+    foreign = ("AIRFLOW_HOME", "AIRFLOW__", "PYTEST")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(file.relative_to(world.folder))]
     if not (world.folder / "pyproject.toml").is_file():
         command += ["--rootdir", str(world.folder), "-c", os.devnull]
