@@ -146,6 +146,15 @@ def test_a_wrong_name_is_refused_with_the_class_and_the_right_name(name: str, wr
         kind.partial(task_id="t", **{wrong: 1})
 
 
+@pytest.mark.parametrize("name", TASKS)
+def test_the_pace_has_one_name_for_sensors_and_one_for_operators_and_the_other_is_refused_with_it(name: str) -> None:
+    right, wrong = ("poke_interval", "poll_interval") if name.endswith("Sensor") else ("poll_interval", "poke_interval")
+    kind = getattr(runops.airflow, name)
+    kind(task_id="t", **REQUIRED[name], **{right: 5})
+    with refused(name, wrong, right):
+        kind(task_id="t", **REQUIRED[name], **{wrong: 5})
+
+
 def test_a_wrong_name_in_place_of_a_required_one_is_what_the_error_is_about() -> None:
     with refused("NexioRunOperator", "inputs", "input"):
         NexioRunOperator(task_id="t", engine_slug="e", inputs={})  # pyright: ignore[reportCallIssue]

@@ -270,7 +270,7 @@ def add_what_decides(command: argparse.ArgumentParser) -> None:
     add_run(command)
     add_verdicts(command)
     command.add_argument(
-        "--soft-fail", action="store_true", help="as a sensor of Airflow: failed, cancelled and timed_out are a skip"
+        "--soft-fail", action="store_true", help="as soft_fail=True: failed, cancelled and timed_out are a skip"
     )
     add_limits(command)
     add_json(command)

@@ -75,7 +75,7 @@ complete -c runops -n '_shtab_runops_using explain' -l on-outcome -xka "succeede
 complete -c runops -n '_shtab_runops_using explain' -l state -x -d 'a word that no documentation has, and the phase or outcome it means, such as partial=degraded'
 complete -c runops -n '_shtab_runops_using explain' -l expect -x -d 'what a run that ended well must show, such as '"'"'findings_count=0'"'"' or '"'"'attempts_completed>=1'"'"''
 complete -c runops -n '_shtab_runops_using explain' -l on-unmet -xka "succeed warn skip fail" -d 'the verdict on one that does not (fail)'
-complete -c runops -n '_shtab_runops_using explain' -l soft-fail -d 'as a sensor of Airflow: failed, cancelled and timed_out are a skip'
+complete -c runops -n '_shtab_runops_using explain' -l soft-fail -d 'as soft_fail=True: failed, cancelled and timed_out are a skip'
 complete -c runops -n '_shtab_runops_using explain' -l max-paused -x -d 'seconds that a run may stay paused or waiting (no bound)'
 complete -c runops -n '_shtab_runops_using explain' -l max-stalled -x -d 'seconds for which nothing of a run may change (no bound)'
 complete -c runops -n '_shtab_runops_using explain' -l max-spend -x -d 'what a run may spend, in its provider'"'"'s unit (no bound)'

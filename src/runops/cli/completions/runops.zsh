@@ -105,7 +105,7 @@ _shtab_runops_explain_options=(
   "*--state[a word that no documentation has, and the phase or outcome it means, such as partial\=degraded]:WORD=MEANING:"
   "*--expect[what a run that ended well must show, such as \'findings_count\=0\' or \'attempts_completed\>\=1\']:CONDITION:"
   "--on-unmet[the verdict on one that does not (fail)]:VERDICT:(succeed warn skip fail)"
-  "--soft-fail[as a sensor of Airflow\: failed, cancelled and timed_out are a skip]"
+  "--soft-fail[as soft_fail\=True\: failed, cancelled and timed_out are a skip]"
   "--max-paused[seconds that a run may stay paused or waiting (no bound)]:S:"
   "--max-stalled[seconds for which nothing of a run may change (no bound)]:S:"
   "--max-spend[what a run may spend, in its provider\'s unit (no bound)]:N:"
