@@ -98,15 +98,15 @@ class RecordedAnswer(_Strict):
     """One file of a folder.
 
     Args:
-        schema_version: The version of the format: 1 (``schema`` in the file).
-        route: Which route of the declaration was asked.
+        schema_version: The version of the format, ``schema`` in the file.
+        route: The name of the route that was asked, such as ``status``.
         request: What was asked.
-        status: The HTTP status.
-        headers: Headers of the answer that somebody may need.
-        body: The body, where it is JSON.
-        text: In the place of ``body``, what is no JSON.
-        read_as: How the run stands, as it is to be read.
-        file: The name of the file it was read from.
+        status: The HTTP status, 200 to 599.
+        headers: Those of the answer that matter.
+        body: The JSON body.
+        text: In its place, a body that is no JSON.
+        read_as: What the answer is to be read as.
+        file: The name of the file that it was read from.
     """
 
     model_config = ConfigDict(populate_by_name=True)
@@ -153,10 +153,10 @@ def _compact(body: Any) -> bytes:
 
 
 def read_folder(folder: Path | str) -> tuple[RecordedAnswer, ...]:
-    """All answers of a folder, by their files' names.
+    """All answers of a folder, in the order of their files' names.
 
     Args:
-        folder: Its path.
+        folder: The folder. A file ``script.json`` in it is no answer, and is passed over.
 
     Raises:
         ConfigurationError: There is none, or a file is not as it should be; names the file and the field.
