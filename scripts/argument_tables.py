@@ -163,6 +163,8 @@ def _of_model(target: Any) -> Iterator[tuple[str, str, Any, str]]:
         kind = field.annotation
         shown = kind.__name__ if isinstance(kind, type) and not typing.get_args(kind) else str(kind)
         shown = re.sub(r"\b(?:typing|collections\.abc|[\w.]+)\.(?=[A-Za-z])", "", shown)
+        # What a host reads beside a type, such as a resolver of Dagster's.
+        shown = re.sub(r"Annotated\[([^<\[\]]+), <[^<>]*>\]", r"\1", shown)
         shown = re.sub(r"^Optional\[(.*)\]$", r"\1 | None", shown)
         shown = re.sub(r"^Union\[(.*), NoneType\]$", r"\1 | None", shown)
         default = inspect.Parameter.empty if field.is_required() else field.get_default(call_default_factory=True)

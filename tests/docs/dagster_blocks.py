@@ -77,7 +77,11 @@ def use(definitions: dg.Definitions, block: Block, world: World) -> None:
             ends[name] = "success" if result.success else "failed"
         for sensor in repository.sensor_defs:
             if wanted(sensor.name):
-                sensor.evaluate_tick(dg.build_sensor_context(instance=instance, repository_def=repository))
+                sensor.evaluate_tick(
+                    dg.build_sensor_context(
+                        instance=instance, repository_def=repository, resources=repository.get_top_level_resources()
+                    )
+                )
                 ends[sensor.name] = "success"
         for schedule in repository.schedule_defs:
             if wanted(schedule.name):

@@ -14,12 +14,14 @@ import yaml
 
 from scripts.documentation.blocks import PAGES, Block, blocks_of
 from tests.docs.commands import check_commands
-from tests.docs.world import World, patience
+from tests.docs.world import PATIENCE, World, patience
 
 MOST_NOT_RUN = 3
 """How many blocks may say that they cannot run."""
 COMPONENT = "runops.dagster.component.RunopsComponent"
 _AIRFLOW = re.compile(r"^\s*(?:from|import) (?:airflow|runops\.airflow)\b", re.MULTILINE)
+_TESTS = re.compile(r"^def test_", re.MULTILINE)
+"""They are run in a process of their own, which loads a host anew, and may be long at it."""
 LANGUAGES = {"python", "yaml", "toml", "json", "bash", "text", "console", "mermaid"}
 
 pytestmark = [
@@ -75,7 +77,7 @@ def run(block: Block, world: World) -> None:
     if block.path and block.language != "python":
         world.write(block, block.path)
     if block.language == "python":
-        if re.search(r"^def test_", block.text, re.MULTILINE):
+        if _TESTS.search(block.text):
             run_its_tests(block, world)
             return
         if block.path:
@@ -105,7 +107,7 @@ def test_the_blocks_of_a_page_run(page: str, world: World) -> None:
         expected = block.options.get("raises")
         try:
             world.prepare(block)
-            with patience(block):
+            with patience(block, 300 if _TESTS.search(block.text) else PATIENCE):
                 run(block, world)
         except BaseException as error:
             if expected is not None and type(error).__name__ == expected:

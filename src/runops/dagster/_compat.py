@@ -319,6 +319,12 @@ def tried_again(context: StepContext, error: BaseException) -> bool:
     )
 
 
+def give_instance(context: dg.SensorEvaluationContext) -> None:
+    """Give a context that a unit test has made without an instance one that has seen nothing; the daemon's has one."""
+    if context._instance is None and context.instance_ref is None:
+        context._instance = context._exit_stack.enter_context(dg.DagsterInstance.ephemeral())
+
+
 def partitions_of(
     context: dg.SensorEvaluationContext, asset_key: dg.AssetKey, job: str | None
 ) -> dg.PartitionsDefinition[Any] | None:

@@ -171,7 +171,9 @@ def build_completion_sensor(
         required_resource_keys={resource_key},
         **with_defaults(sensor_arguments, {"description": description_of_completion_sensor(job_name, asset_key)}),
     )
-    def completion_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+    # Whoever calls a sensor, as a unit test does, gives the function its resources by name; they are the context's.
+    def completion_sensor(context: dg.SensorEvaluationContext, **resources: object) -> dg.SensorResult | dg.SkipReason:
+        _compat.give_instance(context)
         pending = _pending(context, job_name, asset_key)
         if not pending:
             return dg.SkipReason("No run is pending.")

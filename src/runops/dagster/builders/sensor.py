@@ -10,6 +10,7 @@ import dagster as dg
 
 from runops.core import ConfigurationError, RunRef, RunSnapshot
 from runops.core.declaration import arguments, check_id
+from runops.dagster import _compat
 from runops.dagster.builders.arguments import SensorArguments, check_arguments
 from runops.dagster.builders.plan import Seconds, asset_key_of, caller_of, check_parent, checked_resource_key
 from runops.dagster.builders.shown import description_of_sensor, with_defaults
@@ -117,7 +118,9 @@ def build_run_sensor(
         **({"job_name": request_job} if isinstance(request_job, str) else {"job": request_job}),
         **with_defaults(sensor_arguments, {"description": description_of_sensor(plan.targets, plan.job)}),
     )
-    def run_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+    # Whoever calls a sensor, as a unit test does, gives the function its resources by name; they are the context's.
+    def run_sensor(context: dg.SensorEvaluationContext, **resources: object) -> dg.SensorResult:
+        _compat.give_instance(context)
         return SensorTick(context, plan).result()
 
     return run_sensor
