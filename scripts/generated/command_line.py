@@ -113,7 +113,7 @@ def _command(name: str, parser: Parser) -> str:
         said.append(f"```text\n{parser.epilog.rstrip()}\n```")
     shown = examples().get(name, ())
     if shown:
-        said.append("```bash\n" + "\n".join(f"# {each.what}\n{each.line}" for each in shown) + "\n```")
+        said.append("```bash\n" + "\n".join(f"# {each.what}\n{each.shown}" for each in shown) + "\n```")
     return "\n\n".join(said)
 
 
@@ -123,7 +123,7 @@ def _usage(parser: Parser) -> str:
     for action in (each for each in parser._actions if each.required):
         value = _value(action)
         more = f" [{value} ...]" if action.nargs == "+" else ""
-        needed += f" {action.option_strings[0]} {value}" if action.option_strings else f" {value}{more}"
+        needed += f" {action.option_strings[0]} {value}{more}" if action.option_strings else f" {value}{more}"
     return (
         f"{needed} [option ...]"
         if any(each.option_strings for each in parser._actions if not each.required)

@@ -28,6 +28,7 @@ _shtab_runops
 printf '%s\n' "${{COMPREPLY[@]}}"
 """
 FISH = "runops completion fish | source; complete --do-complete {line}"
+# What is typed is echoed, so that the marks in it are not written as they are printed.
 ZSH = r"""
 zmodload zsh/zpty
 zpty shell zsh -f -i
@@ -35,9 +36,9 @@ read_until() {{ local got; while zpty -r shell got; do [[ $got == *$1* ]] && ret
 zpty -w shell 'PS1=; setopt nomonitor; autoload -Uz compinit; compinit -D -u; eval "$(runops completion zsh)"'
 zpty -w shell 'capture() {{ compadd() {{
     [[ $* == *-O* || $* == *-A* || $* == *-D* ]] && {{ builtin compadd "$@"; return; }}
-    local -a found; builtin compadd -A found "$@"; print -l -r -- "word:"${{^found}}; builtin compadd "$@"
-  }}; _main_complete; print end:; exit }}'
-zpty -w shell 'zle -C capture complete-word capture; bindkey "^I" capture; print ready:'
+    local -a found; builtin compadd -A found "$@"; print -l -r -- "wo""rd:"${{^found}}; builtin compadd "$@"
+  }}; _main_complete; print en""d:; exit }}'
+zpty -w shell 'zle -C capture complete-word capture; bindkey "^I" capture; print rea""dy:'
 read_until 'ready:'
 zpty -n -w shell {line}$'\t'
 while zpty -r shell got; do print -r -- "$got"; [[ $got == *end:* ]] && break; done

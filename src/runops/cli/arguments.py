@@ -6,15 +6,15 @@ import argparse
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from pkgutil import iter_modules
 from typing import IO, Any
 
 from runops import __version__
 from runops.cli.kit_arguments import add_kit
 from runops.cli.output import say
 
-_DECLARATIONS = iter_modules([str(Path(__file__).parents[1] / "core" / "providers")])
-_NAMES = ", ".join(each.name for each in _DECLARATIONS if each.name != "tables")
+# By the names of their files: neither the core nor pkgutil, which loads much, is worth its time for a help text.
+_DECLARATIONS = (Path(__file__).parents[1] / "core" / "providers").glob("[!_]*.py")
+_NAMES = ", ".join(sorted(each.stem for each in _DECLARATIONS if each.stem != "tables"))
 PROVIDER = f"{_NAMES}, or 'package.module:NAME' of one of your own"
 
 ENVIRONMENT = """\

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from textwrap import indent
 from typing import NamedTuple
+
+WIDTH = 100
+"""Signs of a line in a help text and on a page."""
 
 
 class Example(NamedTuple):
@@ -18,6 +23,18 @@ class Example(NamedTuple):
     line: str
     what: str
     code: int = 0
+
+    @property
+    def shown(self) -> str:
+        """The line in as many lines as it needs, broken before options, as a shell takes them."""
+        lines = [""]
+        for part in re.split(r" (?=--\w)", self.line):
+            if lines[-1] and len(lines[-1]) + len(part) > WIDTH:
+                lines[-1] += " \\"
+                lines.append(f"    {part}")
+            else:
+                lines[-1] = f"{lines[-1]} {part}" if lines[-1] else part
+        return "\n".join(lines)
 
 
 @cache
@@ -34,5 +51,5 @@ def epilog(command: str) -> str:
         command: Its words after ``runops``. Of a command that only groups others, the examples of all.
     """
     found = [each for name, given in examples().items() if f"{name} ".startswith(f"{command} ") for each in given]
-    lines = [f"  {each.line}\n      {each.what}" for each in found]
+    lines = [f"{indent(each.shown, '  ')}\n      {each.what}" for each in found]
     return "\n".join(["examples:", *lines]) + "\n" if lines else ""
