@@ -17,7 +17,13 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "src" / "runops"
 CODES = SOURCE / "core" / "model" / "codes.py"
 INDEX = ROOT / "docs" / "errors" / "index.md"
-HOSTS = {"core": "", "airflow": " (Airflow)", "dagster": " (Dagster)", "cli": " (command line)"}
+HOSTS = {
+    "core": "",
+    "airflow": " (Airflow)",
+    "dagster": " (Dagster)",
+    "cli": " (command line)",
+    "testing": " (testing kit)",
+}
 _TABLE = re.compile(r"(<!-- table: codes -->\n).*?(<!-- end -->)", re.DOTALL)
 _GROUP = re.compile(r"^    # --- (.*) ---$")
 

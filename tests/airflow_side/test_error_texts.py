@@ -20,7 +20,9 @@ from runops.airflow import (
     events,
     exceptions,
 )
+from runops.airflow.many.drive import SetDrive
 from runops.core import NYX_GATE, find
+from runops.core.client.many_plan import End
 from runops.core.declaration import Call, registry
 from runops.core.model.codes import Code
 from tests.error_pages import assert_shown
@@ -289,3 +291,20 @@ def test_a_run_that_may_go_on(host: Any, capsys: pytest.CaptureFixture[str]) -> 
     line = message(next(line for line in capsys.readouterr().out.splitlines() if f"[{Code.LEFT_BEHIND}]" in line))
     assert_shown(error_page(Code.LEFT_BEHIND), line)
     assert_shown("why/left_behind.md", line)
+
+
+def test_a_set_whose_task_a_person_has_ended(host: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SetDrive, "run", lambda drive: End.STOPPED)
+    ended = host.run(NexioRunsOperator(task_id="many", calls=[PLACE]))
+    assert_shown(error_page(Code.TASK_ENDED), ended_with(ended, Code.TASK_ENDED))
+
+
+def test_a_callback_that_raises(host: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    def tell(context: Any, run: Any) -> None:
+        raise LookupError("nobody of that name")
+
+    made = host.made("onepin", script="paused_then_succeeded", seconds=600)
+    assert host.run(OnepinRunSensor(task_id="w", **made, on_phase={"paused": tell})).error is None
+    line = next(line for line in capsys.readouterr().out.splitlines() if f"[{Code.FUNCTION_FAILED}]" in line)
+    said = message(line).replace("test_a_callback_that_raises.<locals>.", "")
+    assert_shown(error_page(Code.FUNCTION_FAILED), said)

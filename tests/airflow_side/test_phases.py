@@ -354,7 +354,7 @@ def test_what_a_callback_raises_is_logged_and_changes_nothing(
     assert ended.error is None
     assert (calls.phases, other.phases) == (["waiting"], ["waiting"])
     said = capsys.readouterr().out
-    assert said.count("Calls failed; the wait goes on.\n") == 1
+    assert said.count("Calls failed; the wait goes on. [function-failed]\n") == 1
     where = said.partition("Calls failed")[2]
     assert f'File "{__file__}"' in where
     assert "in __call__" in where

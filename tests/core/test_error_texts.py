@@ -103,7 +103,8 @@ def test_a_limit_that_lets_looks_come_late(caplog: pytest.LogCaptureFixture, mon
             super().__init__(*given, on_delay=on_delay, **more)
 
     async def make() -> None:
-        poller.Poller(session)
+        made: Any = poller.Poller(session)
+        made._runs = dict.fromkeys(range(2_000))
         told[0](78.4, 12.0)
 
     monkeypatch.setattr(poller, "Dispatcher", Dispatcher)

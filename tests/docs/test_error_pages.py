@@ -28,7 +28,7 @@ def classes() -> tuple[type[BaseException], ...]:
     """All exception classes of the core, both hosts and the command line."""
 
     def found() -> Iterator[type[BaseException]]:
-        for package in ("core", "airflow", "dagster", "cli"):
+        for package in ("core", "airflow", "dagster", "cli", "testing"):
             root = import_module(f"runops.{package}")
             for info in walk_packages(root.__path__, f"{root.__name__}."):
                 module = import_module(info.name)

@@ -15,6 +15,7 @@ import pytest
 
 from runops.core import AsyncRunClient, PollingError, RunClient, find
 from runops.testing import EmulatedServices, FakeTime, Runs, TestingError
+from tests.error_pages import assert_shown
 
 HOUR = 3600.0
 
@@ -63,6 +64,7 @@ class TestTheEnvironment:
         with pytest.raises(TestingError, match="would have sent a request to Nexio at api") as refused:
             RunClient(find("nexio"), token="nx_live_1234567890")
         assert "nx_live" not in str(refused.value)
+        assert_shown("errors/testing-refused.md", str(refused.value))
 
     def test_a_connection_of_another_name_leads_to_it_too(self, runops_emulator: EmulatedServices) -> None:
         runops_emulator.connection("nyx_prod", "nyx", key="invalid-1")

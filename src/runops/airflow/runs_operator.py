@@ -20,7 +20,7 @@ from runops.airflow._compat import AirflowException
 from runops.airflow.arguments import Calls, SubmittingSettings, check_submit
 from runops.airflow.by_hand import whole
 from runops.airflow.events import RunsEnded
-from runops.airflow.exceptions import TriggerCrashed, in_airflow_terms
+from runops.airflow.exceptions import RunopsException, TriggerCrashed, in_airflow_terms
 from runops.airflow.link import RunLink
 from runops.airflow.many.calls import check_written
 from runops.airflow.many.drive import Handover, SetDrive
@@ -42,7 +42,7 @@ from runops.core.many.ledger import Ledger
 from runops.core.many.results import ManyResult
 from runops.core.many.retry import TakenUp
 from runops.core.many.rules import DEFAULT_MAX_ACTIVE, ManyRules, Require, check_calls
-from runops.core.model.codes import text_of
+from runops.core.model.codes import Code, text_of
 from runops.core.waiting.state import WaitProgress
 
 PROGRESS = "progress"
@@ -165,7 +165,8 @@ class RunsOperator(OwnSet):
         if end is End.SUSPENDED:
             self._defer(context, drive)
         if end is End.STOPPED and not drive.out_of_time:
-            raise AirflowException("A person has ended this task while its runs went on.")
+            text = "A person has ended this task while its runs went on."
+            raise RunopsException(text, error_code=Code.TASK_ENDED)
         end = self._end(store, drive.ledger, drive.results)
         alive = {row.index for row in drive.ledger if row.may_be_alive}
         told = spans(row.index for row in drive.ledger if row.is_over and row.index not in alive)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 
+from runops.core.model.codes import Code, Coded
+
 NEEDED = ("starlette", "uvicorn", "time_machine")
 """What the extra brings along beside pytest."""
 
 
-class TestingError(Exception):
+class TestingError(Coded, Exception):
     """A test asks the kit for something that cannot be, or would reach a real service."""
 
+    error_code = Code.TESTING_REFUSED
     __test__ = False  # pytest takes names that begin so for tests
 
 

@@ -97,6 +97,8 @@ class Code(StrEnum):
     """``soft_fail=True`` or ``on_outcome`` made a skip of a failed, cancelled or timed-out run."""
     NEVER_FAIL = "never-fail"
     """``never_fail=True`` of a sensor made a skip of an error."""
+    TASK_ENDED = "task-ended"
+    """A person has ended the task while its runs went on."""
     RUN_WARNED = "run-warned"
     """The verdict is warn: the task or step succeeds."""
 
@@ -116,7 +118,7 @@ class Code(StrEnum):
     LEFT_BEHIND = "left-behind"
     """A run goes on, or may go on, and nothing waits for it any more."""
 
-    # --- Dagster ---
+    # --- your own functions, and Dagster ---
     FUNCTION_FAILED = "function-failed"
     """A function of the user's raised."""
     NO_RUN_YET = "no-run-yet"
@@ -126,9 +128,11 @@ class Code(StrEnum):
     TARGETS_UNREADABLE = "targets-unreadable"
     """A tick of a sensor could read none of its targets."""
 
-    # --- the command line ---
+    # --- the command line, and the testing kit ---
     OUTPUT_BROKEN = "output-broken"
     """Standard output takes nothing more."""
+    TESTING_REFUSED = "testing-refused"
+    """A test asks the kit for what cannot be, or would reach a real service."""
 
 
 def with_code(text: str, code: Code | None) -> str:

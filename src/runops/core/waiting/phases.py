@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any, Self, cast
 
 from runops.core.declaration import Provider
-from runops.core.model.codes import Code
+from runops.core.model.codes import Code, text_of, with_code
 from runops.core.model.errors import ConfigurationError
 from runops.core.model.redaction import clean
 from runops.core.model.refusal import nearest
@@ -178,7 +178,8 @@ def call_each(
         try:
             callback(context, run())
         except (Exception, *steering) as error:  # noqa: BLE001 - a callback raises what it likes
-            failed(f"on_phase: {name_of(callback)} failed; the wait goes on.\n{trace_of(error, handled)}")
+            text = with_code(f"on_phase: {name_of(callback)} failed; the wait goes on.", Code.FUNCTION_FAILED)
+            failed(f"{text}\n{trace_of(error, handled)}")
 
 
 def trace_of(error: BaseException, before: BaseException | None = None) -> str:
@@ -202,7 +203,7 @@ def trace_of(error: BaseException, before: BaseException | None = None) -> str:
 
 def _described(error: BaseException) -> str:
     try:
-        text = clean(str(error))
+        text = clean(text_of(error))
     except Exception:  # noqa: BLE001 - so may its text
         text = None
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
