@@ -24,7 +24,7 @@ HOSTS = {
     "cli": " (command line)",
     "testing": " (testing kit)",
 }
-_TABLE = re.compile(r"(<!-- table: codes -->\n).*?(<!-- end -->)", re.DOTALL)
+_TABLE = re.compile(r"(<!-- codes -->\n).*?(<!-- end -->)", re.DOTALL)
 _GROUP = re.compile(r"^    # --- (.*) ---$")
 
 
