@@ -6,12 +6,17 @@ import json
 import shutil
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from runops.cli import main
-from runops.conformance import CHECKS, Finding, Report, conform
+from runops.conformance import CHECKS, Finding, Report, conform, kills
+from runops.conformance.faults import TROUBLES
 from runops.core import PROVIDERS, ConfigurationError, Provider
+from runops.core.waiting.ownership import RunSearch, Sighting
+from runops.core.waiting.state import WaitState
+from runops.core.waiting.submit_in_turn import submit_in_turn
 from tests.conformance.acme_runs import ACME, variant
 
 HERE = Path(__file__).parent
@@ -97,6 +102,41 @@ def test_what_the_code_of_a_declaration_raises_is_a_finding_without_its_text(tmp
     texts = "\n".join(report.lines())
     assert "raises KeyError at test_conform.py" in texts
     assert "a text of the answer" not in texts
+
+
+# --- a core that is broken ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.http
+def test_a_core_that_forgets_what_was_sent_is_caught_at_the_kill_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forgetful(*arguments: Any, **options: Any) -> Any:
+        return submit_in_turn(*arguments, **{**options, "intent": None})
+
+    monkeypatch.setattr(kills, "submit_in_turn", forgetful)
+    report = conform(PROVIDERS["b3os"], ANSWERS / "b3os", only=["kills"])
+    assert any("the next process has started a second run" in each.problem for each in report.wrong)
+
+
+@pytest.mark.http
+def test_a_core_that_takes_any_new_run_for_its_own_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    def guessed(search: RunSearch, observations: Any, whole: bool) -> Sighting:
+        newest = observations[0].snapshot.ref if observations else None
+        return Sighting(observations, whole, newest, ())
+
+    monkeypatch.setattr(RunSearch, "_by_mark", guessed)
+    report = conform(PROVIDERS["nyx"], ANSWERS / "nyx", only=["submits"])
+    assert any("takes somebody else's run for its own" in each.problem for each in report.wrong)
+
+
+@pytest.mark.http
+def test_a_wait_that_gives_up_at_the_first_trouble_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    def impatient(state: WaitState, error: Exception, *_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(WaitState, "failed", impatient)
+    report = conform(ACME, ANSWERS / "acme", only=["faults"])
+    told = " ".join(each.problem for each in report.wrong)
+    assert all(f"after {trouble} on the way" in told for trouble in TROUBLES)
 
 
 # --- the command -------------------------------------------------------------------------------------------------

@@ -19,6 +19,8 @@ Found = Iterator[Finding]
 JSON = {"content-type": "application/json"}
 ASKED_PAUSE = 37
 """Seconds of a Retry-After."""
+DRIP_LIMIT = 0.25
+"""Real seconds for one request where a body drips for longer."""
 GOOD = b'{"status": "ok", "message": "planned by the conformance kit"}'
 TROUBLES: dict[str, Reply] = {
     "429 with Retry-After": Reply(429, GOOD, {**JSON, "retry-after": str(ASKED_PAUSE)}),
@@ -72,6 +74,8 @@ def _goes_on(facts: Facts, stage: Stage, trouble: str) -> Found:
     assert ref is not None
     stage.service.make(ref.run_id, [facts.phases[0], *facts.phases[:1], end])
     stage.service.faults = [Fault("status", TROUBLES[trouble], skip=1)]
+    if TROUBLES[trouble].kind == "drip":
+        stage.request_seconds = DRIP_LIMIT
     last = _waited(stage, ref.run_id, dict(ref.parents))
     field = "status" if isinstance(last, str) else "body"
     if not isinstance(last, RunSnapshot) or last.outcome is not end.meaning:

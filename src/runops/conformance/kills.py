@@ -14,7 +14,7 @@ from typing import Any
 from runops.conformance.clients import SIDES, Stage, Stages, wait_for
 from runops.conformance.facts import Facts
 from runops.conformance.report import Finding
-from runops.conformance.submits import GRACE, call_of
+from runops.conformance.submits import GRACE, bears_mark, call_of
 from runops.core.declaration import Call, Provider
 from runops.core.model.errors import ConflictError, RunopsError, SubmitUncertainError
 from runops.core.model.run import RunRef, RunSnapshot
@@ -121,6 +121,8 @@ def _taken_up(facts: Facts, stage: Stage, call: Call, record: Record, moment: in
     elif isinstance(end, RunSnapshot):
         if end.ref.run_id not in service.started or end.outcome is not facts.ends[0].meaning:
             problem = f"{when}, the next process ends as {end.outcome}, on another run or in another way"
+    elif service.started and bears_mark(facts):
+        problem = f"{when}, the run bears the mark of its submit, and the next process does not find it by that"
     elif known:
         problem = f"{when}, the run was known, and the next process ends with {type(end).__name__}"
     elif not isinstance(end, (SubmitUncertainError, ConflictError)) or record.intent is None:

@@ -9,7 +9,9 @@ from runops.conformance.facts import Facts, names_of
 from runops.conformance.report import Finding
 from runops.core.declaration import Page, Request
 from runops.core.model.codes import text_of
-from runops.core.model.errors import MalformedAnswer, RunopsError
+from runops.core.model.errors import MalformedAnswer, RunNotFound, RunopsError
+from runops.core.waiting.listing import listed
+from runops.core.waiting.steps import Ended, Send, step
 
 Found = Iterator[Finding]
 
@@ -29,9 +31,41 @@ def lists(facts: Facts) -> Found:
             continue
         yield from _page(facts, answer, parent)
         yield from _next(facts, answer, parent, pages, number)
+    yield from _read_through(facts, pages)
     for answer in facts.of("latest", ok=True):
         if facts.ids(answer) is not None:
             yield from _latest(facts, answer)
+
+
+def _read_through(facts: Facts, pages: list[RecordedAnswer]) -> Found:
+    """The whole list of a parent, as a search reads it: page by page, as each request is answered in the folder."""
+    parents = [facts.parent(each) for each in pages]
+    if not pages or pages[-1].read_as.more is not False or any(each != parents[0] for each in parents):
+        return
+    flow, turned = listed(facts.provider, parents[0], since=0.0), 0
+    effect = step(flow)
+    while isinstance(effect, Send):
+        page = _page_for(effect.request, pages, turned)
+        turned += 1
+        missing = RunNotFound("The folder has no such page.", status=404)
+        effect = step(flow, page.content) if page else step(flow, error=missing)
+    wanted = [run.run_id for each in pages for run in each.read_as.runs or ()]
+    found = [run.ref.run_id for run in effect.result.runs] if isinstance(effect, Ended) else []
+    if found != wanted:
+        problem = (
+            f"read to its end, the list shows {len(found)} runs of this parent in {turned} pages, and not {len(wanted)}"
+        )
+        advice = "Mend paging, parameter, next and page_size, so that the requests are those of the folder"
+        yield Finding("lists", "listing.paging", problem, advice, pages[-1].file)
+
+
+def _page_for(request: Request, pages: list[RecordedAnswer], turned: int) -> RecordedAnswer | None:
+    """What a request for a page is answered; where it goes to an address that the page before names, the next one."""
+    if request.url or request.json is not None:
+        return pages[turned] if turned < len(pages) else None
+    sent = {name: str(value) for name, value in request.query.items()}
+    same = [each for each in pages if each.request.path == request.path and each.request.query == sent]
+    return same[0] if same else None
 
 
 def _page(facts: Facts, answer: RecordedAnswer, parent: dict[str, str]) -> Found:

@@ -204,7 +204,11 @@ class Service:
         """A run as the list shows it: an entry of the folder's, with this id, this moment and what its submit sent."""
         facts, pages = self.facts, self.facts.of("list", ok=True)
         entries = cast("list[Any]", at(pages[0].body, facts.items) or []) if pages else []
-        template: Any = entries[0] if entries else at(facts.phases[0].body, facts.provider.envelope_path)
+        # A page may hold the runs of other parents too.
+        ours = {run.run_id for each in pages[:1] for run in each.read_as.runs or ()}
+        alias = facts.alias("run_id")
+        of_parent = [each for each in entries if str(each.get(alias)) in ours]
+        template: Any = of_parent[0] if of_parent else at(facts.phases[0].body, facts.provider.envelope_path)
         parent = facts.parent(pages[0]) if pages else {}
         wanted = {**(self.call.parent if self.call else {}), **ids}
         item = replaced(template, {value: wanted[name] for name, value in parent.items() if name in wanted})

@@ -60,6 +60,12 @@ def call_of(facts: Facts) -> Call | None:
         return None
 
 
+def bears_mark(facts: Facts) -> bool:
+    """Whether a run that was started shows, in its parent's list, the mark that its submit was given."""
+    declared = facts.provider.submit
+    return bool(declared and declared.mark and facts.provider.listing and facts.shows(facts.alias(declared.mark)))
+
+
 # --- what the folder shows ---------------------------------------------------------------------------------------
 
 
@@ -212,6 +218,9 @@ def _lost(facts: Facts, stage: Stage, lost: str, reply: Reply, *, carried_out: b
         yield Finding("submits", "submit.one_at_a_time", problem, advice)
     elif isinstance(end, RunRef) and end.run_id not in started:
         yield Finding("submits", "submit", f"{what} a run is named that is none", "Mend run_id")
+    elif not isinstance(end, RunRef) and started and bears_mark(facts):
+        problem = f"{what} the run bears the mark of its submit, and is not found by it"
+        yield Finding("submits", "listing", problem, "Mend the list: its items, its parents, the field of the mark")
     elif not isinstance(end, RunRef) and not isinstance(end, (SubmitUncertainError, ConflictError)):
         problem = f"{what} the submit ends with {_how(end)}"
         yield Finding("submits", "submit", problem, "An answer that is lost is uncertain, and nothing else")
