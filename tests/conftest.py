@@ -93,6 +93,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         items.sort(key=lambda item: not any(item.get_closest_marker(name) for name in ("slow", "packaging")))
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Load the testing kit where the environment runs the sources and has no runops installed, which would bring it."""
+    if not config.pluginmanager.has_plugin("runops"):
+        from runops.testing import plugin
+
+        config.pluginmanager.register(plugin, "runops of the sources")
+
+
 def pytest_collection_finish() -> None:
     """Let the collector of garbage pass over what stays to the end: thousands of tests, and whole hosts."""
     gc.collect()
