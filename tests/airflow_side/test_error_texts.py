@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import pickle
 import re
 from dataclasses import replace
 from datetime import timedelta
+from importlib import import_module
 from typing import Any, cast
 
 import pytest
@@ -308,3 +311,33 @@ def test_a_callback_that_raises(host: Any, capsys: pytest.CaptureFixture[str]) -
     line = next(line for line in capsys.readouterr().out.splitlines() if f"[{Code.FUNCTION_FAILED}]" in line)
     said = message(line).replace("test_a_callback_that_raises.<locals>.", "")
     assert_shown(error_page(Code.FUNCTION_FAILED), said)
+
+
+def test_a_code_goes_through_the_event_of_a_trigger_and_the_text_without_it() -> None:
+    refused = exceptions.ConfigurationError("It is wrong.", error_code=Code.UNKNOWN_NAME)
+    event = json.loads(json.dumps(events.failed(refused)))
+    assert event["message"] == "It is wrong."
+    older = {name: value for name, value in event.items() if name != "error_code"}
+    newer = {**event, "error_code": "a-code-of-tomorrow"}
+    for fired, code in ((event, Code.UNKNOWN_NAME), (older, Code.BAD_ARGUMENT), (newer, Code.BAD_ARGUMENT)):
+        with pytest.raises(exceptions.ConfigurationError) as raised:
+            events.read_end(fired)
+        assert str(raised.value) == f"It is wrong. [{code}]"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        exceptions.RunRejected("It ended.", {"run_id": "r-1"}, error_code=Code.EXPECT_UNMET),
+        exceptions.SensorTimedOut("It is late."),
+        exceptions.AuthError("There is none.", error_code=Code.MISSING_KEY),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_exception_is_the_same_in_another_process(error: exceptions.RunopsException) -> None:
+    path, arguments, settings = json.loads(json.dumps(error.serialize()))
+    module, _, name = path.rpartition(".")
+    again = getattr(import_module(module), name)(*arguments, **settings)
+    assert (str(again), again.error_code) == (str(error), error.error_code)
+    pickled = pickle.loads(pickle.dumps(error))
+    assert (str(pickled), pickled.error_code) == (str(error), error.error_code)
