@@ -202,11 +202,14 @@ def main(names: Sequence[str]) -> int:
     for way in chosen:
         followed.append(follow(way, wheel))
         print(f"{way.name}: {followed[-1].commands} commands, {followed[-1].seconds} s. {followed[-1].problem}")
-    RESULT.write_text(json.dumps([asdict(each) for each in followed], indent=2) + "\n", encoding="utf-8")
+    known = {each["name"]: Followed(**each) for each in (json.loads(RESULT.read_text()) if RESULT.is_file() else ())}
+    known |= {each.name: each for each in followed}
+    RESULT.write_text(json.dumps([asdict(each) for each in known.values()], indent=2) + "\n", encoding="utf-8")
     failed = any(each.problem for each in followed)
-    if not failed and chosen == list(WAYS):
+    if all(way.name in known and not known[way.name].problem for way in WAYS):
         text = PAGE.read_text(encoding="utf-8")
-        PAGE.write_text(_TABLE.sub(lambda found: f"{found[1]}{table(followed)}\n{found[2]}", text), encoding="utf-8")
+        rows = table([known[way.name] for way in WAYS])
+        PAGE.write_text(_TABLE.sub(lambda found: f"{found[1]}{rows}\n{found[2]}", text), encoding="utf-8")
     return int(failed)
 
 

@@ -89,8 +89,6 @@ def _read(app: Sphinx, name: str, content: list[str]) -> None:
         app.env.note_dependency(str(ROOT / path))
         return rewritten((ROOT / path).read_text(encoding="utf-8"), path, page)
 
-    if page.name == "index.md" and len(list((ROOT / page.parent).glob("*.md"))) == 1:
-        content[0] = content[0].partition("```{toctree}")[0]  # a section that is still empty
     # What is quoted stays as it is, and so does the fence that says what to include.
     content[0] = _INCLUDE.sub(include, rewritten(content[0], page, page))
     if app.builder.format == "html":
