@@ -116,7 +116,10 @@ format: $(READY) ## Format the code and fix what ruff can fix.
 	@$(BIN)/ruff check --fix-only .
 	@$(BIN)/ruff format .
 
-generated: $(READY) ## Write anew what is made from declarations: completion, pages, llms.txt, Airflow's registry entry.
+generated: $(READY) ## Write anew what is made from declarations: tables, pages, completion, llms.txt, Airflow's registry entry.
+	@$(BIN)/python -m scripts.argument_tables
+	@$(BIN)/python -m scripts.readme_tables
+	@$(BIN)/python -m scripts.error_index
 	@$(BIN)/python -m scripts.generated
 
 lock: $(READY) ## Renew requirements/*.lock within the bounds of pyproject.toml.

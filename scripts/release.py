@@ -193,7 +193,7 @@ def tree(root: Path, tag: str | None) -> Complaints:
 
 def generated(root: Path) -> Complaints:
     """What is written from declarations is as they give it."""
-    for module in ("generated", "readme_tables"):
+    for module in ("argument_tables", "readme_tables", "error_index", "generated"):
         done = _python(root, f"scripts.{module}", "--check")
         if done.returncode:
             yield f"python -m scripts.{module} would change files: run it, and commit."
