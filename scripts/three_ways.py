@@ -102,7 +102,7 @@ def commands_of(text: str) -> Iterator[str]:
 
 def script_of(blocks: Sequence[Block], files: Path) -> str:
     """What the shell executes: the blocks as they stand, and before each a line that tells where its output begins."""
-    lines = ["set -e", "trap 'jobs -p | xargs -r kill' EXIT"]
+    lines = ["set -e", "trap 'jobs -p | xargs -r kill || true' EXIT"]
     for number, block in enumerate(blocks):
         lines.append(f'echo "{_STEP} {number} $(date +%s.%N)"')
         if block.path:

@@ -48,6 +48,6 @@ def test_it_is_scripted_as_the_five_are(runops_runs: Runs, acme: dict[str, Any])
     runops_runs.acme("J-1", "QUEUED", 3600, "ACTIVE", "DONE", parent="north")
     services = runops_runs.services
     with RunClient(acme["ACME"], token="acme_1", base_url=services.base_url("acme")) as client:
-        assert client.wait(client.ref("J-1")).outcome == "succeeded"
+        assert client.wait(client.ref("J-1"), poll_interval=300).outcome == "succeeded"
     connection = json.loads(os.environ["AIRFLOW_CONN_ACME_DEFAULT"])
     assert (connection["conn_type"], connection["extra"]) == ("runops", {"provider": "acme"})
