@@ -21,7 +21,7 @@ WORKERS ?= logical
 PARALLEL := --numprocesses=$(WORKERS) --maxprocesses=8 --dist=loadgroup --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-airflow-page test-unit test-fast test-packaging test-wheel test-airflow test-airflow-required test-airflow-lowest test-airflow-next official-clients airflow-versions test-dagster-lowest test-dagster test-airflow-outcomes test-all mutants check format generated lock docs docs-links three-ways build bench bench-hosts bench-triggerer bench-import bench-parse screenshots ui ui-check test-page demo demo-ui clean
+.PHONY: help setup test test-airflow-page test-unit test-fast test-packaging test-wheel test-airflow test-airflow-required test-airflow-lowest test-airflow-next official-clients airflow-versions test-dagster-lowest test-matrix test-dagster test-airflow-outcomes test-all mutants check format generated lock docs docs-links three-ways build bench bench-hosts bench-triggerer bench-import bench-parse screenshots ui ui-check test-page demo demo-ui clean
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-22s %s\n", $$1, $$2 }'
@@ -99,7 +99,13 @@ airflow-versions: $(READY) ## Write docs/project/airflow_versions.md: what holds
 
 test-dagster-lowest: $(READY) ## Run the fast Dagster tests on the oldest supported Dagster, httpx and pydantic.
 	@$(BIN)/python scripts/setup_environment.py $(LOWEST_DAGSTER_VENV) --lock requirements/dagster-lowest.lock --without-project
-	@PYTHONPATH=src $(LOWEST_DAGSTER_VENV)/bin/python -P -m pytest $(PARALLEL) tests/dagster_side -m "not slow" -p no:cacheprovider
+	@# Dagster 1.12 warns of how it makes a component itself, and of how it loads a folder of them.
+	@PYTHONPATH=src $(LOWEST_DAGSTER_VENV)/bin/python -P -m pytest $(PARALLEL) tests/dagster_side -m "not slow" -p no:cacheprovider \
+	  -W 'ignore:Support for class-based:DeprecationWarning' \
+	  -W 'ignore:Function `ComponentLoadContext.build_defs_at_path`:DeprecationWarning'
+
+test-matrix: $(READY) ## Run the fast tests on each Python, Airflow, Dagster, httpx and pydantic; MATRIX="python=3.13" runs a part.
+	@$(BIN)/python -m scripts.matrix $(MATRIX)
 
 mutants: $(READY) ## Change src in 120 small ways, one at a time, and list those no test notices; see CONTRIBUTING.md.
 	@$(BIN)/python -m scripts.mutants $(MUTANTS)
@@ -176,5 +182,5 @@ demo-ui: $(READY) ## The same, and keep both web interfaces up.
 	@$(BIN)/python -m demo --ui
 
 clean: ## Remove everything that make has made.
-	@rm -rf $(VENV) $(WHEEL_VENV) $(LOWEST_AIRFLOW_VENV) $(MIDDLE_AIRFLOW_VENV) $(NEXT_AIRFLOW_VENV) $(LOWEST_DAGSTER_VENV) .venv-bench .venv-screenshots ui/node_modules build dist .demo .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) $(WHEEL_VENV) $(LOWEST_AIRFLOW_VENV) $(MIDDLE_AIRFLOW_VENV) $(NEXT_AIRFLOW_VENV) $(LOWEST_DAGSTER_VENV) .venv-matrix .venv-bench .venv-screenshots ui/node_modules build dist .demo .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	@find src tests example_dags demo benchmarks scripts -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
