@@ -55,6 +55,10 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
         """The same as unix seconds."""
         return BEGAN + self._now
 
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+        """Wait for its threads, as long as they take: from Python 3.12 on a clock bounds it, and this one jumps."""
+        await super().shutdown_default_executor()
+
     def stand_still(self, seconds: float) -> None:
         """Let time pass in which the loop does nothing."""
         self._now += seconds

@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from scripts.matrix.combinations import Combination, selected
+from scripts.matrix.combinations import CORE, Combination, selected
 from scripts.matrix.page import PAGE, RESULTS, ROOT, page
 
 UV = Path(sys.executable).with_name("uv")
@@ -146,6 +146,9 @@ def made(combination: Combination) -> Path:
         uv("venv", "--quiet", "--clear", "--python", base, folder)
     lock = resolved(combination, python)
     uv("pip", "sync", "--quiet", "--python", python, lock)
+    if combination.tests[0] == CORE[0]:
+        # What completes commands in a shell calls the program by its name.
+        uv("pip", "install", "--quiet", "--python", python, "--no-deps", "--editable", ROOT)
     return python
 
 

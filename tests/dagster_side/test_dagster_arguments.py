@@ -65,7 +65,7 @@ def test_the_typed_arguments_are_those_of_the_installed_dagster(typed: type) -> 
     decorator, ours = DECORATORS[typed]
     parameters = inspect.signature(decorator).parameters.values()
     theirs = {each.name for each in parameters if each.kind is each.KEYWORD_ONLY} - ours
-    newer = {name for name, version in SINCE.items() if INSTALLED < version}
+    newer = {name for name, version in SINCE.items() if version > INSTALLED}
     assert names_of(typed) - newer == theirs - {"required_resource_keys"}
 
 

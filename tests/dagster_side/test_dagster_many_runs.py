@@ -184,7 +184,8 @@ def test_a_set_that_is_decided_early_cancels_what_goes_on_and_submits_no_more(se
 
 def test_what_all_runs_spend_together_ends_them_all(service: Callable[[str], Any]) -> None:
     runs = service("nyx")
-    runs.emulator.set_defaults("nyx", script="forever", fields={"spent_usd": 2.0})
+    # No named script: those spend less again after a second.
+    runs.emulator.set_defaults("nyx", script=[{"at": 0, "set": {"status": "running", "spent_usd": 2.0}}])
     ended = runs.materialize(asset_of(audits(4), "nyx", max_spend=7))
     assert not ended.success
     assert "all runs together have spent 8 USD of at most 7 USD" in ended.failure.description

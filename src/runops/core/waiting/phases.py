@@ -52,7 +52,7 @@ class PhasesSeen:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON primitives that :meth:`from_dict` reads."""
-        return asdict(self)
+        return {**asdict(self), "phase": None if self.phase is None else str(self.phase)}
 
     @classmethod
     def from_dict(cls, value: object) -> Self:
