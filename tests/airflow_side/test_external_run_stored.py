@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
+import threading
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,10 +20,12 @@ from runops.airflow import (
     RunsOperator,
     RunsSensor,
     page_extra,
+    task_record,
 )
 from runops.airflow._compat import renders_in_triggerer
 from runops.airflow.external_run import EXTERNAL_RUN, ExternalRun, iso
 from runops.airflow.recording import PROGRESS_SECONDS, REFRESH_SECONDS, Owed, Recording
+from runops.airflow.task_record import TaskRecord
 from runops.airflow.trigger import RunTrigger
 from runops.airflow.trigger_record import AT_ONCE, PER_SECOND, SWEEP_SECONDS, RecordWriter, TriggerRecord
 from runops.core import Outcome, Phase, RunRef, RunSnapshot, find
@@ -193,6 +197,22 @@ def test_a_set_of_an_operator_is_its_own(host: Any, calls: Any) -> None:
     host.run(RunsOperator(task_id="a_task", provider="nexio", calls=several), context)
     form = stored(context)
     assert (form["kind"], form["own"], form["counts"]["ended"]) == ("set", True, 3)
+
+
+@pytest.mark.parametrize("in_process", [False, True])
+def test_only_where_airflow_answers_from_outside_may_a_second_thread_store_how_a_set_stands(
+    in_process: bool, host: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(task_record, "answers_in_process", lambda: in_process)
+    threads: list[str] = []
+    monkeypatch.setattr(TaskRecord, "_push", lambda self, run: threads.append(threading.current_thread().name))
+    record = TaskRecord(
+        host.context(), Recording(NYX, ExternalRun(provider="nyx", kind="set"), 1_700_000_000), logging.getLogger()
+    )
+    tally = Ledger.of_refs([REF]).tally
+    record.counted_beside(tally)
+    record.ended_as_set(tally, "succeed")
+    assert threads == (["MainThread"] if in_process else ["runops-record", "MainThread"])
 
 
 # --- the triggerer ---

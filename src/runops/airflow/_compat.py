@@ -160,6 +160,15 @@ def supervisor() -> Any:
     return getattr(task_runner, "SUPERVISOR_COMMS", None)
 
 
+def answers_in_process() -> bool:
+    """Whether Airflow answers this task in the task's own process, as in ``dag.test()``.
+
+    While it answers there, it takes its channel away from the whole process, so that a second thread which asks at that
+    moment finds none, and may leave none behind. Private: nothing public says where the answers come from.
+    """
+    return type(supervisor()).__name__ == "InProcessSupervisorComms"
+
+
 async def task_state_of(ti: Any) -> str | None:
     """The state of a trigger's task, as Airflow has it now. Private for the reason that :func:`supervisor` gives."""
     from airflow.sdk.execution_time.comms import GetTaskStates

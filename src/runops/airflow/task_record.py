@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from runops.airflow import page_extra
-from runops.airflow._compat import AirflowRescheduleException, AirflowSkipException
+from runops.airflow._compat import AirflowRescheduleException, AirflowSkipException, answers_in_process
 from runops.airflow.external_run import EXTERNAL_RUN, ExternalRun, Hold, Kind, Moment, iso
 from runops.airflow.recording import Recording
 from runops.airflow.task_state import TaskState
@@ -44,6 +44,7 @@ class TaskRecord:
         self._recording = recording
         self._log = log
         self._at_once = at_once
+        self._may_ask_beside = not answers_in_process()
         self._beside: threading.Thread | None = None
         self._told = False
 
@@ -66,11 +67,14 @@ class TaskRecord:
         """Take in how a set stands, in the loop beside the task.
 
         What is stored then is stored in a thread of its own: a kill that strikes the task's own while Airflow is asked
-        could ask nothing itself.
+        could ask nothing itself. In ``dag.test()``, which no page shows, only the end is stored: no second thread may
+        ask there.
         """
         now = time.time()
         self._recording.counted(tally, now)
-        if self._at_once and not self._is_storing and self._recording.owes(now) is not None:
+        if not (self._at_once and self._may_ask_beside):
+            return
+        if not self._is_storing and self._recording.owes(now) is not None:
             store = partial(self._push, self._recording.take(now))
             self._beside = threading.Thread(target=store, name="runops-record", daemon=True)
             self._beside.start()

@@ -31,15 +31,12 @@ def one_at_a_time(act: Callable[..., R]) -> Callable[..., R]:
 
 
 def keep_threads_apart(patches: ExitStack) -> None:
-    """Have the record of a set, which another thread writes, wait its turn too, and leave out what is stored for the
-    page "External runs" while a set goes on: that thread asks even when the task does. How the set ends is stored.
+    """Have the record of a set, which another thread writes, wait its turn too.
 
     Args:
         patches: Undoes it.
     """
     from runops.airflow.many.ledger_store import LedgerStore
-    from runops.airflow.task_record import TaskRecord
 
     if not hasattr(LedgerStore.save, MARK):
         patches.enter_context(patch.object(LedgerStore, "save", one_at_a_time(LedgerStore.save)))
-        patches.enter_context(patch.object(TaskRecord, "counted_beside", lambda self, tally: None))
