@@ -69,6 +69,7 @@ def complaints(root: Path, tag: str | None, out: Path | None = None) -> Complain
         *tagged(root, tag),
         *changelog(root),
         *citation(root),
+        *from_clones(root),
         *tree(root, tag),
         *generated(root),
     ]
@@ -177,6 +178,13 @@ def citation(root: Path) -> Complaints:
     day = changes(root).get(own, ("", ""))[0]
     if str(given.get("date-released", "")) != day:
         yield f"CITATION.cff gives date-released {given.get('date-released')}, and CHANGELOG.md {day or 'no date'}."
+
+
+def from_clones(root: Path) -> Complaints:
+    """First steps install what is released."""
+    for page in (root / "README.md", *sorted((root / "docs/tutorials").glob("*.md"))):
+        if page.exists() and "../runops" in page.read_text(encoding="utf-8"):
+            yield f"{page.relative_to(root)} installs from a clone: let it install the released package."
 
 
 def tree(root: Path, tag: str | None) -> Complaints:

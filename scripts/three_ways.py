@@ -1,9 +1,9 @@
 """Follows the tutorials and the README's quick starts word for word: ``make three-ways``.
 
-Each goes in an empty folder with a new virtual environment that is active, and with the wheel built from this tree: a
-``pip`` that comes first in the PATH takes it for ``runops``, so that no word of a command is changed. Files that blocks
-are get written and ``bash`` blocks are executed in the order of the page, by one shell. docs/project/documentation.md
-says the rules, docs/project/three_ways.md has the result. It needs a package index, and port 8642 of this machine.
+Each goes in an empty folder with a new virtual environment that is active, beside a clone of this repository. Files
+that blocks are get written and ``bash`` blocks are executed in the order of the page, by one shell.
+docs/project/documentation.md says the rules, docs/project/three_ways.md has the result. It needs a package index, and
+port 8642 of this machine.
 """
 
 from __future__ import annotations
@@ -34,16 +34,6 @@ PATIENCE = 900
 FOREIGN = ("AIRFLOW", "DAGSTER", "NEXIO", "NYX", "ONEPIN", "B3OS", "NEKT", "PYTHON", "VIRTUAL_ENV", "PYTEST", "RUNOPS")
 _TABLE = re.compile(r"(<!-- three ways -->\n).*?(<!-- end -->)", re.DOTALL)
 _STEP = "@@ step"
-_PIP = """\
-#!/usr/bin/env bash
-# Gives pip the wheel where it is asked for runops: an index may have another one, or none.
-words=()
-for word in "$@"; do
-  [[ $word =~ ^runops(\\[[a-z,]+\\])?$ ]] && word="runops${{BASH_REMATCH[1]}} @ {wheel}"
-  words+=("$word")
-done
-exec {pip} "${{words[@]}}"
-"""
 
 
 @dataclass(frozen=True)
@@ -115,20 +105,17 @@ def script_of(blocks: Sequence[Block], files: Path) -> str:
     return "\n".join([*lines, f'echo "{_STEP} {len(blocks)} $(date +%s.%N)"', ""])
 
 
-def follow(way: Way, wheel: Path) -> Followed:
+def follow(way: Way) -> Followed:
     """Follow one page."""
     folder = BUILD / re.sub(r"\W+", "_", way.name)
     files, work = folder / "files", folder / "work"
     for each in (files, work):
         each.mkdir(parents=True)
     venv.create(work / ".venv", with_pip=True)
-    pip = folder / "bin" / "pip"
-    pip.parent.mkdir()
-    pip.write_text(_PIP.format(wheel=wheel.as_uri(), pip=work / ".venv" / "bin" / "pip"), encoding="utf-8")
-    pip.chmod(0o755)
+    subprocess.run(["git", "clone", "--quiet", ROOT, folder / "runops"], check=True)
     environment = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
     environment |= {
-        "PATH": f"{pip.parent}:{work / '.venv' / 'bin'}:{environment['PATH']}",
+        "PATH": f"{work / '.venv' / 'bin'}:{environment['PATH']}",
         "VIRTUAL_ENV": str(work / ".venv"),
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         "HOME": str(folder),
@@ -194,13 +181,10 @@ def main(names: Sequence[str]) -> int:
     """Follow the ways whose pages hold one of the words that are given, or all."""
     shutil.rmtree(BUILD, ignore_errors=True)
     BUILD.mkdir(parents=True)
-    build = [sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", str(BUILD), str(ROOT)]
-    subprocess.run(build, check=True, stdout=subprocess.DEVNULL)
-    (wheel,) = BUILD.glob("*.whl")
     chosen = [way for way in WAYS if not names or any(name in f"{way.page} {way.name}" for name in names)]
     followed: list[Followed] = []
     for way in chosen:
-        followed.append(follow(way, wheel))
+        followed.append(follow(way))
         print(f"{way.name}: {followed[-1].commands} commands, {followed[-1].seconds} s. {followed[-1].problem}")
     known = {each["name"]: Followed(**each) for each in (json.loads(RESULT.read_text()) if RESULT.is_file() else ())}
     known |= {each.name: each for each in followed}

@@ -122,7 +122,7 @@ def small(tmp_path: Path) -> Path:
 def missing(root: Path, tag: str | None = "v0.1.0") -> list[str]:
     return [
         *release.addresses(root), *release.tagged(root, tag), *release.changelog(root), *release.citation(root),
-        *release.tree(root, tag),
+        *release.from_clones(root), *release.tree(root, tag),
     ]  # fmt: skip
 
 
@@ -155,6 +155,7 @@ def test_the_tree_as_it_is_names_each_address_that_is_empty() -> None:
         ("src/runops/__init__.py", "0.1.0", "0.2.0", "the tag is 'v0.1.0', and the version is 0.2.0"),
         ("src/runops/__init__.py", "0.1.0", "0.1.0.dev1", "is none that an index takes"),
         ("README.md", "", "new", "the tree is not clean"),
+        ("README.md", "", "pip install '../runops[airflow]'", "README.md installs from a clone"),
     ],
 )
 def test_each_thing_that_is_missing_is_named(small: Path, file: str, before: str, after: str, told: str) -> None:
