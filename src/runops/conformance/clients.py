@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import logging
 import os
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -145,10 +145,6 @@ class Stages:
         # A pause that the service asks for holds for all that share a key.
         key = self._facts.key(f"{CANARY}key{next(self._numbers)}x7")
         return Stage(side, self._facts, service, self._url, key, clock)
-
-    def new_each(self, call: Call | None = None, *, refuses_second: bool = False) -> Iterator[Stage]:
-        """One for each client."""
-        return (self.new(side, call, refuses_second=refuses_second) for side in SIDES)
 
 
 class Heard(logging.Handler):

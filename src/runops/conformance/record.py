@@ -17,7 +17,7 @@ from runops.conformance.answers import SCHEMA, SCRIPT
 from runops.conformance.stand_ins import StandIns, headers, key_header
 from runops.core.declaration import Observation, Provider
 from runops.core.declaration.decode import at, decoded
-from runops.core.model.errors import AnswerError, ConfigurationError, MalformedAnswer, RunopsError, UnknownStateError
+from runops.core.model.errors import ConfigurationError, MalformedAnswer, RunopsError, UnknownStateError
 from runops.core.model.run import RunRef, RunSnapshot
 from runops.core.waiting.flows import patient_read
 from runops.core.waiting.steps import Clock, Flow, Sleep
@@ -169,11 +169,6 @@ class Recording:
         if listing.follows:
             read_as["more"] = self.provider.pages.next_request(made_up, 1, json.dumps(body).encode()) is not None
         self._write(answer, listing.route.method, listing.route.fill(made_up), listing.route.query, body, read_as)
-
-    def add_refusal(self, error: AnswerError, route: str, method: str, path: str) -> None:
-        """Take in that a request was refused: its status and what kind of error it is, and nothing of its body."""
-        answer = RawAnswer(route, b"", status=error.status or 500)
-        self._write(answer, method, path, {}, {"message": "stand-in"}, {"error": type(error).__name__})
 
     def _meaning(self, ref: RunRef, content: bytes) -> Observation | RunopsError:
         try:
