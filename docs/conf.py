@@ -60,7 +60,8 @@ napoleon_use_rtype = False
 
 html_theme = "furo"
 html_title = f"runops {__version__}"
-html_static_path: list[str] = []
+html_static_path = ["_static"]
+html_css_files = ["runops.css"]
 html_extra_path = ["llms.txt"]
 html_copy_source = False
 html_show_sphinx = False
