@@ -130,7 +130,9 @@ class Forgotten:
 
     def unread(self, error: AnswerError) -> SubmitUncertainError:
         """What ends a try where the list of runs could not be read."""
-        return self._uncertain(f"The list of runs could not be read ({error.text})", found_later=self._marked)
+        return self._uncertain(
+            f"The list of runs could not be read ({error.text.removesuffix('.')})", found_later=self._marked
+        )
 
     @property
     def _marked(self) -> bool:

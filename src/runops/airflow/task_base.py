@@ -182,8 +182,9 @@ class TaskBase(RenderedTask, EndRules, NamesChecked):
             then = "no try is left to look at it again: clear the task."
         else:
             then = "another try of the task looks at it again."
+        why = text_of(error).removesuffix(".")
         return TriggerCrashed(
-            f"The trigger broke before it could tell how {run} ended ({text_of(error)}). The triggerer's log of this "
+            f"The trigger broke before it could tell how {run} ended ({why}). The triggerer's log of this "
             f"task says why. This says nothing about the run itself, which may go on; {then}"
         )
 

@@ -196,4 +196,5 @@ class RunSearch:
 
 def lost_answer(provider: Provider, error: AnswerError | None) -> str:
     """What a message about a lost answer begins with."""
-    return f"The answer to a submit to {provider.title} is lost{f' ({error.text})' if error else ''}."
+    why = f" ({error.text.removesuffix('.')})" if error else ""
+    return f"The answer to a submit to {provider.title} is lost{why}."
