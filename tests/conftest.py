@@ -8,8 +8,11 @@ import os
 import re
 import signal
 import socket
+import sys
+import tempfile
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -170,3 +173,37 @@ def without_pauses(mocker: MockerFixture) -> None:
         mocker.patch(f"runops.core.waiting.{place}.pause_after", return_value=0.02)
     mocker.patch("runops.core.waiting.submission.SUBMIT_SECONDS", 0.1)
     mocker.patch("runops.core.client.base.SUBMIT_GRACE", 0.05)
+
+
+@pytest.fixture(autouse=True)
+def forget_written_modules() -> Iterator[None]:
+    """Modules that a test has written and imported are gone after it, with what they declare and where they were found.
+
+    Another test may write one of the same name, or none.
+    """
+    before, path = set(sys.modules), list(sys.path)
+    yield
+    sys.path[:] = path
+    written = {name for name in sys.modules.keys() - before if _is_temporary(sys.modules[name])}
+    for name in written:
+        del sys.modules[name]
+    registry = sys.modules.get("runops.core.declaration.registry")
+    if written and registry is not None:
+        for name, made in list(registry._made.items()):
+            registry._made[name] = [entry for entry in made if entry[1] not in written]
+            if not registry._made[name]:
+                del registry._made[name]
+
+
+def _is_temporary(module: Any) -> bool:
+    file = getattr(module, "__file__", None)
+    return isinstance(file, str) and Path(file).is_relative_to(tempfile.gettempdir())
+
+
+@pytest.fixture
+def shipped_alone(mocker: MockerFixture) -> None:
+    """Only the providers that runops ships are known, whatever the modules of other tests have declared."""
+    from runops.core.declaration import registry
+    from runops.core.providers import PROVIDERS
+
+    mocker.patch.dict(registry._made, {name: registry._made[name] for name in PROVIDERS}, clear=True)

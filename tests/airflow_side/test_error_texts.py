@@ -26,7 +26,7 @@ from runops.airflow import (
 from runops.airflow.many.drive import SetDrive
 from runops.core import NYX_GATE, find
 from runops.core.client.many_plan import End
-from runops.core.declaration import Call, registry
+from runops.core.declaration import Call
 from runops.core.model.codes import Code
 from tests.error_pages import assert_shown
 
@@ -253,6 +253,7 @@ def test_a_trigger_that_tells_nothing() -> None:
     assert_shown(error_page(Code.TRIGGER_CRASHED), str(raised.value))
 
 
+@pytest.mark.usefixtures("shipped_alone")
 def test_a_dag_that_is_refused_when_it_is_parsed() -> None:
     with pytest.raises(Exception, match=r"\[unknown-name\]$") as raised:
         NexioRunSensor(task_id="w", run_id="r-1", on_outcome={"degradd": "warn"})
@@ -268,9 +269,8 @@ def test_a_dag_that_is_refused_when_it_is_parsed() -> None:
     assert_shown(error_page(Code.NOT_SUPPORTED), str(raised.value))
 
 
-def test_a_provider_that_calls_an_argument_like_one_of_airflows(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Forgotten again when the test is over.
-    monkeypatch.setattr(registry, "_made", dict(registry._made))
+@pytest.mark.usefixtures("shipped_alone")
+def test_a_provider_that_calls_an_argument_like_one_of_airflows() -> None:
     nexio = find("nexio")
     assert nexio.submit is not None
     replace(nexio, name="clashes", submit=replace(nexio.submit, build=_with_queue))

@@ -192,6 +192,7 @@ NEEDS_PROVIDER = ("states['completed']", "states['completed+success']", "states[
 """What cannot be seen before a step has its resource, unless the call names the provider."""
 
 
+@pytest.mark.usefixtures("shipped_alone")
 @pytest.mark.parametrize(("provider", "said", "texts"), WRONG)
 def test_definitions_with_what_is_wrong_are_refused(
     provider: str, said: dict[str, Any], texts: tuple[str, ...], service: Any

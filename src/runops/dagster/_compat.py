@@ -17,6 +17,7 @@ What is used, and the public way that is missing:
   of the execution plan.
 - ``tried_again``: whether a step has a try left, or its run, stands in its plan and in the daemon's own rule.
 - ``end_of_step``: the events of a run can be read only record by record of an asset.
+- ``give_instance``: a context that a unit test of a sensor has made may have no instance, and takes none later.
 - ``partitions_of``, ``has_partition``, ``nearest_partition``: a sensor is given its code location, but no way to ask
   for the partitions of an asset in it.
 - ``reload_environment``: what has put a ``.env`` or a secret into the variables of a step when its process began is the
