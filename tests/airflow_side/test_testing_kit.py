@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import create_engine
+from sqlalchemy.orm import sessionmaker
 
 from runops.testing import Runs, ends, states
+from runops.testing.airflow_due import seconds_until_due
 
 pytestmark = pytest.mark.slow
 HOUR = 3600.0
@@ -122,3 +125,9 @@ def test_a_set_is_driven_beside_its_task(dags: Mapping[str, Any], runops_runs: R
     assert ends(run)["place"]["outcomes"] == {"succeeded": 5}
     assert len(runops_runs.nexio.submitted) == 5
     assert 3 * HOUR - 60 < runops_runs.time.passed < 4 * HOUR
+
+
+def test_a_process_whose_airflow_has_no_database_yet_has_nothing_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    empty = sessionmaker(create_engine("sqlite://"))
+    monkeypatch.setattr("airflow.utils.session.create_session", empty)
+    assert seconds_until_due(1_800_000_000.0) is None

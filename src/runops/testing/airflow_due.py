@@ -20,9 +20,14 @@ def seconds_until_due(now: float) -> float | None:
         None where nothing waits for a moment that is known.
     """
     from airflow.utils.session import create_session
+    from sqlalchemy.exc import OperationalError, ProgrammingError
 
-    with create_session() as session:
-        due = [moment.timestamp() - now for moment in (*_pokes(session), *_retries(session))]
+    try:
+        with create_session() as session:
+            due = [moment.timestamp() - now for moment in (*_pokes(session), *_retries(session))]
+    except (OperationalError, ProgrammingError):
+        # Airflow is loaded beside Dagster, and its database was never made: no DAG runs here.
+        return None
     # One that is due already belongs to a DAG run that nobody works on any more.
     ahead = [seconds for seconds in due if seconds > 0]
     return min(ahead) + ENOUGH if ahead else None
