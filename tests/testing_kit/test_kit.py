@@ -226,6 +226,20 @@ def test_port(runops_emulator, tmp_path_factory):
     print("port", runops_emulator.port)
 """
 
+    WITHOUT_FAST = """
+import asyncio
+from runops.core import AsyncRunClient, find
+
+def test_waits(runops_emulator, runops_runs):
+    runops_runs.nexio("run-1", "queued", 3600, "completed")
+
+    async def wait():
+        async with AsyncRunClient(find("nexio"), token="k", base_url=runops_emulator.base_url("nexio")) as client:
+            return await client.wait(client.ref("run-1"))
+
+    assert asyncio.run(wait()).outcome == "succeeded"
+"""
+
     def test_each_process_of_xdist_serves_its_own(self, tmp_path: Path) -> None:
         (tmp_path / "test_it.py").write_text(self.TESTS * 2 + self.TESTS.replace("def test_", "def test_again_"))
         done = pytest_in(tmp_path, "-n", "2", "-W", "error")
@@ -242,6 +256,12 @@ def test_port(runops_emulator, tmp_path_factory):
         (tmp_path / "test_it.py").write_text("def test_it(runops_runs): ...\n")
         done = pytest_in(tmp_path)
         assert "need time-machine: pip install 'runops[testing]'" in done.stdout
+
+    def test_it_needs_no_other_extra_than_its_own(self, tmp_path: Path) -> None:
+        (tmp_path / "conftest.py").write_text("import sys\nsys.modules['httptools'] = None\n")
+        (tmp_path / "test_it.py").write_text(self.WITHOUT_FAST)
+        done = pytest_in(tmp_path, "-W", "error")
+        assert "1 passed" in done.stdout, done.stdout + done.stderr
 
     @pytest.mark.parametrize(("folder", "says"), [("nowhere", "there is no folder")])
     def test_a_wrong_folder_of_dags_is_refused_before_anything_runs(

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import asyncio.events
 import functools
+import importlib.util
 import os
 import selectors
 import socket
@@ -26,7 +27,7 @@ from unittest.mock import patch
 
 from runops.core.client import asynchronous
 from runops.core.polling.side_loop import SideLoop
-from runops.core.transport import http1_pool, httpx_pool
+from runops.core.transport.httpx_pool import HttpxPool
 from runops.testing import airflow_channel
 
 if TYPE_CHECKING:
@@ -146,17 +147,22 @@ def jumping_loops(clock: FakeTime, ports: Collection[int]) -> Iterator[None]:
 
     with ExitStack() as stack:
         stack.enter_context(patch.object(asyncio.events, "new_event_loop", make_jumping))
-        for owner, name in (
-            (http1_pool.Http1Pool, "exchange"),
-            (httpx_pool.HttpxPool, "exchange"),
-            (SideLoop, "in_caller"),
-        ):
+        for owner, name in (*((pool, "exchange") for pool in _pools()), (SideLoop, "in_caller")):
             stack.enter_context(patch.object(owner, name, _on_its_way(getattr(owner, name))))
         for name in ("in_caller", "soon_in_caller"):
             stack.enter_context(patch.object(SideLoop, name, _asking_in_turn(getattr(SideLoop, name))))
         stack.enter_context(patch.object(asynchronous, "send_async", _on_its_way(asynchronous.send_async)))
         stack.enter_context(patch.object(SideLoop, "run", _serving_one_at_a_time(SideLoop.run, stack)))
         yield
+
+
+def _pools() -> tuple[type[Any], ...]:
+    """What carries requests here: the pool of the extra ``fast`` too, where its parser is installed."""
+    if importlib.util.find_spec("httptools") is None:
+        return (HttpxPool,)
+    from runops.core.transport.http1_pool import Http1Pool
+
+    return HttpxPool, Http1Pool
 
 
 def _serving_one_at_a_time(run: Callable[..., Any], patches: ExitStack) -> Callable[..., Any]:
