@@ -110,6 +110,11 @@ that kill, nor of the order of a triggerer's channel after a cancellation, passe
 DAGSTER_1_10 = """\
 `BulkActionStatus.FAILING` is missing, by which a step learns whether the backfill that it belongs to goes on, so
 nothing imports. What is missing in 1.11 is missing here too."""
+DAGSTER_1_12 = """\
+`dagster.asset_check` takes no `partitions_def` before 1.12.13. On 1.12.14 1,357 fast tests passed on 2026-11-28, and 10
+could not run in that environment (no httptools, which the testing kit asked for then). But nobody has killed and
+terminated Dagster's own processes there (`tests/dagster_host`), which is what shows that no run is submitted twice or
+lost; what is not shown is not promised."""
 DAGSTER_1_11 = """\
 `dagster.FreshnessPolicy` cannot be imported: 1.11 has renamed the old one, and the new one is public from 1.12 on.
 `dagster.asset_check` takes no `partitions_def` before 1.12.13: no check of a partition can be built, there and in
@@ -129,8 +134,8 @@ COMBINATIONS: tuple[Combination, ...] = (
     _airflow("3.4", lock="airflow-next.lock"),
     _dagster("1.10", why_not=DAGSTER_1_10),
     _dagster("1.11", why_not=DAGSTER_1_11),
-    _dagster("1.12.14", lock="dagster-lowest.lock"),
-    _dagster("1.12"),
+    _dagster("1.12", why_not=DAGSTER_1_12),
+    _dagster("1.13.0", lock="dagster-lowest.lock"),
     _dagster("1.13"),
     _dagster("1.13", python="3.14"),
 )

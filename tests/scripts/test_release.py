@@ -100,6 +100,9 @@ def fill_in(root: Path) -> None:
     changes = (root / "CHANGELOG.md").read_text()
     write(root / "CHANGELOG.md", changes.replace("## [Unreleased]", "## [Unreleased]\n\n## [0.1.0] - 2026-11-01", 1))
     write(root / "CITATION.cff", (root / "CITATION.cff").read_text() + "date-released: 2026-11-01\n")
+    for page in (root / "README.md", *(root / "docs/tutorials").glob("*.md")):
+        if page.exists():
+            write(page, page.read_text().replace("../runops", "runops"))
     if (root / "scripts").exists():
         environment = {**os.environ, "PYTHONPATH": str(root / "src")}
         subprocess.run([sys.executable, "-m", "scripts.generated"], cwd=root, env=environment, check=True)
