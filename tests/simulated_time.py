@@ -21,8 +21,10 @@ import asyncio
 import itertools
 import selectors
 import socket
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
+
+from runops.testing.selector import ForwardingSelector
 
 T = TypeVar("T")
 
@@ -148,11 +150,11 @@ class SimulatedServer:
         self.close()
 
 
-class _Selector(selectors.BaseSelector):
+class _Selector(ForwardingSelector):
     """The system's selector, which waits for nothing but threads."""
 
     def __init__(self) -> None:
-        self._real = selectors.DefaultSelector()
+        super().__init__()
         self.loop: SimulatedLoop | None = None
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
@@ -168,24 +170,6 @@ class _Selector(selectors.BaseSelector):
             return ready
         self.loop.stand_still(timeout)
         return []
-
-    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
-        return self._real.register(fileobj, events, data)
-
-    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
-        return self._real.unregister(fileobj)
-
-    def modify(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
-        return self._real.modify(fileobj, events, data)
-
-    def get_key(self, fileobj: Any) -> selectors.SelectorKey:
-        return self._real.get_key(fileobj)
-
-    def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
-        return self._real.get_map()
-
-    def close(self) -> None:
-        self._real.close()
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:

@@ -176,12 +176,7 @@ def read_file(path: Path) -> RecordedAnswer:
     Raises:
         ConfigurationError: It is not as it should be; names the file and the field.
     """
-    try:
-        given: Any = json.loads(path.read_bytes())
-    except OSError as error:
-        raise ConfigurationError(f"{path.name} cannot be read: {error.strerror}.") from None
-    except (ValueError, RecursionError):
-        raise ConfigurationError(f"{path.name} is no JSON.") from None
+    given = read_json(path, path.name)
     if not isinstance(given, Mapping) or "route" not in given:
         raise ConfigurationError(f"{path.name} is no answer of a folder: it needs 'route', one of {', '.join(ROUTES)}.")
     try:
@@ -190,6 +185,24 @@ def read_file(path: Path) -> RecordedAnswer:
         raise ConfigurationError(f"{path.name}: {_first_problem(error)}") from None
     _check_meaning(answer)
     return answer
+
+
+def read_json(path: Path, called: str) -> Any:
+    """What a file of JSON holds.
+
+    Args:
+        path: The file.
+        called: What an error calls it.
+
+    Raises:
+        ConfigurationError: It cannot be read, or is no JSON.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise ConfigurationError(f"{called} cannot be read: {error.strerror}.") from None
+    except (ValueError, RecursionError):
+        raise ConfigurationError(f"{called} is no JSON.") from None
 
 
 def _first_problem(error: ValidationError) -> str:

@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any, cast
 
 from runops.conformance import template
-from runops.conformance.answers import SCHEMA, RecordedAnswer, read_file
+from runops.conformance.answers import SCHEMA, RecordedAnswer, read_file, read_json
 from runops.conformance.guesses import IDS, Guess, guess
 from runops.conformance.record import RawAnswer, Recording
 from runops.conformance.stand_ins import StandIns, key_header
@@ -48,12 +48,7 @@ def read_sample(path: Path) -> Sample:
     Raises:
         ConfigurationError: It cannot be read, or is no JSON object.
     """
-    try:
-        body: Any = json.loads(path.read_bytes())
-    except OSError as error:
-        raise ConfigurationError(f"{str(path)!r} cannot be read: {error.strerror}.") from None
-    except (ValueError, RecursionError):
-        raise ConfigurationError(f"{str(path)!r} is no JSON.") from None
+    body = read_json(path, repr(str(path)))
     if not isinstance(body, dict):
         raise ConfigurationError(f"{str(path)!r} is no JSON object.")
     if "route" in body and "read_as" in body:

@@ -20,7 +20,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
@@ -29,6 +29,7 @@ from runops.core.client import asynchronous
 from runops.core.polling.side_loop import SideLoop
 from runops.core.transport.httpx_pool import HttpxPool
 from runops.testing import airflow_channel
+from runops.testing.selector import ForwardingSelector
 
 if TYPE_CHECKING:
     from runops.testing.clock import FakeTime
@@ -73,11 +74,11 @@ class JumpingLoop(asyncio.SelectorEventLoop):
         self.busy -= 1
 
 
-class _JumpingSelector(selectors.BaseSelector):
+class _JumpingSelector(ForwardingSelector):
     """The system's selector; what it would only wait for a timer for has passed at once."""
 
     def __init__(self, loop: JumpingLoop, clock: FakeTime, ports: Collection[int]) -> None:
-        self._real = selectors.DefaultSelector()
+        super().__init__()
         self._loop = loop
         self._clock = clock
         self._ports = frozenset(ports)
@@ -104,24 +105,6 @@ class _JumpingSelector(selectors.BaseSelector):
                 return connection.getpeername()[1] in self._ports
         except (OSError, IndexError):
             return False
-
-    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
-        return self._real.register(fileobj, events, data)
-
-    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
-        return self._real.unregister(fileobj)
-
-    def modify(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
-        return self._real.modify(fileobj, events, data)
-
-    def get_key(self, fileobj: Any) -> selectors.SelectorKey:
-        return self._real.get_key(fileobj)
-
-    def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
-        return self._real.get_map()
-
-    def close(self) -> None:
-        self._real.close()
 
 
 def _numbers(selector: selectors.BaseSelector) -> list[int]:
