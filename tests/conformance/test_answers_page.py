@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from runops.conformance.answers import ROUTES, Asked, ReadAs, RecordedAnswer
+from runops.conformance.answers import ROUTES, ReadAs, RecordedAnswer, RecordedRequest
 from runops.conformance.check import CHECKS
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGE = (DOCS / "reference" / "answers.md").read_text(encoding="utf-8")
-SECTIONS = {"## The answer": RecordedAnswer, "## `request`": Asked, "## `read_as`": ReadAs}
+SECTIONS = {"## The answer": RecordedAnswer, "## `request`": RecordedRequest, "## `read_as`": ReadAs}
 
 
 def named(section: str) -> list[str]:

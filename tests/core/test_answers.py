@@ -51,9 +51,9 @@ from runops.core.transport.inflate import Inflater, whole_body
 from runops.core.transport.network_settings import proxy_of_environment
 from runops.core.transport.retry import (
     LARGEST_ERROR,
-    asked_pause,
     from_answer,
     may_pass,
+    requested_pause,
     submit_is_uncertain,
     submit_may_repeat,
 )
@@ -168,19 +168,19 @@ def test_only_a_failed_connect_proves_that_nothing_was_sent(failure: httpx.HTTPE
     ],
 )
 def test_an_asked_for_pause_is_read_and_capped(status: int, headers: dict[str, str], pause: float | None) -> None:
-    assert asked_pause(answer(status, **headers), now=NOW) == pause
+    assert requested_pause(answer(status, **headers), now=NOW) == pause
 
 
 @given(st.text(max_size=60), st.text(max_size=60))
 def test_no_header_breaks_the_reading_of_a_pause(after: str, reset: str) -> None:
-    pause = asked_pause(answer(429, retry_after=after, x_ratelimit_reset=reset), now=NOW)
+    pause = requested_pause(answer(429, retry_after=after, x_ratelimit_reset=reset), now=NOW)
     assert pause is None or 0 <= pause <= 900
 
 
 @given(st.integers(0, 7_000_000_000))
 def test_any_http_date_gives_a_pause_within_the_cap(moment: int) -> None:
     written = format_datetime(datetime.fromtimestamp(moment, UTC), usegmt=True)
-    pause = asked_pause(answer(429, retry_after=written), now=NOW)
+    pause = requested_pause(answer(429, retry_after=written), now=NOW)
     assert pause == min(max(moment - NOW, 0), 900)
 
 

@@ -286,7 +286,7 @@ def test_nobody_asks_again_before_its_places_are_nearly_used() -> None:
     rate = SharedRate(1000)
     assert asked(rate, wanted=100).places == 4
     assert rate.question(START, 100) is None
-    question = rate._asked
+    question = rate._pending
     assert question is not None
     rate.replied(question, reply(4, wait=3.0), START)
     assert rate.question(START + 2.0, 100) is None

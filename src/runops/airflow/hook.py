@@ -137,8 +137,8 @@ class RunHook(NamesChecked, BaseHook):
     def _with_words(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """What a client takes, with the provider as the connection and the task teach it; the task wins."""
         provider = self.provider.with_states(settings["states"]).with_states(self._states)
-        told = {"meter": METER, "trace_id": self._trace_id or id_of_try()}
-        return {**settings, **told, "states": None, "provider": provider}
+        telemetry = {"meter": METER, "trace_id": self._trace_id or id_of_try()}
+        return {**settings, **telemetry, "states": None, "provider": provider}
 
     def _resume(self, run_id: str, parents: Mapping[str, str] | None) -> RunResult:
         """Have a paused run go on, for a hook whose provider can; see :meth:`RunClient.resume`."""

@@ -20,7 +20,7 @@ from runops.airflow.records import AWAITING_TURN, SUBMITTED_RUN
 from runops.airflow.retry_chain import check_retry, retry_of
 from runops.airflow.submission import Submission, SubmitRules, Submitted, identity_of
 from runops.airflow.task_base import Whose
-from runops.airflow.task_record import begin, errors_told
+from runops.airflow.task_record import begin, recording_errors
 from runops.airflow.verdicts import is_own, keep_turn, kept_turn, publish, published
 from runops.core import (
     ConfigurationError,
@@ -157,7 +157,7 @@ class RunOperator(OwnRun):
         self.check_rendered()
         self._warn_without_store(context)
         self.run_record = None
-        with errors_told(self, context):
+        with recording_errors(self, context):
             return self._submit_and_wait(context)
 
     def execute_complete(self, context: Any, event: dict[str, Any] | None = None) -> RunResult:

@@ -51,28 +51,28 @@ def retry_of(service: Provider, run_id: Any, given: Mapping[str, Any]) -> Call:
     return retry_call(service, ref, {name: named[name] for name in kinds if name in named})
 
 
-def kept(asked: Call, call: Call) -> dict[str, Any]:
+def kept(given: Call, call: Call) -> dict[str, Any]:
     """What a record keeps of a retry; nothing for a submit.
 
-    :param asked: What the task says.
+    :param given: What the task says.
     :param call: What this try submits.
     """
-    return {} if call.retry_of is None else {"retry": {"asked": asked.retry_of, "of": call.retry_of}}
+    return {} if call.retry_of is None else {"retry": {"asked": given.retry_of, "of": call.retry_of}}
 
 
-def taken_over(provider: Provider, asked: Call, record: Mapping[str, Any] | None) -> Call:
+def taken_over(provider: Provider, given: Call, record: Mapping[str, Any] | None) -> Call:
     """What a try submits after an earlier one: what the task says or, for the same retry, what follows that one.
 
     :param provider: The provider.
-    :param asked: What the task says.
+    :param given: What the task says.
     :param record: What the earlier try has recorded; None where there is nothing.
     """
     chain = (record or {}).get("retry")
-    if record is None or asked.retry_of is None or not isinstance(chain, Mapping):
-        return asked
-    if chain.get("asked") != asked.retry_of:
+    if record is None or given.retry_of is None or not isinstance(chain, Mapping):
+        return given
+    if chain.get("asked") != given.retry_of:
         # Somebody has named another run since.
-        return asked
+        return given
     failed = record.get("ended") == Outcome.FAILED and record.get("ref")
     run_id = RunRef.parse(record["ref"]).run_id if failed else chain.get("of")
-    return following(provider, asked, provider.ref(str(run_id), asked.parents))
+    return following(provider, given, provider.ref(str(run_id), given.parents))

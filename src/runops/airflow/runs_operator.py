@@ -33,7 +33,7 @@ from runops.airflow.many.verdicts import SetEnd, apply_set_verdict, publish_set,
 from runops.airflow.metrics import METER
 from runops.airflow.runs_trigger import RunsTrigger
 from runops.airflow.submission import identity_of
-from runops.airflow.task_record import begin, errors_told
+from runops.airflow.task_record import begin, recording_errors
 from runops.core import RunopsError, RunResult
 from runops.core.client.many_plan import End, ManyPlan, SubmitPlan
 from runops.core.declaration import Call
@@ -109,7 +109,7 @@ class RunsOperator(OwnSet):
         context = whole(self, context)
         self.check_rendered()
         self.run_record = None
-        with errors_told(self, context), in_airflow_terms():
+        with recording_errors(self, context), in_airflow_terms():
             calls = self._checked_calls()
             self._warn_without_store(context)
             return self._go_on(context, calls, self._taken_up(context, calls))
@@ -169,8 +169,8 @@ class RunsOperator(OwnSet):
             raise RunopsException(text, error_code=Code.TASK_ENDED)
         end = self._end(store, drive.ledger, drive.results)
         alive = {row.index for row in drive.ledger if row.may_be_alive}
-        told = spans(row.index for row in drive.ledger if row.is_over and row.index not in alive)
-        store.update(ended=not alive, counts=drive.ledger.tally.to_dict(), told=told)
+        reported = spans(row.index for row in drive.ledger if row.is_over and row.index not in alive)
+        store.update(ended=not alive, counts=drive.ledger.tally.to_dict(), told=reported)
         return apply_set_verdict(context, end, log=self.log, record=self.run_record)
 
     def _end(self, store: LedgerStore, ledger: Ledger, full: Mapping[int, RunResult]) -> SetEnd:
@@ -181,7 +181,7 @@ class RunsOperator(OwnSet):
             rules=self._rules(),
             full=full,
             kept=header.get("kept", 0),
-            told=frozenset(indices_of(header.get("told") or "")),
+            reported=frozenset(indices_of(header.get("told") or "")),
             submitted=max(sum(row.run_id is not None for row in ledger) - header.get("found", 0), 0),
         )
 

@@ -28,7 +28,7 @@ from runops.airflow.runs_trigger import RunsTrigger
 from runops.airflow.sensor_base import SensorBase
 from runops.airflow.submission import WORKER_SECONDS
 from runops.airflow.task_base import LATE_SECONDS
-from runops.airflow.task_record import begin, errors_told, go_on
+from runops.airflow.task_record import begin, go_on, recording_errors
 from runops.core import RunRef, RunResult
 from runops.core.client.many_plan import End, ManyPlan
 from runops.core.many.ledger import Ledger
@@ -98,7 +98,7 @@ class RunsSensor(BeginsInTrigger, SensorBase):
         context = whole(self, context)
         self._say_where_it_begins()
         self.run_record = None
-        with self._never_failing(), errors_told(self, context):
+        with self._never_failing(), recording_errors(self, context):
             self.check_rendered()
             if not self.deferrable and self.reschedule:
                 poked = self.poke(context)

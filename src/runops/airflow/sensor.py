@@ -20,7 +20,7 @@ from runops.airflow.phases import checked_phases, for_trigger
 from runops.airflow.reschedule import Poke
 from runops.airflow.sensor_base import SensorBase
 from runops.airflow.task_base import LATE_SECONDS
-from runops.airflow.task_record import begin, errors_told
+from runops.airflow.task_record import begin, recording_errors
 from runops.airflow.tasks import RunWaiting
 from runops.airflow.verdicts import publish
 from runops.core import RunRef, RunResult, RunSnapshot
@@ -55,7 +55,7 @@ class WaitingSensor(SensorBase, RunWaiting):
         """
         context = whole(self, context)
         self.run_record = None
-        with self._never_failing(), errors_told(self, context):
+        with self._never_failing(), recording_errors(self, context):
             self.check_rendered()
             if not self.deferrable and self.reschedule:
                 return self._poke_or_reschedule(context)

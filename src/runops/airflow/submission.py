@@ -114,7 +114,7 @@ class Submission:
         self._submitted_at = 0.0
         self._attached = False
         self._crashes = crashes
-        self._asked = self._call = call
+        self._given_call = self._call = call
         self._identity = identity
         self._task_state = task_state
         self._rules = rules
@@ -126,7 +126,7 @@ class Submission:
         record = self._task_state.load()
         earlier = record or self._task_state.load_any()
         self._left = records.left_of(earlier)
-        self._call = taken_over(client.provider, self._asked, earlier)
+        self._call = taken_over(client.provider, self._given_call, earlier)
         turn: Turn | None = None
         if record is None:
             found = self._find_forgotten(client) if earlier is None else None
@@ -165,7 +165,7 @@ class Submission:
             # An earlier process has resumed from the same event, and died.
             return self.start(client)
         self._left = records.left_of(record)
-        self._call = taken_over(client.provider, self._asked, record)
+        self._call = taken_over(client.provider, self._given_call, record)
         turn = Turn.from_dict((record or event)["turn"])
         now = client.clock()
         if now >= turn.until:
@@ -192,7 +192,7 @@ class Submission:
         """
         record = self._task_state.load() or event
         self._left = records.left_of(record)
-        self._call = taken_over(client.provider, self._asked, record)
+        self._call = taken_over(client.provider, self._given_call, record)
         if found is None:
             submitted = self._submit(client, record, grace=0.0)
             return self._unless_given_up(client, submitted, record) if isinstance(submitted, Submitted) else submitted
@@ -245,7 +245,7 @@ class Submission:
         except RunopsError as error:
             mark = self.intent and self.intent.mark
             # Nothing was started, so there is nothing to look for at a kill or at the end of the task either.
-            if self._call == self._asked:
+            if self._call == self._given_call:
                 self._task_state.forget()
             else:
                 self._save(state=REFUSED)
@@ -289,7 +289,7 @@ class Submission:
 
     def _save(self, **record: Any) -> None:
         left = {"left": self._left[-records.MOST_LEFT :]} if self._left else {}
-        about = {**self._rules.about, **kept(self._asked, self._call)}
+        about = {**self._rules.about, **kept(self._given_call, self._call)}
         self._task_state.save(**record, parent=dict(self._call.parent), **about, **left)
 
     def _unless_given_up(

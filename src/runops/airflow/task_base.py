@@ -23,7 +23,7 @@ from runops.airflow.exceptions import TriggerCrashed
 from runops.airflow.good_end import EndRules
 from runops.airflow.hook import RunHook
 from runops.airflow.link import LINKS, RunLink
-from runops.airflow.task_record import TaskRecord, errors_told
+from runops.airflow.task_record import TaskRecord, recording_errors
 from runops.airflow.trigger_record import SHOWN
 from runops.core import find
 from runops.core.model.codes import text_of
@@ -91,7 +91,7 @@ class TaskBase(RenderedTask, EndRules, NamesChecked):
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Any) -> Any:
         """Airflow's entry after a deferral, also when it ended by a timeout or a crash of the trigger."""
         self.run_record = None
-        with errors_told(self, context):
+        with recording_errors(self, context):
             try:
                 return BaseOperator.resume_execution(self, next_method, next_kwargs, context)
             except TaskDeferralTimeout:

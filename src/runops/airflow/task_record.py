@@ -46,7 +46,7 @@ class TaskRecord:
         self._at_once = at_once
         self._may_ask_beside = not answers_in_process()
         self._beside: threading.Thread | None = None
-        self._told = False
+        self._reported = False
 
     @property
     def is_over(self) -> bool:
@@ -141,9 +141,9 @@ class TaskRecord:
         try:
             self._context["ti"].xcom_push(key=EXTERNAL_RUN, value=run.to_dict())
         except Exception as error:  # noqa: BLE001 - whatever it is, the task goes on
-            if not self._told:
+            if not self._reported:
                 self._log.warning("What the page External runs shows could not be stored: %s", type(error).__name__)
-            self._told = True
+            self._reported = True
 
 
 def begin(
@@ -200,7 +200,7 @@ def go_on(task: Any, context: Any) -> TaskRecord | None:
 
 
 @contextmanager
-def errors_told(task: Any, context: Any) -> Generator[None]:
+def recording_errors(task: Any, context: Any) -> Generator[None]:
     """Store that an error has ended the wait, whatever it is, unless the end is stored already.
 
     :param task: The task.

@@ -45,7 +45,7 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
-class Asked(_Strict):
+class RecordedRequest(_Strict):
     """The request that an answer belongs to."""
 
     method: str
@@ -113,7 +113,7 @@ class RecordedAnswer(_Strict):
 
     schema_version: Literal[1] = Field(SCHEMA, alias="schema")
     route: RouteName
-    request: Asked
+    request: RecordedRequest
     status: int = Field(ge=200, le=599)
     headers: dict[str, str] = Field(default_factory=dict[str, str])
     body: Any = None
@@ -213,7 +213,7 @@ def _first_problem(error: ValidationError) -> str:
 
 
 _NAMES = [
-    *(info.alias or name for name, info in Asked.model_fields.items()),
+    *(info.alias or name for name, info in RecordedRequest.model_fields.items()),
     *(info.alias or name for name, info in RecordedAnswer.model_fields.items()),
     *ReadAs.model_fields,
 ]
@@ -221,19 +221,19 @@ _NAMES = [
 
 def _check_meaning(answer: RecordedAnswer) -> None:
     """Refuse an answer that does not say what it is to be read as."""
-    said = answer.read_as
-    if said.outcome is Outcome.TIMED_OUT:
+    expected = answer.read_as
+    if expected.outcome is Outcome.TIMED_OUT:
         raise ConfigurationError(f"{answer.file}: read_as.outcome: timed_out is an end of a wait, and of no run.")
-    given = [name for name in ("phase", "outcome", "error") if getattr(said, name) is not None]
+    given = [name for name in ("phase", "outcome", "error") if getattr(expected, name) is not None]
     if answer.route in ABOUT_A_RUN or answer.route == "latest":
         if len(given) != 1:
             problem = "one of phase, outcome and error" if not given else f"only one of {' and '.join(given)}"
             raise ConfigurationError(f"{answer.file}: read_as needs {problem}: it says how the run stands.")
-    elif not answer.ok and said.error is None:
+    elif not answer.ok and expected.error is None:
         raise ConfigurationError(
             f"{answer.file}: read_as needs 'error', such as ConflictError for a 409: the answer is a {answer.status}."
         )
-    elif answer.ok and answer.route in ("submit", "retry") and said.run_id is None and said.error is None:
+    elif answer.ok and answer.route in ("submit", "retry") and expected.run_id is None and expected.error is None:
         raise ConfigurationError(f"{answer.file}: read_as needs 'run_id', the id of the run that was started.")
-    elif answer.ok and answer.route == "list" and said.runs is None and said.error is None:
+    elif answer.ok and answer.route == "list" and expected.runs is None and expected.error is None:
         raise ConfigurationError(f"{answer.file}: read_as needs 'runs', the runs on this page.")

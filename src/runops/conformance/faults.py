@@ -169,8 +169,8 @@ def _leaks(facts: Facts, stage: Stage, status: int, shown: list[Any]) -> Found:
         problem = f"an address in the answer ({status}) is shown"
         yield Finding("secrets", "body", problem, "Take it out of the allow-list, or clean it")
     for seen in stage.service.requests:
-        asked = f"{seen.path} {dict(seen.query)} {seen.body}"
-        if stage.key in asked or f"{CANARY}environment" in asked:
+        sent = f"{seen.path} {dict(seen.query)} {seen.body}"
+        if stage.key in sent or f"{CANARY}environment" in sent:
             problem = f"the key stands in the address or the body of {seen.method} {seen.path.split(CANARY)[0]}"
             advice = f"Take it out: the key goes into the header {facts.provider.auth.header} alone"
             yield Finding("secrets", seen.route, problem, advice)

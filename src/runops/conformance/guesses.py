@@ -161,8 +161,8 @@ def _state_key(runs: Sequence[Mapping[str, Any]]) -> str | None:
 def _words(
     shown: Sequence[str], known: Sequence[Phase | Outcome | None], given: Mapping[str, str]
 ) -> dict[str, Phase | Outcome]:
-    said: dict[str, Phase | Outcome] = {word: meaning_of(word, name) for word, name in given.items()}
-    spelled = {word.lower(): meaning for word, meaning in said.items()}
+    given_meanings: dict[str, Phase | Outcome] = {word: meaning_of(word, name) for word, name in given.items()}
+    spelled = {word.lower(): meaning for word, meaning in given_meanings.items()}
     found: dict[str, Phase | Outcome] = {}
     for word, meaning in zip(shown, known, strict=True):
         if not _WORD.fullmatch(word):
@@ -175,7 +175,7 @@ def _words(
             )
         found[word] = means
     have = {word.lower() for word in found}
-    found |= {word: meaning for word, meaning in said.items() if word.lower() not in have}
+    found |= {word: meaning for word, meaning in given_meanings.items() if word.lower() not in have}
     for needed in (Outcome.SUCCEEDED, Outcome.FAILED):
         if needed not in found.values():
             raise ConfigurationError(

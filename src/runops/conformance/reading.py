@@ -35,10 +35,10 @@ def routes(facts: Facts) -> Found:
     for answer in facts.answers:
         yield from _route_of(facts, answer)
     for name in ("cancel", "resume", "retry", "submit", "listing", "explain", "result"):
-        asked = "list" if name == "listing" else name
-        if getattr(facts.provider, name) is not None and not facts.of(asked):
+        requested = "list" if name == "listing" else name
+        if getattr(facts.provider, name) is not None and not facts.of(requested):
             level = "wrong" if name in ACTS else "unproven"
-            what, advice = f"no answer of the folder shows this {asked}", f"Add an answer with route={asked!r}"
+            what, advice = f"no answer of the folder shows this {requested}", f"Add an answer with route={requested!r}"
             yield Finding("routes", name, what, f"{advice}, or take the declaration out", level=level)
     yield from _version(facts)
     yield from _keys_in_addresses(facts)
@@ -53,19 +53,19 @@ def _version(facts: Facts) -> Found:
 
 
 def _route_of(facts: Facts, answer: RecordedAnswer) -> Found:
-    asked = f"{answer.request.method} {answer.request.path}"
+    requested = f"{answer.request.method} {answer.request.path}"
     if answer.route == "submit":
-        yield from _submit_of(facts, answer, asked)
+        yield from _submit_of(facts, answer, requested)
         return
     field, route = FIELDS.get(answer.route, answer.route), facts.route(answer.route)
     if route is None:
-        problem = f"is not declared, but the service answers {asked}"
+        problem = f"is not declared, but the service answers {requested}"
         yield Finding("routes", field, problem, f"Declare it, or remove {answer.file}", answer.file)
         return
     if answer.route == "probe" and route.path == answer.request.path and route.method == answer.request.method:
         return
     if route.method != answer.request.method or facts.ids(answer) is None:
-        problem = f"asks {route.method} {route.path}, but the service answers {asked}"
+        problem = f"asks {route.method} {route.path}, but the service answers {requested}"
         yield Finding("routes", field, problem, "Write the method and the path that the service documents", answer.file)
     missing = {name: value for name, value in route.query.items() if answer.request.query.get(name) != value}
     if missing and answer.request.query:
@@ -73,9 +73,9 @@ def _route_of(facts: Facts, answer: RecordedAnswer) -> Found:
         yield Finding("routes", f"{field}.query", problem, "Send what was sent for this answer", answer.file)
 
 
-def _submit_of(facts: Facts, answer: RecordedAnswer, asked: str) -> Found:
+def _submit_of(facts: Facts, answer: RecordedAnswer, requested: str) -> Found:
     if facts.provider.submit is None:
-        problem = f"is not declared, but the service answers {asked}"
+        problem = f"is not declared, but the service answers {requested}"
         yield Finding("routes", "submit", problem, f"Declare a Submission, or remove {answer.file}", answer.file)
         return
     try:
@@ -92,8 +92,8 @@ def _submit_of(facts: Facts, answer: RecordedAnswer, asked: str) -> Found:
     if call.provider != facts.provider.name:
         problem = f"makes a Call of {call.provider!r}, and the provider is {facts.provider.name!r}"
         yield Finding("routes", "submit.build", problem, "Write the provider's own name", answer.file)
-    if f"{call.method} {call.path}" != asked:
-        problem = f"sends {call.method} {call.path}, but the service answers {asked}"
+    if f"{call.method} {call.path}" != requested:
+        problem = f"sends {call.method} {call.path}, but the service answers {requested}"
         yield Finding("routes", "submit.build", problem, "Write the documented method and path", answer.file)
     body = answer.request.json_body
     if body is not None and body != call.json:
@@ -168,15 +168,17 @@ def words(facts: Facts) -> Found:
 def _word_of(facts: Facts, answer: RecordedAnswer) -> Found:
     if not answer.ok:
         return
-    said = answer.read_as
+    expected = answer.read_as
     try:
         seen = facts.read(answer)
     except RunopsError as error:
-        if said.error is None or said.error not in names_of(error):
+        if expected.error is None or expected.error not in names_of(error):
             yield _unreadable(facts, answer, error)
         return
-    if said.error is not None:
-        yield Finding("words", "body", f"reads what is to be a {said.error}", "Make the field required", answer.file)
+    if expected.error is not None:
+        yield Finding(
+            "words", "body", f"reads what is to be a {expected.error}", "Make the field required", answer.file
+        )
         return
     snapshot, word = seen.snapshot, seen.reading.full_state
     if not seen.reading.known:
@@ -187,10 +189,10 @@ def _word_of(facts: Facts, answer: RecordedAnswer) -> Found:
         problem = f"means {snapshot.status}, but the answer is to be read as {answer.meaning}"
         advice = f"Set it to {_spelled(answer.meaning)}, or mend read_as"
         yield Finding("words", f"states[{word!r}]", problem, advice, answer.file)
-    if said.run_id is not None and snapshot.ref.run_id != said.run_id:
+    if expected.run_id is not None and snapshot.ref.run_id != expected.run_id:
         problem = "reads another id than the answer's"
         yield Finding("words", "body.run_id", problem, "Name the field of the id", answer.file)
-    if said.says("reason") and snapshot.reason != said.reason:
+    if expected.says("reason") and snapshot.reason != expected.reason:
         problem = f"gives {'no reason' if snapshot.reason is None else 'another reason'} than read_as"
         yield Finding("words", "body.reason", problem, "Return what read_as has, cleaned by clean()", answer.file)
 
@@ -304,16 +306,16 @@ def times_and_details(facts: Facts) -> Found:
 
 
 def _times_of(seen: Observation, answer: RecordedAnswer) -> Found:
-    snapshot, said = seen.snapshot, answer.read_as
+    snapshot, expected = seen.snapshot, answer.read_as
     for name in ("created_at", "started_at", "finished_at"):
         found: datetime | None = getattr(snapshot, name)
-        wanted: datetime | None = getattr(said, name)
-        if said.says(name) and found != (times.moment(wanted.isoformat()) if wanted else None):
+        wanted: datetime | None = getattr(expected, name)
+        if expected.says(name) and found != (times.moment(wanted.isoformat()) if wanted else None):
             problem = f"is read as {found.isoformat() if found else 'no time'}, and read_as says {wanted or 'none'}"
             advice = "Set its validation_alias to the field that holds this time"
             yield Finding("times", f"body.{name}", problem, advice, answer.file)
     goes_on = isinstance(answer.meaning, Phase) and seen.reading.grace_seconds is None
-    if goes_on and snapshot.finished_at is not None and not said.says("finished_at"):
+    if goes_on and snapshot.finished_at is not None and not expected.says("finished_at"):
         problem, advice = "a run that goes on has an end time", "Name the field that is empty until the run is over"
         yield Finding("times", "body.finished_at", problem, advice, answer.file)
     started, finished = snapshot.started_at or snapshot.created_at, snapshot.finished_at
@@ -329,10 +331,10 @@ def _details_of(seen: Observation, answer: RecordedAnswer) -> Found:
             problem = f"shows a whole {type(value).__name__} of the answer"
             advice = "Declare the single fields that people may see, and leave the rest out"
             yield Finding("details", f"body.details[{name!r}]", problem, advice, answer.file)
-    said = answer.read_as.details
-    if said is not None and said != details:
-        more, less = sorted(set(details) - set(said)), sorted(set(said) - set(details))
-        other = sorted(name for name in set(said) & set(details) if said[name] != details[name])
+    expected = answer.read_as.details
+    if expected is not None and expected != details:
+        more, less = sorted(set(details) - set(expected)), sorted(set(expected) - set(details))
+        other = sorted(name for name in set(expected) & set(details) if expected[name] != details[name])
         parts = {"shows {} too": more, "lacks {}": less, "shows another value of {}": other}
         problem = " and ".join(text.format(", ".join(names)) for text, names in parts.items() if names)
         yield Finding("details", "body.DETAILS", problem, "Show what read_as.details has and nothing else", answer.file)

@@ -63,11 +63,11 @@ def tell_set(
         began: When the wait began, in unix seconds.
         another: Whether another try goes on with what is not over.
     """
-    told = list(rows)
-    if any(row.is_over and row.may_be_alive for row in told) and another():
-        told = [row for row in told if not row.may_be_alive]
-    METER.set_ended(provider, told)
-    record_set(provider, told, verdict, began=began, ended=time.time())
+    reported = list(rows)
+    if any(row.is_over and row.may_be_alive for row in reported) and another():
+        reported = [row for row in reported if not row.may_be_alive]
+    METER.set_ended(provider, reported)
+    record_set(provider, reported, verdict, began=began, ended=time.time())
 
 
 def tried_again(context: _compat.StepContext, error: BaseException) -> bool:

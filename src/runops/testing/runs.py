@@ -296,7 +296,7 @@ class ProviderRuns:
     def _steps(self, story: Sequence[Story], fields: Mapping[str, Any], any_word: bool) -> Iterator[dict[str, Any]]:
         usual = _usual_fields(self._api)
         pause, given = 0.0, True
-        told = [each for each in story if isinstance(each, bool) or not isinstance(each, (int, float))]
+        states = [each for each in story if isinstance(each, bool) or not isinstance(each, (int, float))]
         for each in story:
             if isinstance(each, (int, float)) and not isinstance(each, bool):
                 pause, given = (pause + each if given else each), True
@@ -310,11 +310,11 @@ class ProviderRuns:
                         f"{', '.join(usual)}.{nearest(word, list(usual))} Give any_word=True to try one all the same."
                     )
                 changes = {**usual.get(word, {}), **changes}
-            if each is told[-1]:
+            if each is states[-1]:
                 changes |= fields
             yield {"after": pause, "set": changes}
             pause, given = EVERY, False
-        if fields and not told:
+        if fields and not states:
             yield {"after": pause, "set": dict(fields)}
 
 

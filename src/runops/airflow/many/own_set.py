@@ -93,8 +93,8 @@ class OwnSet(Submitting):
         if any(row.index >= len(keys) or row.key != keys[row.index] for row in rows):
             # Pages of two orders beside each other would lose runs, should this process die between two writes.
             store.move(taken.ledger.to_pages(), taken.ledger.page_count)
-        told = kept.header.get("told") or ""
-        store.update(ended=False, given_up=False, crashes=0, **self._counts(taken, told))
+        reported = kept.header.get("told") or ""
+        store.update(ended=False, given_up=False, crashes=0, **self._counts(taken, reported))
         self._mark_as_submitter(context)
         return taken
 
@@ -165,11 +165,11 @@ class OwnSet(Submitting):
         return self._store
 
     @staticmethod
-    def _counts(taken: TakenUp, told_before: str = "") -> dict[str, Any]:
+    def _counts(taken: TakenUp, reported_before: str = "") -> dict[str, Any]:
         """What the end of this try asks: how many results stand, which were told, and how many runs it has found."""
         found = sum(row.run_id is not None for row in taken.ledger)
-        told = spans({row.index for row in taken.ledger if row.is_over}.intersection(indices_of(told_before)))
-        return {"runs": len(taken.ledger), "kept": taken.kept, "told": told, "found": found}
+        reported = spans({row.index for row in taken.ledger if row.is_over}.intersection(indices_of(reported_before)))
+        return {"runs": len(taken.ledger), "kept": taken.kept, "told": reported, "found": found}
 
     def _cancel_rows(self, rows: Iterable[Row], why: str) -> list[Row]:
         """Cancel runs that nothing waits for any more; those that may go on all the same."""

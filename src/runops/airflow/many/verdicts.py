@@ -56,7 +56,7 @@ class SetEnd:
     :param rules: What was required.
     :param full: The last snapshots of runs that failed, as results, by index, as far as they are known in full.
     :param kept: Results of an earlier try that stand.
-    :param told: The rows whose end an earlier try has told.
+    :param reported: The rows whose end an earlier try has reported.
     :param submitted: Runs that this try has submitted.
     """
 
@@ -65,7 +65,7 @@ class SetEnd:
     rules: ManyRules
     full: Mapping[int, RunResult] = field(default_factory=dict[int, RunResult])
     kept: int = 0
-    told: frozenset[int] = frozenset()
+    reported: frozenset[int] = frozenset()
     submitted: int = 0
 
     @property
@@ -193,7 +193,7 @@ def _tell_rows(
     context: Mapping[str, Any], end: SetEnd, log: Any, error: AirflowException | None, *, reads_again: bool
 ) -> None:
     """Count and trace how the runs ended, each once: what another try waits for again is told by that one."""
-    rows = [row for row in end.ledger if row.index not in end.told]
+    rows = [row for row in end.ledger if row.index not in end.reported]
     if another_try_follows(context, error):
         rows = [] if reads_again else [row for row in rows if not row.may_be_alive]
     METER.set_ended(end.provider, rows)

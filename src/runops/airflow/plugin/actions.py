@@ -37,12 +37,12 @@ def look(task: TaskQuestion, user: Actor, session: SessionDep) -> dict[str, Any]
     same = _same_run(queries, record, session)
     if claim(same[0], LOOK, LOOK_SECONDS, user.get_name()):
         _log("look_at_external_run", rights, record, session)
-        asked_at = datetime.now(UTC)
+        began_at = datetime.now(UTC)
         with client_for(record) as client:
             snapshot = client.get(ref)
         # Between the claim and the request there may have been seconds.
         renew(same[0], LOOK)
-        _store(same, record, snapshot, asked_at)
+        _store(same, record, snapshot, began_at)
     return row_of(found(record.address, rights, queries, session), rights, queries, session)
 
 
@@ -76,22 +76,22 @@ def cancel(task: TaskQuestion, user: Actor, session: SessionDep) -> dict[str, An
 
 def _cancel_outside(record: Stored, same: list[Any]) -> None:
     """Cancel through the connection, unless a look shows that nothing is left to cancel."""
-    ref, asked_at = ref_of(record), datetime.now(UTC)
+    ref, began_at = ref_of(record), datetime.now(UTC)
     with client_for(record) as client:
         snapshot = client.get(ref)
         if not snapshot.run_ended and snapshot.phase is not Phase.STOPPING:
             client.cancel(ref)
-            asked_at = datetime.now(UTC)
+            began_at = datetime.now(UTC)
             snapshot = client.get(ref)
-    _store(same, record, snapshot, asked_at)
+    _store(same, record, snapshot, began_at)
 
 
-def _store(same: list[Any], record: Stored, snapshot: RunSnapshot, asked_at: datetime) -> None:
+def _store(same: list[Any], record: Stored, snapshot: RunSnapshot, began_at: datetime) -> None:
     provider, now = declared(record.run), datetime.now(UTC)
     if provider is not None:
         for each in same:
             address = Address(each.dag_id, each.run_id, each.task_id, each.map_index)
-            store(address, provider, snapshot, asked_at, now)
+            store(address, provider, snapshot, began_at, now)
 
 
 def _same_run(queries: RunQueries, record: Stored, session: Any) -> list[Any]:

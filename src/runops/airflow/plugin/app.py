@@ -20,7 +20,7 @@ from runops.airflow.plugin._compat import SessionDep
 from runops.airflow.plugin.answers import found, of_person, row_of
 from runops.airflow.plugin.charts import charts_of
 from runops.airflow.plugin.guard import HEADERS, NOT_KEPT, Headers, Reader
-from runops.airflow.plugin.questions import Address, ChartsAsked, RowsAsked, RunsAsked, TaskAsked
+from runops.airflow.plugin.questions import Address, ChartsParams, RowsParams, RunsParams, TaskParams
 from runops.airflow.plugin.rows import shown, stored, usual_seconds
 from runops.airflow.plugin.sets import rows_of_set
 from runops.core import find
@@ -73,11 +73,11 @@ def index(user: Reader) -> FileResponse:
 
 
 @routes.get("/api/runs")
-def runs(asked: RunsAsked, user: Reader, session: SessionDep) -> JSONResponse:
+def runs(question: RunsParams, user: Reader, session: SessionDep) -> JSONResponse:
     """One page of runs."""
     rights, queries = of_person(user, session)
-    page = session.execute(queries.page(asked)).all()
-    total = page[0].total if page else session.scalar(queries.total(asked)) if asked.offset else 0
+    page = session.execute(queries.page(question)).all()
+    total = page[0].total if page else session.scalar(queries.total(question)) if question.offset else 0
     records = stored(page)
     usual = usual_seconds(queries, records, session)
     now = datetime.now(UTC)
@@ -87,10 +87,10 @@ def runs(asked: RunsAsked, user: Reader, session: SessionDep) -> JSONResponse:
 
 
 @routes.get("/api/run")
-def run(asked: TaskAsked, user: Reader, session: SessionDep) -> dict[str, Any]:
+def run(question: TaskParams, user: Reader, session: SessionDep) -> dict[str, Any]:
     """One run."""
     rights, queries = of_person(user, session)
-    return row_of(found(Address.of(asked), rights, queries, session), rights, queries, session)
+    return row_of(found(Address.of(question), rights, queries, session), rights, queries, session)
 
 
 @routes.get("/api/facets")
@@ -104,17 +104,17 @@ def facets(user: Reader, session: SessionDep) -> dict[str, Any]:
 
 
 @routes.get("/api/charts")
-def charts(asked: ChartsAsked, user: Reader, session: SessionDep) -> dict[str, Any]:
+def charts(question: ChartsParams, user: Reader, session: SessionDep) -> dict[str, Any]:
     """How runs ended over days."""
     _, queries = of_person(user, session)
-    return charts_of(queries, asked, session, datetime.now(UTC))
+    return charts_of(queries, question, session, datetime.now(UTC))
 
 
 @routes.get("/api/rows")
-def rows(asked: RowsAsked, user: Reader, session: SessionDep) -> dict[str, Any]:
+def rows(question: RowsParams, user: Reader, session: SessionDep) -> dict[str, Any]:
     """The runs of a set."""
     rights, queries = of_person(user, session)
-    return rows_of_set(found(Address.of(asked), rights, queries, session), asked, session)
+    return rows_of_set(found(Address.of(question), rights, queries, session), question, session)
 
 
 def _title(provider: str) -> str:
@@ -130,8 +130,8 @@ def _title(provider: str) -> str:
 def _refused(request: Request, error: Exception) -> JSONResponse:
     """What is wrong with a question, without repeating it."""
     errors = error.errors() if isinstance(error, RequestValidationError) else []
-    said = [f"{'.'.join(str(part) for part in each['loc'][1:])}: {each['msg']}" for each in errors[:5]]
-    return JSONResponse({"detail": "; ".join(said) or "This cannot be read."}, 422)
+    problems = [f"{'.'.join(str(part) for part in each['loc'][1:])}: {each['msg']}" for each in errors[:5]]
+    return JSONResponse({"detail": "; ".join(problems) or "This cannot be read."}, 422)
 
 
 def _broken(request: Request, error: Exception) -> JSONResponse:

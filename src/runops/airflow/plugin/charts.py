@@ -46,15 +46,15 @@ class _Group:
         }
 
 
-def charts_of(queries: RunQueries, asked: ChartsQuestion, session: Any, now: datetime) -> dict[str, Any]:
+def charts_of(queries: RunQueries, question: ChartsQuestion, session: Any, now: datetime) -> dict[str, Any]:
     """What the charts are drawn from.
 
     :param queries: For whom.
-    :param asked: Which days and runs.
+    :param question: Which days and runs.
     :param session: The database.
     :param now: The time.
     """
-    rows = session.execute(queries.ended_since(now - timedelta(days=asked.days), asked)).all()
+    rows = session.execute(queries.ended_since(now - timedelta(days=question.days), question)).all()
     days: dict[tuple[str, str], _Group] = {}
     tasks: dict[tuple[str, str, str], _Group] = {}
     for row in rows:

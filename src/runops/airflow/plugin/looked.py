@@ -66,13 +66,13 @@ def _noted(run: ExternalRun, snapshot: RunSnapshot, now: float) -> tuple[Moment,
     return shortened([*run.timeline, Moment(iso(now), snapshot.state, status)])
 
 
-def store(address: Address, provider: Provider, snapshot: RunSnapshot, asked_at: datetime, now: datetime) -> None:
+def store(address: Address, provider: Provider, snapshot: RunSnapshot, began_at: datetime, now: datetime) -> None:
     """Store a look in the record of a task instance, unless somebody has looked later.
 
     :param address: The task instance.
     :param provider: The provider.
     :param snapshot: What the look has shown.
-    :param asked_at: When it began.
+    :param began_at: When it began.
     :param now: When it was answered.
     """
     for _ in range(TRIES):
@@ -83,7 +83,7 @@ def store(address: Address, provider: Provider, snapshot: RunSnapshot, asked_at:
             run = None if row is None else ExternalRun.from_dict(row.value)
             if row is None or run is None or run.run_id != snapshot.ref.run_id:
                 return
-            if run.looked_at is not None and run.looked_at > iso(asked_at.timestamp()):
+            if run.looked_at is not None and run.looked_at > iso(began_at.timestamp()):
                 return
             value = with_look(run, provider, snapshot, now.timestamp()).to_dict()
             written: Any = session.execute(

@@ -116,20 +116,20 @@ class RunQueries:
 
     # --- what ---
 
-    def page(self, asked: RunsQuestion) -> Any:
+    def page(self, question: RunsQuestion) -> Any:
         """One page: the ids, the record as it is stored, when, how the task stands, and how many there are in all.
 
         Which they are is found first, by their keys: no database has to carry the records through a sort.
         """
-        by = self._sorted_by(asked.sort.removeprefix("-")).label("sorted")
+        by = self._sorted_by(question.sort.removeprefix("-")).label("sorted")
         keys = [XComModel.dag_run_id, XComModel.task_id, XComModel.map_index]
         task = [TaskInstance.state.label("task_state"), TaskInstance.try_number.label("now_in_try")]
-        found = self._from(*keys, by, *task, func.count().over().label("total")).where(*self._where(asked))
-        found = found.order_by(*self._order(by, asked.sort), *keys)
-        page = found.limit(asked.limit).offset(asked.offset).subquery()
+        found = self._from(*keys, by, *task, func.count().over().label("total")).where(*self._where(question))
+        found = found.order_by(*self._order(by, question.sort), *keys)
+        page = found.limit(question.limit).offset(question.offset).subquery()
         query = select(*self._stored(), page.c.task_state, page.c.now_in_try, page.c.total)
         query = query.join(page, _is_key_of(page))
-        return query.order_by(*self._order(page.c.sorted, asked.sort), *keys)
+        return query.order_by(*self._order(page.c.sorted, question.sort), *keys)
 
     def total(self, filters: Filters) -> Any:
         """How many there are: for a page behind the last one, which says nothing of it."""
@@ -183,7 +183,7 @@ class RunQueries:
             .where(XComModel.key == EXTERNAL_RUN, over.c.place <= RECENT_ENDS)
         )
 
-    def ended_since(self, since: Any, asked: Any) -> Any:
+    def ended_since(self, since: Any, question: Any) -> Any:
         """Runs that ended since a moment: what the charts are made of, the newest first."""
         fields = (
             "provider",
@@ -207,7 +207,7 @@ class RunQueries:
             "task_id": XComModel.task_id,
             "provider": self._json.text("provider"),
         }.items():
-            if chosen := getattr(asked, name):
+            if chosen := getattr(question, name):
                 query = query.where(of.in_(chosen))
         return query.order_by(XComModel.timestamp.desc()).limit(MOST_CHARTED)
 

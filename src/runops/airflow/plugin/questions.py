@@ -129,7 +129,7 @@ class Address:
         }
 
 
-RunsAsked = Annotated[RunsQuestion, Query()]
-TaskAsked = Annotated[TaskQuestion, Query()]
-RowsAsked = Annotated[RowsQuestion, Query()]
-ChartsAsked = Annotated[ChartsQuestion, Query()]
+RunsParams = Annotated[RunsQuestion, Query()]
+TaskParams = Annotated[TaskQuestion, Query()]
+RowsParams = Annotated[RowsQuestion, Query()]
+ChartsParams = Annotated[ChartsQuestion, Query()]

@@ -26,23 +26,23 @@ MOST_PAGES = 1_000
 TEXTS = ("run_id", "outcome", "verdict", "error", "ended_by", "state", "reason")
 
 
-def rows_of_set(record: Stored, asked: RowsQuestion, session: Any) -> dict[str, Any]:
+def rows_of_set(record: Stored, question: RowsQuestion, session: Any) -> dict[str, Any]:
     """One page of the runs of a set.
 
     :param record: The set's.
-    :param asked: Which.
+    :param question: Which.
     :param session: The database.
     """
     rows = _ended(record.address, session) or list(_under_way(record, session))
-    words = asked.q.lower().split()
-    outcomes = frozenset(map(str, asked.outcome))
+    words = question.q.lower().split()
+    outcomes = frozenset(map(str, question.outcome))
     shown = [
         row
         for row in rows
         if (not outcomes or row.get("outcome") in outcomes)
         and all(any(word in str(row.get(name, "")).lower() for name in TEXTS) for word in words)
     ]
-    return {"rows": shown[asked.offset : asked.offset + asked.limit], "total": len(shown)}
+    return {"rows": shown[question.offset : question.offset + question.limit], "total": len(shown)}
 
 
 def _ended(address: Address, session: Any) -> list[dict[str, Any]]:

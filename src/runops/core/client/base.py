@@ -210,7 +210,7 @@ class Client:
             self.meter.turn(self.provider.name)
         return rules.refused(self.provider, call, conflict, earlier, now=self.clock(), mark=mark)
 
-    def _turns(self, told: Callable[[Turn], None] | None, *, begun: bool) -> Callable[[Turn], None]:
+    def _turns(self, on_turn: Callable[[Turn], None] | None, *, begun: bool) -> Callable[[Turn], None]:
         """Counts the wait for a turn once, as it begins, and tells it on."""
 
         def waiting(turn: Turn) -> None:
@@ -218,8 +218,8 @@ class Client:
             if not begun:
                 self.meter.turn(self.provider.name)
             begun = True
-            if told is not None:
-                told(turn)
+            if on_turn is not None:
+                on_turn(turn)
 
         return waiting
 

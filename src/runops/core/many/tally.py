@@ -185,8 +185,8 @@ class LineThrottle:
 
     def __init__(self, every: float = 10.0) -> None:
         self._every = every
-        self._said = ""
-        self._said_at = float("-inf")
+        self._last_line = ""
+        self._last_line_at = float("-inf")
 
     def due_in(self, now: float) -> float:
         """Seconds until a line may be said, 0 for now.
@@ -194,13 +194,13 @@ class LineThrottle:
         Args:
             now: In seconds of any clock that goes on.
         """
-        return max(self._said_at + self._every - now, 0.0)
+        return max(self._last_line_at + self._every - now, 0.0)
 
     def is_news(self, line: str, now: float) -> bool:
         """Whether a line is to be said, since it is another one than the last; then it counts as said."""
-        if line == self._said:
+        if line == self._last_line:
             return False
-        self._said, self._said_at = line, now
+        self._last_line, self._last_line_at = line, now
         return True
 
 

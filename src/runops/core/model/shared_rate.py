@@ -114,7 +114,7 @@ class SharedRate(RateLimiter):
         """Since when it has heard nothing of the store; it may be alone for longer, while the store settles."""
         self._retry_at = self._sure_until = 0.0
         """When the store is asked again, while it is lost, and until when the others count on this process's share."""
-        self._asked: Question | None = None
+        self._pending: Question | None = None
         self._known: Reply | None = None
         self._known_at = -math.inf
 
@@ -191,14 +191,14 @@ class SharedRate(RateLimiter):
             wanted: How many requests there are to send.
         """
         self._notice_clock(now)
-        if self._asked is not None or (self.is_alone and now < self._retry_at):
+        if self._pending is not None or (self.is_alone and now < self._retry_at):
             return None
         most = max(1, int(AHEAD / self._apart))
         places = 0 if self._has_enough(now, wanted) else min(wanted, most) + self._owed
         if not places and not self._untold:
             return None
         lost_since = now if self._lost_since is None else self._lost_since
-        self._asked = Question(
+        self._pending = Question(
             now,
             places,
             self._apart,
@@ -207,7 +207,7 @@ class SharedRate(RateLimiter):
             born=0 if self._known is None else self._known.born,
             ahead=self._ahead(now),
         )
-        return self._asked
+        return self._pending
 
     def _has_enough(self, now: float, wanted: int) -> bool:
         """Whether there is no need for more places now."""
@@ -222,11 +222,11 @@ class SharedRate(RateLimiter):
     @property
     def is_asking(self) -> bool:
         """Whether a question is under way."""
-        return self._asked is not None
+        return self._pending is not None
 
     def is_overdue(self, now: float) -> bool:
         """Whether the question that is under way has had no answer for so long that it counts as lost."""
-        return self._asked is not None and not 0 <= now - self._asked.at < self.answer_seconds
+        return self._pending is not None and not 0 <= now - self._pending.at < self.answer_seconds
 
     @property
     def answer_seconds(self) -> float:
@@ -235,10 +235,10 @@ class SharedRate(RateLimiter):
 
     def replied(self, question: Question, reply: Reply, now: float) -> bool:
         """Take in what the store has said; whether it is news that the store is there again."""
-        if question is not self._asked:
+        if question is not self._pending:
             # It came too late to rely on its moments.
             return False
-        self._asked = self._lost_since = None
+        self._pending = self._lost_since = None
         self._known, self._known_at = reply, now
         if self._paused_until <= question.at + question.pause:
             self._untold = False
@@ -266,9 +266,9 @@ class SharedRate(RateLimiter):
             question: What met with it; None for the one that is under way.
             now: Unix seconds.
         """
-        if self._asked is None or question not in (None, self._asked):
+        if self._pending is None or question not in (None, self._pending):
             return False
-        self._asked = None
+        self._pending = None
         self._retry_at = now + RETRY_SECONDS * (1 + RETRY_SPREAD * self._chance())
         # The next question may go unanswered for as long.
         self._sure_until = self._retry_at + ANSWER_SECONDS
@@ -291,4 +291,4 @@ class SharedRate(RateLimiter):
     def forget_places(self) -> None:
         """In a forked process: what was given to the other one is not ours."""
         self._places.clear()
-        self._asked, self._owed = None, 0
+        self._pending, self._owed = None, 0

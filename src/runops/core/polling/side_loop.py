@@ -51,7 +51,7 @@ class SideLoop(Generic[R]):
         self._patience = patience
         self._let_through = let_through
         self._context = context
-        self._asked: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
+        self._calls: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = False
         self._result: Any = None
@@ -109,12 +109,12 @@ class SideLoop(Generic[R]):
             with suppress(RuntimeError):  # whoever asked may be gone, and the loop with it
                 loop.call_soon_threadsafe(_settle, answer, settle, value)
 
-        self._asked.put(do)
+        self._calls.put(do)
         return await answer
 
     def soon_in_caller(self, act: Callable[[], object]) -> None:
         """Have something done in the thread beside, and do not wait for it; from any thread. Its errors are dropped."""
-        self._asked.put(lambda: _quietly(act))
+        self._calls.put(lambda: _quietly(act))
 
     def _serve(self, let_through: Callable[[], object] | None) -> None:
         """Do what the loop asks for until it has ended, or an interrupt has waited for that for long enough."""
@@ -122,19 +122,19 @@ class SideLoop(Generic[R]):
             if let_through is not None:
                 let_through()
             try:
-                asked = self._asked.get(timeout=None if let_through is None else SLICE_SECONDS)
+                call = self._calls.get(timeout=None if let_through is None else SLICE_SECONDS)
             except queue.Empty:
                 continue
-            if asked is None:
+            if call is None:
                 return
-            asked()
+            call()
 
     @contextmanager
     def _for_long_enough(self) -> Generator[None]:
         if math.isinf(self._patience):
             yield
             return
-        limit = threading.Timer(self._patience, self._asked.put, (None,))
+        limit = threading.Timer(self._patience, self._calls.put, (None,))
         limit.daemon = True
         limit.start()
         try:
@@ -148,7 +148,7 @@ class SideLoop(Generic[R]):
         except BaseException as error:  # noqa: BLE001 - raised again in the thread beside
             self._error = error
         finally:
-            self._asked.put(None)
+            self._calls.put(None)
 
     async def _begin(self) -> R:
         self._loop = asyncio.get_running_loop()

@@ -67,8 +67,8 @@ return {places, first - now, free - now, math.max(settle - now, 0), math.max(pau
 """Takes places at the end of a key's line, in one step, by Redis's own clock; numbers are microseconds."""
 
 
-class Asked(Protocol):
-    """What may be asked for places."""
+class TakePlaces(Protocol):
+    """Takes places in the line of a key."""
 
     def __call__(self, key: str, question: Question) -> Reply:
         """The reply, within a few seconds.
@@ -127,7 +127,7 @@ class Redis:
         self._run: Any = None
 
     def __call__(self, key: str, question: Question) -> Reply:
-        """See :class:`Asked`."""
+        """See :class:`TakePlaces`."""
         if self._run is None:
             self._run = self._open()
         return reply_of(self._run(keys=[key], args=arguments_of(question)))
@@ -159,7 +159,7 @@ class RateStore:
         open_store: Gives what is asked, in that thread; it opens no connection yet.
     """
 
-    def __init__(self, name: str, open_store: Callable[[], Asked]) -> None:
+    def __init__(self, name: str, open_store: Callable[[], TakePlaces]) -> None:
         self.name = name
         self._open = open_store
         self.forget_thread()
@@ -179,11 +179,11 @@ class RateStore:
                 self._thread.start()
 
     def _work(self) -> None:
-        asked = self._open()
+        take = self._open()
         while True:
             key, question, answered = self._questions.get()
             try:
-                reply: Reply | Exception = asked(key, question)
+                reply: Reply | Exception = take(key, question)
             except Exception as error:  # noqa: BLE001 - whatever is wrong with the store, it is lost
                 reply = error
             answered(question, reply)

@@ -55,11 +55,11 @@ def from_answer(
         parts.append(f"- {message}")
     text = " ".join(parts).rstrip(".") + "."
     if status in TRANSIENT_STATUSES or status >= 500:
-        return ServerTrouble(text, status=status, code=provider_code, retry_after=asked_pause(answer))
+        return ServerTrouble(text, status=status, code=provider_code, retry_after=requested_pause(answer))
     kind: type[FinalError] = _FINAL.get(status, RequestRefused)
     advice = _ADVICE.get(status, "").format(origin=origin, absent=absent)
     # Nothing is held back by it, but who waits for a turn asks no sooner than the service wants to be asked.
-    retry_after = asked_pause(answer) if kind is ConflictError else None
+    retry_after = requested_pause(answer) if kind is ConflictError else None
     is_json = _json_object(answer.content) is not None
     return kind(text + advice, status=status, code=provider_code, retry_after=retry_after, is_json=is_json)
 
@@ -80,7 +80,7 @@ _ADVICE: Mapping[int, str] = {
 }
 
 
-def asked_pause(answer: Answer, *, now: float | None = None) -> float | None:
+def requested_pause(answer: Answer, *, now: float | None = None) -> float | None:
     """Seconds that ``Retry-After`` (seconds or a date) or ``X-RateLimit-Reset`` (unix seconds) asks for, capped."""
     moment = time.time() if now is None else now
     seconds = _retry_after(answer.headers.get("retry-after"), moment)

@@ -54,7 +54,7 @@ class SharedBudget:
         self._clock = clock
         self._lock = threading.Lock()
         self._waiting: dict[Callable[[], None], None] = {}
-        self._said_lost = False
+        self._loss_reported = False
         _BUDGETS.add(self)
         _KEPT.append(self)
 
@@ -143,8 +143,8 @@ class SharedBudget:
         if is_lost and isinstance(reply, Exception):
             kind = type(reply).__name__
             self._say_lost(f"{kind}: it refuses the user or the password" if kind in _REFUSED else kind)
-        if is_back and self._said_lost:
-            self._said_lost = False
+        if is_back and self._loss_reported:
+            self._loss_reported = False
             logger.warning(
                 "%s: the store of its limit at %s is back: all processes share the whole limit again.",
                 self._title,
@@ -154,7 +154,7 @@ class SharedBudget:
             wake()
 
     def _say_lost(self, why: str) -> None:
-        self._said_lost = True
+        self._loss_reported = True
         # The text of an error may hold anything.
         logger.warning(
             "%s: the store of its limit at %s cannot be used (%s). Until it is back this process keeps to its share, "

@@ -199,7 +199,7 @@ class StepWaits(LeavesNothing):
         ledger, kept, again = self._taken_up(records, client.root)
         known = {row.run_id for row in ledger if row.run_id is not None}
         self._ledger = ledger
-        told = {row.index for row in ledger if row.is_over}
+        reported = {row.index for row in ledger if row.is_over}
         end, results = self._carried(client, records, ledger, again)
         submitted = sum(not row.attached and row.run_id is not None and row.run_id not in known for row in ledger)
         ended = RunsResult(
@@ -213,16 +213,16 @@ class StepWaits(LeavesNothing):
             results=results,
         )
         records.ended(judged(ended))
-        self._tell(ended, told)
+        self._report(ended, reported)
         self.log(judged(ended), logging.INFO if ended.verdict is Verdict.SUCCEED else logging.WARNING)
         return ended
 
-    def _tell(self, ended: RunsResult, told: Collection[int]) -> None:
+    def _report(self, ended: RunsResult, reported: Collection[int]) -> None:
         """Count and trace the runs whose end was seen here; those of an earlier try were told by that."""
         fails = ended.verdict is Verdict.FAIL
         tell_set(
             self._provider,
-            [row for row in ended.ledger if row.index not in told],
+            [row for row in ended.ledger if row.index not in reported],
             ended.verdict,
             began=self._began,
             another=lambda: fails and tried_again(self._context, shown_of_many(ended).failure()),

@@ -217,10 +217,10 @@ class OnepinApi(OnepinWire):
         if self.is_over(run):
             raise RefusedError(self.error(409, "The run is over"))
         if run.state != "paused" and not run.fields.get("pause_requested_at"):
-            asked = {"pause_requested_at": NOW, "pause_reason": "user"}
+            requested = {"pause_requested_at": NOW, "pause_reason": "user"}
             paused = {**PAUSED, "pause_reason": "user", "pause_error": None}
             # What is at work may end first; nothing of a queued run is.
-            drain = [] if run.state == "pending" else [Step(0, asked)]
+            drain = [] if run.state == "pending" else [Step(0, requested)]
             due = self.store.seconds / 8 if drain else 0
             run.follow([*drain, Step(due, paused)], self.store.now())
         return self.data(_without(run.fields, DETAIL_ONLY))
