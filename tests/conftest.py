@@ -11,7 +11,7 @@ import socket
 import sys
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +60,8 @@ SHARED_WORK = tuple(
     for pattern in (
         # The package is built once, and installed once with each extra.
         r"tests/core/test_packaging\.py::Test(?:TheWheel|TheSdist|InstalledAlone)",
+        # The package is copied and compiled once.
+        r"tests/core/test_a_sixth_provider\.py::",
         # Airflow's API server application is made once.
         r"tests/airflow_side/page/",
         # Each host runs once.
@@ -70,23 +72,56 @@ SHARED_WORK = tuple(
 words in it. The mark that pytest-xdist 3.8 has for this, ``xdist_group``, has no effect under pytest 9.2."""
 
 
-def together(nodeid: str) -> str:
-    """What stands for all tests that run in the same process as this one."""
+def together(nodeid: str) -> str | None:
+    """What stands for all tests that run in the same process as this one, if there are such."""
     for number, pattern in enumerate(SHARED_WORK):
         found = pattern.search(nodeid)
         if found:
             return f"shared work {number} {found.groupdict()}"
-    return nodeid
+    return None
+
+
+MOST_AT_ONCE = 16
+"""Tests that a process gets at once: each message of them costs as much as a small test."""
+
+
+def units(nodeids: Sequence[str], workers: int) -> dict[str, str]:
+    """In which unit each test is handed out: neighbours together, but one by one at the beginning and at the end.
+
+    What takes long begins, and at the end no process is to have many left while another has none.
+    """
+    unit_of: dict[str, str] = {}
+    name, room = "", 0
+    for position, nodeid in enumerate(nodeids):
+        shared = together(nodeid)
+        if shared is None and room == 0:
+            left = len(nodeids) - position
+            name, room = nodeid, max(min(MOST_AT_ONCE, position // 64, left // (workers * 16)), 1)
+        if shared is None:
+            room -= 1
+        unit_of[nodeid] = shared or name
+    return unit_of
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Hand out tests one by one in their order, but for those that belong together."""
+    """Hand out tests a few at a time in their order, but for those that belong together."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Scheduling(LoadScopeScheduling):
+        def schedule(self) -> None:
+            if self.collection is None:
+                self._units = units(next(iter(self.registered_collections.values())), len(self.nodes))
+            super().schedule()
+
         def _split_scope(self, nodeid: str) -> str:
-            return together(nodeid)
+            return self._units[nodeid]
+
+        def _pending_of(self, workload: dict[str, dict[str, bool]]) -> int:
+            # Asked after each test: with what is over still in it, thousands of tests would take seconds of this.
+            for unit in [unit for unit, tests in workload.items() if all(tests.values())]:
+                del workload[unit]
+            return super()._pending_of(workload)
 
     return Scheduling(config, log)
 
