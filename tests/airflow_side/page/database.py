@@ -92,11 +92,12 @@ class Database:
         from airflow.models import Log
         from airflow.models.dagrun import DagRun
         from airflow.models.taskinstance import TaskInstance
-        from airflow.models.xcom import XComModel
         from airflow.utils.session import create_session
 
+        from runops.airflow.plugin._compat import StoredXCom
+
         with create_session() as session:
-            for model in (XComModel, TaskInstance, DagRun, Log):
+            for model in (StoredXCom, TaskInstance, DagRun, Log):
                 session.query(model).delete()
 
     def add(
@@ -125,23 +126,23 @@ class Database:
             ago: How long ago the record was written, s.
             xcoms: Others of the task.
         """
-        from airflow.models.xcom import XComModel
         from airflow.utils.session import create_session
+        from sqlalchemy import insert
+
+        from runops.airflow.plugin._compat import StoredXCom, stored_place
 
         number = next(self._numbers)
         run = run or f"manual__{number}"
         now = datetime.now(UTC)
+        task = {"dag_id": dag_id, "dag_run_id": run, "task_id": task_id, "map_index": map_index}
         with create_session() as session:
             dag_run_id = self._dag_run(dag_id, run, session)
             session.execute(self._task(dag_id, task_id, run, map_index, state, try_number))
             for key, each in {"external_run": record() if value is None else value, **(xcoms or {})}.items():
-                session.execute(
-                    XComModel.__table__.insert().values(
-                        dag_run_id=dag_run_id, task_id=task_id, map_index=map_index, key=key, dag_id=dag_id,
-                        run_id=run, value=each, timestamp=now - timedelta(seconds=ago),
-                    )
-                )  # fmt: skip
-        return {"dag_id": dag_id, "dag_run_id": run, "task_id": task_id, "map_index": map_index}
+                place = stored_place(task, dag_run_id)
+                written = now - timedelta(seconds=ago)
+                session.execute(insert(StoredXCom).values(**place, key=key, value=each, timestamp=written))
+        return task
 
     def _dag_run(self, dag_id: str, run: str, session: Any) -> int:
         from airflow.models.dagrun import DagRun
@@ -168,8 +169,10 @@ class Database:
         over = state in ("success", "failed", "skipped")
         # Airflow below 3.2 keeps the number as text.
         number = TaskInstance.__table__.c.id.type.python_type(str(uuid.uuid4()))
+        # Airflow from 3.4 on has renamed the column.
+        index = "map_index" if "map_index" in TaskInstance.__table__.c else "region_index"
         return TaskInstance.__table__.insert().values(
-            id=number, task_id=task_id, dag_id=dag_id, run_id=run, map_index=map_index, state=state,
+            id=number, task_id=task_id, dag_id=dag_id, run_id=run, **{index: map_index}, state=state,
             start_date=now - timedelta(minutes=10), end_date=now if over else None, try_number=try_number, max_tries=0,
             hostname="", unixname="", pool="default_pool", pool_slots=1, queue="default", priority_weight=1,
             operator="NyxRunSensor", executor_config={}, task_display_name=task_id,
@@ -178,15 +181,17 @@ class Database:
 
     def raw(self, value: str, **task: Any) -> dict[str, Any]:
         """As :meth:`add`, and the record's column is set to this text as it stands."""
-        from airflow import settings
-        from sqlalchemy import text
+        from airflow.utils.session import create_session
+        from sqlalchemy import literal_column, update
+
+        from runops.airflow.plugin._compat import StoredXCom, stored_xcom
 
         made = self.add(**task)
-        assert settings.engine is not None
-        with settings.engine.begin() as connection:
-            connection.execute(
-                text("UPDATE xcom SET value = :value WHERE run_id = :run AND key = 'external_run'"),
-                {"value": value, "run": made["dag_run_id"]},
+        quoted = literal_column("'" + value.replace("'", "''") + "'")
+        with create_session() as session:
+            of = stored_xcom(made, "external_run")
+            session.execute(
+                update(StoredXCom).where(*of).values(value=quoted).execution_options(synchronize_session=False)
             )
         return made
 
@@ -220,15 +225,17 @@ class Database:
 
     def age(self, task: Mapping[str, Any], key: str, seconds: float) -> None:
         """Let so many seconds pass over an XCom."""
-        from airflow.models.xcom import XComModel
         from airflow.utils.session import create_session
-        from sqlalchemy import select, update
+        from sqlalchemy import update
 
-        of = (*_ids(XComModel, task), XComModel.key == key)
+        from runops.airflow.plugin._compat import StoredXCom, stored_xcom
+
+        before = self.written(task, key) - timedelta(seconds=seconds)
         with create_session() as session:
-            written = session.scalar(select(XComModel.timestamp).where(*of))
-            assert written is not None
-            session.execute(update(XComModel).where(*of).values(timestamp=written - timedelta(seconds=seconds)))
+            of = stored_xcom(task, key)
+            session.execute(
+                update(StoredXCom).where(*of).values(timestamp=before).execution_options(synchronize_session=False)
+            )
 
     def number_of(self, task: Mapping[str, Any]) -> int:
         """The number of a task instance's DAG run."""

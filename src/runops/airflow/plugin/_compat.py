@@ -7,7 +7,7 @@ route's business: so these are taken from where Airflow's own routes take them. 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from airflow.api_fastapi.app import get_auth_manager
@@ -18,13 +18,14 @@ from airflow.api_fastapi.core_api.datamodels.task_instances import PatchTaskInst
 from airflow.api_fastapi.core_api.routes.public.task_instances import patch_task_instance
 from airflow.api_fastapi.core_api.security import GetUserDep
 from airflow.configuration import conf
-from airflow.models import Connection, DagModel, Log
+from airflow.models import Connection, DagModel, Log, xcom
 from airflow.models.dagbag import DBDagBag
 from airflow.models.dagrun import DagRun
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
 from airflow.utils.session import create_session
 from airflow.utils.state import TaskInstanceState
+from sqlalchemy import ColumnElement, select
 
 __all__ = [
     "BaseUser",
@@ -34,6 +35,7 @@ __all__ = [
     "GetUserDep",
     "Log",
     "SessionDep",
+    "StoredXCom",
     "TaskInstance",
     "XComModel",
     "connection",
@@ -44,8 +46,15 @@ __all__ = [
     "may_see_tasks",
     "readable_dags",
     "root_path",
+    "rows_of_task",
+    "stored_place",
+    "stored_xcom",
     "task_state_store_model",
 ]
+
+StoredXCom: Any = getattr(xcom, "XComModelV2", XComModel)
+"""The table that XComs are written to. From 3.4 on they belong to one try of a task, and XComModel only shows them. No
+public way to write one compares it with what was read."""
 
 LIVE_STATES = frozenset(
     str(state)
@@ -187,3 +196,51 @@ def task_state_store_model() -> Any:
     except ImportError:
         return None
     return TaskStateStoreModel
+
+
+def rows_of_task(model: Any, task: Mapping[str, Any]) -> tuple[ColumnElement[bool], ...]:
+    """Which rows of a table of Airflow's, the task state store or XComs, are those of a task instance.
+
+    :param model: The table. Airflow 3.4 has renamed the column of the map index in the task state store.
+    :param task: dag_id, dag_run_id, task_id, map_index.
+    """
+    return (
+        model.dag_id == task["dag_id"],
+        model.run_id == task["dag_run_id"],
+        model.task_id == task["task_id"],
+        (model.map_index if hasattr(model, "map_index") else model.region_index) == task["map_index"],
+    )
+
+
+def stored_xcom(task: Mapping[str, Any], key: str) -> tuple[ColumnElement[bool], ...]:
+    """Which row of :data:`StoredXCom` is an XCom of a task instance.
+
+    :param task: dag_id, dag_run_id, task_id, map_index.
+    :param key: The key of the XCom.
+    """
+    return (*(getattr(StoredXCom, name) == value for name, value in _owner(task).items()), StoredXCom.key == key)
+
+
+def stored_place(task: Mapping[str, Any], number: int) -> dict[str, Any]:
+    """What a new row of :data:`StoredXCom` says about whose it is.
+
+    :param task: dag_id, dag_run_id, task_id, map_index.
+    :param number: The number of the DAG run in the database.
+    """
+    return _owner(task) if StoredXCom is not XComModel else {**_owner(task), "dag_run_id": number}
+
+
+def _owner(task: Mapping[str, Any]) -> dict[str, Any]:
+    place = {
+        "dag_id": task["dag_id"],
+        "run_id": task["dag_run_id"],
+        "task_id": task["task_id"],
+        "map_index": task["map_index"],
+    }
+    if StoredXCom is XComModel:
+        return place
+    last_try: Any = select(TaskInstance.id).where(
+        *(getattr(TaskInstance, name) == value for name, value in place.items()),
+        cast("Any", TaskInstance).working_set.is_(True),
+    )
+    return {"task_instance_id": last_try.scalar_subquery()}

@@ -13,7 +13,8 @@ from sqlalchemy import delete, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from runops.airflow.external_run import iso
-from runops.airflow.plugin._compat import XComModel, create_session
+from runops.airflow.plugin._compat import StoredXCom, create_session, stored_place, stored_xcom
+from runops.airflow.plugin.questions import Address
 
 LOOK = "external_run_look"
 CANCEL = "external_run_cancel"
@@ -35,21 +36,21 @@ def claim(holder: Any, key: str, every: float, who: str) -> bool:
     """
     now = datetime.now(UTC)
     value = {"at": iso(now.timestamp()), "by": who}
-    free = or_(XComModel.timestamp <= now - timedelta(seconds=every), XComModel.timestamp > now + CLOCKS_DIFFER)
+    free = or_(StoredXCom.timestamp <= now - timedelta(seconds=every), StoredXCom.timestamp > now + CLOCKS_DIFFER)
     try:
         with create_session(scoped=False) as session:
             taken: Any = session.execute(
-                update(XComModel)
+                update(StoredXCom)
                 .where(*_row(holder, key), free)
                 .values(timestamp=now, value=value)
                 .execution_options(synchronize_session=False)
             )
             if taken.rowcount == 1:
                 return True
-            if session.scalar(select(XComModel.task_id).where(*_row(holder, key))) is not None:
+            if session.scalar(select(StoredXCom.key).where(*_row(holder, key))) is not None:
                 return False
-            ids = {name: getattr(holder, name) for name in ("dag_run_id", "dag_id", "run_id", "task_id", "map_index")}
-            session.execute(insert(XComModel).values(**ids, key=key, value=value, timestamp=now))
+            place = stored_place(_task(holder), holder.dag_run_id)
+            session.execute(insert(StoredXCom).values(**place, key=key, value=value, timestamp=now))
     except IntegrityError:
         # Somebody else has made the row in the same moment.
         return False
@@ -64,7 +65,7 @@ def renew(holder: Any, key: str) -> None:
     """
     with create_session(scoped=False) as session:
         session.execute(
-            update(XComModel)
+            update(StoredXCom)
             .where(*_row(holder, key))
             .values(timestamp=datetime.now(UTC))
             .execution_options(synchronize_session=False)
@@ -78,13 +79,12 @@ def release(holder: Any, key: str) -> None:
     :param key: What for.
     """
     with create_session(scoped=False) as session:
-        session.execute(delete(XComModel).where(*_row(holder, key)).execution_options(synchronize_session=False))
+        session.execute(delete(StoredXCom).where(*_row(holder, key)).execution_options(synchronize_session=False))
 
 
 def _row(holder: Any, key: str) -> tuple[Any, ...]:
-    return (
-        XComModel.dag_run_id == holder.dag_run_id,
-        XComModel.task_id == holder.task_id,
-        XComModel.map_index == holder.map_index,
-        XComModel.key == key,
-    )
+    return stored_xcom(_task(holder), key)
+
+
+def _task(holder: Any) -> dict[str, Any]:
+    return Address(holder.dag_id, holder.run_id, holder.task_id, holder.map_index).to_dict()

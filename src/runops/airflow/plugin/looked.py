@@ -8,8 +8,8 @@ from typing import Any
 
 from sqlalchemy import select, update
 
-from runops.airflow.external_run import ExternalRun, Moment, iso, shortened
-from runops.airflow.plugin._compat import XComModel, create_session
+from runops.airflow.external_run import EXTERNAL_RUN, ExternalRun, Moment, iso, shortened
+from runops.airflow.plugin._compat import StoredXCom, XComModel, create_session, stored_xcom
 from runops.airflow.plugin.queries import is_record_of
 from runops.airflow.plugin.questions import Address
 from runops.core import Provider, RunSnapshot
@@ -87,8 +87,8 @@ def store(address: Address, provider: Provider, snapshot: RunSnapshot, began_at:
                 return
             value = with_look(run, provider, snapshot, now.timestamp()).to_dict()
             written: Any = session.execute(
-                update(XComModel)
-                .where(*is_record_of(address), XComModel.timestamp == row.timestamp)
+                update(StoredXCom)
+                .where(*stored_xcom(address.to_dict(), EXTERNAL_RUN), StoredXCom.timestamp == row.timestamp)
                 .values(value=value, timestamp=datetime.now(UTC))
                 .execution_options(synchronize_session=False)
             )

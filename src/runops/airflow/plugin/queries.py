@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, String, and_, case, cast, false, func, or_, select, true
 
 from runops.airflow.external_run import EXTERNAL_RUN
-from runops.airflow.plugin._compat import LIVE_STATES, OVER_STATES, TaskInstance, XComModel
+from runops.airflow.plugin._compat import LIVE_STATES, OVER_STATES, TaskInstance, XComModel, rows_of_task
 from runops.airflow.plugin.questions import Address, Filters, RunsQuestion
 from runops.airflow.plugin.stored_json import StoredJson
 
@@ -249,9 +249,4 @@ def is_record_of(address: Address) -> tuple[ColumnElement[bool], ...]:
 
 def is_of(address: Address) -> tuple[ColumnElement[bool], ...]:
     """The XComs of one task instance."""
-    return (
-        XComModel.dag_id == address.dag_id,
-        XComModel.run_id == address.dag_run_id,
-        XComModel.task_id == address.task_id,
-        XComModel.map_index == address.map_index,
-    )
+    return rows_of_task(XComModel, address.to_dict())

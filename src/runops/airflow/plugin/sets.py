@@ -9,7 +9,7 @@ from typing import Any, cast
 from sqlalchemy import select
 
 from runops.airflow.external_run import web_page
-from runops.airflow.plugin._compat import XComModel, task_state_store_model
+from runops.airflow.plugin._compat import XComModel, rows_of_task, task_state_store_model
 from runops.airflow.plugin.queries import is_of
 from runops.airflow.plugin.questions import Address, RowsQuestion
 from runops.airflow.plugin.rights import declared
@@ -69,12 +69,7 @@ def _pages(address: Address, session: Any) -> Iterator[tuple[int, Mapping[str, A
     for model, key in ((state, KEY), (XComModel, SUBMITTED_RUN)):
         if model is None:
             continue
-        of = (
-            model.dag_id == address.dag_id,
-            model.run_id == address.dag_run_id,
-            model.task_id == address.task_id,
-            model.map_index == address.map_index,
-        )
+        of = rows_of_task(model, address.to_dict())
         header = _value(session.scalar(select(model.value).where(*of, model.key == key)))
         if not isinstance(header, Mapping) or header.get("state") != MANY:
             continue
