@@ -19,6 +19,8 @@ import pytest
 from pytest_mock import MockerFixture
 
 from runops.airflow._compat import has_task_state_store
+from runops.core.model.cadence import Cadence
+from tests.services import Clock, on_clock
 
 pytestmark = pytest.mark.slow
 EXAMPLES = Path(__file__).resolve().parents[2] / "example_dags"
@@ -268,13 +270,25 @@ def test_the_example_of_many_runs_submits_each_once_and_tells_which_went_wrong(r
     assert xcom(tasks["tell"]) == []
 
 
-def test_the_example_of_phases_tells_once_and_waits_on(run_dag: Any, served: Any, caplog: Any) -> None:
+def test_the_example_of_phases_tells_once_and_waits_on(
+    run_dag: Any, served: Any, caplog: Any, mocker: MockerFixture
+) -> None:
     caplog.set_level(logging.INFO)
-    served.emulator.set_defaults("b3os", script="waiting_then_succeeded", seconds=20)
-    tasks = run_dag("example_phases", {"workflow_id": "wf_payout", "payload": {"amount": 10}})
-    assert str(tasks["pay_out"].state) == "success"
-    assert xcom(tasks["pay_out"])["outcome"] == "succeeded"
-    assert len(served.emulator.requests(action="submit")) == 1
+    clock = Clock()
+
+    def soon(cadence: Cadence, age: float, *, jitter: float = 0.0) -> float:
+        """A look moves the service's time on by a second, and waits for none."""
+        clock.sleep(1.0)
+        return 0.05
+
+    mocker.patch.object(Cadence, "delay", soon)
+    with on_clock(served, clock) as emulator:
+        emulator.set_defaults("b3os", script="waiting_then_succeeded", seconds=20)
+        tasks = run_dag("example_phases", {"workflow_id": "wf_payout", "payload": {"amount": 10}})
+        assert str(tasks["pay_out"].state) == "success"
+        assert xcom(tasks["pay_out"])["outcome"] == "succeeded"
+        assert len(emulator.requests(action="submit")) == 1
+        assert len(emulator.requests(action="get")) > 10
     assert sum("is waiting since" in record.getMessage() for record in caplog.records) == 1
 
 

@@ -21,6 +21,7 @@ from runops.core import Provider, RunClient, RunRef, find
 from runops.dagster import ProviderResource, RunResult, wait_for_run
 from runops.emulator.server import Server
 from runops.emulator.store import Emulator
+from tests.dagster_storage import empty_storage
 from tests.services import PARENTS, PROVIDERS, Clock
 
 KEY = "canary-key-5f2b9c7e1d"
@@ -133,22 +134,12 @@ def instance() -> Iterator[dg.DagsterInstance]:
         yield made
 
 
-@pytest.fixture(scope="session")
-def empty_storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of an instance that has seen nothing: to make its tables takes six times as long as to copy them."""
-    folder = tmp_path_factory.mktemp("empty-storage")
-    with dg.instance_for_test(temp_dir=str(folder)) as made:
-        made.get_runs()
-    (folder / "dagster.yaml").unlink()
-    return folder
-
-
 @pytest.fixture
-def on_disk(empty_storage: Path, tmp_path: Path) -> Callable[..., AbstractContextManager[dg.DagsterInstance]]:
+def on_disk(tmp_path: Path) -> Callable[..., AbstractContextManager[dg.DagsterInstance]]:
     """``on_disk(overrides)``: an instance of the test's own, which child processes may share."""
 
     def make(overrides: dict[str, Any] | None = None) -> AbstractContextManager[dg.DagsterInstance]:
-        shutil.copytree(empty_storage, tmp_path, dirs_exist_ok=True)
+        shutil.copytree(empty_storage(), tmp_path, dirs_exist_ok=True)
         return dg.instance_for_test(overrides=overrides, temp_dir=str(tmp_path))
 
     return make

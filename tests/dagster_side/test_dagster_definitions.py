@@ -16,6 +16,7 @@ from dagster._core.loader import LoadingContextForTest
 
 from runops.core import RunSnapshot
 from runops.dagster import B3osResource, build_run_asset, build_run_multi_asset
+from tests.dagster_storage import local_instance
 
 CALL = {"workflow_id": "wf_1"}
 
@@ -32,7 +33,7 @@ def fresh() -> Iterator[dg.DagsterInstance]:
 @pytest.fixture
 def stored(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
     """An instance that keeps its records in files: one in memory knows no pools."""
-    with dg.DagsterInstance.local_temp(str(tmp_path)) as made:
+    with local_instance(tmp_path) as made:
         yield made
 
 

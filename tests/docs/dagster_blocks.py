@@ -14,6 +14,7 @@ import runops.dagster
 from runops.core import PROVIDERS
 from runops.dagster.component import RunopsComponent
 from scripts.documentation.blocks import Block
+from tests.dagster_storage import local_instance
 from tests.docs.world import World
 
 ASSETS = "assets"
@@ -64,7 +65,7 @@ def use(definitions: dg.Definitions, block: Block, world: World) -> None:
 
     repository = definitions.get_repository_def()
     ends: dict[str, str] = {}
-    with dg.DagsterInstance.local_temp(str(_new(world.folder / "dagster", block.name))) as instance:
+    with local_instance(world.folder / "dagster" / block.name) as instance:
         settings: dict[str, Any] = {"instance": instance, "raise_on_error": False}
         for job in repository.get_all_jobs():
             name = ASSETS if job.name.startswith("__ASSET_JOB") else job.name
@@ -98,8 +99,3 @@ def use_file(block: Block, world: World) -> None:
         (Path(path) / "defs.yaml").write_text(block.text, encoding="utf-8")
         with sandbox.build_all_defs() as definitions:
             use(definitions, block, world)
-
-
-def _new(folder: Path, name: str) -> Path:
-    (folder / name).mkdir(parents=True)
-    return folder / name
