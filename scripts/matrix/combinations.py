@@ -10,7 +10,7 @@ AIRFLOW = ("tests/airflow_side",)
 DAGSTER = ("tests/dagster_side",)
 
 TOOLS = (
-    "blockbuster>=1.5",
+    "blockbuster>=1.5.13",
     "hypothesis>=6.130",
     "jsonschema>=4.23",
     "limits>=4,<6",
