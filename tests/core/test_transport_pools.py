@@ -1177,6 +1177,16 @@ def test_without_httptools_httpx_does_the_work(monkeypatch: pytest.MonkeyPatch) 
     assert isinstance(open_pool("https://api.example.com", max_connections=4), HttpxPool)
 
 
+@pytest.mark.parametrize(("version", "kind"), [("0.6.2", HttpxPool), ("0.6.3", Http1Pool), ("0.10.0b1", Http1Pool)])
+def test_a_parser_that_takes_broken_headers_for_whole_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, version: str, kind: type[Pool]
+) -> None:
+    for name in ("http1_pool", "http1_connection"):
+        monkeypatch.delitem(sys.modules, f"runops.core.transport.{name}")
+    monkeypatch.setattr("httptools.__version__", version)
+    assert type(open_pool("https://api.example.com", max_connections=4)).__name__ == kind.__name__
+
+
 def test_a_service_that_hangs_up_at_once_is_not_called_again_and_again() -> None:
     async def story() -> None:
         calls = 0

@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import asyncio.events
 import functools
-import importlib.util
 import os
 import selectors
 import socket
@@ -27,6 +26,7 @@ from unittest.mock import patch
 
 from runops.core.client import asynchronous
 from runops.core.polling.side_loop import SideLoop
+from runops.core.transport import lean_pool
 from runops.core.transport.httpx_pool import HttpxPool
 from runops.testing import airflow_channel
 from runops.testing.selector import ForwardingSelector
@@ -141,11 +141,8 @@ def jumping_loops(clock: FakeTime, ports: Collection[int]) -> Iterator[None]:
 
 def _pools() -> tuple[type[Any], ...]:
     """What carries requests here: the pool of the extra ``fast`` too, where its parser is installed."""
-    if importlib.util.find_spec("httptools") is None:
-        return (HttpxPool,)
-    from runops.core.transport.http1_pool import Http1Pool
-
-    return HttpxPool, Http1Pool
+    lean = lean_pool()
+    return (HttpxPool,) if lean is None else (HttpxPool, lean)
 
 
 def _serving_one_at_a_time(run: Callable[..., Any], patches: ExitStack) -> Callable[..., Any]:

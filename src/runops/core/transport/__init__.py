@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from runops.core.transport.base import Pool
     from runops.core.transport.failures import Peer
+    from runops.core.transport.http1_pool import Http1Pool
     from runops.core.transport.httpx_pool import AsyncTransport
     from runops.core.transport.network_settings import NetworkSettings
 
@@ -30,7 +31,7 @@ def open_pool(
         root: The address of the service.
         max_connections: The most connections.
         transport: Takes the place of real connections; the pool does not close it.
-        lean: Use the HTTP/1.1 pool where it serves: httptools is installed, and there is no proxy.
+        lean: Use the HTTP/1.1 pool where it serves: httptools 0.6.3 is installed, and there is no proxy.
         peer: Whom requests go to, for messages.
         network: Certificates and proxy; by default what the environment says.
 
@@ -41,12 +42,17 @@ def open_pool(
     from runops.core.transport.network_settings import BY_ENVIRONMENT
 
     network = network or BY_ENVIRONMENT
-    if lean and transport is None and not network.proxy_for(root)[0]:
-        try:
-            from runops.core.transport.http1_pool import Http1Pool
-        except ModuleNotFoundError as error:
-            if error.name != "httptools":
-                raise
-        else:
-            return Http1Pool(root, max_connections=max_connections, peer=peer, network=network)
+    if lean and transport is None and not network.proxy_for(root)[0] and (pool := lean_pool()) is not None:
+        return pool(root, max_connections=max_connections, peer=peer, network=network)
     return HttpxPool(root, max_connections=max_connections, transport=transport, peer=peer, network=network)
+
+
+def lean_pool() -> type[Http1Pool] | None:
+    """The HTTP/1.1 pool; None where httptools, whose parser it uses, is missing or too old."""
+    try:
+        from runops.core.transport.http1_pool import Http1Pool
+    except ModuleNotFoundError as error:
+        if error.name != "httptools":
+            raise
+        return None
+    return Http1Pool
