@@ -149,8 +149,10 @@ def test_five_runs_a_tick_over_many_bad_ticks_are_reported_once_each(
     clock.now += 5000
     found: dict[str, str] = {}
     for _ in range(30):
-        watch.tick()
         clock.now += 30
+        if watch.tick().asset_events:
+            # The log of a thousand runs is read once none is left, not after each tick.
+            continue
         found = {run_id: key for key in keys for run_id in watch.reported(key)}
         if found == made:
             break
@@ -177,13 +179,15 @@ def test_two_hundred_targets_all_get_their_turn_and_a_tick_stays_within_its_time
 
     runs.emulator.now = slow
     ticks = 0
-    while sum(len(watch.reported(key)) for key in targets) < len(targets):
+    left = list(targets)
+    while left:
         began = clock.now
         data = watch.tick()
         assert clock.now - began <= 36 + 9
         assert "looked at" in data.skip_message
         ticks += 1
         assert ticks <= 12
+        left = [key for key in left if not watch.reported(key)]
     assert ticks > 2
     assert all(sum(watch.reported(key).values()) == 1 for key in targets)
 
