@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pytest_mock import MockerFixture
 
 from runops.core import AsyncRunClient, ConfigurationError, Outcome, PollingError, RunClient, find
 from runops.core.model.errors import AnswerError, ConnectionFailed
+from runops.core.transport.confirmation import LONGEST
 from runops.emulator.server import Server
 from runops.emulator.store import Emulator
 from tests.authorities import PASSWORD, Authority, server_context
@@ -27,6 +29,12 @@ pytestmark = pytest.mark.http
 
 NEXIO = find("nexio")
 HOST = "127.0.0.1"
+
+
+@pytest.fixture(autouse=True)
+def listening_long_enough(mocker: MockerFixture) -> None:
+    """On a busy machine a refusal comes later than the moment that a connection listens for one."""
+    mocker.patch("runops.core.transport.confirmation.SHORTEST", LONGEST)
 
 
 @pytest.fixture(scope="module")
