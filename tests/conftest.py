@@ -64,6 +64,8 @@ SHARED_WORK = tuple(
         r"tests/core/test_a_sixth_provider\.py::",
         # Airflow's API server application is made once.
         r"tests/airflow_side/page/",
+        # Each folder of examples is loaded once.
+        r"tests/demo/test_demo_examples\.py::test_(?:dags_load|every_example|the_story)",
         # Each host runs once.
         r"tests/leaks/test_full_run_leaks\.py::.*(?P<which>airflow|dagster|plain)\]",
     )

@@ -35,6 +35,7 @@ from runops.core.waiting import ownership
 from runops.core.waiting.state import WaitState
 from runops.dagster import B3osResource, NektResource, NexioResource, NyxResource, OnepinResource, build_run_asset
 from runops.dagster.resource import ProviderResource
+from tests import dagster_storage  # noqa: F401 - what it writes waits for no disk
 
 PLAN: dict[str, Any] = json.loads(Path(os.environ["LEAKS_PLAN"]).read_text())
 KINDS: dict[str, type[ProviderResource]] = {
