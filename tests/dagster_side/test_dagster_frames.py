@@ -8,11 +8,13 @@ from typing import Any
 import dagster as dg
 import pytest
 from pydantic import ValidationError
+from pytest_mock import MockerFixture
 
-from runops.core import ConfigurationError
-from runops.dagster import B3osResource, RunResource, keys, wait_for_run
+from runops.core import ConfigurationError, RunClient
+from runops.dagster import B3osResource, ProviderResource, RunResource, keys, wait_for_run
 from tests.canaries import frames, search
 from tests.canaries import troubled_service as service
+from tests.services import Clock
 
 pytestmark = pytest.mark.usefixtures("without_pauses")
 
@@ -39,6 +41,19 @@ ACTS: dict[str, Callable[[B3osResource, str], Any]] = {
 }
 
 
+@pytest.fixture
+def patient(mocker: MockerFixture) -> None:
+    """A resource's pauses take no time, and are ten times as long on its client's clock: so it tries twice."""
+    client = ProviderResource.client
+
+    def on_a_clock(self: ProviderResource, **settings: Any) -> RunClient:
+        clock = Clock()
+        return client(self, **{**settings, "clock": clock, "sleep": lambda seconds: clock.sleep(10 * seconds)})
+
+    mocker.patch.object(ProviderResource, "client", on_a_clock)
+
+
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("way", service.WAYS)
 @pytest.mark.parametrize("act", ACTS)
 @pytest.mark.parametrize("key", ["text", "variable"])
