@@ -84,16 +84,16 @@ def _core(python: str, libraries: str = "newest") -> Combination:
 def _airflow(version: str, *, lock: str | None = None, python: str | None = None, why_not: str = "") -> Combination:
     facts = {"airflow": version} | ({"python": python} if python else {})
     wanted = (f"apache-airflow=={version}.*", *TOOLS)
-    extras = () if why_not else ("airflow", "emulator")
-    loose = ("httpx", "pydantic", "httptools", "starlette", "uvicorn") if why_not else ()
+    extras = () if why_not else ("airflow", "emulator", "testing")
+    loose = ("httpx", "pydantic", "httptools", "starlette", "time-machine", "uvicorn") if why_not else ()
     return Combination(facts, (*AIRFLOW, *LENIENT), extras, (*wanted, *loose), lock, why_not=why_not)
 
 
 def _dagster(version: str, *, lock: str | None = None, python: str | None = None, why_not: str = "") -> Combination:
     facts = {"dagster": version} | ({"python": python} if python else {})
     exact = version if version.count(".") == 2 else f"{version}.*"
-    extras = () if why_not else ("dagster", "emulator")
-    loose = ("httpx", "pydantic", "starlette", "uvicorn") if why_not else ()
+    extras = () if why_not else ("dagster", "emulator", "testing")
+    loose = ("httpx", "pydantic", "starlette", "time-machine", "uvicorn") if why_not else ()
     wanted = (f"dagster=={exact}", *TOOLS, *loose)
     lenient = OF_DAGSTER_1_12 if version.startswith("1.12") else LENIENT if why_not else ()
     return Combination(facts, (*DAGSTER, *lenient), extras, wanted, lock, why_not=why_not)
