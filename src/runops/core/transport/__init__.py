@@ -6,6 +6,7 @@ before a pool is wanted.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from runops.core.transport.http1_pool import Http1Pool
     from runops.core.transport.httpx_pool import AsyncTransport
     from runops.core.transport.network_settings import NetworkSettings
+
+STRICT = [0, 6, 3]
+"""The first version of httptools that refuses a header without a name, and one with a space before its colon."""
 
 
 def open_pool(
@@ -50,9 +54,12 @@ def open_pool(
 def lean_pool() -> type[Http1Pool] | None:
     """The HTTP/1.1 pool; None where httptools, whose parser it uses, is missing or too old."""
     try:
+        import httptools
+
         from runops.core.transport.http1_pool import Http1Pool
     except ModuleNotFoundError as error:
         if error.name != "httptools":
             raise
         return None
-    return Http1Pool
+    version = [int(number) for number in re.findall(r"\d+", httptools.__version__)[:3]]
+    return Http1Pool if version >= STRICT else None

@@ -12,7 +12,6 @@ import asyncio
 import contextvars
 from collections.abc import Collection
 from functools import lru_cache
-from itertools import takewhile
 from typing import Protocol, cast
 
 import httptools
@@ -31,11 +30,6 @@ from runops.core.transport.failures import (
     turned_away_by_tls,
 )
 from runops.core.transport.inflate import whole_body
-
-STRICT = (0, 6, 3)
-"""The first version of httptools that refuses a header without a name, and one with a space before its colon."""
-if tuple(int("".join(takewhile(str.isdecimal, each)) or 0) for each in httptools.__version__.split(".")) < STRICT:
-    raise ModuleNotFoundError("httptools 0.6.3 is needed: earlier ones take broken answers for whole", name="httptools")
 
 PART = 16_384
 """Bytes that the parser is given at once."""
