@@ -7,7 +7,7 @@ route's business: so these are taken from where Airflow's own routes take them. 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 from urllib.parse import urlsplit
 
 from airflow.api_fastapi.app import get_auth_manager
@@ -199,7 +199,7 @@ def task_state_store_model() -> Any:
 
 
 def rows_of_task(model: Any, task: Mapping[str, Any]) -> tuple[ColumnElement[bool], ...]:
-    """Which rows of a table of Airflow's, the task state store or XComs, are those of a task instance.
+    """Which rows of a table of Airflow's are those of a task instance: of itself, of its XComs, or of its state store.
 
     :param model: The table. Airflow 3.4 has renamed the column of the map index in the task state store.
     :param task: dag_id, dag_run_id, task_id, map_index.
@@ -218,7 +218,9 @@ def stored_xcom(task: Mapping[str, Any], key: str) -> tuple[ColumnElement[bool],
     :param task: dag_id, dag_run_id, task_id, map_index.
     :param key: The key of the XCom.
     """
-    return (*(getattr(StoredXCom, name) == value for name, value in _owner(task).items()), StoredXCom.key == key)
+    if StoredXCom is XComModel:
+        return (*rows_of_task(XComModel, task), XComModel.key == key)
+    return (StoredXCom.task_instance_id == _last_try(task), StoredXCom.key == key)
 
 
 def stored_place(task: Mapping[str, Any], number: int) -> dict[str, Any]:
@@ -227,20 +229,12 @@ def stored_place(task: Mapping[str, Any], number: int) -> dict[str, Any]:
     :param task: dag_id, dag_run_id, task_id, map_index.
     :param number: The number of the DAG run in the database.
     """
-    return _owner(task) if StoredXCom is not XComModel else {**_owner(task), "dag_run_id": number}
-
-
-def _owner(task: Mapping[str, Any]) -> dict[str, Any]:
-    place = {
-        "dag_id": task["dag_id"],
-        "run_id": task["dag_run_id"],
-        "task_id": task["task_id"],
-        "map_index": task["map_index"],
-    }
     if StoredXCom is XComModel:
-        return place
-    last_try: Any = select(TaskInstance.id).where(
-        *(getattr(TaskInstance, name) == value for name, value in place.items()),
-        cast("Any", TaskInstance).working_set.is_(True),
-    )
-    return {"task_instance_id": last_try.scalar_subquery()}
+        return {**task, "run_id": task["dag_run_id"], "dag_run_id": number}
+    return {"task_instance_id": _last_try(task)}
+
+
+def _last_try(task: Mapping[str, Any]) -> Any:
+    """The number of a task instance where each try has one, which is so from Airflow 3.4 on."""
+    model: Any = TaskInstance
+    return select(model.id).where(*rows_of_task(model, task), model.working_set.is_(True)).scalar_subquery()

@@ -90,8 +90,7 @@ def _store(same: list[Any], record: Stored, snapshot: RunSnapshot, began_at: dat
     provider, now = declared(record.run), datetime.now(UTC)
     if provider is not None:
         for each in same:
-            address = Address(each.dag_id, each.run_id, each.task_id, each.map_index)
-            store(address, provider, snapshot, began_at, now)
+            store(Address.of_xcom(each), provider, snapshot, began_at, now)
 
 
 def _same_run(queries: RunQueries, record: Stored, session: Any) -> list[Any]:

@@ -49,7 +49,7 @@ def claim(holder: Any, key: str, every: float, who: str) -> bool:
                 return True
             if session.scalar(select(StoredXCom.key).where(*_row(holder, key))) is not None:
                 return False
-            place = stored_place(_task(holder), holder.dag_run_id)
+            place = stored_place(Address.of_xcom(holder).to_dict(), holder.dag_run_id)
             session.execute(insert(StoredXCom).values(**place, key=key, value=value, timestamp=now))
     except IntegrityError:
         # Somebody else has made the row in the same moment.
@@ -83,8 +83,4 @@ def release(holder: Any, key: str) -> None:
 
 
 def _row(holder: Any, key: str) -> tuple[Any, ...]:
-    return stored_xcom(_task(holder), key)
-
-
-def _task(holder: Any) -> dict[str, Any]:
-    return Address(holder.dag_id, holder.run_id, holder.task_id, holder.map_index).to_dict()
+    return stored_xcom(Address.of_xcom(holder).to_dict(), key)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from fastapi import Query
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
@@ -118,6 +118,11 @@ class Address:
     def of(cls, question: TaskQuestion) -> Address:
         """The ids of a question."""
         return cls(question.dag_id, question.dag_run_id, question.task_id, question.map_index)
+
+    @classmethod
+    def of_xcom(cls, row: Any) -> Address:
+        """The ids in a row of XComs, whose ``run_id`` is the DAG run's and whose ``dag_run_id`` is a number."""
+        return cls(row.dag_id, row.run_id, row.task_id, row.map_index)
 
     def to_dict(self) -> dict[str, str | int]:
         """By their names."""
