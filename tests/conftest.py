@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from tests.services import Clock
 
 FOREIGN_PREFIXES = ("AIRFLOW_", "DAGSTER_", "NEXIO_", "NYX_", "ONEPIN_", "B3OS_", "NEKT_")
+FOREIGN_NAMES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "NETRC", "FORCE_COLOR", "NO_COLOR")
 MANY_MODULES = 50
 """So many are imported by a host, and by nothing else."""
-FOREIGN_NAMES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "NETRC", "FORCE_COLOR", "NO_COLOR")
 
 
 def _forget_the_machine() -> None:

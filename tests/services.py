@@ -59,6 +59,12 @@ class Clock:
         await asyncio.sleep(0)
 
 
+def trying_twice() -> dict[str, Any]:
+    """Settings of a client whose pauses take no time, and are ten times as long on its clock: so it tries twice."""
+    clock = Clock()
+    return {"clock": clock, "sleep": lambda seconds: clock.sleep(10 * seconds)}
+
+
 @contextmanager
 def on_clock(server: Server, clock: Clock, seed: int = 0) -> Iterator[Emulator]:
     """The emulator, empty and on a test's clock."""

@@ -26,7 +26,7 @@ from runops.core.transport.httpx_pool import HttpxPool
 from runops.core.transport.session import Session
 from tests.canaries import frames
 from tests.canaries import troubled_service as service
-from tests.services import Clock
+from tests.services import trying_twice
 
 pytestmark = [pytest.mark.http, pytest.mark.usefixtures("without_pauses")]
 
@@ -66,12 +66,6 @@ def watched(client: Any, way: str) -> Any:
     return each()
 
 
-def patient() -> dict[str, Any]:
-    """Settings of a client whose pauses take no time, and are ten times as long on its clock: so it tries twice."""
-    clock = Clock()
-    return {"clock": clock, "sleep": lambda seconds: clock.sleep(10 * seconds)}
-
-
 def failure(act: Callable[[], Any]) -> BaseException | None:
     try:
         act()
@@ -87,7 +81,7 @@ def check(error: BaseException, leaks: Any, **which: Any) -> None:
 @pytest.mark.parametrize("way", service.WAYS)
 @pytest.mark.parametrize("name", CALLS)
 def test_a_client_that_fails_leaves_nothing_in_any_frame(troubled: str, leaks: Any, name: str, way: str) -> None:
-    with RunClient(find("b3os"), **settings(troubled, way), **patient()) as client:
+    with RunClient(find("b3os"), **settings(troubled, way), **trying_twice()) as client:
         error = failure(lambda: CALLS[name](client, way))
     if way in ("closed", "tls", "s401", "s500"):
         assert error is not None or (way, name) in {(way, "probe")}

@@ -14,7 +14,7 @@ from runops.core import ConfigurationError, RunClient
 from runops.dagster import B3osResource, ProviderResource, RunResource, keys, wait_for_run
 from tests.canaries import frames, search
 from tests.canaries import troubled_service as service
-from tests.services import Clock
+from tests.services import trying_twice
 
 pytestmark = pytest.mark.usefixtures("without_pauses")
 
@@ -43,12 +43,11 @@ ACTS: dict[str, Callable[[B3osResource, str], Any]] = {
 
 @pytest.fixture
 def patient(mocker: MockerFixture) -> None:
-    """A resource's pauses take no time, and are ten times as long on its client's clock: so it tries twice."""
+    """The clients of a resource try twice, and their pauses take no time."""
     client = ProviderResource.client
 
     def on_a_clock(self: ProviderResource, **settings: Any) -> RunClient:
-        clock = Clock()
-        return client(self, **{**settings, "clock": clock, "sleep": lambda seconds: clock.sleep(10 * seconds)})
+        return client(self, **{**settings, **trying_twice()})
 
     mocker.patch.object(ProviderResource, "client", on_a_clock)
 
