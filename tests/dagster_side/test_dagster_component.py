@@ -366,6 +366,38 @@ def test_each_partition_fills_in_what_it_submits(
     assert run["body"]["target"]["credentials"] == "canary-agent-token"
 
 
+def test_what_a_step_fills_in_may_use_variables_of_the_file_s_own_module(
+    sandbox: Any, service: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = service("nyx")
+    monkeypatch.setenv("NYX_TOKEN", KEY)
+    monkeypatch.setenv("NYX_URL", runs.base_url)
+    monkeypatch.setenv("AGENT_TOKEN", "canary-agent-token")
+    attributes = partitioned(STATIC, "{{ stage }}-{{ partition_key }}")
+    contents = {"type": TYPE, "template_vars_module": ".variables", "attributes": attributes}
+    place = sandbox.scaffold_component(
+        RunopsComponent, defs_path="audits", scaffold_params={"provider": "nyx"}, defs_yaml_contents=contents
+    )
+    (Path(place) / "variables.py").write_text(
+        "import dagster as dg\n\n\n@dg.template_var\ndef stage() -> str:\n    return 'canary'\n"
+    )
+    with sandbox.build_all_defs() as found:
+        job = found.resolve_implicit_global_asset_job_def()
+        assert job.execute_in_process(instance=runs.instance, partition_key="north").success
+    (run,) = runs.emulator.runs(provider="nyx")
+    assert run["body"]["config_name"] == "canary-north"
+
+
+def test_assets_that_are_made_in_python_fill_in_their_templates_too() -> None:
+    spec = dg.AssetSpec("audit", partitions_def=dg.StaticPartitionsDefinition(["north"]))
+    assets = model.RunAssets.model_validate(
+        {"specs": [spec], "call": {**AUDIT, "config_name": "agent-{{ partition_key }}"}}
+    )
+    filled = assets.sources["call"].filled(assets.sample)
+    assert filled["config_name"] == "agent-north"
+    assert filled["target"]["credentials"] == dg.EnvVar("AGENT_TOKEN")
+
+
 def test_a_step_for_many_partitions_has_their_range_and_no_key(
     load: Any, service: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,7 @@ from pytest_mock import MockerFixture
 
 import runops.dagster
 from runops.core import ConfigurationError, Outcome
+from runops.core.many.rows import Row, RowState
 from runops.dagster import (
     ProviderResource,
     RunsResult,
@@ -27,7 +28,7 @@ from runops.dagster import (
     cancel_orphans,
     wait_for_runs,
 )
-from runops.dagster.many.records import SetRecords
+from runops.dagster.many.records import SetRecords, record_of, rows_of
 from runops.dagster.many.verdicts import MOST_IN_TABLE
 from runops.emulator.server import Server
 from runops.emulator.store import Emulator
@@ -545,6 +546,17 @@ def records_of(runs: Any, run_id: str) -> Iterator[Told]:
             yield record
 
 
+def test_a_record_tells_runs_of_several_parents_apart_and_repeats_none_that_all_share() -> None:
+    first, second = {"workflow_id": "wf-1"}, {"workflow_id": "wf-2"}
+    rows = [
+        Row(index=nth, key=f"key-{nth}", state=RowState.ENDED, run_id=f"run-{nth}", parents=parents)
+        for nth, parents in enumerate((first, second, first))
+    ]
+    for some in (rows, rows[::-1], rows[1:]):
+        assert [row for row, _ in rows_of(record_of(some))] == some
+    assert str(record_of([rows[0], rows[2]])).count("wf-1") == 1
+
+
 def test_an_event_holds_only_the_rows_that_have_changed(own: Any) -> None:
     runs = own("nyx")
     runs.emulator.set_defaults("nyx", script="succeeded", seconds=0)
@@ -664,3 +676,29 @@ def test_a_step_that_fails_for_good_cancels_what_goes_on_where_it_was_told_so(ow
     assert runs.cancels == 3
     assert "Asked B3OS to cancel 3 of 3 runs that were left" in ended.log
     assert left(runs) == []
+
+
+def test_a_step_that_outlives_its_dagster_run_gives_up_once_two_looks_in_a_row_find_it_over(
+    own: Any, mocker: MockerFixture
+) -> None:
+    over, going = dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.STARTED
+    seen = iter([going, over, going, over, OSError("the storage is away"), over])
+    looks: list[Any] = []
+
+    def look(context: dg.AssetExecutionContext) -> dg.DagsterRunStatus:
+        looks.append(next(seen))
+        if isinstance(looks[-1], OSError):
+            raise looks[-1]
+        if len(looks) == 6:
+            context.instance.report_run_failed(context.run)
+        return looks[-1]
+
+    mocker.patch("runops.dagster.many.beside.status_of_run", look)
+    mocker.patch("runops.dagster.many.beside.LOOK_EVERY", OFTEN)
+    runs = own("b3os")
+    runs.emulator.set_defaults("b3os", script="forever")
+    ended = runs.materialize(asset_of(unscripted(2), timeout=30))
+    assert not ended.success
+    assert "The Dagster run is over already" in ended.log
+    assert len(looks) == 6
+    assert (runs.submits, runs.cancels) == (2, 0)

@@ -193,6 +193,19 @@ def test_what_is_waited_for_is_not_listed(own: Any, clock: Any, way: str) -> Non
     assert runs.cancels == 0
 
 
+@pytest.mark.parametrize(
+    "tags",
+    [{"runops/pending": "false"}, {"runops/pending_in": "the-run-that-this-one-executes-again"}],
+    ids=["a sensor has reported it", "its tags are those of the Dagster run before it"],
+)
+def test_a_run_that_no_sensor_will_report_is_listed(own: Any, clock: Any, tags: Mapping[str, str]) -> None:
+    runs = own("onepin")
+    runs.emulator.set_defaults("onepin", seconds=3600)
+    runs.materialize(asset_of(runs))
+    runs.instance.add_run_tags(newest(runs).run_id, {**pending(runs), **tags})
+    assert len(left(runs)) == 1
+
+
 def test_a_run_that_is_taken_up_between_the_list_and_its_cancel_is_left_alone(own: Any, clock: Any) -> None:
     runs = own("onepin")
     runs.emulator.set_defaults("onepin", seconds=3600)

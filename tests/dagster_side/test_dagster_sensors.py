@@ -576,6 +576,15 @@ def test_a_partition_that_exists_or_is_being_added_needs_no_word(
     assert "partition" not in data.skip_message
 
 
+def test_the_nearest_of_partitions_that_were_added_by_name_is_said(daemon: Any, clock: Any) -> None:
+    watch = daemon("nyx", targets={"audit": "nightly"}, partition_key=lambda run: "nort")
+    watch.instance.add_dynamic_partitions("audits", ["south", "north"])
+    watch.runs.made(script="succeeded", seconds=1, parents={"config_name": "nightly"})
+    clock.now += 60
+    data = with_definitions(watch, located(watch, dg.AssetSpec("audit", partitions_def=AUDITS)))
+    assert "asset audit has no partition 'nort'; there is 'north'" in data.skip_message
+
+
 def test_a_run_that_would_be_requested_for_a_missing_partition_holds_up_no_other(daemon: Any, clock: Any) -> None:
     @dg.job(partitions_def=REGIONS)
     def take() -> None: ...
