@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 import ssl
@@ -18,6 +19,7 @@ import pytest
 from runops.core import AsyncRunClient, ConfigurationError, PollingError, RunClient, find
 from runops.core.model.errors import AnswerError, ConnectionFailed
 from runops.core.transport import connections
+from runops.core.transport.failures import Peer, connection_failed
 
 pytestmark = pytest.mark.http
 
@@ -112,6 +114,11 @@ def test_a_refused_connection_names_service_host_port_origin_and_cause(
 ) -> None:
     told = failure(way, f"http://127.0.0.1:{closed_port}")
     assert told == f"No connection to Nexio at 127.0.0.1:{closed_port} (connection 'c'): connection refused. {REACH}"
+
+
+def test_another_cause_is_named_in_the_system_s_words_with_what_to_check() -> None:
+    told = str(connection_failed(OSError(errno.ENETUNREACH, "Network is unreachable"), Peer(name="Nexio at h:443")))
+    assert told == f"No connection to Nexio at h:443: network is unreachable. {REACH}"
 
 
 @every_way

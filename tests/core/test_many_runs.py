@@ -583,6 +583,23 @@ def test_the_host_s_clock_for_a_try_ends_every_wait_as_timed_out() -> None:
     run(scenario)
 
 
+def test_a_set_that_is_stopped_ends_at_once_however_long_it_is_until_its_next_look() -> None:
+    async def scenario() -> None:
+        of = world("nyx", ["forever"] * 3)
+        of.wait["interval"] = 3600
+        attempt = Attempt(of)
+
+        def at_set(made: ManyRuns) -> None:
+            asyncio.get_running_loop().call_later(30, lambda: made.stop(cancel=True))
+
+        await attempt.run(retry=True, at_set=at_set)
+        assert attempt.end is End.STOPPED
+        assert wall_clock() - of.began < 60
+        assert all(row.stopped for row in rows_of(attempt))
+
+    run(scenario)
+
+
 @pytest.mark.parametrize("by_plan", [True, False])
 def test_a_run_that_is_found_over_when_the_host_s_clock_ends_a_try_has_ended(by_plan: bool) -> None:
     async def scenario() -> None:

@@ -339,6 +339,7 @@ def test_a_wrong_password_is_named_once_and_shown_nowhere(
             shown += [repr(vars(client._session)), repr(vars(client._session.budget))]
         (said,) = [record.getMessage() for record in caplog.records if "cannot be used" in record.getMessage()]
         assert "refuses the user or the password" in said
+        assert "is back: all" not in caplog.text
         assert PASSWORD not in caplog.text + "".join(shown)
 
 
