@@ -102,3 +102,18 @@ def test_a_list_that_cannot_be_read_sends_nothing_and_a_retry_looks_again(sets: 
 def test_a_task_on_its_first_try_looks_for_nothing(sets: SetHost) -> None:
     ended = sets.run(sets.made("nyx", 3, calls=calls_of("nyx", 3), deferrable=False, seconds=0.2), sets.context())
     assert ended.result["submitted"] == 3
+
+
+def test_without_a_store_a_retry_after_a_clear_goes_on_with_the_runs_since_and_cancels_none(sets: SetHost) -> None:
+    context = left_and_cleared(sets, "nyx")
+    del context["task_state_store"]
+    with pytest.raises(TaskDeferred):
+        sets.made("nyx", 6, seconds=600, deferrable=True).execute(context)
+    before = sets.cancelled("nyx")
+    since = {run["run_id"] for run in sets.emulator.runs(provider="nyx")} - before
+    assert (len(before), len(since)) == (6, 6)
+    sets.finish_all("nyx")
+    context["ti"].next_try()
+    ended = again(sets, "nyx", context, "submit")
+    assert {row["run_id"] for row in ended.xcoms["runs"]} == since
+    assert sets.cancelled("nyx") == before

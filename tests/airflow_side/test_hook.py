@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from runops.airflow import NexioHook, OnepinHook, RunHook
+from runops.airflow import B3osHook, NektHook, NexioHook, NyxHook, OnepinHook, RunHook
 from runops.airflow.exceptions import AuthError, ConfigurationError
 from runops.airflow.hook import base_url
 from runops.core.polling.side_loop import SideLoop
@@ -50,6 +50,14 @@ def test_the_test_button_accepts_a_good_key(provider: str) -> None:
     good, told = RunHook(provider=provider).test_connection()
     assert good
     assert "accepts the key" in told
+
+
+@pytest.mark.parametrize("kind", [NexioHook, NyxHook, OnepinHook, B3osHook, NektHook])
+def test_a_service_s_own_hook_reads_its_connection_with_nothing_said(kind: type[RunHook]) -> None:
+    name = kind.__name__.removesuffix("Hook").lower()
+    hook: RunHook = kind()
+    assert (hook.conn_id, hook.provider.name) == (f"{name}_default", name)
+    assert hook.test_connection()[0]
 
 
 @pytest.mark.parametrize("provider", ["nexio", "nyx", "onepin", "b3os", "nekt"])

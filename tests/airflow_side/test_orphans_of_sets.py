@@ -104,3 +104,20 @@ def test_runs_that_a_clear_could_not_cancel_are_listed_while_the_task_waits_for_
     assert {each.ref and each.ref.run_id for each in found} == first
     assert {each.suspect.why for each in found} == {"its task has begun another set since"}
     assert len(found_in(FakeAirflow(left_in(tmp_path, "failed")))) == 6
+
+
+def test_what_was_cancelled_since_nobody_waited_is_submitted_anew_by_the_next_try(
+    sets: SetHost, tmp_path: Path
+) -> None:
+    context = sets.context()
+    settings = {"deferrable": False, "cancel_on_timeout": False}
+    sets.timed_out(sets.made("nyx", 3, seconds=600, **settings), context, read=3)
+    airflow = FakeAirflow(left_in(tmp_path, "failed"))
+    found = found_in(airflow, cancel=True)
+    assert len(found) == 3
+    context["task_state_store"].set("runops_stopped_many", airflow.instances[0].store["runops_stopped_many"])
+    context["ti"].next_try()
+    ended = sets.run(sets.made("nyx", 3, **settings), context)
+    assert ended.error is None
+    assert len(sets.submits("nyx")) == 6
+    assert ended.result["outcomes"] == {"succeeded": 3}

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from runops.airflow import trigger_base
-from runops.airflow._compat import kills_in_triggerer
+from runops.airflow._compat import kills_in_triggerer, task_state_of
 from runops.airflow.hook import RunHook
 from runops.airflow.trigger import RunTrigger
 
@@ -53,7 +53,9 @@ class Supervisor:
                 **dict.fromkeys(("schema", "login", "port", "extra")),
             }
         if request["type"] == "GetTaskStates":
-            return {"type": "TaskStatesResult", "task_states": {"a_run": {"a_task": "failed"}}}
+            mapped = request.get("map_index")
+            name = "a_task" if mapped is None else f"a_task_{mapped}"
+            return {"type": "TaskStatesResult", "task_states": {"a_run": {name: "failed"}}}
         return None
 
     def kinds(self) -> list[str]:
@@ -167,3 +169,21 @@ def test_a_trigger_asks_for_nothing_that_is_not_needed_and_its_cancellation_leav
 
     asyncio.run(story())
     assert supervisor.kinds().count("GetTaskStates") <= int(kills_in_triggerer())
+
+
+@pytest.mark.parametrize(("map_index", "asked"), [(-1, None), (None, None), (0, 0), (3, 3)])
+def test_of_a_mapped_task_the_state_of_its_own_instance_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, map_index: int | None, asked: int | None
+) -> None:
+    from types import SimpleNamespace
+
+    supervisor = Supervisor()
+    ti = SimpleNamespace(dag_id="a_dag", task_id="a_task", run_id="a_run", map_index=map_index)
+
+    async def story() -> None:
+        async with channel(supervisor, monkeypatch):
+            assert await task_state_of(ti) == "failed"
+
+    asyncio.run(story())
+    (question,) = [each for each in supervisor.asked if each["type"] == "GetTaskStates"]
+    assert question["map_index"] == asked

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -142,8 +143,6 @@ def _ref(run_id: str) -> Any:
 
 
 def _ref_changed(snapshot: Any) -> Any:
-    from dataclasses import replace
-
     return replace(snapshot, ref=_ref("of-another"))
 
 
@@ -160,6 +159,18 @@ def test_a_look_at_a_run_whose_wait_is_over_leaves_how_that_ended(outside: str) 
     assert (seen.outcome, seen.verdict, seen.ended_by, seen.ended_at) == ("timed_out", "fail", "timeout", run.ended_at)
     assert (seen.run_ended, seen.state) == (True, "completed")
     assert seen.timeline[-1].status == "succeeded"
+
+
+def test_a_look_adds_what_it_has_read_of_the_run_to_what_was_known(outside: str) -> None:
+    from runops.airflow.plugin.looked import with_look
+
+    provider = find("nyx")
+    run = ExternalRun.from_dict(record(run_id="r-1", details={"stage": "probing", "severity_found": "low"}))
+    assert run is not None
+    body = b'{"run_id": "r-1", "status": "running", "stage": "reporting"}'
+    snapshot = replace(provider.read(_ref("r-1"), body).snapshot, details={"stage": "reporting"})
+    seen = with_look(run, provider, snapshot, 1_900_000_000.0)
+    assert seen.details == {"stage": "reporting", "severity_found": "low"}
 
 
 @pytest.mark.parametrize(("state", "status"), [("failed", 200), ("deferred", 200)])

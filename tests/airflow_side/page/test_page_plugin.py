@@ -127,6 +127,9 @@ def test_the_web_interface_is_told_where_to_show_the_page(server: Any, person: A
     assert views["task_instance"]["href"] == (
         "/runops/#dag_id={DAG_ID}&dag_run_id={RUN_ID}&task_id={TASK_ID}&map_index={MAP_INDEX}"
     )
+    assert views["dag"]["href"] == "/runops/#dag_id={DAG_ID}"
+    assert views["dag_run"]["href"] == "/runops/#dag_id={DAG_ID}&dag_run_id={RUN_ID}"
+    assert views["task"]["href"] == "/runops/#dag_id={DAG_ID}&task_id={TASK_ID}"
     for icon in ("icon", "icon_dark_mode"):
         assert ada.client.get(views["nav"][icon]).headers["content-type"].startswith("image/svg")
 

@@ -147,6 +147,22 @@ def test_every_order_that_is_offered_works(direction: str, database: Database, p
         assert sorted(ids(ada.runs(sort=direction + sort))) == ["r-1", "r-2"], sort
 
 
+def test_the_charts_count_each_run_once_under_its_day_and_its_task(database: Database, person: Opens) -> None:
+    for seconds in (100.0, 200.0, 300.0):
+        database.add(ended(seconds=seconds, spend=1.5, spend_unit="USD"), state="success")
+    database.add(ended("failed", seconds=400.0), task_id="submit", state="failed")
+    charts = person("ada").get("/api/charts").json()
+    assert sum(day["runs"] for day in charts["days"]) == 4
+    told = {
+        task["task_id"]: (task["runs"], task["outcomes"], task["seconds_median"], task["spend"])
+        for task in charts["tasks"]
+    }
+    assert told == {
+        "wait": (3, {"succeeded": 3}, pytest.approx(200, abs=1), {"USD": 4.5}),
+        "submit": (1, {"failed": 1}, pytest.approx(400, abs=1), {}),
+    }
+
+
 # --- what never breaks the page ---
 
 STRANGE = {
