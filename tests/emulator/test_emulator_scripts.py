@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from runops.emulator.runs import ScriptError, at
 from runops.emulator.services import default_apis
 from runops.emulator.store import Emulator
 
@@ -76,6 +77,12 @@ def test_every_script_is_kept() -> None:
 def test_a_script_shows_what_it_has_always_shown(call, emulator, provider: str, script: str) -> None:
     read = lambda provider, run_id: call.read(provider, run_id).json()  # noqa: E731
     assert story(emulator, read, provider, script) == json.loads(KEPT.read_text())[provider][script]
+
+
+@pytest.mark.parametrize("fraction", [-1, -0.001, 1.001, 2, float("nan")])
+def test_a_moment_of_a_script_lies_within_its_duration(fraction: float) -> None:
+    with pytest.raises(ScriptError, match=rf"lies at 0 to 1 of its duration; got {fraction}$"):
+        at(fraction, status="running")
 
 
 def main() -> None:

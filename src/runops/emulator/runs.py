@@ -40,6 +40,10 @@ class Moment:
     changes: Mapping[str, Any]
     removed: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.fraction <= 1:
+            raise ScriptError(f"a moment of a named script lies at 0 to 1 of its duration; got {self.fraction}")
+
 
 def at(fraction: float, *, removed: Iterable[str] = (), **changes: Any) -> Moment:
     """Write a moment of a named script the short way."""
