@@ -17,7 +17,17 @@ from runops.core.waiting.listing import MOST_PAGES, PAGE, Listed, listed
 from runops.core.waiting.options import WaitOptions
 from runops.core.waiting.steps import Send, Sleep
 from runops.core.waiting.watch import WatchState
-from runops.core.waiting.window import DEEP_EVERY, FEWEST, GONE_SECONDS, LATE_SECONDS, MOST, MOST_GONE, Window, digest
+from runops.core.waiting.window import (
+    DEEP_EVERY,
+    FEWEST,
+    GONE_SECONDS,
+    LATE_SECONDS,
+    MOST,
+    MOST_GONE,
+    Entry,
+    Window,
+    digest,
+)
 
 B3OS, NYX, NEKT = find("b3os"), find("nyx"), find("nekt")
 WORKFLOW = {"workflow_id": "wf_1"}
@@ -266,6 +276,15 @@ def test_a_look_that_ran_out_of_time_says_so_and_the_next_goes_on(watch: WaitSta
     assert len(watch.look(has_time=lambda: False)) == 100
     assert watch.trail.gap
     assert len(watch.look()) == 300
+
+
+@pytest.mark.parametrize("shown", [["new"], ["new", "top"], ["new", "top", "middle"], ["new", "top", "middle", "last"]])
+def test_what_a_look_did_not_come_down_to_keeps_its_place_below_it(shown: list[str]) -> None:
+    window = Window(order=[digest(run_id) for run_id in ("top", "middle", "last")], at=NOW)
+    entries = [Entry(run_id, NOW) for run_id in shown]
+    window.take(entries, window.compare(entries), shown, ["new"], now=NOW + 30, end=False, goes_on=True)
+    assert window.order == [digest(run_id) for run_id in ("new", "top", "middle", "last")]
+    assert window.gone == {}
 
 
 # --- what it costs ---
