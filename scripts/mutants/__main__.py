@@ -37,9 +37,15 @@ from scripts.mutants.reach import SOURCE, Folder, measured
 ROOT = Path(__file__).resolve().parents[2]
 KEPT = ROOT / "build" / "mutants"
 EQUIVALENT = Path(__file__).with_name("equivalent.toml")
-TESTS = ("tests/core", "tests/emulator", "tests/airflow_side", "tests/dagster_side")
-# The tests of a part, which are the first to run against a change in it.
-HOME = {"airflow": "tests/airflow_side", "dagster": "tests/dagster_side", "emulator": "tests/emulator"}
+# The tests of a part, which are the first to run against a change in it; those of the core are for the rest.
+HOME = {
+    "airflow": "tests/airflow_side",
+    "conformance": "tests/conformance",
+    "dagster": "tests/dagster_side",
+    "emulator": "tests/emulator",
+    "testing": "tests/testing_kit",
+}
+TESTS = ("tests/core", *HOME.values())
 
 
 @dataclass(frozen=True)
