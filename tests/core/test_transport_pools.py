@@ -125,6 +125,12 @@ def make(request: pytest.FixtureRequest) -> Callable[..., Pool]:
     return pool
 
 
+@pytest.fixture(autouse=True)
+def collect_only_what_a_story_leaves() -> None:
+    """Each story ends with a full collection: through both hosts, where they are loaded, it would take a second."""
+    gc.freeze()
+
+
 def run(story: Callable[[], Awaitable[None]]) -> None:
     """Run a story in a loop in which nothing may go unnoticed: no stray exception, task, timer or connection."""
 
