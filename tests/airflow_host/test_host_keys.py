@@ -147,7 +147,7 @@ def _rotate(host: Host, outside: Outside, rotation: Rotation) -> None:
 
 
 def _kill_under_waits(host: Host, *names: str) -> dict[Task, int]:
-    """Kill one triggerer after another until waits of both kinds began anew: which of them has most, Airflow chooses."""
+    """Kill one triggerer after another until waits of both kinds began anew: Airflow chooses who has which."""
     moved: dict[Task, int] = {}
     for name in names:
         moved |= _kill(host, name)
