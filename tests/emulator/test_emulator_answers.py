@@ -50,6 +50,7 @@ ASKED: dict[str, list[tuple[str, str, Any]]] = {
         ("POST", "/api/v1/engines/placement/runs", {"input": {}, "engine_version": "2"}),
         ("POST", "/api/v1/engines/placement/runs", {"input": []}),
         ("POST", "/api/v1/engines/missing-1/runs", {"input": {}}),
+        ("GET", "/api/v1/runs/", None),
     ],
     "nyx": [
         ("GET", "/v1/nyx/runs?limit=2&offset=1&status=completed", None),
@@ -83,6 +84,8 @@ ASKED: dict[str, list[tuple[str, str, Any]]] = {
         ("GET", f"{ONEPIN}/runs/summary?from=2026-03-01T11:59:40Z&to=2026-03-01T11:59:50Z", None),
         ("GET", f"{ONEPIN}/runs/summary?from=2026-03-01", None),
         ("GET", f"{ONEPIN}/runs/summary?from=2026-03-01T12:00:00Z&to=2026-03-01T11:00:00Z", None),
+        ("GET", f"{ONEPIN}/runs/RUN/steps?node_type=operator_generator&include_result=TRUE", None),
+        ("GET", f"{ONEPIN}/runs/RUN/steps?node_id=node-15&include_result=no", None),
         ("GET", f"{ONEPIN}/runs/RUN/data?search=LAND&language=EN_us", None),
         ("GET", f"{ONEPIN}/runs/RUN/data?limit=1&offset=1&language=de", None),
         ("GET", f"{ONEPIN}/runs/RUN/nodes/node-1/download", None),
@@ -126,6 +129,9 @@ ASKED: dict[str, list[tuple[str, str, Any]]] = {
     ],
 }  # fmt: skip
 """What is asked beside each route for each run; ``RUN`` is the newest run that succeeded."""
+
+UNLIKE = ("client", "headers", "index", "user_agent")
+"""What differs from one run of this test to the next."""
 
 
 class Story:
@@ -172,7 +178,19 @@ class Story:
             label = f"{method} {path} {json.dumps(body) if body else ''}".strip()
             self._ask(label, method, text, json=body)
         self._refusals(next(iter(self._runs.values())))
+        self._noted()
         return self.answers
+
+    def _noted(self) -> None:
+        """What the control API tells of all that."""
+        told = self._call.control("GET", f"/runs?provider={self._provider}").json()["runs"]
+        self.answers["the runs"] = [{name: run[name] for name in run if name != "fields"} for run in told]
+        requests = self._call.control("GET", f"/requests?provider={self._provider}").json()["requests"]
+        several = {name: {entry[name] for entry in requests} for name in ("client", "fault", "provider", "time")}
+        assert [len(values) for values in several.values()] == [1, 1, 1, 1], several
+        self.answers["a request"] = {name: value for name, value in requests[0].items() if name not in UNLIKE}
+        shown = ("action", "status", "run_id", "created_run_id", "key", "key_id")
+        self.answers["the requests"] = [" ".join(str(entry[name]) for name in shown) for entry in requests]
 
     def _refusals(self, run_id: str) -> None:
         route = next(route for route in self._api.routes if route.method == "GET" and "{run_id}" in route.template)

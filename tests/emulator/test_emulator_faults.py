@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email.utils
+import socket
 import time
 
 import httpx
@@ -35,6 +36,19 @@ def test_resets_and_half_bodies_break_the_connection_under_both_http_parsers() -
         assert client.get(f"/api/v1/runs/{run_id}").status_code == 200
         statuses = [entry["status"] for entry in server.emulator.requests()]
     assert statuses == [None, 200, 200, 200]
+
+
+def test_half_a_body_is_the_first_half_of_what_its_head_announces(call, served, emulator) -> None:
+    whole = call("nexio", "GET", "/health").content
+    emulator.add_fault(kind="half_body")
+    received = b""
+    with socket.create_connection((served.host, served.port), timeout=10) as connection:
+        connection.sendall(b"GET /nexio/health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        while part := connection.recv(65_536):
+            received += part
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert f"content-length: {len(whole)}".encode() in head.lower().splitlines()
+    assert body == whole[: len(whole) // 2]
 
 
 @pytest.mark.parametrize("provider", SUBMITTING)

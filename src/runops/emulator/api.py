@@ -318,8 +318,6 @@ class Api(ABC):
             limit = min(limit, maximum)
         if not minimum <= limit <= maximum:
             raise ValueError(f"limit must be between {minimum} and {maximum}")
-        if offset < 0:
-            raise ValueError("offset must not be negative")
         return limit, offset
 
 
