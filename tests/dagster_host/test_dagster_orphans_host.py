@@ -11,7 +11,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from tests.dagster_host.test_dagster_crashes import ANSWER_SECONDS, Death, _kill_each_at_its_moment, _reads
+from tests.dagster_host.test_dagster_crashes import Death, die, reads, rounds
 
 DEATHS = [
     Death("nyx", "in_process", "unrecorded", "worker"),
@@ -77,27 +77,14 @@ def aftermath(host: Any) -> Any:
     host.kill(first, taken_up.killed)
     assert host.ended(first) is dg.DagsterRunStatus.FAILURE
     host.reexecute(first)
-    for begin in range(0, len(DEATHS), AT_ONCE):
-        _die(host, DEATHS[begin : begin + AT_ONCE])
+    for deaths in rounds(DEATHS, AT_ONCE):
+        ended = {host.status(run_id) for run_id in die(host, deaths).values()}
+        assert ended == {dg.DagsterRunStatus.FAILURE}
     for name, job in LIVE.items():
         provider = job.partition("_")[0]
         host.until(lambda name=name, provider=provider: host.external(provider, name), f"the run of {name}")
     host.until(lambda: "Took up" in "".join(host.log(run) for run in host.children(first)), "the run is taken up")
     return host
-
-
-def _die(host: Any, deaths: list[Death]) -> None:
-    for provider in {death.provider for death in deaths}:
-        host.emulator.add_fault(
-            kind="delay", seconds=ANSWER_SECONDS, provider=provider, action="submit", when="after", count=None
-        )
-    for death in deaths:
-        if death.parks:
-            host.ask_to_park(death.parent, death.moment)
-    first = {death: host.launch(f"{death.provider}_{death.executor}", death.parent) for death in deaths}
-    _kill_each_at_its_moment(host, first)
-    assert {host.ended(run_id) for run_id in first.values()} == {dg.DagsterRunStatus.FAILURE}
-    host.emulator.reset(only=("faults",))
 
 
 def external(host: Any, death: Death) -> list[dict[str, Any]]:
@@ -152,7 +139,7 @@ def test_a_re_execution_of_a_dagster_run_whose_run_was_cancelled_so_submits_a_ne
     before = len(external(aftermath, death))
     again = aftermath.reexecute(aftermath.first_of(f"'{death.parent}'"))
     aftermath.until(lambda: len(external(aftermath, death)) == before + 1, "a new run", 60)
-    aftermath.until(lambda: _reads(aftermath, death) > 4, "the wait for it")
+    aftermath.until(lambda: reads(aftermath, death) > 4, "the wait for it")
     aftermath.emulator.advance(None, provider="b3os", run_id=external(aftermath, death)[-1]["run_id"])
     assert aftermath.ended(again) is dg.DagsterRunStatus.SUCCESS
     for name in [each.parent for each in DEATHS]:
