@@ -59,8 +59,8 @@ test-all: $(READY) ## Run every test there is, the load tests too.
 	@$(BIN)/python -m pytest tests/dagster_host
 	@RUNOPS_REQUIRE_POSTGRES=1 $(BIN)/python -m pytest tests/airflow_host
 
-test-unit: $(READY) ## Run the pure tests of the core.
-	@$(BIN)/python -m pytest $(PARALLEL) tests/core -m "not http and not packaging and not slow"
+test-unit: $(READY) ## Run the pure and short tests of the core; the long ones are in test-fast.
+	@$(BIN)/python -m pytest $(PARALLEL) tests/core -m "not http and not long and not packaging and not slow"
 
 test-fast: $(READY) ## Run the tests of the core, the command line and the emulator.
 	@$(BIN)/python -m pytest $(PARALLEL) tests/core tests/emulator -m "not packaging and not slow"

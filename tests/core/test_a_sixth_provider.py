@@ -91,6 +91,7 @@ def test_it_takes_four_files_and_two_edits() -> None:
     assert (len(FILES), len(EDITS)) == (4, 2)
 
 
+@pytest.mark.long
 def test_it_is_found_with_its_words_and_its_keys(package: Path) -> None:
     shown = run(
         package,
@@ -144,6 +145,7 @@ def test_the_command_line_starts_and_follows_its_runs(package: Path) -> None:
     assert '"state": "DONE"' in shown
 
 
+@pytest.mark.long
 @pytest.mark.skipif(find_spec("airflow") is None, reason="needs Airflow")
 def test_airflow_has_its_connection_its_sensor_and_its_operator(package: Path) -> None:
     shown = run(

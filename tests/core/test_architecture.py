@@ -40,6 +40,7 @@ def test_a_file_of_the_walks_is_there(file: str) -> None:
     assert (PACKAGE / file).is_file()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", NAMES, ids=".".join)
 def test_a_method_of_the_walks_is_there(name: tuple[str, str]) -> None:
     assert name in methods()

@@ -221,6 +221,7 @@ def test_the_check_itself_finds_circles() -> None:
     assert circles(graph) == [["b", "c"]]
 
 
+@pytest.mark.long
 def test_everything_is_small_enough_to_be_read() -> None:
     found = sorted((size, kind, name) for path in modules() for kind, name, size in sizes(path))
     large = {(kind, name): size for size, kind, name in found if size > LARGEST[kind]}

@@ -92,6 +92,7 @@ def test_codes_are_short_words_with_hyphens() -> None:
         assert code.name.lower().replace("_", "-") == code.value
 
 
+@pytest.mark.long
 def test_every_code_is_used() -> None:
     used: set[str] = set()
     for path in SOURCE.rglob("*.py"):

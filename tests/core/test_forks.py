@@ -199,6 +199,7 @@ def test_a_pool_is_refused_in_a_forked_process(service: Service, kind: type[Http
     assert service.opened == 0
 
 
+@pytest.mark.long
 def test_a_fork_beside_waits_disturbs_neither_them_nor_the_new_process(service: Service) -> None:
     """As where a host forks while its triggers wait: from another thread, over the same key."""
     waits, ready, leased = 5, threading.Event(), list[Poller]()

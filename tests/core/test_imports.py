@@ -94,6 +94,7 @@ def test_the_root_package_holds_its_version_and_brings_nothing() -> None:
     assert brought("import runops") == {"runops"}
 
 
+@pytest.mark.long
 def test_the_core_brings_no_package_beyond_httpx_and_pydantic() -> None:
     extra = packages(brought("import runops.core", after="import httpx, pydantic")) - {"runops"}
     # Both load parts of themselves, and of what they need, when they are first used.

@@ -587,6 +587,7 @@ def test_lists_are_let_go_with_their_last_run() -> None:
     run("b3os", scenario)
 
 
+@pytest.mark.long
 def test_pages_keep_to_a_declared_limit() -> None:
     async def scenario(service: Listed, waits: Waits) -> None:
         waits.client = AsyncRunClient(

@@ -69,6 +69,7 @@ def run(scenario: Coroutine[Any, Any, None]) -> None:
     simulated_time.run(scenario)
 
 
+@pytest.mark.long
 def test_killed_at_every_moment_a_set_of_marked_runs_submits_each_once_and_has_every_result() -> None:
     async def killed(at: int) -> bool:
         of = world("nyx", 12)
@@ -84,6 +85,7 @@ def test_killed_at_every_moment_a_set_of_marked_runs_submits_each_once_and_has_e
     assert at_every_moment(killed) > 40
 
 
+@pytest.mark.long
 def test_killed_at_every_answer_to_a_read_a_set_loses_nothing() -> None:
     async def killed(at: int) -> bool:
         of = world("nyx", 3)
@@ -100,6 +102,7 @@ def test_killed_at_every_answer_to_a_read_a_set_loses_nothing() -> None:
     assert at_every_moment(killed) > 20
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("provider", ["b3os", "nexio"])
 def test_killed_at_every_moment_a_set_of_runs_without_marks_leaves_one_at_most_that_nobody_can_tell(
     provider: str,
@@ -128,6 +131,7 @@ def test_killed_at_every_moment_a_set_of_runs_without_marks_leaves_one_at_most_t
     assert unclear[1] <= 6 * 4
 
 
+@pytest.mark.long
 def test_who_takes_a_single_new_run_for_the_own_one_has_all_runs_after_a_kill_at_every_moment_of_an_answer() -> None:
     async def killed(at: int) -> bool:
         of = world("b3os", 6)
@@ -143,6 +147,7 @@ def test_who_takes_a_single_new_run_for_the_own_one_has_all_runs_after_a_kill_at
     assert at_every_moment(killed, step=2) > 24
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("reached", [False, True])
 def test_200_runs_killed_during_the_37th_post_are_200_submits(reached: bool) -> None:
     async def killed() -> None:
@@ -169,6 +174,7 @@ def test_200_runs_killed_during_the_37th_post_are_200_submits(reached: bool) -> 
     run(killed())
 
 
+@pytest.mark.long
 def test_a_process_that_dies_again_and_again_still_submits_each_run_once() -> None:
     async def killed(step: int) -> None:
         of = world("nyx", 12)

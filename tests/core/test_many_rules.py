@@ -250,6 +250,7 @@ def test_only_pages_that_have_changed_are_written_and_a_failed_write_is_not_forg
     assert not ledger.take_changes().indices
 
 
+@pytest.mark.long
 def test_a_page_stays_small_and_10_000_rows_too() -> None:
     """The figures of docs/how_to/many_runs.md."""
     mixed = random.Random(5)

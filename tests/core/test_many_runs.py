@@ -630,6 +630,7 @@ def test_a_run_that_is_found_over_when_the_host_s_clock_ends_a_try_has_ended(by_
 # --- what is written and said -------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_change_writes_its_page_alone_and_changes_share_a_write() -> None:
     async def scenario() -> None:
         of = world("nyx", ["succeeded"] * 250, max_active=40)

@@ -310,6 +310,7 @@ def campaign(provider: str, seed: int, **options: Any) -> Campaign:
     return played
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("provider", "marked"),
     [*((provider, True) for provider in PROVIDERS), *((provider, False) for provider in MARKED)],
@@ -338,6 +339,7 @@ def test_where_no_mark_is_possible_it_is_all_the_same_whether_it_is_wanted(provi
     assert (wanted.ends, wanted.service.posts, wanted.now) == (unwanted.ends, unwanted.service.posts, unwanted.now)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("provider", ["nyx", "onepin", "b3os"])
 @pytest.mark.parametrize("seed", [1, 2])
 def test_who_says_so_takes_a_single_new_run_and_never_one_from_before(provider: str, seed: int) -> None:

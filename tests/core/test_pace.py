@@ -417,27 +417,32 @@ def connections_of(
     return most
 
 
+@pytest.mark.long
 def test_a_late_loop_opens_no_connections() -> None:
     # It stands still for 20 ms again and again; the service takes 1 ms.
     assert max(connections_of(lambda second: 0.001, late_by=0.02)) == FEWEST_CONNECTIONS
 
 
+@pytest.mark.long
 def test_answers_that_wait_for_the_loop_open_no_connections() -> None:
     # The loop computes while answers have come, again and again: taken for the service's, that would be 10 ms on
     # average, and with 400 reads a second ask for five connections.
     assert max(connections_of(lambda second: 0.001, blocks=0.1, every=0.5)) == FEWEST_CONNECTIONS
 
 
+@pytest.mark.long
 def test_a_slow_service_has_the_connections_that_it_needs() -> None:
     most = connections_of(lambda second: 0.2)
     assert 20 <= most[-1] <= 1.3 * 100 * 0.2
 
 
+@pytest.mark.long
 def test_a_slow_service_behind_a_late_loop_has_no_more_than_that() -> None:
     most = connections_of(lambda second: 0.2, late_by=0.02)
     assert 16 <= most[-1] <= 1.3 * 100 * 0.2
 
 
+@pytest.mark.long
 def test_connections_grow_and_shrink_with_the_latency() -> None:
     most = connections_of(lambda second: 0.3 if 10 <= second < 20 else 0.005, seconds=70)
     assert most[0] == FEWEST_CONNECTIONS

@@ -373,6 +373,7 @@ def test_on_look_may_cancel_the_wait_it_belongs_to() -> None:
     run(scenario)
 
 
+@pytest.mark.long
 def test_an_error_that_is_kept_holds_no_frames_and_no_bodies() -> None:
     async def scenario(service: Service) -> None:
         service.answer = lambda path, key: (500, {}, b"x" * 100_000)
@@ -895,6 +896,7 @@ def test_every_wait_ends_right_through_faults_limits_and_cancellations(
     run(scenario)
 
 
+@pytest.mark.long
 def test_many_short_waits_leave_no_memory_behind() -> None:
     async def scenario(service: Service) -> None:
         def answer(path: str, key: str) -> Reply:

@@ -69,6 +69,7 @@ def test_a_million_characters_of_any_text_are_cleaned_in_under_ten_milliseconds(
     assert slow == {}
 
 
+@pytest.mark.long
 def test_no_mixture_of_what_the_patterns_look_for_takes_longer() -> None:
     chance = random.Random(9)
     slow = {}
@@ -117,6 +118,7 @@ def test_a_label_never_goes_alone(text: str) -> None:
     assert "a1b2" not in (clean(text) or "")
 
 
+@pytest.mark.long
 def test_a_secret_at_the_end_of_what_is_looked_at_is_not_left_half_visible() -> None:
     key = "hunter2 with!a space"
     for filling in ("A" * 40 + " ", " ", "\0", "https://example.org/ ", "é"):

@@ -424,6 +424,7 @@ async def waits(made: list[AsyncRunClient], **more: Any) -> list[asyncio.Task[An
     ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("told", [20.0, 100.0])
 def test_two_hundred_waits_of_one_loop_read_the_key_once_each_time_and_all_move(told: float) -> None:
     async def scenario(service: Service) -> None:
@@ -439,6 +440,7 @@ def test_two_hundred_waits_of_one_loop_read_the_key_once_each_time_and_all_move(
     run(scenario)
 
 
+@pytest.mark.long
 def test_waits_that_sleep_for_long_move_as_soon_as_one_has_met_the_refusal() -> None:
     """They would use the old key only in half an hour; then nobody may."""
 
@@ -540,6 +542,7 @@ def test_a_wait_that_is_cancelled_while_it_holds_leaves_nothing_behind() -> None
     run(scenario)
 
 
+@pytest.mark.long
 def test_no_wait_is_lost_whatever_the_moment_of_the_rotation() -> None:
     """The kill points of a rotation: at every tenth of a second, in line, under way, asleep or at the end."""
 

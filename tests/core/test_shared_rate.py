@@ -218,6 +218,7 @@ def test_fifty_three_processes_keep_together_to_one_limit_and_each_gets_its_turn
     assert min(triggerers) > 0.8 * max(triggerers)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("flushed", [True, False], ids=["empty when it is back", "as it was when it is back"])
 @pytest.mark.parametrize("down", [0.3, 2.0, 20.0, 90.0])
 @pytest.mark.parametrize("seed", range(2))

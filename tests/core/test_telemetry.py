@@ -200,6 +200,7 @@ assert loaded == [], loaded
 """
 
 
+@pytest.mark.long
 def test_nothing_of_open_telemetry_is_imported_where_nobody_has_set_it_up() -> None:
     done = subprocess.run([sys.executable, "-c", WITHOUT], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
@@ -211,6 +212,7 @@ assert is_on()
 """
 
 
+@pytest.mark.long
 def test_a_provider_that_the_environment_names_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_PYTHON_TRACER_PROVIDER", "sdk_tracer_provider")
     done = subprocess.run([sys.executable, "-c", NAMED], capture_output=True, text=True, timeout=120, check=False)

@@ -374,6 +374,7 @@ def test_another_word_is_refused_before_anything_is_sent(runs_of: Callable[..., 
 # --- twenty at once -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("provider", SINGLE)
 @pytest.mark.parametrize(("seconds", "seed"), [(20.0, 1), (20.0, 2), (200.0, 3)])
 def test_twenty_on_one_parent_all_get_a_run_of_their_own_one_after_another(
@@ -499,6 +500,7 @@ class Record:
         self.intent, self.turn = None, turn
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("provider", SINGLE)
 @pytest.mark.parametrize("seed", [11, 12])
 def test_nobody_takes_or_repeats_another_run_over_turns_losses_and_deaths(

@@ -145,6 +145,7 @@ def test_hundreds_of_runs_from_the_future_hide_a_run_below_them_for_some_looks_a
     assert watch.looks() == ["now"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("behind", [0.0, 600.0, 3 * HOUR, LATE_SECONDS - 60])
 def test_a_run_that_is_entered_far_down_is_met(watch: WaitState, behind: float) -> None:
     watch.items = [item(f"old{number}", -number * 40.0) for number in range(900)]
@@ -252,6 +253,7 @@ def test_a_list_of_which_only_the_future_can_be_read_is_a_gap(watch: WaitState) 
     assert watch.trail.gap
 
 
+@pytest.mark.long
 def test_a_long_list_that_moves_on_in_order_is_no_gap(watch: WaitState) -> None:
     watch.items = [item(f"old{number}", -number * 1.0) for number in range(3000)]
     watch.look()
@@ -299,6 +301,7 @@ def test_a_quiet_list_costs_a_page_a_look_and_little_memory(watch: WaitState) ->
     assert watch.size < 1_000
 
 
+@pytest.mark.long
 def test_a_busy_list_costs_three_pages_a_look_on_average(watch: WaitState) -> None:
     watch.items = [item(f"old{number}", -number * 15.0) for number in range(3000)]
     watch.look()
@@ -310,6 +313,7 @@ def test_a_busy_list_costs_three_pages_a_look_on_average(watch: WaitState) -> No
     assert watch.met == [f"r{number}" for number in range(50)]
 
 
+@pytest.mark.long
 def test_the_memory_has_an_end_however_long_the_list_and_however_much_is_deleted(watch: WaitState) -> None:
     watch.look()
     for number in range(100):
