@@ -45,7 +45,8 @@ HOME = {
     "emulator": "tests/emulator",
     "testing": "tests/testing_kit",
 }
-TESTS = ("tests/core", *HOME.values())
+# What help texts and pages are made of is compared with the pages alone.
+TESTS = ("tests/core", *HOME.values(), "tests/scripts/test_generated.py")
 
 
 @dataclass(frozen=True)
