@@ -249,7 +249,7 @@ def test_a_set_is_plain_data_with_all_that_is_known() -> None:
     rows = [ended(Outcome.SUCCEEDED), replace(UNREAD, index=1), replace(PLANNED, index=2)]
     rules = ManyRules(require=Requirement("any"))
     told = summary(Ledger(rows), NYX, rules, stopped_early=True, kept=4, submitted=5)
-    failed = told.pop("failed")  # pyright: ignore[reportArgumentType, reportCallIssue, reportUnknownVariableType]
+    failed = told.pop("failed")
     assert failed == [full(rows[1], NYX)]
     assert told == {
         "schema": 1, "provider": "nyx", "total": 3, "outcomes": {"succeeded": 1}, "verdicts": {"succeed": 1},

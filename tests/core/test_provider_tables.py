@@ -41,35 +41,47 @@ def test_a_table_shows_what_users_rely_on(name: str) -> None:
     assert tables.markdown(name) == TABLES[name]
 
 
+TEXT, NUMBER, FLAG = "text", "number", "flag"
 DETAILS = {
-    "Nexio": ("environment (text), engine_version (text), stage (text), duration_ms (number)", "not shown"),
+    "Nexio": ({"environment": TEXT, "engine_version": TEXT, "stage": TEXT, "duration_ms": NUMBER}, "not shown"),
     "Nyx": (
-        "config_name (text), name (text), result (text), budget_usd (number), spent_usd (number), "
-        "attempts_completed (number), findings_count (number)",
-        "USD (spent_usd)",
+        {
+            "config_name": TEXT, "name": TEXT, "result": TEXT, "budget_usd": NUMBER, "spent_usd": NUMBER,
+            "attempts_completed": NUMBER, "findings_count": NUMBER,
+        },
+        "USD (`spent_usd`)",
     ),
     "OnePin": (
-        "run_number (number), token_cost (number), total_nodes (number), finished_nodes (number), total_steps (number), "
-        "finished_steps (number), has_export (flag), pause_reason (text), paused_ms (number)",
-        "characters (token_cost)",
+        {
+            "run_number": NUMBER, "token_cost": NUMBER, "total_nodes": NUMBER, "finished_nodes": NUMBER,
+            "total_steps": NUMBER, "finished_steps": NUMBER, "has_export": FLAG, "pause_reason": TEXT,
+            "paused_ms": NUMBER,
+        },
+        "characters (`token_cost`)",
     ),
     "B3OS": (
-        "workflowId (text), workflowVersion (number), totalCu (number), triggerSource (text), isSimulation (flag), "
-        "isDustTest (flag), sourceRunId (text)",
-        "CU (totalCu)",
+        {
+            "workflowId": TEXT, "workflowVersion": NUMBER, "totalCu": NUMBER, "triggerSource": TEXT,
+            "isSimulation": FLAG, "isDustTest": FLAG, "sourceRunId": TEXT,
+        },
+        "CU (`totalCu`)",
     ),
     "Nekt": (
-        "pipeline (text), source (text), destination (text), transformation (text), trigger_type (text), "
-        "number (number), duration_seconds (number), full_sync (flag), credit_charge_status (text), "
-        "el_cost_usd (number), transformation_cost_usd (number)",
-        "USD (el_cost_usd + transformation_cost_usd)",
+        {
+            "pipeline": TEXT, "source": TEXT, "destination": TEXT, "transformation": TEXT, "trigger_type": TEXT,
+            "number": NUMBER, "duration_seconds": NUMBER, "full_sync": FLAG, "credit_charge_status": TEXT,
+            "el_cost_usd": NUMBER, "transformation_cost_usd": NUMBER,
+        },
+        "USD (`el_cost_usd` + `transformation_cost_usd`)",
     ),
-}
+}  # fmt: skip
 
 
 def test_what_a_run_shows_can_be_expected_and_what_it_spends_bounded() -> None:
-    shown = {title: (each.replace("`", ""), spend.replace("`", "")) for title, each, spend in tables.details()}
-    assert shown == DETAILS
+    assert tables.details() == [
+        (title, ", ".join(f"`{name}` ({kind})" for name, kind in shown.items()), spend)
+        for title, (shown, spend) in DETAILS.items()
+    ]
     header = tables.markdown("details").splitlines()[0]
     assert header == "| provider | details of a run | it spends |"
 
