@@ -125,7 +125,7 @@ def test_the_search_finds_signs_that_json_writes_in_another_way(word: str, datab
 
 
 @pytest.mark.parametrize("task", [{"dag_id": "beta"}, {"task_id": "many"}, {"run": "needle_run"}], ids=str)
-def test_the_search_looks_into_the_ids_of_the_task(task: dict[str, str], database: Database, person: Opens) -> None:
+def test_the_search_looks_into_the_ids_of_the_task(task: dict[str, Any], database: Database, person: Opens) -> None:
     database.add(record(run_id="other"))
     database.add(record(run_id="wanted"), **task)
     (word,) = task.values()
