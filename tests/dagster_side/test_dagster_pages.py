@@ -67,7 +67,9 @@ def test_progress_is_a_number_and_a_share_where_its_total_is_known() -> None:
 
     assert numbers(done=3, total=4) == {"runops/progress_done": 3.0, "runops/progress_percent": 75.0}
     assert numbers(done=3, total=None) == {"runops/progress_done": 3.0}
-    assert numbers(done=3, total=0) == {"runops/progress_done": 3.0}
+    assert numbers(done=1, total=3) == {"runops/progress_done": 1.0, "runops/progress_percent": 33.3}
+    for nonsense in (0, -0.5):
+        assert numbers(done=3, total=nonsense) == {"runops/progress_done": 3.0}
     assert shown(run_of("nexio"), VERDICT).metadata.keys().isdisjoint({"runops/progress_done", "runops/spend"})
 
 
