@@ -135,9 +135,13 @@ def test_the_search_looks_into_the_ids_of_the_task(task: dict[str, Any], databas
 # --- how long runs usually take ---
 
 
-def test_the_usual_duration_is_that_of_the_last_ten_runs(database: Database, person: Opens) -> None:
+def test_the_usual_duration_is_that_of_the_last_ten_runs_of_the_same_task(database: Database, person: Opens) -> None:
     for seconds in (*[900.0] * 10, *[40.0] * 10):
         database.add(ended(seconds=seconds), state="success")
+    task: dict[str, Any]
+    for task in ({"task_id": "submit"}, {"dag_id": "beta"}):
+        for _ in range(11):
+            database.add(ended(seconds=7.0), **task, state="success")
     task = database.add(record())
     assert person("ada").get("/api/run", **task).json()["usual_seconds"] == pytest.approx(40.0, abs=0.1)
 
