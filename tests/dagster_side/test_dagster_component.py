@@ -545,7 +545,9 @@ def test_a_template_that_fails_in_a_step_names_its_asset_and_field(
     assert runs.submits == 0
 
 
-PARTS = [each for each in vars(model).values() if isinstance(each, type) and each.__module__ == model.__name__]
+PARTS = [RunopsComponent] + [
+    each for each in vars(model).values() if isinstance(each, type) and each.__module__ == model.__name__
+]
 
 
 @pytest.mark.parametrize(

@@ -304,6 +304,24 @@ def test_the_component_is_listed_with_what_it_is_for() -> None:
     assert spec.description == ("Wait on runs of Nexio, Nyx, OnePin, B3OS or Nekt, and report those started elsewhere.")
 
 
+@pytest.mark.parametrize(
+    ("part", "names"),
+    [
+        (RunopsComponent, {"provider", "api_key_env_var"}),
+        (RunAssets, {"on_outcome", "expect", "on_phase", "call", "calls"}),
+        (RunCheck, {"on_outcome", "expect", "on_phase", "asset"}),
+        (RunSensor, {"on_outcome", "expect"}),
+    ],
+)
+def test_fields_whose_form_is_hard_to_guess_have_an_example(part: Any, names: set[str]) -> None:
+    given = {name: field.examples for name, field in part.model_fields.items()}
+    for name, field in part.model_fields.items():
+        for each in field.metadata:
+            if isinstance(each, dg.Resolver):
+                given[name] = each.examples
+    assert {name for name, examples in given.items() if examples} == names
+
+
 # --- where something is wrong ----------------------------------------------------------------------------------
 
 RIGHT = {"specs": [{"key": "right"}], "run_id": "r"}

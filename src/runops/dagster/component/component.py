@@ -267,10 +267,8 @@ def _at(place: Sequence[str | int], check: Callable[..., object], *arguments: An
 
 def _check_end(provider: Provider, place: list[str | int], part: Ending) -> None:
     """Refuse what does not fit the service when the file is loaded."""
-    names = ("states", "expect", "on_unmet", "max_stalled", "max_spend")
-    for name in names:
-        words = {"states": part.states} if name == "expect" else {}
-        _at([*place, name], check_for, provider, {**words, name: getattr(part, name)})
+    for name in ("states", "expect", "on_unmet", "max_stalled", "max_spend"):
+        _at([*place, name], check_for, provider, {name: getattr(part, name)})
 
 
 def _check_source(provider: Provider, place: list[str | int], assets: RunAssets) -> None:
