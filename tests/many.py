@@ -144,13 +144,13 @@ class Attempt(httpx.AsyncBaseTransport):
 
     async def run(self, *, retry: bool, until: Any = None, store: Any = None, at_set: Any = None) -> None:
         world = self.world
+        settings: dict[str, Any] = {"token": "key", **world.client}
         client = AsyncRunClient(
             world.provider,
-            token="key",
             base_url=f"http://127.0.0.1/{world.provider.name}",
             clock=wall_clock,
             transport=self,
-            **world.client,
+            **settings,
         )
         async with client:
             self.taken = world.taken_up(client.root, retry=retry)

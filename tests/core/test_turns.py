@@ -146,6 +146,20 @@ def test_the_service_says_when_to_come_again(runs_of: Callable[..., Any]) -> Non
     assert 97 in runs.clock.sleeps
 
 
+@pytest.mark.parametrize("provider", SINGLE)
+def test_a_service_that_asks_for_a_longer_pause_than_the_timeout_is_waited_for_no_longer(
+    runs_of: Callable[..., Any], provider: str
+) -> None:
+    runs = runs_of(provider)
+    runs.emulator.add_fault(
+        kind="status", status=409, retry_after=5_000, provider=provider, action="submit", count=None
+    )
+    with pytest.raises(ConflictError, match=r"No turn came at \w+ within 4\d s"):
+        runs("submit", call_of(provider), timeout=50)
+    assert runs.clock.passed == pytest.approx(50, abs=1)
+    assert len(submits(runs)) == 1
+
+
 def test_who_does_not_wait_is_told_when_to_come_again(runs_of: Callable[..., Any]) -> None:
     runs = runs_of("onepin")
     runs.emulator.add_fault(kind="status", status=409, retry_after=97, provider="onepin", action="submit")

@@ -201,6 +201,7 @@ class Submits:
             adopt_uncertain=plan.adopt_uncertain,
             grace=grace,
             adopted=partial(self._client.meter.adopted, self._provider.name),
+            until=plan.turns.until,
         )
 
     def _beside_ours(self, index: int, intent: Intent) -> Intent:

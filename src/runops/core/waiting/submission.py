@@ -48,6 +48,7 @@ def submit(
     grace: float = SUBMIT_GRACE,
     resubmit: bool = True,
     adopted: Callable[[], None] | None = None,
+    until: float | None = None,
 ) -> Flow[RunRef]:
     """Start a run, once.
 
@@ -62,6 +63,8 @@ def submit(
         resubmit: Whether the grace is over then, so that one more POST may be sent where that is safe. False for
             those who go on looking elsewhere.
         adopted: Called where the run of a lost answer is found, once.
+        until: The moment in unix seconds after which nobody waits for a turn: a look at what is in the way is held
+            back for no longer.
 
     Raises:
         ConflictError: Something is active; the text says what, where it can be seen.
@@ -79,7 +82,8 @@ def submit(
             try:
                 return provider.submitted(call, (yield from _post(provider, marked, clock)))
             except ConflictError as conflict:
-                return _adopt((yield from _in_the_way(search, conflict, grace if sent_again else None)), adopted)
+                ref = yield from _in_the_way(search, conflict, grace if sent_again else None, until)
+                return _adopt(ref, adopted)
             except AnswerError as failure:
                 if not submit_is_uncertain(failure, turned_away(provider, call)):
                     raise
@@ -166,19 +170,20 @@ def turned_away(provider: Provider, call: Call) -> tuple[tuple[int, str], ...]:
     return declared.turned_away if declared else ()
 
 
-def _in_the_way(search: RunSearch, error: ConflictError, grace: float | None) -> Flow[RunRef]:
+def _in_the_way(search: RunSearch, error: ConflictError, grace: float | None, until: float | None) -> Flow[RunRef]:
     """Our own run, where it is the one in the way: a lost submit got through, or something repeated the request.
 
     Args:
         search: The look for it.
         error: The refusal.
         grace: Seconds for which our run is looked for, where an earlier submit is lost; None where none is.
+        until: As :func:`submit` takes it.
 
     Raises:
         ConflictError: Another run is in the way.
         SubmitUncertainError: An earlier submit is lost, and nobody can see whether its run is the one in the way.
     """
-    sighting = yield from search.look()
+    sighting = yield from search.look(by=until)
     if grace is not None and not sighting.active:
         sighting = yield from search.look_until_found(grace)
     if sighting.ours is not None and search.intent.mark:

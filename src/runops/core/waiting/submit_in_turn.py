@@ -147,6 +147,7 @@ def submit_in_turn(
                     grace=grace,
                     resubmit=resubmit,
                     adopted=events.adopted,
+                    until=rules.until,
                 )
             )
         except ConflictError as error:

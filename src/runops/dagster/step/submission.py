@@ -256,6 +256,7 @@ class StepSubmission:
                     grace=0.0,
                     resubmit=again,
                     adopted=partial(self.client.meter.adopted, self.provider.name),
+                    until=self.deadline,
                 )
                 ref = self.client.drive(
                     _noting_what_is_sure(flow, self.held, submission.turned_away(self.provider, self.call))
