@@ -167,6 +167,11 @@ def test_a_time_is_kept_in_one_form(value: Any, time: str | None) -> None:
         assert kept(name, value) == time
 
 
+@pytest.mark.parametrize("name", ["own", "cancels", "run_ended"])
+def test_a_flag_is_kept_where_it_is_one(name: str) -> None:
+    assert [kept(name, value) for value in (True, False, 1, "true", None)] == [True, False, False, False, False]
+
+
 # --- the timeline ---
 
 

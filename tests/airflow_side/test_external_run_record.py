@@ -68,6 +68,7 @@ def test_every_field_comes_back_from_json_and_from_a_json_text_of_it() -> None:
     assert set(form) >= {each.name for each in fields(ExternalRun)} - {"outcome"}
     for value in (form, json.loads(json.dumps(form)), json.dumps(form), json.dumps(json.dumps(form))):
         assert normal(ExternalRun.from_dict(value)) == form
+        assert ExternalRun.from_dict(value) == FULL
     assert form["timeline"][1]["phase"] == "running"
     assert ExternalRun(
         provider="nyx", outcome="failed", timeline=(Moment(iso(1_700_000_000), "x", "failed"),)
