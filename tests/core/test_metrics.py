@@ -58,8 +58,13 @@ def test_the_list_of_numbers_is_what_dashboards_are_made_of() -> None:
 
 @pytest.mark.parametrize(
     ("details", "ended_by", "spent"),
-    [({"spent_usd": 2.5}, None, [2.5]), ({"spent_usd": 0}, None, []), ({}, None, []), ({"spent_usd": 2.5}, "timeout", [])],
-)  # fmt: skip
+    [
+        ({"spent_usd": 2.5}, None, [2.5]),
+        ({"spent_usd": 0}, None, []),
+        ({}, None, []),
+        ({"spent_usd": 2.5}, "timeout", []),
+    ],
+)
 def test_a_wait_that_ended_is_counted_and_what_its_run_has_spent_once_that_is_over(
     meter: Meter, told: list[Told], details: dict[str, Any], ended_by: Any, spent: list[float]
 ) -> None:
