@@ -140,6 +140,16 @@ def test_only_mysql_ends_the_arguments_of_a_trigger_at_64_kib(
     assert _compat.trigger_bytes() == most
 
 
+def test_where_airflow_names_no_database_no_limit_of_it_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_compat, "conf", SimpleNamespace(get=lambda section, key, *, fallback: fallback))
+    assert _compat.trigger_bytes() is None
+
+
+def test_an_xcom_is_read_by_its_key_and_that_of_its_task_instance(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_compat.XCom, "get_value", lambda *, ti_key, key: (ti_key, key))
+    assert _compat.pushed("of a task instance", "k") == ("of a task instance", "k")
+
+
 def test_the_heartbeat_of_a_worker_is_what_airflow_is_configured_with(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _compat.heartbeat_seconds() == 5.0
     monkeypatch.setenv("AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL", "12.5")
