@@ -12,7 +12,7 @@ from runops.core.declaration.decode import Observation
 from runops.core.model.run import Phase, Progress
 from runops.core.model.states import StateReading
 from runops.core.waiting.limits import FRESH, WaitProgress, paused_until, reached, signature, stalled_until
-from runops.core.waiting.options import WaitOptions
+from runops.core.waiting.options import SUBMIT_GRACE, WaitOptions
 
 NYX, NEXIO = find("nyx"), find("nexio")
 NOW = 1_800_000_000.0
@@ -184,5 +184,6 @@ def test_the_clocks_of_a_wait_travel_whole_and_have_their_defaults() -> None:
     assert (usual.deadline, usual.error_budget, usual.auth_grace) == (NOW + 604_800, 900, 300)
     assert (usual.max_paused, usual.max_stalled, usual.max_spend, usual.cadence) == (None, None, None, NYX.cadence)
     assert options(deadline=5.0).deadline == 5.0
+    assert SUBMIT_GRACE == 300.0
     earlier = {name: usual.to_dict()[name] for name in ("deadline", "error_budget", "max_paused", "cadence")}
     assert WaitOptions.from_dict(earlier) == usual
