@@ -104,6 +104,8 @@ class Cursor:
                 )
             targets = {str(name): _memory(target) for name, target in value["targets"].items()}
             first = value["first"]
+        except ConfigurationError:
+            raise
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ConfigurationError(
                 f"The sensor's cursor cannot be read ({type(error).__name__}); reset it to begin anew.",
