@@ -340,7 +340,9 @@ def _end_all(children: list[subprocess.Popen[bytes]]) -> None:
 
 @pytest.fixture(scope="module")
 def host(whole_dagster: Host) -> Iterator[Host]:
-    """The same Dagster for all, with an emulator that remembers nothing."""
+    """The same Dagster for all, which remembers no run, with an emulator that remembers nothing."""
     whole_dagster.emulator.reset()
+    for run in whole_dagster.instance.get_runs():
+        whole_dagster.instance.delete_run(run.run_id)
     yield whole_dagster
     whole_dagster.emulator.reset()
