@@ -93,6 +93,8 @@ def sqlite_host(supervisor: Supervisor, folder: Path, outside: Outside) -> Itera
     settings = {
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{own}/airflow/airflow.db?timeout=60",
         "AIRFLOW__CORE__PARALLELISM": "8",
+        # Some of its tests kill its triggerer, and the next one must know before they give up.
+        "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "30",
     }
     yield from running(Host(supervisor, own, outside.connections(), settings=settings))
 
