@@ -34,13 +34,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if marker is None:
             continue
         kept.append(item)
-        since, missing = marker.kwargs.get("since"), marker.kwargs.get("missing")
-        if since is not None and _number(airflow_version) < _number(since):
-            missing = f"from Airflow {since} on"
-        if missing is not None:
-            item.add_marker(pytest.mark.xfail(reason=missing, strict=True))
+        expect_what_is_missing(item)
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = kept
+
+
+def expect_what_is_missing(item: pytest.Item) -> None:
+    """Let a test have to fail whose promise is known not to hold on this Airflow."""
+    marker = item.get_closest_marker("promise")
+    if marker is None:
+        return
+    since, missing = marker.kwargs.get("since"), marker.kwargs.get("missing")
+    if since is not None and _number(airflow_version) < _number(since):
+        missing = f"from Airflow {since} on"
+    if missing is not None:
+        item.add_marker(pytest.mark.xfail(reason=missing, strict=True))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -15,6 +15,7 @@ from demo.processes import StopSignal, Supervisor
 from tests.airflow_host import page_browser, page_world
 from tests.airflow_host.host import Host, Outside
 from tests.airflow_host.postgres import REQUIRED, NoPostgres, Postgres, programs
+from tests.promises import expect_what_is_missing
 
 KEEP = "RUNOPS_KEEP"
 """With this variable set the folder with databases and logs stays, and its name is printed."""
@@ -25,6 +26,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.airflow_host)
+            expect_what_is_missing(item)
 
 
 @pytest.fixture(scope="session")
