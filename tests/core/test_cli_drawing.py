@@ -279,6 +279,26 @@ def test_a_bar_of_all_stands_beside_its_counts_above_them_or_not_at_all(
     assert total(31, 5) == ["0/2: 2 running"]
 
 
+def test_a_drawing_takes_the_place_of_the_last_one(terminal: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    def drawn(live: Bars) -> str:
+        capsys.readouterr()
+        live.tick()
+        return capsys.readouterr().out
+
+    two, one = bars(2)[0], bars(1)[0]
+    assert drawn(two).startswith("\r\x1b[2K")
+    assert drawn(two).startswith("\x1b[2A\r\x1b[2K")
+    assert drawn(one).endswith("not seen yet\n\x1b[J")
+    assert drawn(one).startswith("\x1b[1A\r\x1b[2K")
+    # What was drawn wider has been wrapped since.
+    terminal(30, 24)
+    assert drawn(one).startswith("\x1b[2A\r")
+    two.leave()
+    one.leave()
+    assert capsys.readouterr().out == "\n"
+    assert drawn(two).startswith("\r")
+
+
 def test_an_end_is_written_above_and_the_table_at_the_last_one(
     terminal: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
