@@ -116,6 +116,7 @@ def test_the_whole_counts_what_is_seen_once() -> None:
     ]
     assert left_out == 0
     assert not whole(1).several
+    assert whole(0).share == 0.0
 
 
 @pytest.mark.parametrize(("runs", "many"), [(50, False), (51, True)])
