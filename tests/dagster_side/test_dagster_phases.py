@@ -311,6 +311,7 @@ def test_the_record_is_plain_and_holds_no_key(b3os: Any, clock: Any, instance: A
     )
     (entry, *_) = entries(ended, instance)
     assert set(json.loads(json.dumps(entry))) == {"version", "ref", "phase", "since", "entries", "shown", "text"}
+    assert entry["version"] == 1
 
 
 # --- what docs/how_to/phases.md says ---
