@@ -332,6 +332,7 @@ OF_ASSETS: list[tuple[dict[str, Any], str]] = [
     ({"max_stalled": 0}, "max_stalled"),
     ({"max_spend": 0}, "max_spend"),
     ({"run_id": "a/../b"}, "run_id"),
+    ({"stop_early": True, "max_active": 3}, "max_active"),
     ({"on_phase": {"running": "json.dumps"}}, "on_phase"),
 ]
 

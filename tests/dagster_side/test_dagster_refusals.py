@@ -91,8 +91,8 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
     (asset(call=7), "build_run_asset('a'): call must be a mapping or a function of the context, not int."),
     (asset(calls=[{}, 7]), "build_run_asset('a'): calls[1] must be a mapping, not int."),
     (
-        asset(run_id="r", stop_early=True),
-        "build_run_asset('a'): stop_early belongs to calls= and run_ids=, which are about many runs.",
+        asset(run_id="r", stop_early=True, max_active=2),
+        "build_run_asset('a'): max_active belongs to calls= and run_ids=, which are about many runs.",
     ),
     (
         asset(run_ids=["r"], on_phase={"running": []}),

@@ -317,3 +317,8 @@ def test_a_setting_of_the_wrong_type_is_refused_without_being_shown(field: str) 
         NexioResource(**given)
     assert field in str(raised.value)
     assert "canary-pw-81c" not in str(raised.value)
+
+
+@pytest.mark.parametrize("kind", [*NAMED, RunResource])
+def test_every_field_of_a_resource_says_what_it_is(kind: type[ProviderResource]) -> None:
+    assert [name for name, field in kind.model_fields.items() if not field.description] == []
