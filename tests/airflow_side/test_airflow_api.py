@@ -258,6 +258,22 @@ def test_a_connection_without_one_holds_a_token(connect: Any) -> None:
     assert raised.value.error_code is Code.BAD_CONNECTION
 
 
+def test_a_connection_to_airflow_has_the_proxy_and_the_files_of_its_extra(connect: Any) -> None:
+    connect("airflow_api", "http", host="h", extra={"proxy": "http://u:pw@proxy:3128"})
+    made = api_settings("airflow_api")
+    assert any("pw" in secret.reveal() for secret in made["network"].secrets)
+    assert "pw" not in repr(made)
+    for extra in ({"proxy": "ftp://proxy"}, {"verify": "/no/such/file"}, {"client_cert": "/no/such/file"}):
+        connect("airflow_api", "http", host="127.0.0.1", port=9, extra=extra)
+        with pytest.raises(ConfigurationError, match="connection 'airflow_api'"):
+            read_version("airflow_api")
+
+
+def read_version(conn_id: str) -> Any:
+    with open_api(**api_settings(conn_id)) as api:
+        return api.get("/version")
+
+
 # --- a connection to a service ---
 
 

@@ -65,7 +65,9 @@ def test_runs_with_the_same_parents_travel_as_one_entry_in_their_order() -> None
 def test_runs_that_were_given_say_nothing_of_a_submit() -> None:
     given = [row(index, state=RowState.ATTACHED, attached=True) for index in range(3)]
     assert addresses(given) == [{"at": "0-2", "ids": ["r0", "r1", "r2"]}]
-    assert [(each.attached, each.state) for each in runs_at(addresses(given), "nyx")] == [(True, RowState.ATTACHED)] * 3
+    read = runs_at(addresses(given), "nyx")
+    assert [(each.attached, each.state) for each in read] == [(True, RowState.ATTACHED)] * 3
+    assert [(each.submitted_at, each.spent_before) for each in read] == [(None, 0.0)] * 3
 
 
 def test_what_a_trigger_reads_is_what_the_worker_knew() -> None:

@@ -188,6 +188,7 @@ def test_an_error_of_the_core_has_one_name_in_airflow_and_keeps_text_and_code(ki
 )  # fmt: skip
 def test_a_name_in_a_record_means_what_the_error_would(name: str, found: bool, meaning: str) -> None:
     assert exceptions.meaning_of(name, may_be_found=found).__name__ == meaning
+    assert exceptions.meaning_of(name) is exceptions.meaning_of(name, may_be_found=False)
 
 
 def test_a_lost_submit_that_may_be_found_is_no_final_failure() -> None:

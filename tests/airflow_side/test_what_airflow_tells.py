@@ -71,6 +71,8 @@ def test_what_takes_too_long_or_fails_while_a_task_ends_gives_nothing(caplog: py
     forever = threading.Event()
     assert within(5.0, lambda: "given") == "given"
     assert within(0.01, forever.wait) is None
+    # A thread that hangs keeps no process from its end.
+    assert [each.daemon for each in threading.enumerate() if each.name == "runops-attempt"] == [True]
     forever.set()
     assert within(5.0, lambda: 1 // 0) is None
     assert "An attempt while the task is being ended failed." in caplog.text
@@ -241,6 +243,17 @@ def test_another_try_follows_an_error_while_there_are_retries(fields: dict[str, 
     assert another_try_follows(context, ValueError()) is follows
     for final in (None, _compat.AirflowFailException(), _compat.AirflowSensorTimeout()):
         assert another_try_follows(context, final) is False
+
+
+def test_what_a_task_is_mapped_over_or_gives_to_its_dag_is_asked_of_the_task() -> None:
+    def task(dag: Any, *later: Any, **fields: Any) -> Any:
+        return SimpleNamespace(get_dag=lambda: dag, iter_mapped_dependants=lambda: iter(later), **fields)
+
+    told = [_compat.maps_over(each) for each in (task(None, "later"), task("a dag"), task("a dag", "later"))]
+    assert told == [False, False, True]
+    given = [_compat.makes_dag_result(task(None, **each)) for each in ({}, {"returns_dag_result": True})]
+    assert given == [False, True]
+    assert [_compat.render_of_map_index(each) for each in (ti(), ti(rendered_map_index="x"))] == [None, "x"]
 
 
 # --- what a task remembers ---
