@@ -198,6 +198,31 @@ def test_what_cannot_be_used_is_refused_with_who_which_and_what_to_write(act: Ca
     assert text == told
 
 
+NOT_SET = dg.EnvVar("RUNOPS_NOT_SET_9")
+
+
+@pytest.mark.parametrize(
+    ("act", "code"),
+    [
+        (lambda: Cursor.parse('{"version":3}'), "record-unreadable"),
+        (lambda: Cursor.parse("{"), "record-unreadable"),
+        (lambda: NexioResource(), "bad-connection"),
+        (lambda: NexioResource(api_key="hidden-0123456789abcdef").client(), "bad-connection"),
+        (lambda: NexioResource(api_key="k", verify=NOT_SET).client(), "bad-connection"),
+        (lambda: NexioResource(api_key=NOT_SET).client(), "missing-key"),
+        (lambda: NexioResource(api_key_file="/no/such/key").client(), "missing-key"),
+        (lambda: NexioResource(api_key_file="/dev/null").client(), "missing-key"),
+        (lambda: callbacks_of({"running": "json.dumps"}), "unknown-name"),
+        (lambda: callbacks_of({"running": "no_such_module_9:tell"}), "unknown-name"),
+        (lambda: callbacks_of({"running": "operator:eqq"}), "unknown-name"),
+    ],
+)
+def test_a_refusal_ends_with_the_code_of_its_page(act: Callable[[], Any], code: str) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        act()
+    assert str(raised.value).endswith(f" [{code}]")
+
+
 @pytest.mark.parametrize("given", [{}, {"call": NEXIO.call(engine_slug="e", input={}), "ref": NEXIO.ref("r")}])
 def test_a_wait_needs_one_thing_to_wait_for(given: dict[str, Any]) -> None:
     with pytest.raises((ConfigurationError, dg.Failure), match=r"wait_for_run needs either call= .* or ref="):
