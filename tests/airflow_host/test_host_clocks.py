@@ -37,6 +37,10 @@ def ended(host: Host) -> Host:
         time.sleep(0.5)
 
 
+BUSY = 28
+"""Seconds that a busy machine may add to a limit: a limit that began anew somewhere would add as much again."""
+
+
 def runs(outside: Outside, provider: str, task_id: str) -> list[dict[str, Any]]:
     return outside.submitted(provider, **{PARENTS[provider]: parent_of(RUN, task_id)})
 
@@ -64,7 +68,7 @@ def test_execution_timeout_ends_a_try_as_a_retryable_failure(
 ) -> None:
     task = the(f"execution_timeout_{provider}_{where}")
     assert ended.state(task) == "up_for_retry", ended.log(task)
-    assert 30 <= seconds_of_first_try(ended, task) <= 45
+    assert 30 <= seconds_of_first_try(ended, task) < 30 + BUSY
     result = ended.value(task)
     assert (result["outcome"], result["ended_by"]) == ("timed_out", "execution_timeout")
     (run,) = runs(outside, provider, task.task_id)
@@ -79,7 +83,7 @@ def test_timeout_ends_the_wait_with_the_timed_out_verdict(
 ) -> None:
     task = the(f"timeout_{provider}_{where}")
     assert ended.state(task) == "failed", ended.log(task)
-    assert 28 <= seconds_of_first_try(ended, task) <= 43
+    assert 28 <= seconds_of_first_try(ended, task) < 28 + BUSY
     result = ended.value(task)
     assert (result["outcome"], result["verdict"], result["ended_by"]) == ("timed_out", "fail", "timeout")
     assert not result["run_ended"]
