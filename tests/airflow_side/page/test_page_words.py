@@ -129,6 +129,23 @@ def test_each_thing_that_is_wrong_with_a_question_is_named_by_its_field(database
     assert person("ada").get("/api/runs", **many).json()["detail"].count("; ") == 4
 
 
+def test_a_person_may_ask_240_times_a_minute_and_act_30_times(person: Opens) -> None:
+    from fastapi import HTTPException
+
+    from runops.airflow.plugin import guard
+
+    somebody: Any = SimpleNamespace(get_id=lambda: "ada")
+    own: Any = SimpleNamespace(
+        headers={"content-type": "application/json", "x-runops": "1", "sec-fetch-site": "same-origin"}
+    )
+    for times, ask in ((240, lambda: guard.reader(somebody)), (30, lambda: guard.actor(own, somebody))):
+        assert [ask() for _ in range(times)] == [somebody] * times
+        with pytest.raises(HTTPException, match=r"Too many requests: again in \d+ s\.") as raised:
+            ask()
+        assert raised.value.status_code == 429
+        assert 1 <= int((raised.value.headers or {})["retry-after"]) <= 61
+
+
 # --- what is left of an action ---
 
 
