@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from runops.core import Outcome, RunNotFound, RunRef, RunSnapshot, Verdict
+from runops.core import ConfigurationError, Outcome, RunNotFound, RunRef, RunSnapshot, Verdict
 from runops.dagster import verdicts
 from runops.dagster.tick.cursor import Cursor
 from runops.dagster.tick.events import Report, ReportedRuns, events_of
@@ -41,7 +41,8 @@ def report(instance: dg.DagsterInstance, caplog: pytest.LogCaptureFixture) -> Ca
     """``report(requests=True)``: of a tick whose plan says so, and whose log is in ``caplog``."""
 
     def make(**plan: Any) -> Report:
-        context = dg.build_sensor_context(instance=instance)
+        repository = plan.pop("repository", None)
+        context = dg.build_sensor_context(instance=instance, repository_def=repository)
         context.log.addHandler(caplog.handler)
         given: dict[str, Any] = {"resource_key": "audits", "targets": {KEY: "nightly"}, "seconds": 30.0}
         return Report(context, SensorPlan(**{**given, **plan}), NOW)
@@ -253,3 +254,77 @@ def test_a_new_partition_is_added_once_and_one_that_exists_is_not(
         made.add_run(KEY, run(run_id), (Verdict.SUCCEED, {}), log)
     (request,) = result(made).dynamic_partitions_requests or []
     assert (request.partitions_def_name, list(request.partition_keys)) == ("audits", ["r2"])
+
+
+# --- partitions that do not exist ------------------------------------------------------------------------------
+
+
+@dg.asset(key=KEY, partitions_def=dg.StaticPartitionsDefinition(["monday", "tuesday"]))
+def in_days() -> None: ...
+
+
+@dg.asset(key=KEY)
+def whole() -> None: ...
+
+
+@dg.job(partitions_def=dg.StaticPartitionsDefinition(["monday"]))
+def take() -> None: ...
+
+
+NO_PARTITIONS = "asset out/audit has no partitions."
+
+
+@pytest.mark.parametrize(
+    ("asset", "key", "missing"),
+    [
+        (in_days, "monday", None),
+        (in_days, "mondy", "asset out/audit has no partition 'mondy'; there is 'monday'."),
+        (in_days, "zzz", "asset out/audit has no partition 'zzz'."),
+        (whole, "monday", NO_PARTITIONS),
+        (None, "monday", None),
+    ],
+)
+def test_a_run_of_a_partition_that_does_not_exist_is_reported_with_a_warning(
+    report: Callable[..., Report],
+    log: ReportedRuns,
+    caplog: pytest.LogCaptureFixture,
+    asset: Any,
+    key: str,
+    missing: str | None,
+) -> None:
+    repository = dg.Definitions(assets=[asset] if asset else []).get_repository_def()
+    made = report(repository=repository, partition_key=lambda snapshot: key)
+    made.add_run(KEY, run(), (Verdict.SUCCEED, {}), log)
+    found = result(made)
+    assert next(iter(found.asset_events)).partition == key
+    told = str(found.skip_reason and found.skip_reason.skip_message)
+    if missing is None:
+        assert told == "Reported 1 runs; looked at 1 of 1 targets."
+        assert caplog.text == ""
+        return
+    assert told == (
+        f"Reported 1 runs; looked at 1 of 1 targets. 1 without a partition that exists: nyx run r1: {missing}"
+    )
+    assert (
+        f"partition_key gives {key!r} for nyx run r1, but {missing} It is reported all the same, and shows once there "
+        "is one."
+    ) in caplog.text
+
+
+def test_a_run_of_a_partition_that_the_job_lacks_is_not_requested(
+    report: Callable[..., Report], log: ReportedRuns
+) -> None:
+    repository = dg.Definitions(assets=[in_days], jobs=[take]).get_repository_def()
+    made = report(repository=repository, requests=True, job="take", partition_key=lambda snapshot: "tuesday")
+    with pytest.raises(ConfigurationError) as raised:
+        made.add_run(KEY, run(), (Verdict.SUCCEED, {}), log)
+    assert raised.value.text == (
+        "partition_key gives 'tuesday' for nyx run r1, but job take has no partition 'tuesday'."
+    )
+
+
+def test_a_run_of_no_partition_is_reported_without_one(report: Callable[..., Report], log: ReportedRuns) -> None:
+    made = report(partition_key=lambda snapshot: None)
+    made.add_run(KEY, run(), (Verdict.SUCCEED, {}), log)
+    event, _ = result(made).asset_events
+    assert event.partition is None
