@@ -9,7 +9,7 @@ import dagster as dg
 import pytest
 from pytest_mock import MockerFixture
 
-from runops.dagster import _compat, build_run_asset
+from runops.dagster import _compat, build_run_asset, wait_for_run
 from tests.services import CALLS
 
 AWAY = OSError("the storage is away")
@@ -62,6 +62,18 @@ def test_phases_that_cannot_be_recorded_or_read_are_said_and_the_callback_is_cal
         "Which phases were seen before could not be read, and this try may call again (OSError).",
     ):
         assert line in lines
+
+
+def test_a_function_that_is_called_directly_has_no_run_to_tag_and_says_nothing_of_it(
+    b3os: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    called: list[str] = []
+    context = dg.build_op_context(instance=b3os.instance)
+    context.log.addHandler(caplog.handler)
+    callback = {"running": lambda context, snapshot: called.append(snapshot.phase)}
+    wait_for_run(context, b3os.resource, ref=b3os.made(script="succeeded"), on_phase=callback)
+    assert called == ["running"]
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == []
 
 
 def test_a_step_that_cannot_find_out_whether_it_is_tried_again_cancels_nothing_and_says_so(
