@@ -37,8 +37,8 @@ class Service:
         self.asked: list[str] = []
         self.pauses: list[float] = []
 
-    def resume(self, grace: float = 30.0) -> RunSnapshot:
-        flow = resume(ONEPIN, REF, clock=lambda: self.now, grace=grace)
+    def resume(self, **options: float) -> RunSnapshot:
+        flow = resume(ONEPIN, REF, clock=lambda: self.now, **options)
         reply: Any = None
         error: AnswerError | None = None
         while True:
