@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import MagicMock
 
@@ -9,6 +11,7 @@ import pytest
 
 from runops.airflow import NektPipelineSensor, NektRunSensor, NexioRunsOperator
 from runops.airflow._compat import AirflowSkipException, TaskDeferred
+from runops.airflow.by_hand import whole
 from runops.airflow.exceptions import AuthError, RunFailed
 from tests.services import CALLS, PROVIDERS, SUBMITTING
 
@@ -65,3 +68,30 @@ def test_a_mock_for_a_context_works_and_hears_of_xcoms(host: Any, context: Any) 
     assert NektRunSensor(task_id="a_task", **run).execute(context)["run_id"] == run["run_id"]
     if ti is not None:
         ti.xcom_push.assert_any_call(key="run_id", value=run["run_id"])
+
+
+def test_what_stands_in_for_airflow_remembers_as_airflow_does() -> None:
+    task: Any = SimpleNamespace(task_id="t", dag_id="d")
+    context = whole(task, {})
+    ti, store, run = context["ti"], context["task_state_store"], context["dag_run"]
+    assert context["task_instance"] is ti
+    assert (context["task"], whole(task, context)) == (task, context)
+    told = (ti.task, ti.task_id, ti.dag_id, ti.run_id, ti.map_index, ti.try_number, ti.max_tries, ti.state)
+    assert told == (task, "t", "d", "by_hand", -1, 1, 0, "running")
+    assert ti.get_task_states() == {"by_hand": {"t": "running"}}
+    assert ti.get_first_reschedule_date(context) is None
+    assert (run.run_id, run.conf, abs(run.run_after - ti.start_date) < timedelta(minutes=1)) == ("by_hand", {}, True)
+    ti.xcom_push("return_value", (1, 2))
+    assert (ti.xcom_pull(task_ids="t"), ti.xcom_pull(key="other")) == ([1, 2], None)
+    assert store.get("k", "default") == "default"
+    store.set("k", {"a": (1,)})
+    assert store.get("k") == {"a": [1]}
+    store.delete("k")
+    store.delete("k")
+    assert store.get("k") is None
+
+
+def test_what_a_context_has_of_its_own_stays() -> None:
+    mine = {"dag_run": "mine", "task_state_store": "mine", "task": "mine"}
+    context = whole(SimpleNamespace(task_id="t", dag_id="d"), dict(mine))
+    assert {name: context[name] for name in mine} == mine

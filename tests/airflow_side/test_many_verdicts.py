@@ -210,3 +210,10 @@ def test_an_end_by_an_error_of_the_whole_leaves_how_the_set_stood() -> None:
     assert xcoms["runs"][1] == {"index": 1, "run_id": "run_1"} | (
         {"url": xcoms["runs"][1]["url"]} if "url" in xcoms["runs"][1] else {}
     )
+
+
+def test_the_result_says_how_many_runs_earlier_tries_have_left_and_this_one_has_submitted() -> None:
+    result, _, _ = applied(end_of(SUCCEEDED, SUCCEEDED, SUCCEEDED, kept=1, submitted=2))
+    assert (result["kept"], result["submitted"], result["stopped_early"]) == (1, 2, False)
+    given_up = end_of(SUCCEEDED, "given up").result()
+    assert (given_up["kept"], given_up["submitted"], given_up["stopped_early"]) == (0, 0, True)

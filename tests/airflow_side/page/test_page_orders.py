@@ -248,3 +248,28 @@ def test_a_chart_of_no_days_or_by_an_unknown_name_is_refused(
 ) -> None:
     assert person("ada").get("/api/charts", **asked).status_code == 422
     assert person("ada").get("/api/charts", days=365).status_code == 200
+
+
+# --- in the words of each database ---
+
+WORDS = {
+    ("sqlite", "-spend"): "ORDER BY anon_1.sorted DESC NULLS LAST",
+    ("sqlite", "spend"): "ORDER BY anon_1.sorted ASC NULLS LAST",
+    ("postgresql", "-spend"): "ORDER BY anon_1.sorted DESC NULLS LAST",
+    ("mysql", "-spend"): "ORDER BY anon_1.sorted IS NULL, anon_1.sorted DESC",
+    ("mysql", "spend"): "ORDER BY anon_1.sorted IS NULL, anon_1.sorted ASC",
+}
+
+
+@pytest.mark.parametrize(("dialect", "sort"), WORDS)
+def test_what_has_no_value_is_last_in_the_words_of_each_database(
+    dialect: str, sort: str, airflow_database: Database
+) -> None:
+    from importlib import import_module
+
+    from runops.airflow.plugin.queries import RunQueries
+    from runops.airflow.plugin.questions import RunsQuestion
+
+    query = RunQueries(dialect, {"alpha"}).page(RunsQuestion(sort=sort))
+    text = " ".join(str(query.compile(dialect=import_module(f"sqlalchemy.dialects.{dialect}").dialect())).split())
+    assert WORDS[dialect, sort] in text
