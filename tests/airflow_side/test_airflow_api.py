@@ -399,6 +399,8 @@ def test_a_connection_of_any_service_must_name_it(connect: Any, served: Any) -> 
     connect("other", "runops", host=served.base_url("nexio"), extra={"provider": "nexio"})
     hook = RunHook("other")
     assert (hook.provider.name, hook.test_connection()) == ("nexio", (True, "Nexio accepts the key."))
+    with pytest.raises(AirflowAuthError, match="There is no connection 'gone'"):
+        _ = RunHook("gone").provider
     assert RunHook().conn_id == "runops_default"
     assert RunHook(provider="nyx").conn_id == "nyx_default"
 
