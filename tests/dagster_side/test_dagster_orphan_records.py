@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
 import pytest
 
-from runops.core import RunRef
+from runops.core import Outcome, RunRef, Verdict
+from runops.core.many.rows import Row, RowState
 from runops.dagster import _compat
+from runops.dagster.many.records import record_of
 from runops.dagster.orphans import DagsterRuns, Submission, submissions_of
 from runops.dagster.step.records import RECORD, SUBMITS
 
@@ -65,6 +68,29 @@ def test_submissions_of_another_partition_call_or_place_are_others(other: dict[s
 def test_a_refusal_takes_back_only_what_was_never_answered() -> None:
     (one,) = found(record("submitting"), record("submitted", ref=REF), record("refused"))
     assert one.ref == RunRef.parse(REF)
+
+
+def test_an_end_is_that_of_the_newest_try_in_the_run_that_has_seen_it() -> None:
+    later = dg.DagsterRun(job_name="job")
+    two = {**REF, "run_id": "two"}
+    first = [record("submitting"), record("submitted", ref=REF), record("submitting"), record("submitted", ref=two)]
+    found = submissions_of([(RUN, first), (later, [record("ended", ended="succeeded")])])
+    assert [(each.ref and each.ref.run_id, each.ended, each.run) for each in found] == [
+        ("one", False, RUN),
+        ("two", True, later),
+    ]
+
+
+def test_the_newest_row_of_each_run_of_a_set_counts_while_it_may_be_alive() -> None:
+    marks = {"version": 1, "provider": "b3os", "partition": None, "set": "s"}
+    going = [Row(index=n, key=f"k{n}", run_id=f"r{n}", state=RowState.SUBMITTED) for n in range(3)]
+    over = replace(going[1], state=RowState.ENDED, outcome=Outcome.SUCCEEDED, verdict=Verdict.SUCCEED)
+    entries = [("step", {**marks, **record_of(rows)}) for rows in (going, [over])]
+    found = submissions_of([(RUN, entries)])
+    assert [(each.ref and each.ref.run_id, each.row and each.row.index, each.given) for each in found] == [
+        ("r0", 0, False),
+        ("r2", 2, False),
+    ]
 
 
 # --- what is suspected -----------------------------------------------------------------------------------------
