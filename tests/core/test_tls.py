@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import shutil
+import socket
 import ssl
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from pytest_mock import MockerFixture
 
 from runops.core import AsyncRunClient, ConfigurationError, Outcome, PollingError, RunClient, find
-from runops.core.model.errors import AnswerError, ConnectionFailed
+from runops.core.model.errors import AnswerError, AnswerLost, ConnectionFailed
+from runops.core.transport.base import timeouts
 from runops.core.transport.confirmation import LONGEST
+from runops.core.transport.httpx_pool import HttpxPool
 from runops.emulator.server import Server
 from runops.emulator.store import Emulator
 from tests.authorities import PASSWORD, Authority, server_context
@@ -269,6 +275,57 @@ def test_a_service_without_session_tickets_costs_a_submit_a_moment(
         began = time.monotonic()
         assert service.read(way, service.settings_of(port, verify=ours.path)) is not None
         assert time.monotonic() - began < 5
+
+
+@every_way
+def test_a_handshake_that_takes_too_long_is_known_to_have_sent_nothing(
+    way: Callable[..., Any], service: Service, ours: Authority
+) -> None:
+    with socket.create_server((HOST, 0)) as silent:
+        settings = service.settings_of(silent.getsockname()[1], verify=ours.path, request_timeout=0.2)
+        assert "timed out" in service.failure(way, settings)
+
+
+@pytest.mark.parametrize(("scheme", "error"), [("https", ConnectionFailed), ("http", AnswerLost)])
+def test_an_answer_is_lost_only_where_something_was_sent(scheme: str, error: type[AnswerError]) -> None:
+    async def story(root: str) -> None:
+        pool = HttpxPool(root, max_connections=1)
+        # Each step may take long: it is the whole that ends.
+        request = httpx.Request("POST", f"{root}/runs", extensions=timeouts(30))
+        try:
+            await pool.exchange(pool.prepare(request), limit=1000, seconds=0.1)
+        finally:
+            await pool.close()
+
+    with socket.create_server((HOST, 0)) as silent, pytest.raises(error) as caught:
+        asyncio.run(story(f"{scheme}://{HOST}:{silent.getsockname()[1]}"))
+    assert type(caught.value) is error
+
+
+@pytest.mark.parametrize("speaks_tls", [True, False])
+def test_a_connection_whose_making_is_cancelled_at_any_moment_is_closed(
+    service: Service, ours: Authority, speaks_tls: bool
+) -> None:
+    gc.freeze()
+    settings = service.settings(ours.sign("good", HOST), verify=ours.path)
+    if not speaks_tls:
+        settings = service.settings_of(service.port, verify=ours.path)
+
+    async def story(rounds: int) -> None:
+        async with AsyncRunClient(NEXIO, **settings) as client:
+            task = asyncio.ensure_future(client.get(NEXIO.ref(service.run_id)))
+            for _ in range(rounds):
+                await asyncio.sleep(0)
+            # Time for what other threads do: the loop's own rounds would be over before.
+            await asyncio.sleep(rounds * 1e-4)
+            task.cancel()
+            with suppress(asyncio.CancelledError, AnswerError):
+                await task
+
+    for rounds in range(60):
+        asyncio.run(story(rounds))
+    # What is left open is noticed, and fails the test, when it is collected.
+    gc.collect()
 
 
 # --- files that cannot be used ---------------------------------------------------------------------------------------

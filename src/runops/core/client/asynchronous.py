@@ -19,8 +19,8 @@ from runops.core.model.secret import Secret
 from runops.core.polling.poller import Poller
 from runops.core.polling.shared_key import KeyedSession
 from runops.core.transport.connections import async_transport, young_only
-from runops.core.transport.failures import took_too_long
-from runops.core.transport.httpx_pool import send_async
+from runops.core.transport.exchange import Exchange
+from runops.core.transport.httpx_pool import out_of_time, send_async
 from runops.core.transport.keys import KeyRead
 from runops.core.transport.offload import off_loop
 from runops.core.transport.session import ClientSettings
@@ -228,10 +228,13 @@ class AsyncRunClient(AsyncActs):
             )
         else:
             transport = self._kept = self._kept or async_transport(self.root, network=session.network)
+        exchange = Exchange()
         try:
             async with asyncio.timeout(seconds):
-                answer = await send_async(transport, prepared, limit=session.limit, peer=session.peer, accept=accept)
+                answer = await send_async(
+                    transport, prepared, limit=session.limit, peer=session.peer, accept=accept, exchange=exchange
+                )
         except TimeoutError:
-            raise took_too_long(seconds, session.peer, bound) from None
+            raise out_of_time(exchange, seconds, session.peer, bound) from None
         content = session.judge(effect.request.description, answer, absent=effect.request.absent)
         return Reply(content, answer.date)

@@ -35,6 +35,9 @@ class AsyncBackend(httpcore.AsyncNetworkBackend):
         socket_options: Iterable[SocketOption] | None = None,
     ) -> httpcore.AsyncNetworkStream:
         """A connection, within ``timeout`` for all addresses of the host."""
+        exchange = current.get()
+        if exchange is not None:
+            exchange.connecting = True
         with raising(httpcore.ConnectTimeout, httpcore.ConnectError):
             stream = await self._inner.connect_tcp(host, port, timeout, local_address, cast("Any", socket_options))
         return AsyncStream(stream, self._speaks_http)
@@ -70,6 +73,9 @@ class AsyncStream(httpcore.AsyncNetworkStream):
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """Send all of it."""
+        exchange = current.get()
+        if exchange is not None:
+            exchange.written = True
         with raising(httpcore.WriteTimeout, httpcore.WriteError):
             await self._inner.write(buffer, timeout)
 
@@ -81,15 +87,16 @@ class AsyncStream(httpcore.AsyncNetworkStream):
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.AsyncNetworkStream:
         """The same connection, encrypted."""
-        ssl_context = await latest_off_loop(ssl_context)
-        with raising(httpcore.ConnectTimeout, httpcore.ConnectError):
-            began = time.monotonic()
-            stream = await self._inner.start_tls(ssl_context, server_hostname, timeout)
-            try:
+        try:
+            ssl_context = await latest_off_loop(ssl_context)
+            with raising(httpcore.ConnectTimeout, httpcore.ConnectError):
+                began = time.monotonic()
+                stream = await self._inner.start_tls(ssl_context, server_hostname, timeout)
                 await confirm_async(stream, time.monotonic() - began, timeout)
-            except BaseException:
-                await stream.aclose()
-                raise
+        except BaseException:
+            # httpcore closes it after an error, but not where a handshake is cancelled, as one is that takes too long.
+            await self._inner.aclose()
+            raise
         return AsyncStream(stream, self._speaks_http)
 
     def get_extra_info(self, info: str) -> Any:

@@ -7,6 +7,7 @@ there the caller's ``asyncio.timeout`` bounds the time.
 
 from __future__ import annotations
 
+import math
 import select
 import socket
 import time
@@ -22,13 +23,17 @@ class Exchange:
     """One request and its answer, as far as the streams see it.
 
     Args:
-        ends: When it must be over, on the clock of :func:`time.monotonic`.
+        ends: When it must be over, on the clock of :func:`time.monotonic`; never, where the caller bounds the time.
     """
 
-    __slots__ = ("begun", "ends", "hung_up", "read", "unread")
+    __slots__ = ("begun", "connecting", "ends", "hung_up", "read", "unread", "written")
 
-    def __init__(self, ends: float) -> None:
+    def __init__(self, ends: float = math.inf) -> None:
         self.ends = ends
+        self.connecting = False
+        """Whether one of our streams is made for it."""
+        self.written = False
+        """Whether one of them may have sent something of it."""
         self.read = False
         """Whether one of our streams reads for it."""
         self.begun = False
@@ -46,6 +51,11 @@ class Exchange:
             yield
         finally:
             current.reset(mark)
+
+    @property
+    def unsent(self) -> bool:
+        """Whether certainly nothing was sent: it has never come further than to a connection of its own."""
+        return self.connecting and not self.written
 
     def before_read(self) -> None:
         """Refuse to read on where the header has no end.

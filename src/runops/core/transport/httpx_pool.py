@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import os
 import time
 from collections import deque
@@ -22,6 +21,7 @@ from runops.core.transport.failures import (
     UNNAMED,
     Peer,
     closed_on_the_way,
+    connection_failed,
     from_transport,
     no_place,
     not_http,
@@ -110,9 +110,10 @@ async def send_async(
     limit: int,
     peer: Peer = UNNAMED,
     accept: AcceptAsync = accept_any,
+    exchange: Exchange | None = None,
 ) -> Answer:
-    """The same for asyncio; the caller bounds the time."""
-    exchange = Exchange(math.inf)
+    """The same for asyncio; the caller bounds the time, and asks ``exchange`` how far it has come by then."""
+    exchange = exchange or Exchange()
     time_of = asyncio.get_running_loop().time
     sent_at = time_of()
     try:
@@ -146,6 +147,18 @@ async def send_async(
     else:
         return answer
     raise failure
+
+
+def out_of_time(exchange: Exchange, seconds: float, peer: Peer = UNNAMED, bound: str = REQUEST_TIMEOUT) -> AnswerError:
+    """The error for an exchange of asyncio whose time is over.
+
+    Args:
+        exchange: How far it has come.
+        seconds: What it had.
+        peer: Whom it went to.
+        bound: What stands before ``seconds`` in messages.
+    """
+    return connection_failed(TimeoutError(), peer) if exchange.unsent else took_too_long(seconds, peer, bound)
 
 
 def _body_of(response: httpx.Response, limit: int, peer: Peer) -> Inflater:
@@ -248,17 +261,19 @@ class HttpxPool:
         if self._closed:
             raise pool_closed()
         placed = False
-        clock = asyncio.timeout(seconds)
+        clock, exchange = asyncio.timeout(seconds), Exchange()
         self._clocks.add(clock)
         try:
             async with clock:
                 await self._place()
                 placed = True
-                return await send_async(self._transport, prepared.message, limit=limit, peer=self._peer, accept=accept)
+                return await send_async(
+                    self._transport, prepared.message, limit=limit, peer=self._peer, accept=accept, exchange=exchange
+                )
         except TimeoutError:
             if self._closed:
                 raise (closed_on_the_way() if placed else pool_closed()) from None
-            raise (took_too_long(seconds, self._peer) if placed else no_place(self._peer)) from None
+            raise (out_of_time(exchange, seconds, self._peer) if placed else no_place(self._peer)) from None
         finally:
             self._clocks.discard(clock)
             if self._closed and not self._clocks:
