@@ -320,6 +320,7 @@ def test_a_secret_never_comes_through_however_it_is_spelled(
     assert len(cleaned) <= LONGEST
 
 
+@pytest.mark.long
 @given(st.text(max_size=600) | st.from_regex(r"(https?://|www\.|\w+@\w|[a-z]{25}|key=| ){1,20}", fullmatch=True))
 def test_what_is_cleaned_holds_no_address_and_no_long_token(text: str) -> None:
     cleaned = clean(text) or ""
@@ -383,6 +384,7 @@ def test_a_body_over_the_limit_is_refused_and_one_at_it_is_not() -> None:
             inflate(encoding, pack(b"a" * 1001))
 
 
+@pytest.mark.long
 def test_a_bomb_is_not_held_in_memory() -> None:
     bomb = gzip.compress(b"\0" * 50_000_000)
     tracemalloc.start()

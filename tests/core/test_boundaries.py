@@ -98,6 +98,7 @@ def test_a_thin_module_imports_only_its_generic_parents_and_the_core(
     assert strange == set()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("module", modules("core/providers/", "core/model/states.py", "emulator/"))
 def test_no_status_word_is_compared_outside_the_declarations(module: str) -> None:
     assert [(line, text) for line, text in compared(module) if text in WORDS] == []

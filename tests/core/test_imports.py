@@ -102,6 +102,7 @@ def test_the_core_brings_no_package_beyond_httpx_and_pydantic() -> None:
     assert extra <= theirs
 
 
+@pytest.mark.long
 def test_the_core_brings_no_host_no_emulator_and_no_command_line() -> None:
     loaded = brought("import runops.core")
     assert "runops.core.providers.nekt" in loaded
@@ -109,6 +110,7 @@ def test_the_core_brings_no_host_no_emulator_and_no_command_line() -> None:
     assert {name for name in loaded if name.startswith(("runops.emulator", "runops.cli"))} == set()
 
 
+@pytest.mark.long
 def test_the_emulator_brings_nothing_of_the_core() -> None:
     loaded = brought("import runops.emulator, runops.emulator.app, runops.emulator.server")
     assert {name for name in loaded if name.startswith("runops.core")} == set()
@@ -131,6 +133,7 @@ class TestASide:
     def test_importing_it_brings_no_host_and_nothing_else(self, side: str, host: str, name: str) -> None:
         assert packages(brought(f"import runops.{side}")) == {"runops"}
 
+    @pytest.mark.long
     def test_without_its_host_it_names_the_extra_to_install(self, side: str, host: str, name: str) -> None:
         told = answer(
             WITHOUT.format(missing={host}) + f"import json, runops.{side}\n"

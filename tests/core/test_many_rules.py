@@ -211,6 +211,7 @@ ROWS = st.builds(
 )
 
 
+@pytest.mark.long
 @given(ROWS)
 def test_a_row_comes_back_from_its_record_as_it_was(row: Row) -> None:
     ledger = Ledger([row])

@@ -333,6 +333,7 @@ def test_nobody_takes_cancels_or_repeats_another_run(
         assert max(played.service.posts.values()) <= 6
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("provider", [provider for provider in PROVIDERS if provider not in MARKED])
 def test_where_no_mark_is_possible_it_is_all_the_same_whether_it_is_wanted(provider: str) -> None:
     wanted, unwanted = (campaign(provider, 7, marked=marked, submits=60) for marked in (True, False))
@@ -348,6 +349,7 @@ def test_who_says_so_takes_a_single_new_run_and_never_one_from_before(provider: 
     assert played.service.second_submits == 0
 
 
+@pytest.mark.long
 def test_a_service_that_never_loses_an_answer_leaves_nothing_uncertain() -> None:
     dice = random.Random(5)
     played = Campaign(Service("b3os", dice, skew=HOUR, calm=True), dice)

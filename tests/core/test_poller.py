@@ -715,6 +715,7 @@ def test_retry_after_holds_back_its_credential_and_no_other() -> None:
     run(scenario)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("trouble", ["pause", "outage"])
 def test_no_herd_comes_back_after_trouble(trouble: str) -> None:
     count, every = 150, 0.5
@@ -845,6 +846,7 @@ def test_a_reason_that_does_not_come_keeps_nobody_beyond_the_deadline() -> None:
 # --- all of it -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", [1, 2])
 def test_every_wait_ends_right_through_faults_limits_and_cancellations(
     seed: int, monkeypatch: pytest.MonkeyPatch
@@ -964,6 +966,7 @@ def test_a_missing_run_has_its_grace_only_while_its_submit_is_recent() -> None:
     run(scenario)
 
 
+@pytest.mark.long
 def test_waits_are_not_late_because_others_have_just_ended() -> None:
     count, every = 200, 1.0
     seen: dict[int, float] = {}

@@ -492,6 +492,7 @@ def test_waits_of_another_place_stay_with_their_own_key() -> None:
     run(scenario)
 
 
+@pytest.mark.long
 def test_one_client_with_many_waits_reads_once_and_drives_on_with_the_new_key() -> None:
     async def scenario(service: Service) -> None:
         place = Place(loop().wall_clock)

@@ -32,6 +32,7 @@ def test_a_pause_that_one_client_is_asked_for_holds_for_all_that_share_its_key()
     assert other_host.turn() == 0.0
 
 
+@pytest.mark.long
 def test_a_pause_is_forgotten_with_the_last_client_of_its_key() -> None:
     asked = session("key-1")
     with pytest.raises(TransientError):

@@ -181,6 +181,7 @@ def test_who_seldom_looks_shares_again_after_a_look_or_two(interval: float, many
     assert max(b - a for seen in world.by.values() for a, b in pairwise(seen)) < interval + 4
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("limit", "most"), [(1000, 5), (60_000, 16)])
 def test_ten_thousand_waits_ask_the_store_a_few_times_a_second(limit: int, most: int) -> None:
     world = World()

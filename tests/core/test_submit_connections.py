@@ -71,6 +71,7 @@ def test_submits_in_a_row_share_a_connection_and_no_read_shares_it() -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.long
 def test_a_submit_after_a_while_has_a_connection_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "YOUNG_SECONDS", 0.05)
 
