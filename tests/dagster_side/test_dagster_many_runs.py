@@ -17,8 +17,10 @@ from dagster._core.execution.api import execute_run
 from pytest_mock import MockerFixture
 
 import runops.dagster
-from runops.core import ConfigurationError, Outcome
+from runops.core import ConfigurationError, Outcome, find
+from runops.core.many.ledger import key_of_call
 from runops.core.many.rows import Row, RowState
+from runops.core.waiting.intent import new_mark
 from runops.dagster import (
     ProviderResource,
     RunsResult,
@@ -360,6 +362,19 @@ def test_a_step_that_breaks_down_at_any_record_submits_each_run_once_over_its_re
         assert provider == "b3os"
         assert "1 unclear" in ended.failure.description
     assert runs.cancels == 0
+
+
+def test_the_marks_of_a_set_begin_with_the_root_run_the_step_the_partition_the_set_and_the_key(
+    service: Callable[[str], Any],
+) -> None:
+    runs, listed = service("nyx"), audits(2)
+    runs.emulator.set_defaults("nyx", script="succeeded", seconds=0.1)
+    ended = runs.materialize(
+        asset_of(listed, "nyx", partitions_def=dg.StaticPartitionsDefinition(["a"])), partition_key="a"
+    )
+    begins = {run["body"]["name"].rpartition(" ")[2][:8] for run in runs.emulator.runs(provider="nyx")}
+    keys = [key_of_call(find("nyx").call(**each), f"{runs.base_url}") for each in listed]
+    assert begins == {new_mark(f"{ended.result.run_id}/many/a/set 0/{key}")[:8] for key in keys}
 
 
 # --- Terminate -------------------------------------------------------------------------------------------------
