@@ -336,6 +336,11 @@ def test_a_yes_may_be_written_in_many_ways(value: Any, yes: bool, connect: Any) 
     assert settings(connect, extra={"allow_http": value})["allow_http"] is yes
 
 
+@pytest.mark.parametrize("value", ["", None])
+def test_words_that_are_left_empty_teach_nothing(value: str | None, connect: Any) -> None:
+    assert not settings(connect, extra={"states": value}).get("states")
+
+
 UNUSABLE: dict[str, tuple[dict[str, Any], str, Code]] = {
     "no key": (
         {"password": ""}, r"The connection 'other' has no password: put the API key or token of OnePin there\.",
