@@ -85,6 +85,15 @@ def test_each_field_has_its_label(kind: str) -> None:
     assert {name: field["label"] for name, field in fields.items()} == {name: LABELS[name] for name in fields}
 
 
+@pytest.mark.parametrize("kind", TYPES)
+def test_each_number_has_the_smallest_value_that_a_client_takes(kind: str) -> None:
+    fields = TYPES[kind]["conn-fields"]
+    smallest = {name: field["schema"]["minimum"] for name, field in fields.items() if "minimum" in field["schema"]}
+    assert smallest == {
+        "request_timeout": 0.1, "requests_per_minute": 0.1, "processes": 1, "max_response_bytes": 1000,
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("name", RECORDS)
 def test_the_form_of_a_service_hides_what_it_has_no_use_for_and_names_its_key(name: str) -> None:
     record, form = RECORDS[name], TYPES[name]["ui-field-behaviour"]

@@ -9,6 +9,7 @@ import pytest
 
 from runops.airflow import events, exceptions
 from runops.airflow._compat import AirflowException
+from runops.airflow.lost_submit import LostSubmit
 from runops.core import Outcome, RunRef, RunSnapshot
 from runops.core.model import errors
 from runops.core.model.codes import Code
@@ -195,3 +196,9 @@ def test_a_lost_submit_that_may_be_found_is_no_final_failure() -> None:
     uncertain = errors.SubmitUncertainError("lost", may_be_found=True)
     assert type(exceptions.as_airflow(uncertain)) is exceptions.SubmitUnconfirmed
     assert type(exceptions.as_airflow(errors.SubmitUncertainError("lost"))) is exceptions.SubmitUncertainError
+
+
+@pytest.mark.parametrize("adopt_uncertain", [True, False])
+def test_a_lost_submit_comes_to_the_triggerer_as_it_was(adopt_uncertain: bool) -> None:
+    lost = LostSubmit({"workflow_id": "w"}, INTENT, 9.0, adopt_uncertain)
+    assert LostSubmit.from_dict(travelled(lost.to_dict())) == lost
