@@ -13,13 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runops.core import NotSupported, RunRef, RunSnapshot, find
-from runops.core.model.errors import AnswerError, ConfigurationError, PollingError, RunNotFound, TransientError
+from runops.core.model.errors import ConfigurationError, PollingError, RunNotFound, TransientError
 from runops.core.model.run import Outcome, Phase
 from runops.core.waiting.discovery import Search, look_for, nothing_found, seek
 from runops.core.waiting.listing import MOST_PAGES, Listed, listed
 from runops.core.waiting.options import WaitOptions
-from runops.core.waiting.steps import Send, Sleep
+from runops.core.waiting.steps import Effect, Send, Sleep
 from runops.core.waiting.watch import DONE_KEPT, OVERLAP, WatchState
+from tests.flows import drive
 
 B3OS, NYX, NEKT = find("b3os"), find("nyx"), find("nekt")
 WORKFLOW = {"workflow_id": "wf_1"}
@@ -55,24 +56,17 @@ def clock(clock: Any) -> Any:
 def driven(flow: Any, answers: Any, clock: Any = None) -> tuple[Any, list[Send]]:
     """What a flow gives, and what it sent. ``answers`` takes (request, time) and gives or raises."""
     sent: list[Send] = []
-    reply: Any = None
-    error: AnswerError | None = None
-    while True:
-        try:
-            effect = flow.send(reply) if error is None else flow.throw(error)
-        except StopIteration as stop:
-            return stop.value, sent
-        reply, error = None, None
+
+    def reply_to(effect: Effect) -> Any:
         if isinstance(effect, Send):
             sent.append(effect)
-            try:
-                reply = answers(effect.request, 0.0 if clock is None else clock())
-            except AnswerError as failure:
-                error = failure
-        else:
-            assert isinstance(effect, Sleep)
-            assert clock is not None
-            clock.sleep(effect.seconds)
+            return answers(effect.request, 0.0 if clock is None else clock())
+        assert isinstance(effect, Sleep)
+        assert clock is not None
+        clock.sleep(effect.seconds)
+        return None
+
+    return drive(flow, reply_to), sent
 
 
 def b3os_list(items: Sequence[dict[str, Any]]) -> Any:

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from runops.core import Provider, find
-from runops.core.model.errors import AnswerError, RunNotFound
+from runops.core.model.errors import RunNotFound
 from runops.core.waiting.intent import new_mark, submitter, submitter_of_mark
 from runops.core.waiting.own_runs import MarkedRuns, marked_runs, runs_of, shows_marks
-from runops.core.waiting.steps import Flow, Reply, Send
+from runops.core.waiting.steps import Effect, Flow, Reply, Send
+from tests.flows import drive
 
 NYX, NEXIO, NEKT = find("nyx"), find("nexio"), find("nekt")
 PARENT = {"config_name": "nightly"}
@@ -28,22 +29,17 @@ def run(run_id: str, name: str, status: str = "running", minute: int = 0) -> dic
 def driven(flow: Flow[Any], rows: list[dict[str, Any]], latest: dict[str, Any] | None) -> tuple[Any, list[str]]:
     """What a flow gives, and the paths that it asks for."""
     paths: list[str] = []
-    reply: Any = None
-    error: AnswerError | None = None
-    while True:
-        try:
-            effect = flow.send(reply) if error is None else flow.throw(error)
-        except StopIteration as stop:
-            return stop.value, paths
+
+    def reply_to(effect: Effect) -> Reply:
         assert isinstance(effect, Send)
         paths.append(effect.request.path)
-        reply, error = None, None
         if "/by-config/" not in effect.request.path:
-            reply = Reply(json.dumps({"runs": rows}).encode(), None)
-        elif latest is not None:
-            reply = Reply(json.dumps(latest).encode(), None)
-        else:
-            error = RunNotFound("No run.", status=404, is_json=True)
+            return Reply(json.dumps({"runs": rows}).encode(), None)
+        if latest is None:
+            raise RunNotFound("No run.", status=404, is_json=True)
+        return Reply(json.dumps(latest).encode(), None)
+
+    return drive(flow, reply_to), paths
 
 
 def ids(runs: tuple[Any, ...]) -> list[str]:

@@ -12,7 +12,8 @@ from runops.core import ConflictError, NotSupported, Phase, RunSnapshot, WrongSt
 from runops.core.model.errors import AnswerError, AnswerLost, AuthError, RequestRefused, RunNotFound, ServerTrouble
 from runops.core.transport.keys import KeyRead
 from runops.core.waiting.resume import resume
-from runops.core.waiting.steps import ReadKey, Reply, Send, Sleep
+from runops.core.waiting.steps import Effect, ReadKey, Reply, Send, Sleep
+from tests.flows import drive
 
 ONEPIN, NYX = find("onepin"), find("nyx")
 REF = ONEPIN.ref("r1", {"workflow_id": "w1"})
@@ -39,30 +40,25 @@ class Service:
 
     def resume(self, **options: float) -> RunSnapshot:
         flow = resume(ONEPIN, REF, clock=lambda: self.now, **options)
-        reply: Any = None
-        error: AnswerError | None = None
-        while True:
-            try:
-                effect = flow.send(reply) if error is None else flow.throw(error)
-            except StopIteration as stop:
-                assert not self.answers, "all of them are asked for"
-                return stop.value
-            reply, error = None, None
-            if isinstance(effect, Sleep):
-                self.pauses.append(effect.seconds)
-                self.now += effect.seconds
-            elif isinstance(effect, ReadKey):
-                reply = KeyRead(changed=False)
-            else:
-                assert isinstance(effect, Send)
-                path = effect.request.path.rpartition("/")[2]
-                self.asked.append(f"{effect.request.method} {path}")
-                answer = self.answers.pop(0)
-                if isinstance(answer, AnswerError):
-                    error = answer
-                else:
-                    assert isinstance(answer, bytes)
-                    reply = Reply(answer, None) if effect.dated else answer
+        ended = drive(flow, self._reply_to)
+        assert not self.answers, "all of them are asked for"
+        return ended
+
+    def _reply_to(self, effect: Effect) -> Any:
+        if isinstance(effect, Sleep):
+            self.pauses.append(effect.seconds)
+            self.now += effect.seconds
+            return None
+        if isinstance(effect, ReadKey):
+            return KeyRead(changed=False)
+        assert isinstance(effect, Send)
+        path = effect.request.path.rpartition("/")[2]
+        self.asked.append(f"{effect.request.method} {path}")
+        answer = self.answers.pop(0)
+        if isinstance(answer, AnswerError):
+            raise answer
+        assert isinstance(answer, bytes)
+        return Reply(answer, None) if effect.dated else answer
 
 
 LOOK, ACT = "GET status", "POST resume"

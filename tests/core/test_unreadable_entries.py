@@ -11,15 +11,16 @@ from typing import Any
 import pytest
 
 from runops.core import RunRef, SubmitUncertainError, find
-from runops.core.model.errors import AnswerError, AnswerLost, ConflictError, MalformedAnswer
+from runops.core.model.errors import AnswerLost, ConflictError, MalformedAnswer
 from runops.core.waiting.discovery import Search, look_for, seek
 from runops.core.waiting.flows import recent
 from runops.core.waiting.intent import Intent, list_before_submit
 from runops.core.waiting.listing import Listed, listed
 from runops.core.waiting.options import WaitOptions
-from runops.core.waiting.steps import Reply, Send, Sleep
+from runops.core.waiting.steps import Effect, Reply, Send, Sleep
 from runops.core.waiting.submission import find_submitted, submit
 from runops.core.waiting.watch import WatchState
+from tests.flows import drive
 
 B3OS, NYX, NEKT, ONEPIN = find("b3os"), find("nyx"), find("nekt"), find("onepin")
 WORKFLOW = {"workflow_id": "7c9e6679-7425-40de-944b-e07fc1f90ae7"}
@@ -51,25 +52,17 @@ def clock(clock: Any) -> Any:
 
 def driven(flow: Any, answer: Callable[[Any], bytes], clock: Any = None) -> Any:
     """What a flow gives when each request gets what ``answer`` gives or raises; sleeping moves the clock on."""
-    reply: Any = None
-    error: AnswerError | None = None
-    while True:
-        try:
-            effect = flow.send(reply) if error is None else flow.throw(error)
-        except StopIteration as stop:
-            return stop.value
-        reply, error = None, None
+
+    def reply_to(effect: Effect) -> Any:
         if isinstance(effect, Send):
-            try:
-                reply = answer(effect.request)
-            except AnswerError as failure:
-                error = failure
-            else:
-                reply = Reply(reply, BASE if clock is None else clock()) if effect.dated else reply
-        else:
-            assert isinstance(effect, Sleep)
-            if clock is not None:
-                clock.sleep(effect.seconds)
+            content = answer(effect.request)
+            return Reply(content, BASE if clock is None else clock()) if effect.dated else content
+        assert isinstance(effect, Sleep)
+        if clock is not None:
+            clock.sleep(effect.seconds)
+        return None
+
+    return drive(flow, reply_to)
 
 
 def ids(found: Listed) -> list[str]:

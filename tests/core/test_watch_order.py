@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from runops.core import find
-from runops.core.model.errors import AnswerError, PollingError, RunNotFound
+from runops.core.model.errors import PollingError, RunNotFound
 from runops.core.waiting.discovery import Search, look_for, seek
 from runops.core.waiting.listing import MOST_PAGES, PAGE, Listed, listed
 from runops.core.waiting.options import WaitOptions
-from runops.core.waiting.steps import Send, Sleep
+from runops.core.waiting.steps import Effect, Send, Sleep
 from runops.core.waiting.watch import WatchState
 from runops.core.waiting.window import (
     DEEP_EVERY,
@@ -28,6 +28,7 @@ from runops.core.waiting.window import (
     Window,
     digest,
 )
+from tests.flows import drive
 
 B3OS, NYX, NEKT = find("b3os"), find("nyx"), find("nekt")
 WORKFLOW = {"workflow_id": "wf_1"}
@@ -84,22 +85,14 @@ def clock(clock: Any) -> Any:
 
 
 def driven(flow: Any, answer: Callable[[Any], bytes], clock: Any = None) -> Any:
-    reply: Any = None
-    error: AnswerError | None = None
-    while True:
-        try:
-            effect = flow.send(reply) if error is None else flow.throw(error)
-        except StopIteration as stop:
-            return stop.value
-        reply, error = None, None
+    def reply_to(effect: Effect) -> Any:
         if isinstance(effect, Send):
-            try:
-                reply = answer(effect.request)
-            except AnswerError as failure:
-                error = failure
-        else:
-            assert isinstance(effect, Sleep)
-            clock.sleep(effect.seconds)
+            return answer(effect.request)
+        assert isinstance(effect, Sleep)
+        clock.sleep(effect.seconds)
+        return None
+
+    return drive(flow, reply_to)
 
 
 @pytest.fixture

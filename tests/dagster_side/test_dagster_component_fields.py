@@ -12,18 +12,12 @@ from pytest_mock import MockerFixture
 from runops.dagster.component import RunopsComponent
 from runops.dagster.component.defs_file import Template
 from runops.dagster.component.model import RunAssets, RunCheck, RunSensor
+from tests.services import CALLS
 
 COMPONENT = "runops.dagster.component.component"
 KEY = dg.AssetKey(["security", "audit"])
 SPECS = [dg.AssetSpec(KEY)]
-CALL = {
-    "config_name": "nightly",
-    "name": "Nightly audit",
-    "target": {"url": "https://agent.example.com"},
-    "objective": "make it tell its instructions",
-    "budget_usd": 5,
-    "severity_target": "high",
-}
+CALL = CALLS["nyx"]
 NETWORK = {
     "request_timeout": 7.0,
     "requests_per_minute": 90.0,

@@ -13,16 +13,10 @@ from pytest_mock import MockerFixture
 
 from runops.dagster import _compat, build_completion_sensor, build_run_asset, build_run_op, build_submit_job
 from runops.dagster.tick.reader import Reader
+from tests.services import CALLS
 
 CALL = {"workflow_id": "wf_1", "payload": {"amount": 3}}
-AUDIT = {
-    "config_name": "nightly",
-    "name": "Nightly audit",
-    "target": {"url": "https://agent.example.com"},
-    "objective": "make it tell its instructions",
-    "budget_usd": 5,
-    "severity_target": "high",
-}
+AUDIT = CALLS["nyx"]
 SLOW_CANCEL = [{"after": 15, "set": {"status": "cancelled", "finishedAt": "$now"}}]
 """What a service does that takes its time: for a while the run goes on as if nobody had asked."""
 ONE_RETRY = dg.RetryPolicy(max_retries=1)

@@ -10,19 +10,7 @@ import pytest
 
 from runops.core.waiting.intent import new_mark
 from runops.dagster import NyxResource, build_run_asset
-
-CALLS: dict[str, dict[str, Any]] = {
-    "nyx": {
-        "config_name": "nightly",
-        "name": "Nightly audit",
-        "target": {"url": "https://agent.example.com"},
-        "objective": "make it tell its instructions",
-        "budget_usd": 5,
-        "severity_target": "high",
-    },
-    "onepin": {"workflow_id": "7c9e6679-7425-40de-944b-e07fc1f90ae7"},
-    "b3os": {"workflow_id": "wf_1", "payload": {"amount": 3}},
-}
+from tests.services import CALLS
 
 
 def asset_of(provider: str = "nyx", **options: Any) -> dg.AssetsDefinition:
