@@ -69,7 +69,10 @@ BROKEN: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
     "deleted_connection": (
         "b3os",
         {"run_id": "a-run", "b3os_conn_id": "matrix_deleted"},
-        ("There is no connection 'matrix_deleted'", "create one of type b3os with the API key of B3OS as its password"),
+        (
+            "There is no connection 'matrix_deleted' that Airflow can read",
+            "create one of type b3os with the API key of B3OS as its password",
+        ),
     ),
     "unreachable_host": (
         "nekt",

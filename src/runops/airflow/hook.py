@@ -219,8 +219,8 @@ class RunHook(NamesChecked, BaseHook):
         else:
             kind, title = self.conn_type, self._declared.title
         return exceptions.AuthError(
-            f"There is no connection {self.conn_id!r}: create one of type {kind} with the API key of {title} as its "
-            "password.",
+            f"There is no connection {self.conn_id!r} that Airflow can read: create one of type {kind} with the API "
+            f"key of {title} as its password.",
             error_code=Code.MISSING_KEY,
         )
 
