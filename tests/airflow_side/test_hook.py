@@ -147,7 +147,8 @@ def test_an_unusable_connection_is_told_by_the_button_and_by_both_clients(
 
 
 def test_a_missing_connection_is_named_with_what_to_do() -> None:
-    with pytest.raises(AuthError, match="no connection 'nobody_made_me': create one of type nexio"):
+    missing = "no connection 'nobody_made_me' that Airflow can read: create one of type nexio"
+    with pytest.raises(AuthError, match=missing):
         NexioHook("nobody_made_me").client()
 
 
