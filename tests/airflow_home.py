@@ -6,7 +6,8 @@ import os
 import tempfile
 from pathlib import Path
 
-HOME = Path(tempfile.mkdtemp(prefix="runops-airflow-"))
+# Where Airflow has been imported before, as in `make mutants`, its settings name a home already.
+HOME = Path(os.environ.pop("RUNOPS_AIRFLOW_HOME", "") or tempfile.mkdtemp(prefix="runops-airflow-"))
 os.environ["AIRFLOW_HOME"] = str(HOME)
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 os.environ["AIRFLOW__CORE__UNIT_TEST_MODE"] = "False"

@@ -3,8 +3,8 @@
 First each folder of tests runs once under coverage.py, in a copy of the tree: that says which test runs which lines,
 in its child processes too, and what it costs. The answer is kept in ``build/mutants`` until a file changes. Then each
 change of the sample is made in a copy, and the tests that run its lines run against it: those of its own part first,
-one case of each test function before a second one, until one fails or ``--test-seconds`` are full. Where no test runs
-the line, nothing notices.
+one case of each test function before a second one, until one fails or ``--test-seconds`` are full. They run in forks of
+a process that has imported the hosts. Where no test runs the line, nothing notices.
 
 Changes that no test could notice stand in ``equivalent.toml`` beside this file, with the reason; they do not count.
 The exit code is 1 when fewer than ``--at-least`` per cent were noticed.
@@ -14,9 +14,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import importlib.util
 import random
-import re
 import shutil
 import signal
 import subprocess
@@ -25,13 +23,12 @@ import tempfile
 import tomllib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 
 from scripts.mutants.changes import Change, changes_of
-from scripts.mutants.plugin import CHOSEN
-from scripts.mutants.processes import PYTEST, end_all, run
+from scripts.mutants.copies import Copy, Result, Stage
+from scripts.mutants.processes import end_all
 from scripts.mutants.reach import SOURCE, Folder, measured
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,23 +46,6 @@ HOME = {
 TESTS = ("tests/core", *HOME.values(), "tests/scripts/test_generated.py")
 
 
-@dataclass(frozen=True)
-class Result:
-    """How a change ended, and the test that noticed it."""
-
-    change: Change
-    ended: str
-    by: str = ""
-
-
-@dataclass(frozen=True)
-class Stage:
-    """Tests of one folder to run in one process, and their CPU time."""
-
-    names: list[str]
-    seconds: float
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Draw the sample, run it, and print what survived.
 
@@ -77,20 +57,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="runops-mutants-") as folder:
         # What is worked on meanwhile must not mix with what the run began with.
         tree = _copy_of_the_tree(Path(folder) / "tree")
-        copies: SimpleQueue[Path] = SimpleQueue()
+        copies: SimpleQueue[Copy] = SimpleQueue()
         for number in range(options.processes):
-            copies.put(shutil.copytree(tree, Path(folder) / str(number)))
+            copies.put(Copy(shutil.copytree(tree, Path(folder) / str(number))))
         with ThreadPoolExecutor(options.processes) as pool:
             try:
                 return _report(_results(tree, copies, pool, options), options.at_least)
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
-                end_all()
                 raise
+            finally:
+                end_all()
 
 
 def _results(
-    tree: Path, copies: SimpleQueue[Path], pool: ThreadPoolExecutor, options: argparse.Namespace
+    tree: Path, copies: SimpleQueue[Copy], pool: ThreadPoolExecutor, options: argparse.Namespace
 ) -> list[Result]:
     folders = list(pool.map(lambda name: measured(tree, name, KEPT), options.tests))
     sample, skipped = _sample(tree, options)
@@ -153,76 +134,28 @@ def _sample(tree: Path, options: argparse.Namespace) -> tuple[list[Change], int]
     return sample, skipped
 
 
-def _tried(change: Change, folders: list[Folder], copies: SimpleQueue[Path], options: argparse.Namespace) -> Result:
+def _tried(change: Change, folders: list[Folder], copies: SimpleQueue[Copy], options: argparse.Namespace) -> Result:
     """Make the change in a copy, and run what reaches its lines."""
     home = HOME.get(change.path.split("/")[2], "tests/core")
     left = options.test_seconds
     stages: list[Stage] = []
     for folder in sorted(folders, key=lambda folder: not folder.name.startswith(home)):
-        names: list[str] = []
+        seconds: dict[str, float] = {}
         for test in folder.reaching(change):
-            if names and folder.seconds[test] > left:
+            if seconds and folder.seconds[test] > left:
                 break
-            names.append(test)
+            seconds[test] = folder.seconds[test]
             left -= folder.seconds[test]
-        if names:
-            stages.append(Stage(names, sum(folder.seconds[name] for name in names)))
+        if seconds:
+            stages.append(Stage(folder.name, seconds))
     copy = copies.get()
     try:
-        result = _run_against(change, stages, copy)
+        result = copy.attempt(change, stages)
         if options.verbose or result.ended in ("survived", "never run"):
-            print(_described(result, (copy / change.path).read_text()), flush=True)
+            print(_described(result, (copy.path / change.path).read_text()), flush=True)
     finally:
         copies.put(copy)
     return result
-
-
-def _run_against(change: Change, stages: list[Stage], copy: Path) -> Result:
-    if not stages:
-        return Result(change, "never run")
-    path = copy / change.path
-    text = path.read_text()
-    cached = Path(importlib.util.cache_from_source(str(path)))
-    path.write_text(change.applied(text))
-    # The bytecode's age is kept in whole seconds: that of the last change could pass for this one's.
-    cached.unlink(missing_ok=True)
-    chance: list[str] = []
-    try:
-        for stage in stages:
-            ended = _noticed_by(stage, copy, chance)
-            if ended is not None:
-                return Result(change, *ended)
-    finally:
-        path.write_text(text)
-        cached.unlink(missing_ok=True)
-    return Result(change, "survived", f"(failed by chance: {', '.join(chance)})" if chance else "")
-
-
-def _noticed_by(stage: Stage, copy: Path, chance: list[str]) -> tuple[str, str] | None:
-    """Run tests against a change that has been made. What fails only once, on a busy machine, has noticed nothing."""
-    left = stage.names
-    while True:
-        code, output = _run_tests(left, copy, stage.seconds)
-        if code is None or re.search(r"^Timeout \(", output, re.MULTILINE):
-            return "timeout", ""
-        if code in (0, 5):
-            return None
-        failed = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", output, re.MULTILINE)
-        if failed is None or failed[1] not in left or _run_tests([failed[1]], copy, stage.seconds)[0] not in (0, 5):
-            return "killed", failed[1] if failed else ""
-        chance.append(failed[1])
-        # Those before it have passed.
-        left = left[left.index(failed[1]) + 1 :]
-        if not left:
-            return None
-
-
-def _run_tests(names: list[str], copy: Path, seconds: float) -> tuple[int | None, str]:
-    chosen = copy / "chosen"
-    chosen.write_text("\n".join(names))
-    files = list(dict.fromkeys(name.partition("::")[0] for name in names))
-    command = [sys.executable, *PYTEST, "-x", *files]
-    return run(command, copy, limit=120 + 5 * seconds, settings={CHOSEN: str(chosen)})
 
 
 def _described(result: Result, text: str) -> str:

@@ -188,6 +188,8 @@ def _read_by_types_alone(node: ast.AST) -> bool:
             return True
         case ast.FunctionDef(decorator_list=decorators) | ast.AsyncFunctionDef(decorator_list=decorators):
             return any(isinstance(each, ast.Name) and each.id == "overload" for each in decorators)
+        case ast.keyword(arg="total"):
+            return True  # Of a TypedDict, which may extend another one.
         case ast.ClassDef(bases=bases):
             return any(isinstance(each, ast.Name) and each.id in ("Protocol", "TypedDict") for each in bases)
         case _:

@@ -1,16 +1,19 @@
-"""The processes that run tests: each in a group of its own, which ends with it."""
+"""The processes that run tests: each in a group of its own, which ends with it; those of a folder fork from one."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 PYTEST = (
-    "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "scripts.mutants.plugin", "--tb=no", "--no-header",
+    "-q", "-p", "no:cacheprovider", "-p", "scripts.mutants.plugin", "--tb=no", "--no-header",
     "--durations=0", "--durations-min=9999", "-m", "not packaging and not slow",
 )  # fmt: skip
 _running: set[int] = set()
@@ -31,12 +34,7 @@ def run(
     Returns:
         The exit code, None when the time is over, and what was printed.
     """
-    environment = {**os.environ, **(settings or {}), "PYTHONPATH": f"{tree / 'src'}{os.pathsep}{tree}"}
-    process = subprocess.Popen(
-        ["nice", *command], cwd=tree, env=environment, text=True, start_new_session=True,
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-    _running.add(process.pid)
+    process = _started(command, tree, settings, stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT)
     try:
         output, _ = process.communicate(timeout=limit)
         return process.returncode, output
@@ -46,6 +44,48 @@ def run(
         _end(process.pid)
         process.wait()
         _running.discard(process.pid)
+
+
+class Warm:
+    """Runs of the tests of one folder in one tree, each in a fork of a process that has imported what they need.
+
+    Args:
+        folder: The folder or the file of tests.
+        tree: The copy of the tree.
+        settings: More environment variables.
+    """
+
+    def __init__(self, folder: str, tree: Path, settings: Mapping[str, str]) -> None:
+        command = [sys.executable, "-m", "scripts.mutants.warm", folder]
+        self._process = _started(command, tree, settings, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        self.imported: frozenset[str] = frozenset(self._answer())
+        """The modules of the project that it has imported: a change to one of them would not be seen."""
+
+    def run(self, arguments: Sequence[str], limit: float) -> tuple[int | None, str]:
+        """As :func:`run`, for the arguments of pytest."""
+        assert self._process.stdin is not None
+        print(json.dumps([list(arguments), limit]), file=self._process.stdin, flush=True)
+        code, output = self._answer()
+        return code, output
+
+    def _answer(self) -> list[Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError("A process that runs tests has ended; does their collection work?")
+        return json.loads(line)
+
+
+def _started(
+    command: Sequence[str], tree: Path, settings: Mapping[str, str] | None, *, stdin: int, stderr: int
+) -> subprocess.Popen[str]:
+    environment = {**os.environ, **(settings or {}), "PYTHONPATH": f"{tree / 'src'}{os.pathsep}{tree}"}
+    process = subprocess.Popen(
+        ["nice", *command], cwd=tree, env=environment, text=True, start_new_session=True,
+        stdin=stdin, stdout=subprocess.PIPE, stderr=stderr,
+    )  # fmt: skip
+    _running.add(process.pid)
+    return process
 
 
 def end_all() -> None:

@@ -75,13 +75,13 @@ def measured(tree: Path, name: str, kept: Path) -> Folder:
         shutil.rmtree(place, ignore_errors=True)
         (place / digest).mkdir(parents=True)
         _measure(tree, name, place / digest)
-    told = json.loads((place / digest / "measured.json").read_text())
+    found = json.loads((place / digest / "measured.json").read_text())
     data = CoverageData(str(place / digest / "lines"))
     data.read()
-    for test in told["failed"]:
+    for test in found["failed"]:
         print(f"left out, as it fails without a change: {test}")
-        del told["seconds"][test]
-    return Folder(name, data, told["seconds"], told["top"])
+        del found["seconds"][test]
+    return Folder(name, data, found["seconds"], found["top"])
 
 
 def _digest(tree: Path, name: str) -> str:
@@ -98,7 +98,7 @@ def _measure(tree: Path, name: str, place: Path) -> None:
     settings.write_text(
         f"[run]\nsource = {tree / SOURCE}\ndata_file = {place}/part\nparallel = true\npatch = subprocess\n"
     )
-    command = [sys.executable, "-m", "coverage", "run", f"--rcfile={settings}", *PYTEST, name]
+    command = [sys.executable, "-m", "coverage", "run", f"--rcfile={settings}", "-m", "pytest", *PYTEST, name]
     code, output = run(command, tree, limit=MEASURING_SECONDS, settings={TIMES: str(place / "times.json")})
     if not (place / "times.json").exists():
         raise RuntimeError(f"{name} could not be measured (exit code {code}):\n{output[-3000:]}")
@@ -111,6 +111,6 @@ def _measure(tree: Path, name: str, place: Path) -> None:
         part.unlink()
     data.write()
     data.close()
-    told = json.loads((place / "times.json").read_text())
-    (place / "measured.json").write_text(json.dumps({**told, "top": str(tree)}))
-    print(f"measured {name}: {len(told['seconds'])} tests, {sum(told['seconds'].values()):.0f} CPU s", flush=True)
+    times = json.loads((place / "times.json").read_text())
+    (place / "measured.json").write_text(json.dumps({**times, "top": str(tree)}))
+    print(f"measured {name}: {len(times['seconds'])} tests, {sum(times['seconds'].values()):.0f} CPU s", flush=True)
