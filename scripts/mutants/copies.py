@@ -84,6 +84,12 @@ class Copy:
                     return Result(change, *ended)
         return Result(change, "survived", f"(failed by chance: {', '.join(chance)})" if chance else "")
 
+    def end(self) -> None:
+        """End the processes that run tests here."""
+        for warm in self._warm.values():
+            warm.end()
+        self._warm.clear()
+
     def _noticed_by(self, batch: list[str], stage: Stage, change: Change, chance: list[str]) -> tuple[str, str] | None:
         """What fails only once, on a busy machine, has noticed nothing; nor has what fails without a change."""
         left = batch

@@ -68,10 +68,18 @@ class Warm:
         code, output = self._answer()
         return code, output
 
+    def end(self) -> None:
+        """End the process, and what it has forked."""
+        _end(self._process.pid)
+        _running.discard(self._process.pid)
+        with self._process:
+            pass
+
     def _answer(self) -> list[Any]:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
+            self.end()
             raise RuntimeError("A process that runs tests has ended; does their collection work?")
         return json.loads(line)
 
