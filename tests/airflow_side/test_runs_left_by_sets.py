@@ -20,6 +20,8 @@ from runops.core.waiting.intent import Intent
 from tests.airflow_side.sets import calls_of
 from tests.airflow_side.test_many_verdicts import Log
 
+LISTED = "`runops orphans` lists them."
+
 
 class Heard(Log):
     """Takes errors too."""
