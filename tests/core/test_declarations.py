@@ -28,7 +28,7 @@ from runops.core import (
     RunRef,
     find,
 )
-from runops.core.declaration import BEARER, AuthScheme, Route, RunBody, arguments
+from runops.core.declaration import BEARER, AuthScheme, Call, Route, RunBody, arguments
 from runops.core.declaration.address import check_id
 from runops.core.transport.auth import HeaderAuth
 
@@ -435,7 +435,13 @@ def test_every_argument_of_a_submit_stands_in_the_request_under_its_documented_n
         "onepin": {"script_text": "Hello.", "source_language": "de"},
     }
     call = call_of(provider, **more.get(provider, {}))
-    assert (call.path, call.json) == (path, body)
+    parents = {
+        "nyx": {"config_name": "nightly"},
+        "onepin": {"workflow_id": "7c9e6679-7425-40de-944b-e07fc1f90ae7"},
+        "b3os": {"workflow_id": "wf_1"},
+    }
+    parent = parents.get(provider, {})
+    assert call == Call(provider, path, body, parents=parent if provider == "onepin" else {}, parent=parent)
 
 
 @pytest.mark.parametrize(
