@@ -77,8 +77,12 @@ class Ended:
     @property
     def log(self) -> str:
         """Everything that the event log holds of the run, as it is stored."""
-        entries = self._instance.all_logs(self.result.run_id)
-        return "\n".join(f"{entry.user_message}\n{dg.serialize_value(entry)}" for entry in entries)
+        return "\n".join(f"{entry.user_message}\n{dg.serialize_value(entry)}" for entry in self.entries)
+
+    @property
+    def entries(self) -> list[dg.EventLogEntry]:
+        """The entries of the event log, oldest first."""
+        return list(self._instance.all_logs(self.result.run_id))
 
     @property
     def tags(self) -> dict[str, str]:
