@@ -296,7 +296,7 @@ def test_a_run_that_cannot_be_read_for_too_long_is_given_up_and_taken_up_again(
     runs.emulator.add_fault(kind="status", status=503, provider="nyx", action="get", count=None)
     story = story_of(runs, runs.materialize(asset_of(error_budget=50)), clock)
     records = [part for part in story if len(part) == 3]
-    gave_up = {"kind": "ended", "ended": "gave up"}
+    gave_up = {"kind": "ended", "ended": "gave_up"}
     (fresh,) = {part[1]["deadline"] for part in records if part[1]["kind"] == "taken up"}
     assert 1050 <= fresh < 1100
     assert records == [
