@@ -65,6 +65,12 @@ def story_of(runs: Any, ended: Any, clock: Any) -> Story:
     return story
 
 
+def tags_of(runs: Any, ended: Any) -> list[str | None]:
+    """What the tags of a Dagster run say of each external run, in the order in which the service made them."""
+    assert ended.tags.get("runops/submits", "true") == "true"
+    return [ended.tags.get(f"runops.nyx/{run['run_id']}") for run in runs.emulator.runs(provider="nyx")]
+
+
 def _short(record: dict[str, Any]) -> dict[str, Any]:
     """Of what was known before a submit only what was listed: its mark is random. Of an address only the id."""
     short = dict(record)
@@ -133,12 +139,9 @@ def again(name: str, verb: str = "submitted") -> str:
 
 def test_a_run_is_submitted_and_ends_well(service: Callable[[str], Any], clock: Any) -> None:
     runs = service("nyx")
-    assert story_of(runs, runs.materialize(asset_of()), clock) == [
-        submitting(),
-        *submitted("one"),
-        queued("one"),
-        *done("one"),
-    ]
+    found = runs.materialize(asset_of())
+    assert tags_of(runs, found) == ["submitted"]
+    assert story_of(runs, found, clock) == [submitting(), *submitted("one"), queued("one"), *done("one")]
 
 
 def test_a_retry_after_a_crash_writes_whose_run_it_takes_up(
@@ -163,8 +166,9 @@ def test_an_active_run_is_attached_to_and_a_retry_takes_it_up_as_another_s(
     busy(runs)
     if dies:
         dying("wait")
-    story = story_of(runs, runs.materialize(asset_of(on_conflict="attach")), clock)
-    assert story == [
+    found = runs.materialize(asset_of(on_conflict="attach"))
+    assert tags_of(runs, found) == ["awaited"]
+    assert story_of(runs, found, clock) == [
         submitting(intent=["one"]),
         refused(),
         *attached("one"),
@@ -210,7 +214,9 @@ def test_a_run_that_shows_up_late_is_taken_up(service: Callable[[str], Any], clo
     runs = service("nyx")
     runs.emulator.set_defaults("nyx", script="succeeded", seconds=500, hidden_seconds=100)
     runs.emulator.add_fault(kind="reset", provider="nyx", action="submit", when="after")
-    first, looking, record, line, *rest = story_of(runs, runs.materialize(asset_of()), clock)
+    found_run = runs.materialize(asset_of())
+    assert tags_of(runs, found_run) == ["submitted"]
+    first, looking, record, line, *rest = story_of(runs, found_run, clock)
     found = record[1]["at"]
     assert 100 <= found < 200
     text = f"Took up nyx run one, whose submit was not answered: {PAGE}/one."
