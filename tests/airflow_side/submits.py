@@ -92,14 +92,14 @@ class Task:
         self.client: Any = Client(provider, self.clock)
         self.call = call.get("call") or find(provider).call(**CALLS[provider])
 
-    def submission(self, crashes: int = 0, **rules: Any) -> Submission:
+    def submission(self, crashes: int | None = None, **rules: Any) -> Submission:
         return Submission(
             self.call,
             identity="a/b/c/-1",
             task_state=TaskState({"ti": self.ti, "task_state_store": self.store}),
             rules=SubmitRules(**{**self.rules, **rules}),
             log=logging.getLogger("a task"),
-            crashes=crashes,
+            **({} if crashes is None else {"crashes": crashes}),
         )
 
     def start(self, **rules: Any) -> Any:

@@ -185,6 +185,17 @@ def test_only_a_triggerer_waits_for_a_turn_that_the_task_wants_to_wait_for(
     assert sub.intent is None
 
 
+def test_a_task_that_says_nothing_more_has_nobody_told_and_records_no_crash(task: Task) -> None:
+    task.client.error = ConflictError("busy")
+    for name in ("on_turn", "about"):
+        del task.rules[name]
+    assert task.start(deferrable=True) is task.client.turn
+    assert task.record == {
+        "version": 1, "generation": 2, "state": "awaiting turn", "turn": task.client.turn.to_dict(), "crashes": 0,
+        "parent": dict(task.call.parent),
+    }  # fmt: skip
+
+
 def test_nobody_need_be_told_of_a_turn(task: Task) -> None:
     task.client.error = ConflictError("busy")
     assert task.start(deferrable=True, on_turn=None) is task.client.turn
@@ -224,3 +235,17 @@ def test_a_forgotten_run_is_looked_for_to_attach_to_it_or_to_cancel_it(
     assert (found.call_count, cancel.call_count) == (looks and reattach, looks and not reattach and cancels)
     assert started.ref.run_id == ("of before" if looks and reattach else "new")
     assert started.taken_up is False
+
+
+@pytest.mark.parametrize(
+    ("outcome", "run_id"), [(Outcome.CANCELLED, "of before"), (Outcome.FAILED, "new"), (None, "of before")]
+)
+def test_a_forgotten_run_that_ended_so_leaves_room_for_a_new_one(
+    task: Task, mocker: MockerFixture, outcome: Outcome | None, run_id: str
+) -> None:
+    mocker.patch("runops.airflow.forgotten.discards_on_clear", return_value=True)
+    mocker.patch("runops.airflow.forgotten.Forgotten.found", return_value=task.client.run("of before"))
+    task.client.outcome = outcome
+    tries = EarlierTries(any=True, cleared=True, first=True)
+    assert task.start(reattach=True, tries=tries) == Submitted(task.client.run(run_id), NOW)
+    assert task.record == of(task, "submitted", ref=json_of(task, run_id), submitted_at=NOW)

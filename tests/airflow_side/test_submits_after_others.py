@@ -10,6 +10,7 @@ import pytest
 from pytest_mock import MockerFixture
 
 from runops.airflow import submission
+from runops.airflow.lost_submit import LostSubmit
 from runops.airflow.submission import Submitted, identity_of
 from runops.core import ConflictError, Outcome, SubmitUncertainError, TransientError
 from runops.core.waiting.turns import Turn
@@ -99,6 +100,32 @@ def test_a_run_that_was_looked_for_counts_unless_it_was_given_up_and_is_cancelle
     assert task.steps == ([] if found else ["submit_again"]) + (["get"] if given_up else []) + ["submit"] * anew
     assert started.ref.run_id == ("found" if found and not anew else "new")
     assert task.record == of(task, "submitted", ref=started.ref.model_dump(mode="json"), submitted_at=NOW)
+
+
+@pytest.mark.parametrize(
+    ("given_up", "outcome", "steps"),
+    [
+        (False, Outcome.CANCELLED, ["submit_again"]), (True, None, ["submit_again", "get"]),
+        (True, Outcome.CANCELLED, ["submit_again", "get", "submit"]),
+    ],
+)  # fmt: skip
+def test_a_run_that_a_new_try_has_found_counts_unless_it_was_given_up_and_is_cancelled(
+    task: Task, given_up: bool, outcome: Outcome | None, steps: list[str]
+) -> None:
+    task.record = {"state": "submitting", "intent": INTENT.to_dict(), "submitted_at": NOW, "given_up": given_up}
+    task.client.outcome = outcome
+    task.start()
+    assert task.steps == steps
+
+
+@pytest.mark.parametrize("how", ["start", "take_up"])
+def test_a_run_that_was_given_up_and_is_not_found_yet_is_looked_for_in_the_triggerer(task: Task, how: str) -> None:
+    record = {"state": "submitting", "intent": INTENT.to_dict(), "submitted_at": NOW, "given_up": True}
+    task.record = record
+    task.client.error = SubmitUncertainError("lost") if how == "start" else ConflictError("busy")
+    sub = task.submission(deferrable=True)
+    found = sub.start(task.client) if how == "start" else sub.take_up(task.client, None, {})
+    assert isinstance(found, LostSubmit if how == "start" else Turn)
 
 
 def test_what_the_triggerer_did_not_find_is_looked_for_once_more_without_any_grace(task: Task) -> None:
