@@ -33,8 +33,10 @@ from runops.airflow.arguments import (
     TaskArguments,
     names_of,
 )
+from runops.airflow.providers import RECORDS
 from runops.core import ConfigurationError
 from runops.core.waiting.options import SubmitSettings, WaitSettings
+from tests.services import CALLS
 
 TESTED = "3.3."
 """The versions of Airflow whose arguments are listed; others may have some more, or not all of them yet."""
@@ -215,3 +217,25 @@ def test_a_class_of_somebody_elses_may_take_what_nothing_declares() -> None:
             super().__init__(**kwargs)
 
     assert Mine(task_id="t", mine=1, engine_slug="e", input={}).mine == 1
+
+
+def _of_services() -> list[tuple[str, str]]:
+    return [(service, service.capitalize() + kind) for service, record in RECORDS.items() for kind in record.classes]
+
+
+@pytest.mark.parametrize(("service", "name"), _of_services(), ids=lambda each: each)
+@pytest.mark.parametrize("given", [True, False], ids=["given", "default"])
+def test_every_class_of_a_service_uses_the_connection_that_it_is_given(service: str, name: str, given: bool) -> None:
+    kind = getattr(runops.airflow, name)
+    told = {f"{service}_conn_id": "elsewhere"} if given else {}
+    expected = "elsewhere" if given else f"{service}_default"
+    if kind.__name__.endswith("Hook"):
+        assert (kind(**told).conn_id, kind(**told).provider.name) == (expected, service)
+        return
+    required = inspect.signature(kind.__init__).parameters.values()
+    values = {"calls": [CALLS.get(service, {})], "run_ids": ["r"], "source": "shop", **CALLS.get(service, {})}
+    asked = {each.name for each in required if each.kind is each.KEYWORD_ONLY and each.default is each.empty}
+    if kind.__name__ == "NektPipelineSensor":
+        asked.add("source")
+    task = kind(task_id="a_task", **{each: values.get(each, "an-id") for each in asked}, **told)
+    assert (task._hook().conn_id, task._hook().provider.name, task.service.name) == (expected, service, service)

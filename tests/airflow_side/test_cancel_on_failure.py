@@ -309,6 +309,22 @@ def test_the_run_of_a_lost_submit_is_cancelled_where_a_last_look_shows_its_mark(
     assert the_run(host, "nyx")["run_id"] in request["path"]
 
 
+@needs_a_store
+def test_the_run_of_a_lost_submit_is_looked_for_where_it_was_submitted(host: Any, made: Any) -> None:
+    # The last try names another parent, and does not even get to its execute.
+    host.emulator.add_fault(kind="reset", provider="nyx", action="submit", when="after")
+    host.emulator.add_fault(kind="status", status=500, provider="nyx", method="GET", skip=1, count=None)
+    context = host.context()
+    assert type(host.run(made("nyx", retries=1), context).error) is SubmitUnconfirmed
+    host.emulator.reset(["faults"])
+    context["ti"].next_try()
+    task = made("nyx", config_name="another")
+    task.before_rendering()
+    ends(task, context, RuntimeError("a template"))
+    (request,) = host.emulator.requests(action="cancel")
+    assert the_run(host, "nyx")["run_id"] in request["path"]
+
+
 # --- where it cannot be done ----------------------------------------------------------------------------------------
 
 

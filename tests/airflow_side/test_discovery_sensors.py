@@ -14,7 +14,13 @@ from runops.airflow import (
     OnepinWorkflowSensor,
     RunDiscoverySensor,
 )
-from runops.airflow._compat import AirflowSensorTimeout, AirflowSkipException, AirflowTaskTimeout, TaskDeferred
+from runops.airflow._compat import (
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    AirflowTaskTimeout,
+    TaskDeferred,
+    has_task_state_store,
+)
 from runops.airflow.discovery import moment_of
 from runops.airflow.exceptions import (
     AuthError,
@@ -27,6 +33,7 @@ from runops.airflow.exceptions import (
 from runops.core.model.errors import ConfigurationError as RefusedInDag
 from runops.core.model.errors import NotSupported
 
+needs_a_store = pytest.mark.skipif(not has_task_state_store(), reason="nothing outlives a poke")
 WORKFLOW = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
 SENSORS: dict[str, tuple[Any, dict[str, str]]] = {
     "nyx": (NyxConfigSensor, {"config_name": "nightly"}),
@@ -330,3 +337,23 @@ def test_the_generic_sensor_takes_a_parent_by_name_or_by_kind(host: Any, mode: A
 def test_parents_and_since_are_templated() -> None:
     for made, parent in SENSORS.values():
         assert {*parent, "since"} <= set(made.template_fields)
+
+
+@needs_a_store
+def test_the_next_run_that_a_retry_finds_does_not_inherit_the_clocks_of_the_one_before(host: Any) -> None:
+    parents = {"workflow_id": "wf_1"}
+    host.emulator.create_run("b3os", script="failed", seconds=100, age_seconds=10, parents=parents)
+    task = B3osWorkflowSensor(
+        task_id="f", workflow_id="wf_1", since=timedelta(hours=1), mode="reschedule", max_stalled=600, timeout=50_000
+    )
+    context = host.context()
+    assert type(host.run(task, context).error) is RunFailed
+    store = context["task_state_store"].get("runops")
+    learnt = ("chosen", "seen", "parked_since", "changed_at", "signature", "failing_since", "refused_since")
+    assert {name: store.get(name) for name in learnt} == dict.fromkeys(learnt)
+    host.clock.sleep(5000)
+    host.emulator.create_run("b3os", script="succeeded", seconds=100, parents=parents)
+    context["ti"].next_try()
+    ended = host.run(task, context)
+    assert ended.error is None
+    assert ended.result["outcome"] == "succeeded"

@@ -305,6 +305,36 @@ def test_a_listener_that_a_plugin_registers_is_found() -> None:
             get_listener_manager().pm.unregister(each)
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["on_task_instance_running", "on_task_instance_success", "on_task_instance_skipped", "on_task_instance_failed"],
+)
+def test_a_listener_to_any_end_that_a_triggerer_would_hide_is_found(name: str) -> None:
+    from runops.airflow._compat import listeners_to_tasks
+
+    try:
+        from airflow.sdk.listener import get_listener_manager
+    except ImportError:
+        from airflow.listeners.listener import get_listener_manager
+    manager = get_listener_manager()
+    if not hasattr(manager.hook, name):
+        pytest.skip(f"this Airflow has no {name}")
+    before = listeners_to_tasks()
+    listener = ModuleType("heard_elsewhere")
+    # An implementation may take fewer arguments than there are, here none.
+    setattr(listener, name, lambda: None)
+    try:
+        from airflow.listeners import hookimpl
+    except ImportError:
+        from airflow.sdk import hookimpl  # pyright: ignore[reportAttributeAccessIssue]
+    setattr(listener, name, hookimpl(getattr(listener, name)))
+    manager.add_listener(listener)
+    try:
+        assert listeners_to_tasks() == (before if name.endswith("failed") else sorted([*before, "heard_elsewhere"]))
+    finally:
+        manager.pm.unregister(listener)
+
+
 def test_with_an_xcom_backend_of_its_own_a_worker_ends_the_task(
     host: Any, triggerer: Triggerer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

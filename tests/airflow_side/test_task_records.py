@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 from cryptography.fernet import Fernet
+from pytest_mock import MockerFixture
 
 from runops.airflow._compat import AirflowRescheduleException, AirflowSkipException
 from runops.airflow.external_run import ExternalRun, iso
 from runops.airflow.many import trigger_size
 from runops.airflow.task_record import begin, go_on, recording_errors
 from runops.core import ConfigurationError, RunRef, RunSnapshot, find
+from runops.core.many.ledger import Ledger
 from runops.core.model.run import Phase
 from runops.core.waiting.turns import Turn
 
@@ -146,6 +148,20 @@ def test_an_error_after_an_end_was_stored_changes_nothing_of_it() -> None:
     assert ExternalRun.from_dict(ti.stored) is not None
     with pytest.raises(ValueError, match="alone"), recording_errors(task(), {"ti": Ti()}):
         raise ValueError("alone")
+
+
+def test_a_count_is_stored_in_a_thread_of_its_own_that_holds_up_no_exit(mocker: MockerFixture) -> None:
+    from runops.airflow import task_record
+
+    mocker.patch.object(task_record, "answers_in_process", return_value=False)
+    record = begin(task(), {"ti": Ti()}, kind="set")
+    assert record is not None
+    mocker.patch.object(record._recording, "owes", return_value=0.0)
+    thread = mocker.patch.object(task_record.threading, "Thread")
+    record.counted_beside(Ledger.of_refs([REF]).tally)
+    assert thread.call_args.kwargs.keys() == {"target", "name", "daemon"}
+    assert (thread.call_args.kwargs["name"], thread.call_args.kwargs["daemon"]) == ("runops-record", True)
+    thread.return_value.start.assert_called_once_with()
 
 
 # --- the room for a trigger ---

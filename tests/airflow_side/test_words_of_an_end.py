@@ -195,3 +195,17 @@ def test_a_404_of_a_submit_is_about_what_was_to_be_started(host: Any, calls: Any
     told = str(host.run(operator(calls)).error)
     assert "There is no such config_name" in told
     assert "no such run" not in told
+
+
+@pytest.mark.parametrize(("tries", "left"), [({}, True), ({"try_number": 1, "max_tries": None}, False)])
+def test_a_crash_is_told_of_where_airflow_gives_only_some_of_the_numbers(
+    host: Any, sensors: Any, tries: dict[str, Any], left: bool
+) -> None:
+    task, context = sensors["nexio"](task_id="w", run_id="r"), host.context()
+    del context["ti"].try_number
+    for name, value in tries.items():
+        setattr(context["ti"], name, value)
+    told = str(task._crashed(context, None, RuntimeError("broken.")))
+    assert "how the run ended (broken). The triggerer's log" in told
+    assert ("another try of the task looks at it again." in told) is left
+    assert ("no try is left" in told) is not left

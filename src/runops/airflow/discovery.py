@@ -225,7 +225,16 @@ class RunDiscoverySensor(WaitingSensor):
 
     def _apply_verdict(self, context: Any, snapshot: RunSnapshot) -> RunResult:
         if snapshot.run_ended:
-            TaskState(context).update(chosen=None, seen=None, parked_since=None)
+            # The clocks are those of this run: a retry may find another one.
+            TaskState(context).update(
+                chosen=None,
+                seen=None,
+                failing_since=None,
+                refused_since=None,
+                parked_since=None,
+                changed_at=None,
+                signature=None,
+            )
         return super()._apply_verdict(context, snapshot)
 
     # --- clocks ---

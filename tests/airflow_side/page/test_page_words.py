@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pytest_mock import MockerFixture
 
 from runops.airflow.external_run import ExternalRun, Moment, iso
 from runops.core import Outcome, RunRef, RunSnapshot, find
@@ -362,3 +363,64 @@ def test_a_run_whose_rows_have_gone_meanwhile_is_no_run_any_more() -> None:
     with pytest.raises(HTTPException) as raised:
         actions._same_run(queries, stored, session)
     assert (raised.value.status_code, raised.value.detail) == (404, "There is no such run any more.")
+
+
+@pytest.mark.parametrize(
+    ("later", "free"),
+    [
+        (timedelta(seconds=5), True),
+        (timedelta(seconds=5, microseconds=-1), False),
+        (timedelta(minutes=-1), False),
+        (timedelta(minutes=-1, microseconds=-1), True),
+    ],
+)
+def test_a_claim_is_free_again_after_its_seconds_and_where_its_clock_was_over_a_minute_ahead(
+    later: timedelta, free: bool, database: Database, mocker: MockerFixture
+) -> None:
+    from runops.airflow.plugin.claims import claim
+
+    task = database.add(record())
+    holder = SimpleNamespace(
+        dag_run_id=database.number_of(task), dag_id=task["dag_id"], run_id=task["dag_run_id"], task_id="wait",
+        map_index=-1,
+    )  # fmt: skip
+    now = datetime(2030, 1, 1, tzinfo=UTC)
+    clock = mocker.patch("runops.airflow.plugin.claims.datetime")
+    clock.now.return_value = now
+    assert claim(holder, "external_run_look", 5.0, "the first")
+    clock.now.return_value = now + later
+    assert claim(holder, "external_run_look", 5.0, "the second") is free
+    stored = database.xcom(task, "external_run_look")
+    assert stored == {
+        "by": "the second" if free else "the first", "at": iso((now + later if free else now).timestamp()),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("others", "looks", "state"), [(0, 1, "probing"), (2, 3, "probing"), (3, 3, "running")])
+def test_a_look_is_written_once_and_gives_way_to_who_writes_thrice_in_between(
+    others: int, looks: int, state: str, database: Database, mocker: MockerFixture
+) -> None:
+    from runops.airflow.plugin import looked as module
+    from runops.airflow.plugin.questions import Address
+
+    task, now = database.add(record(run_id="r-1")), datetime.now(UTC)
+    added = module.with_look
+
+    def meanwhile(*given: Any) -> ExternalRun:
+        if made.call_count <= others:
+            database.age(task, "external_run", 1.0)
+        return added(*given)
+
+    made = mocker.patch.object(module, "with_look", side_effect=meanwhile)
+    module.store(Address(**task), find("nyx"), RunSnapshot(ref=REF, state="probing", phase=Phase.RUNNING), now, now)
+    assert made.call_count == looks
+    assert database.xcom(task)["state"] == state
+
+
+@pytest.mark.parametrize(("states", "entries"), [([], 1), (["queued"], 2), (["queued", "running"], 2),
+                                                 (["running", "queued"], 3)])  # fmt: skip
+def test_only_the_last_entry_of_a_timeline_is_compared_with_a_look(states: list[str], entries: int) -> None:
+    timeline = [{"at": iso(AT - 90 + at), "state": state, "phase": state} for at, state in enumerate(states)]
+    seen = looked(record(run_id="r-1", timeline=timeline), state="running", phase=Phase.RUNNING)
+    assert len(seen.timeline) == entries
+    assert seen.timeline[-1].state == "running"
