@@ -14,15 +14,19 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
 import pytest
+from pytest_mock import MockerFixture
 
 from runops.core import AsyncRunClient, ConfigurationError, Outcome, RunClient, find
 from runops.core.model.cadence import Cadence
+from runops.core.model.shared_rate import Reply, SharedRate
 from runops.core.polling import poller
 from runops.core.polling.poller import Poller
 from runops.core.transport.base import Pool, timeouts
 from runops.core.transport.http1_pool import Http1Pool
 from runops.core.transport.httpx_pool import HttpxPool
+from runops.core.transport.rate_store import RateStore
 from runops.core.transport.session import Session
+from runops.core.transport.shared_budget import SharedBudget
 from runops.core.waiting import flows
 from runops.core.waiting.options import WaitOptions
 
@@ -246,3 +250,15 @@ def test_a_pause_that_was_asked_for_before_the_fork_is_kept_after_it() -> None:
 
 def clock() -> float:
     return 1_000_000.0
+
+
+def test_a_forked_process_asks_the_store_of_a_limit_for_places_of_its_own(mocker: MockerFixture) -> None:
+    store = RateStore("a store", mocker.Mock())
+    asked = mocker.patch.object(store, "ask")
+    budget = SharedBudget(SharedRate(60), store, key="k", title="Nexio", share=1.0, clock=lambda: 1_700_000_000.0)
+    assert budget.refill(1, lambda: None) is False
+    _, question, answered = asked.call_args.args
+    answered(question, Reply(1, 0.0, ahead=0.0, settle=0.0, pause=0.0, born=7))
+    assert budget.refill(1, lambda: None) is True
+    assert in_child(lambda: budget.refill(1, lambda: None)) == "False"
+    assert budget.refill(1, lambda: None) is True

@@ -24,7 +24,7 @@ from runops.core.model.shared_rate import (
 )
 from runops.core.transport import shared_budget
 from runops.core.transport.rate_store import Answered, RateStore, TakePlaces
-from runops.core.transport.shared_budget import TRIES, SharedBudget, in_loop
+from runops.core.transport.shared_budget import SharedBudget, in_loop
 from tests.services import Clock
 
 ALONE = "cannot be used (%s). Until it is back this process keeps to its share, 12.34 requests a minute; waits go on."
@@ -147,6 +147,18 @@ def test_a_place_is_taken_as_from_a_limit_of_ones_own(clock: Clock) -> None:
     assert budget.delay(clock.began) == pytest.approx(40)
 
 
+def test_who_takes_a_place_without_more_words_moves_the_next_by_the_limit_alone(clock: Clock) -> None:
+    together = budget_on(Store(reply(2)), clock)
+    together.refill(2, lambda: None)
+    together.reserve(clock())
+    # Of 600 a minute a little less is used.
+    assert together.delay(clock()) == pytest.approx(0.1 / 0.98)
+    alone = budget_on(Store(ConnectionError()), clock, limit=60, processes=10)
+    alone.refill(1, lambda: None)
+    alone.reserve(clock())
+    assert alone.delay(clock()) == pytest.approx(10 / 0.98)
+
+
 def test_a_pause_goes_to_the_store_with_the_next_question(clock: Clock) -> None:
     store = Store(reply(1), reply(0, pause=40.0))
     budget = budget_on(store, clock)
@@ -158,19 +170,23 @@ def test_a_pause_goes_to_the_store_with_the_next_question(clock: Clock) -> None:
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
 def test_a_request_asks_until_it_has_a_place_and_leaves_on_credit_after_a_few_tries(clock: Clock, kind: str) -> None:
-    for empty, questions in ((0, 1), (1, 2), (TRIES - 1, TRIES), (TRIES, TRIES)):
+    for empty, questions in ((0, 1), (1, 2), (2, 3), (3, 3), (9, 3)):
         store = Store(*[reply(0)] * empty, reply(1))
         find_place(budget_on(store, clock), kind)
         assert store.wanted == [1] * questions
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
-def test_a_request_that_finds_a_place_asks_for_none(clock: Clock, kind: str) -> None:
+def test_a_request_that_finds_a_place_asks_for_none_and_does_not_wait(
+    clock: Clock, kind: str, mocker: MockerFixture
+) -> None:
     store = Store(reply(2))
     budget = budget_on(store, clock)
     budget.refill(2, lambda: None)
+    looks = mocker.spy(budget, "refill")
     find_place(budget, kind)
     assert store.wanted == [2]
+    assert looks.call_count == 1
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
@@ -275,14 +291,19 @@ def test_a_store_that_was_never_said_to_be_lost_is_not_said_to_be_back(
     clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     # Another process has lost it: all of them keep to their shares for a while.
-    store = Store(reply(0, settle=3.0), reply(1))
-    budget = budget_on(store, clock)
-    budget.refill(1, lambda: None)
-    assert budget.is_alone
-    clock.sleep(3.0)
-    budget.refill(1, lambda: None)
-    assert not budget.is_alone
-    assert not said(caplog)
+    elsewhere = (reply(0, settle=3.0), reply(1))
+    for before, expected in (((), []), ((ConnectionError(), reply(1)), [lost("ConnectionError"), BACK])):
+        caplog.clear()
+        budget = budget_on(Store(*before, *elsewhere), clock)
+        for _ in before:
+            budget.refill(1, lambda: None)
+            clock.sleep(RETRY_SECONDS)
+        budget.refill(1, lambda: None)
+        assert budget.is_alone
+        clock.sleep(3.0)
+        budget.refill(1, lambda: None)
+        assert not budget.is_alone
+        assert said(caplog) == expected
 
 
 def test_an_answer_that_was_given_up_is_used_by_nobody(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
