@@ -122,7 +122,13 @@ def _next(
     try:
         following = facts.provider.pages.next_request(parent, number + 1, answer.content)
     except RunopsError as error:
-        yield Finding("lists", "listing.next", f"cannot be read: {text_of(error)}", "Write the keys to it", answer.file)
+        yield Finding(
+            "lists",
+            "listing.next",
+            f"cannot be read: {text_of(error).rstrip('.')}",
+            "Write the keys to it",
+            answer.file,
+        )
         return
     if not listing.follows:
         short = listing.page_size is not None and len(answer.read_as.runs or ()) < listing.page_size

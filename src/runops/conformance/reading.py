@@ -82,7 +82,11 @@ def _submit_of(facts: Facts, answer: RecordedAnswer, requested: str) -> Found:
         call = facts.call(answer)
     except ConfigurationError as error:
         yield Finding(
-            "routes", "submit.build", f"refuses the arguments: {text_of(error)}", "Mend either of them", answer.file
+            "routes",
+            "submit.build",
+            f"refuses the arguments: {text_of(error).rstrip('.')}",
+            "Mend either of them",
+            answer.file,
         )
         return
     if call is None:
@@ -193,7 +197,8 @@ def _word_of(facts: Facts, answer: RecordedAnswer) -> Found:
         problem = "reads another id than the answer's"
         yield Finding("words", "body.run_id", problem, "Name the field of the id", answer.file)
     if expected.says("reason") and snapshot.reason != expected.reason:
-        problem = f"gives {'no reason' if snapshot.reason is None else 'another reason'} than read_as"
+        none = snapshot.reason is None
+        problem = "gives no reason, and read_as has one" if none else "gives another reason than read_as"
         yield Finding("words", "body.reason", problem, "Return what read_as has, cleaned by clean()", answer.file)
 
 
