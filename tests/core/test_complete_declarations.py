@@ -13,8 +13,23 @@ import httpx
 import pytest
 
 from runops.core import ConfigurationError, Outcome, Phase, Provider, RunClient, StateTable, WrongState, find
-from runops.core.declaration import AuthScheme, Call, Explanation, Listing, Retry, Route, RunBody, Submission, Text
+from runops.core.declaration import (
+    BEARER,
+    AuthScheme,
+    Call,
+    Explanation,
+    Listing,
+    Request,
+    Retry,
+    Route,
+    RunBody,
+    Spend,
+    Submission,
+    Text,
+)
+from runops.core.declaration.address import caseless
 from runops.core.model.cadence import Cadence
+from runops.core.model.codes import Code
 from runops.core.model.errors import MalformedAnswer, SubmitUncertainError
 from runops.core.model.redaction import clean
 from runops.core.transport.session import Session
@@ -132,6 +147,7 @@ def test_two_words_that_are_one_and_a_word_that_is_none_are_refused(words: Mappi
 DECLARED = """
 from runops.core import Outcome, Phase, Provider, StateTable
 from runops.core.model.cadence import Cadence
+from runops.core.model.codes import Code
 from runops.core.declaration import Route, RunBody
 
 ONE = Provider(
@@ -275,6 +291,7 @@ ALL = Route("GET", "/v2/jobs")
         (lambda: declared(name="a:b"), "name='a:b'"),
         (lambda: declared(title=" "), "title=' ' is not the name that people know"),
         (lambda: declared(base_url="plain"), None),
+        (lambda: declared(base_url="http://plain.test"), None),
         (lambda: declared(base_url="ftp://plain"), "base_url 'ftp://plain' is not a web address"),
         (lambda: declared(version_path="v2/"), "version_path='v2/'"),
         (lambda: declared(key_variable="PLAIN-KEY"), "key_variable='PLAIN-KEY'"),
@@ -334,8 +351,68 @@ def test_what_can_never_work_is_refused_by_field_and_value(make: Callable[[], An
     if said is None:
         make()
         return
-    with pytest.raises(ConfigurationError, match=said):
+    with pytest.raises(ConfigurationError, match=said) as caught:
         make()
+    if "is not a web address" not in said:
+        assert caught.value.error_code is Code.BAD_DECLARATION
+
+
+def test_what_a_declaration_leaves_out_is_as_documented() -> None:
+    plain = declared(submit=None)
+    left_out = ("result", "cancel", "resume", "retry", "explain", "listing", "spend", "envelope", "trace_header")
+    assert [getattr(plain, name) for name in left_out] == [None] * len(left_out)
+    assert (plain.position, plain.auth, plain.options, plain.verdicts) == (100, BEARER, {}, {})
+    assert (plain.probe_absent, plain.id_key, plain.taught, plain.envelope_path) == (False, caseless, {}, ())
+    listing = Listing(ALL, ("jobs",), ("recipe",))
+    left_out = ("latest", "page_size", "paging", "parent_detail", "parameter")
+    assert [getattr(listing, name) for name in left_out] == [None] * len(left_out)
+    assert (listing.filtered, listing.complete, listing.next, listing.follows) == (False, False, (), False)
+    submission = Submission(start, ("id",))
+    assert (submission.one_at_a_time, submission.mark) == (False, None)
+    assert (submission.account, submission.turned_away, Retry(AGAIN, ("id",)).turned_away) == ((), (), ())
+    call = Call("plain", "/x")
+    assert (call.json, call.parents, call.parent, call.query) == (None, {}, {}, {})
+    assert (call.method, call.retry_of) == ("POST", None)
+    request = Request("GET", "/x", "x")
+    assert (request.query, request.json, request.absent) == ({}, None, "There is no such run")
+    assert (request.about, request.parent, request.alone, request.url) == (None, None, False, "")
+
+
+def test_a_request_about_a_run_bears_all_that_its_route_declares() -> None:
+    route = Route("PUT", "/v2/{shop}/{run_id}", {"a": "1"}, {"b": 2})
+    plain = declared(status=Route("GET", "/v2/{shop}/{run_id}"), probe=Route("OPTIONS", "/v2", {"a": "1"}, {"b": 2}))
+    ref = plain.ref("r 1", {"shop": "s/1".replace("/", "_")})
+    assert plain.request(route, ref, "stop") == Request(
+        "PUT", "/v2/s_1/r%201", "stop of plain run r 1", {"a": "1"}, {"b": 2}, about=ref
+    )
+    assert plain.probe_request() == Request(
+        "OPTIONS",
+        "/v2",
+        "connection test of Plain",
+        {"a": "1"},
+        {"b": 2},
+        absent="There is no such API at this address",
+    )
+    retry = Retry(route, ("id",))
+    assert retry.call(ref, {"recipe": "c"}) == Call(
+        "plain", "/v2/s_1/r%201", {"b": 2}, {"shop": "s_1"}, {"recipe": "c"}, "PUT", {"a": "1"}, "r 1"
+    )
+
+
+def test_a_mark_ends_a_text_whatever_stands_there() -> None:
+    for given, marked in (({"name": "n", "x": 1}, "n [m]"), ({"x": 1}, "[m]"), ({"name": None, "x": 1}, "[m]")):
+        call = Call("plain", "/x", given, parent={"recipe": "c"}, query={"a": "1"})
+        assert call.marked("name", "[m]") == replace(call, json={"name": marked, "x": 1})
+    assert Call("plain", "/x").marked("name", "[m]").json == {"name": "[m]"}
+
+
+@pytest.mark.parametrize(
+    ("details", "spent"),
+    [({"a": 1, "b": 2.5}, 3.5), ({"a": 0}, 0.0), ({"b": None, "c": 5}, None), ({"a": "1", "b": 2}, 2.0), ({}, None)],
+)
+def test_what_a_run_has_spent_is_the_sum_of_what_it_says(details: dict[str, Any], spent: float | None) -> None:
+    found = Spend("EUR", ("a", "b")).of(details)
+    assert (found, type(found)) == (spent, type(spent))
 
 
 def test_a_wrong_submit_argument_names_the_right_one() -> None:

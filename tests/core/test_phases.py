@@ -226,3 +226,108 @@ def test_a_plain_function_may_run_an_asynchronous_one() -> None:
         asyncio.run(tell_later(context, run))
 
     assert check_callbacks({"waiting": tells}) == {W: (tells,)}
+
+
+def chained(length: int) -> Exception:
+    """An error at the end of a chain of so many."""
+    error = ValueError("0")
+    for number in range(1, length):
+        try:
+            raise ValueError(str(number)) from error
+        except ValueError as later:
+            error = later
+    return error
+
+
+@pytest.mark.parametrize(("length", "first"), [(1, 0), (4, 0), (5, 0), (6, 1), (9, 4)])
+def test_the_last_five_errors_of_a_chain_are_told_in_their_order(length: int, first: int) -> None:
+    lines = [line for line in trace_of(chained(length)).splitlines() if line.startswith("ValueError")]
+    assert lines == [f"ValueError: {number}" for number in range(first, length)]
+    assert trace_of(chained(length)).count("\nwhich led to\n") == len(lines) - 1
+
+
+def deep(frames: int) -> None:
+    if frames <= 1:
+        raise LookupError
+    deep(frames - 1)
+
+
+@pytest.mark.parametrize(("frames", "told"), [(48, 48), (49, 49), (60, 49)])
+def test_fifty_frames_of_an_error_are_told(frames: int, told: int) -> None:
+    with pytest.raises(LookupError) as caught:
+        deep(frames)
+    assert trace_of(caught.value).count(", in deep\n") == told
+
+
+def told_of(error: BaseException) -> list[str]:
+    """What is told of it but for where it was raised."""
+    return [line for line in trace_of(error).splitlines() if not line.startswith(" ")]
+
+
+def test_what_a_callback_has_hidden_is_not_told() -> None:
+    with pytest.raises(OSError, match="second") as caught:  # noqa: PT012 - what is handled while another error is raised
+        try:
+            raise KeyError("first")
+        except KeyError:
+            raise OSError("second") from None
+    assert told_of(caught.value) == ["OSError: second"]
+
+
+def test_what_led_to_the_call_of_a_callback_is_not_told_and_all_else_is() -> None:
+    told: list[str] = []
+
+    def fails(context: Any, run: Any) -> None:
+        raise TypeError
+
+    try:
+        raise KeyError("led to the call")
+    except KeyError:
+        call_each([fails], None, dict, told.append)
+    (text,) = told
+    first, *places, last = text.splitlines()
+    assert first == f"on_phase: {fails.__qualname__} failed; the wait goes on. [function-failed]"
+    assert [place.rpartition(", in ")[2] for place in places] == ["call_each", "fails"]
+    assert places[1].startswith(f'  File "{__file__}", line ')
+    assert last == "TypeError"
+
+
+def test_phases_seen_travel_whole() -> None:
+    for seen in (PhasesSeen(), PhasesSeen(W, 5, 3), PhasesSeen(R, 5.5, 0)):
+        assert PhasesSeen.from_dict(json.loads(json.dumps(seen.to_dict()))) == seen
+    assert PhasesSeen(W, 5.0, 3).to_dict() == {"phase": "waiting", "since": 5.0, "entries": 3}
+    assert in_phase(seen_as(W), PhasesSeen())["phase_since"] == "1970-01-01T00:00:00Z"
+
+
+class Untold:
+    """A callable that does not say what it takes, as some that are written in C."""
+
+    __signature__ = "unknown"
+
+    def __call__(self, context: Any, run: Any) -> None:
+        """As above."""
+
+
+async def tell_in_parts(context: Any, run: Any) -> Any:
+    """One that nobody iterates over."""
+    yield context
+
+
+def test_who_does_not_say_what_it_takes_may_be_called() -> None:
+    untold = Untold()
+    assert check_callbacks({"waiting": untold}) == {W: (untold,)}
+    with pytest.raises(ConfigurationError, match="tell_in_parts is asynchronous"):
+        check_callbacks({"waiting": tell_in_parts})
+
+
+def test_where_nobody_wants_to_hear_that_a_phase_was_left_a_wait_goes_on() -> None:
+    on_update = interrupted(PhaseWatch(WANTED, PhasesSeen(W, NOW, 1)), lambda snapshot: None, lambda: NOW)
+    on_update(seen_as(R))
+
+
+def test_an_error_that_came_while_another_one_was_handled_tells_both() -> None:
+    with pytest.raises(OSError, match="second") as caught:  # noqa: PT012 - what is handled while another error is raised
+        try:
+            raise KeyError("first")
+        except KeyError:
+            raise OSError("second")  # noqa: B904 - not by a cause
+    assert told_of(caught.value) == ["KeyError: 'first'", "which led to", "OSError: second"]
