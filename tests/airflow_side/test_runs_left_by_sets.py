@@ -113,6 +113,11 @@ def test_only_a_kill_by_a_person_ends_the_drive_of_a_set_and_is_recorded(
 
 
 @pytest.mark.parametrize("wanted", [True, False])
+def test_the_page_is_told_that_a_set_is_its_task_s_own_and_whether_a_kill_cancels_it(wanted: bool) -> None:
+    assert operator(cancel_on_kill=wanted).whose_runs({}) == {"own": True, "cancels": wanted}
+
+
+@pytest.mark.parametrize("wanted", [True, False])
 def test_a_killed_set_is_cancelled_where_that_is_wanted(host: Any, log: Heard, wanted: bool) -> None:
     drive = Drive(running(2))
     killed(host, drive, "success", cancel_on_kill=wanted)
