@@ -159,6 +159,9 @@ def test_an_event_leads_to_the_submit_to_the_turn_or_to_the_run_that_was_found(
     task._submit_and_wait(context, event)
     ends = (context["ti"].start_date.timestamp() + limit,) if limit else (None,)
     assert submission.asked == [asked + (ends if asked[0] == "take_turn" else ())]
+    assert submission.given["crashes"] == 0
+    task._submit_and_wait(context, event, 2)
+    assert submission.given["crashes"] == 2
 
 
 @pytest.mark.parametrize("event", [TURN, LOST, FOUND])
