@@ -108,7 +108,7 @@ def test_without_a_record_the_run_counts_as_seen_from_the_second_poke_on(
     pokes: Pokes, before: float, seen: bool
 ) -> None:
     pokes.without_store()
-    pokes.began = pokes.clock.now - before
+    pokes.began = pokes.context["ti"].start_date.timestamp() - before
     pokes.poke().read(REF)
     assert pokes.service.given["past"].seen is seen
 
