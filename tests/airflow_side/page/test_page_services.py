@@ -324,7 +324,7 @@ def test_a_question_that_cannot_be_read_at_all_is_refused_in_words() -> None:
     from runops.airflow.plugin import app
 
     answer = app._refused(None, ValueError("secret"))  # pyright: ignore[reportArgumentType]
-    assert (answer.status_code, answer.body) == (422, b'{"detail":"This cannot be read."}')
+    assert (answer.status_code, bytes(answer.body)) == (422, b'{"detail":"This cannot be read."}')
 
 
 def test_an_error_of_ours_is_said_to_be_one_and_kept_nowhere() -> None:
@@ -332,7 +332,7 @@ def test_an_error_of_ours_is_said_to_be_one_and_kept_nowhere() -> None:
 
     answer = app._broken(None, ValueError("secret"))  # pyright: ignore[reportArgumentType]
     detail = "The page met an error of its own; the log of the API server has it."
-    assert (answer.status_code, answer.body.decode()) == (500, f'{{"detail":"{detail}"}}')
+    assert (answer.status_code, bytes(answer.body).decode()) == (500, f'{{"detail":"{detail}"}}')
     assert {name: answer.headers[name] for name in app.HEADERS} == app.HEADERS
     assert answer.headers["cache-control"] == "no-store"
 
