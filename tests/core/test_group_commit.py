@@ -105,3 +105,134 @@ def test_where_nothing_is_kept_nobody_waits() -> None:
         await commit.close()
 
     simulated_time.run(main())
+
+
+# --- when it is written ------------------------------------------------------------------------------------------
+
+
+class Timed:
+    """A store that takes no time, and keeps the moments of its writes; those of ``broken`` fail."""
+
+    def __init__(self, *broken: bool) -> None:
+        self.moments: list[tuple[float, list[int]]] = []
+        self.tries: list[float] = []
+        self.broken = iter(broken)
+        self.changes = 0
+
+    async def __call__(self, changes: Changes) -> None:
+        now = round(asyncio.get_running_loop().time() - self.began, 2)
+        self.tries.append(now)
+        if next(self.broken, False):
+            raise OSError("no space left")
+        self.moments.append((now, sorted(changes.indices)))
+
+    def commit(self) -> tuple[Ledger, GroupCommit]:
+        self.began = asyncio.get_running_loop().time()
+        ledger = Ledger.plan(map(str, range(10)))
+        return ledger, GroupCommit(ledger, self, self.changed)
+
+    def changed(self) -> None:
+        self.changes += 1
+
+
+@pytest.mark.parametrize(
+    ("puts", "moments"),
+    [
+        ([(0, None)], [(3.0, [0])]),
+        ([(0, 1.0)], [(1.0, [0])]),
+        ([(0, 0.0)], [(0.0, [0])]),
+        ([(0, 2.0), (1, 5.0)], [(2.0, [0, 1])]),
+        ([(0, 5.0), (1, 2.0)], [(2.0, [0, 1])]),
+        ([(0, 2.0), (1, 2.0)], [(2.0, [0, 1])]),
+    ],
+)
+def test_a_change_is_written_as_soon_as_the_most_urgent_one_wants_it(
+    puts: list[tuple[int, float | None]], moments: list[tuple[float, list[int]]]
+) -> None:
+    async def main() -> Timed:
+        store = Timed()
+        ledger, commit = store.commit()
+        for index, seconds in puts:
+            row = ledger[index].spending(1.0)
+            commit.put(row) if seconds is None else commit.put(row, seconds)
+        await asyncio.sleep(20)
+        return store
+
+    store = simulated_time.run(main())
+    assert store.moments == moments
+    assert store.changes == len(puts)
+
+
+def test_a_row_that_is_the_same_is_neither_told_nor_written() -> None:
+    async def main() -> Timed:
+        store = Timed()
+        ledger, commit = store.commit()
+        commit.put(ledger[0])
+        await asyncio.sleep(20)
+        await commit.close()
+        return store
+
+    store = simulated_time.run(main())
+    assert (store.changes, store.tries) == (0, [])
+
+
+def test_a_later_change_has_a_time_of_its_own() -> None:
+    async def main() -> Timed:
+        store = Timed()
+        ledger, commit = store.commit()
+        commit.put(ledger[0].spending(1.0), 1.0)
+        await asyncio.sleep(5)
+        commit.put(ledger[1].spending(1.0), 1.0)
+        await asyncio.sleep(5)
+        return store
+
+    assert simulated_time.run(main()).moments == [(1.0, [0]), (6.0, [1])]
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+
+
+WORDS = (
+    "The record of this set of runs could not be written (OSError){}; a retry after a crash may not find all that it "
+    "did."
+)
+
+
+def test_a_failed_write_is_tried_again_after_five_seconds_and_told_once_until_one_succeeds(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def main() -> Timed:
+        store = Timed(True, True, False, True)
+        ledger, commit = store.commit()
+        commit.put(ledger[0].spending(1.0), 0.0)
+        await asyncio.sleep(20)
+        commit.put(ledger[1].spending(1.0), 0.0)
+        await asyncio.sleep(20)
+        return store
+
+    store = simulated_time.run(main())
+    assert store.tries == [0.0, 5.0, 10.0, 20.0, 25.0]
+    assert store.moments == [(10.0, [0]), (25.0, [1])]
+    assert lines(caplog) == [WORDS.format(" and is tried again")] * 2
+
+
+@pytest.mark.parametrize(
+    ("broken", "tries", "told"),
+    [([], [0.0], 0), ([True], [0.0, 0.5], 0), ([True] * 2, [0.0, 0.5, 1.5], 0), ([True] * 3, [0.0, 0.5, 1.5], 1)],
+)
+def test_the_last_write_has_three_tries_and_a_failure_of_all_is_told_and_ends_nothing(
+    caplog: pytest.LogCaptureFixture, broken: list[bool], tries: list[float], told: int
+) -> None:
+    async def main() -> Timed:
+        store = Timed(*broken)
+        ledger, commit = store.commit()
+        commit.put(ledger[0].spending(1.0))
+        await commit.close()
+        await asyncio.sleep(20)
+        return store
+
+    store = simulated_time.run(main())
+    assert store.tries == tries
+    assert len(store.moments) == 1 - told
+    assert lines(caplog) == [WORDS.format("")] * told
