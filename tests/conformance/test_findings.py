@@ -18,6 +18,7 @@ from runops.core.declaration import AuthScheme, Explanation, Retry, Route
 from tests.conformance.acme_runs import ACME, submission
 from tests.conformance.folders import ACME_ANSWERS, GONE, Changes, answer, folder
 from tests.conformance.variants import (
+    EVERY_ROUTE,
     JOB,
     NAME,
     Believed,
@@ -36,19 +37,12 @@ from tests.conformance.variants import (
 )
 
 Check = Callable[[Facts], Any]
-Case = tuple[Check, Provider, Changes]
 RUN = "body.answer.job"
 EXPECTED = Path(__file__).with_name("findings.txt")
 
 
 FEW: Changes = {path.name: GONE for path in ACME_ANSWERS.glob("*.json") if path.name != "3_done.json"}
 """Nothing but the run that succeeded."""
-EVERY_ROUTE: dict[str, Any] = {
-    "resume": asked("POST", f"{JOB}/resume"),
-    "retry": Retry(asked("POST", f"{JOB}/retry"), ("job", "job_id")),
-    "explain": Explanation(asked("GET", f"{JOB}/why"), nothing),
-    "result": asked("GET", f"{JOB}/result"),
-}
 SHOWN: Changes = {
     "6_resume.json": answer("resume", "POST /v3/jobs/J-1/resume"),
     "7_retry.json": answer("retry", "POST /v3/jobs/J-1/retry", {"job": {"job_id": "J-2"}}, run_id="J-2"),
@@ -76,6 +70,10 @@ ROUTES: dict[str, tuple[Provider, Changes]] = {
         },
     ),
     "the query that was sent": (other(status=asked(view="all")), {"3_done.json": {"request.query": {"view": "all"}}}),
+    "another query of the probe": (
+        other(probe=asked("GET", "/v3/me", view="all")),
+        {"probe.json": {"request.query": {"view": "own"}}},
+    ),
     "a query where none is written down": (other(status=asked(view="all")), {}),
     "no submit is declared": (other(submit=None), {}),
     "arguments that are refused": (other(), {"submit.json": {"request.arguments": {"plant": ""}}}),
@@ -196,6 +194,10 @@ WORDS: dict[str, tuple[Provider, Changes]] = {
     "a word in small letters": (other(body=Spelled), FEW),
     "an id and a word by default": (other(body=Defaults), FEW),
     "other words are failures": (other(body=Guessing), FEW),
+    "an id that ends with a zero": (
+        ACME,
+        {**FEW, "3_done.json": {"request.path": "/v3/jobs/J-10", f"{RUN}.job_id": "J-10", "read_as.run_id": "J-10"}},
+    ),
     "all ids are one": (other(id_key=lambda _: "one"), {}),
     "ids are told apart by their beginnings": (other(id_key=lambda value: value[:-1]), {}),
     "another address": (other(status=asked("GET", "/v3/runs/{run_id}")), FEW),

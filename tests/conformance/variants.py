@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from runops.core import Provider, StateTable
-from runops.core.declaration import Moment, Route, Text
+from runops.core.declaration import Explanation, Moment, Retry, Route, Text
 from tests.conformance.acme_runs import ACME, AcmeJob, submission, submit, variant
 
 NAME = "acme_other"
@@ -93,3 +93,11 @@ WORDS_OF_ACME = [state for state, _, _ in ACME.states]
 
 def nothing(_: bytes) -> str | None:
     return None
+
+
+EVERY_ROUTE: dict[str, Any] = {
+    "resume": asked("POST", f"{JOB}/resume"),
+    "retry": Retry(asked("POST", f"{JOB}/retry"), ("job", "job_id")),
+    "explain": Explanation(asked("GET", f"{JOB}/why"), nothing),
+    "result": asked("GET", f"{JOB}/result"),
+}

@@ -62,8 +62,6 @@ def _route_of(facts: Facts, answer: RecordedAnswer) -> Found:
         problem = f"is not declared, but the service answers {requested}"
         yield Finding("routes", field, problem, f"Declare it, or remove {answer.file}", answer.file)
         return
-    if answer.route == "probe" and route.path == answer.request.path and route.method == answer.request.method:
-        return
     if route.method != answer.request.method or facts.ids(answer) is None:
         problem = f"asks {route.method} {route.path}, but the service answers {requested}"
         yield Finding("routes", field, problem, "Write the method and the path that the service documents", answer.file)
