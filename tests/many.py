@@ -165,9 +165,8 @@ class Attempt(httpx.AsyncBaseTransport):
                 rules=world.rules,
                 policy=world.provider.policy(**world.policy),
                 wait=wait,
-                submits=submits,
                 again=self.taken.again if retry else frozenset(),
-                **world.settings,
+                **{"submits": submits, **world.settings},
             )
             self.set = ManyRuns(
                 client, self.ledger, plan, store=store or self.store, progress=self.progress, until=until

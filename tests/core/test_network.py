@@ -267,6 +267,27 @@ def test_a_goodbye_in_tls_is_the_end_of_what_is_read(lines: Lines, layers: int) 
     assert stream.read(1, SECONDS) == b""
 
 
+def test_an_end_of_tls_that_python_raises_is_an_end_too(lines: Lines, mocker: MockerFixture) -> None:
+    stream = lines.open(2, lines.wait)
+    mocker.patch.object(stream, "_tls", **{"read.side_effect": ssl.SSLZeroReturnError})
+    assert stream.read(1, SECONDS) == b""
+
+
+@each_tls
+def test_a_new_connection_listens_for_a_refusal_as_long_as_its_handshake_took(
+    lines: Lines, layers: int, mocker: MockerFixture
+) -> None:
+    listening = mocker.patch("runops.core.transport.network.confirm")
+    began = time.monotonic()
+    stream = lines.open(layers, lines.wait)
+    last, connection, handshake, timeout = listening.call_args.args
+    assert last is stream
+    assert connection is stream.get_extra_info("ssl_object")
+    assert 0 < handshake < time.monotonic() - began
+    assert timeout == SECONDS
+    assert listening.call_count == layers
+
+
 @each_stream
 def test_a_service_that_closes_or_breaks_off_is_an_end_or_an_error_of_httpcore(lines: Lines, layers: int) -> None:
     stream = lines.open(layers, lambda top: lines.theirs.shutdown(socket.SHUT_RDWR))
