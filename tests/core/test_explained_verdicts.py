@@ -141,6 +141,8 @@ def test_a_limit_that_is_reached_ends_the_wait(
     found = explained(provider, run, **limits)
     assert found.lines[2:] == (line, "verdict fail by the rule default: the verdict on timed_out is fail")
     assert (found.snapshot.ended_by, found.snapshot.outcome) == (ended_by, "timed_out")
+    figure = line.removeprefix(f"{ended_by} ends the wait: ")
+    assert (found.snapshot.reason or "").startswith(f"The wait ended ({ended_by}: {figure}); the run was last seen ")
     assert found.judgement == found.if_timed_out
     for name, limit in limits.items():
         beyond = explained(provider, run, **{name: limit + 1})
