@@ -157,3 +157,26 @@ def test_a_class_made_from_a_named_one_is_left_as_it_says() -> None:
     task = Mine(task_id="t", mine="m", engine_slug="e", input={})
     assert task.template_fields[-3:] == ("nexio_conn_id", "expect", "mine")
     assert (task.engine_slug, task.mine, task.named_fields) == ("e", "m", NexioRunOperator.named_fields)
+
+
+def of(*modules: str, of_each: str = "") -> list[dict[str, Any]]:
+    providers = [f"providers.{name}" for name, record in RECORDS.items() if of_each and of_each in record.classes]
+    paths = [f"runops.airflow.{module}" for module in (*modules, *providers)]
+    return [{"integration-name": "runops", "python-modules": paths}]
+
+
+def test_airflow_is_shown_every_module_and_what_the_package_does() -> None:
+    info = get_provider_info()
+    assert info["operators"] == of("operator", "runs_operator", of_each="RunOperator")
+    assert info["sensors"] == of("sensor", "discovery", "runs_sensor", of_each="RunSensor")
+    assert info["hooks"] == of("hook", of_each="Hook")
+    assert info["triggers"] == of("trigger", "runs_trigger", "watcher")
+    assert "runops.airflow.providers.nekt" not in info["operators"][0]["python-modules"]
+    assert "runops.airflow.providers.nekt" in info["sensors"][0]["python-modules"]
+    assert (info["package-name"], info["name"]) == ("runops", "runops")
+    assert info["description"] == (
+        "Wait for runs at Nexio, Nyx, OnePin, B3OS and Nekt, and turn how they end into the right task result."
+    )
+    assert [each["integration-name"] for each in info["integrations"][1:]] == [each.title for each in RECORDS.values()]
+    assert {tag for each in info["integrations"] for tag in each["tags"]} == {"service"}
+    assert len(info["extra-links"]) == 1 + len(RECORDS)
