@@ -189,6 +189,18 @@ def test_on_a_terminal_nothing_is_cancelled_but_for_a_yes(
     assert len(lines) == len(run_ids) * (3 if agreed else 2) + 1
 
 
+def test_the_question_can_be_read_before_the_answer_is_waited_for(mocker: MockerFixture) -> None:
+    written = io.BytesIO()
+    mocker.patch.object(sys, "stderr", io.TextIOWrapper(written, line_buffering=True))
+
+    class Reader(Terminal):
+        def readline(self, size: int = -1) -> str:
+            return "y" if written.getvalue() == ASKED.format("this run").encode() else "n"
+
+    mocker.patch.object(sys, "stdin", Reader())
+    assert orphans._confirmed(1, argparse.Namespace(yes=False))
+
+
 @pytest.mark.parametrize(
     ("options", "stdin"), [(("--yes",), Terminal("no\n")), ((), io.StringIO("no\n"))], ids=["yes", "no terminal"]
 )
