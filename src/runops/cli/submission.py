@@ -19,7 +19,7 @@ from runops.cli.commands import announce, guarded, wait_for
 from runops.cli.output import complain
 from runops.core import Call, ConfigurationError, NotSupported, Provider, RunClient, RunRef, find
 from runops.core.client.base import SubmitArguments
-from runops.core.declaration.arguments import seconds
+from runops.core.declaration.arguments import grace, seconds
 from runops.core.model.codes import Code
 from runops.core.waiting.options import DEFAULT_ERROR_BUDGET, DEFAULT_TIMEOUT
 from runops.core.waiting.submit_in_turn import TurnRules
@@ -96,7 +96,7 @@ def _started(
     provider: Provider, start: Start, options: argparse.Namespace, client_settings: Mapping[str, Any]
 ) -> tuple[RunRef, str] | None:
     """The run and what was done about it, in words; None where a person has interrupted it."""
-    grace = seconds("--submit-grace", options.submit_grace)
+    submit_grace = seconds("--submit-grace", options.submit_grace)
     clocks = settings.clocks(options)
     attached: list[RunRef] = []
     waits: list[Turn] = []
@@ -115,12 +115,13 @@ def _started(
                 until=client.clock() + (clocks["timeout"] or DEFAULT_TIMEOUT),
                 interval=clocks["poll_interval"],
                 error_budget=clocks["error_budget"] or DEFAULT_ERROR_BUDGET,
+                auth_grace=grace("--auth-grace", options.auth_grace),
             )
             ref = start(
                 client,
                 {
                     "adopt_uncertain": options.adopt_uncertain,
-                    "submit_grace": grace,
+                    "submit_grace": submit_grace,
                     "rules": rules,
                     "before": lambda intent: waits.clear(),
                     "waiting": wait,
