@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from runops.core import OutcomePolicy, find
+from runops.core import Outcome, OutcomePolicy, StateTable, find
 from runops.core.declaration import Provider
+from runops.core.model.states import StateRow
 from runops.core.waiting.explanation import VerdictExplanation, explain_verdict
 from runops.core.waiting.options import WaitOptions
 
@@ -165,3 +167,12 @@ def test_an_explanation_as_plain_data_is_the_result_and_why_it_is_that_one() -> 
     assert {name: going_on[name] for name in names} == {
         "outcome": None, "verdict": None, "rule": None, "because": None, "if_timed_out": by_clock,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(("grace", "status"), [(0.0, "failed"), (0.5, "running"), (1.0, "running")])
+def test_a_word_that_settles_has_stood_for_no_time_where_its_run_does_not_say_when_it_ended(
+    grace: float, status: str
+) -> None:
+    words = {"done": StateRow(Outcome.FAILED, grace_seconds=grace), "ok": Outcome.SUCCEEDED}
+    found = explained(replace(find("nexio"), states=StateTable(words)), {"status": "done"})
+    assert found.snapshot.status == status
