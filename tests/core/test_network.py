@@ -269,7 +269,7 @@ def test_a_goodbye_in_tls_is_the_end_of_what_is_read(lines: Lines, layers: int) 
 
 def test_an_end_of_tls_that_python_raises_is_an_end_too(lines: Lines, mocker: MockerFixture) -> None:
     stream = lines.open(2, lines.wait)
-    mocker.patch.object(stream, "_tls", **{"read.side_effect": ssl.SSLZeroReturnError})
+    mocker.patch.object(stream, "_tls").read.side_effect = ssl.SSLZeroReturnError
     assert stream.read(1, SECONDS) == b""
 
 
