@@ -169,6 +169,7 @@ def test_a_refusal_is_counted_where_no_wait_for_a_turn_has_begun(mocker: MockerF
     client = client_of(kind, meter=meter)
     earlier: Any = object()
     assert client.refused(rules, CALL, conflict, None, mark="m") is rules.refused.return_value
+    assert meter.turn.call_count == 1
     client.refused(rules, CALL, conflict, earlier, mark=None)
     assert [(call.args, call.kwargs) for call in rules.refused.call_args_list] == [
         ((B3OS, CALL, conflict, None), {"now": NOW, "mark": "m"}),
