@@ -12,7 +12,8 @@ from pytest_mock import MockerFixture
 
 from runops.core import ConflictError, Outcome, OutcomePolicy, RunRef, RunSnapshot, Verdict, find
 from runops.core.client.group_commit import GroupCommit
-from runops.core.client.many_plan import ManyPlan, SubmitPlan
+from runops.core.client.many_plan import End, ManyPlan, SubmitPlan
+from runops.core.client.many_runs import ManyRuns
 from runops.core.client.many_submits import Submits
 from runops.core.client.many_waits import Carrier, Stop
 from runops.core.many.ledger import Changes, Ledger
@@ -424,3 +425,134 @@ def test_a_run_that_cannot_be_cancelled_is_said_to_be_left_behind(
     ended = given_up(client, Stop("killed", cancel=True), ours())
     assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [text]
     assert (ended.stopped, ended.state) == (False, RowState.SUBMITTED)
+
+
+# --- the whole ---------------------------------------------------------------------------------------------------
+
+
+def driven(
+    mocker: MockerFixture, *rows: Row, plan: dict[str, Any], busy: bool = False, provider: str = "nyx", **more: Any
+) -> tuple[Any, Any, list[int]]:
+    """How a set ends whose rows stand still: why, what its carrier is told, and which rows were begun."""
+    carried = mocker.patch("runops.core.client.many_runs.Carrier").return_value
+    carried.failure, carried.submits, carried.past = None, None, {}
+    carried.tasks = {0: None} if busy else {}
+    carried.wind_up = mocker.AsyncMock()
+    rules = ManyRules.build(**plan.pop("rules", {}))
+    left = plan.pop("left", 1000.0)
+    wait = WaitOptions.build(find("nyx"), now=BEGAN, timeout=1000, deadline=BEGAN + left)
+    wanted = ManyPlan(rules=rules, policy=OutcomePolicy.build(None), wait=wait, **plan)
+
+    async def main() -> Any:
+        runs = ManyRuns(Client(mocker, provider), Ledger(rows), wanted, **more)  # type: ignore[arg-type]
+        stop = more.get("until")
+        if stop is None and busy:
+            asyncio.get_running_loop().call_later(50, lambda: runs.stop(cancel=False))
+        return await runs.run()
+
+    end = run(main)
+    return end, carried.wind_up.call_args.args[0], [call.args[0] for call in carried.begin.call_args_list]
+
+
+def over(index: int, verdict: Verdict = Verdict.SUCCEED, spend: float | None = None) -> Row:
+    return ours(index, state=RowState.ENDED, outcome=Outcome.SUCCEEDED, verdict=verdict, spend=spend)
+
+
+NOTHING = Stop(None, cancel=False)
+SPENT = "all runs together have spent {} of at most 3 USD"
+
+
+@pytest.mark.parametrize(
+    ("rows", "plan", "end", "stop"),
+    [
+        ([over(0), over(1)], {}, End.ALL, NOTHING),
+        ([over(0), ours(1)], {"rules": {"stop_early": True, "require": "any"}}, End.DECIDED, Stop("stop_early", True)),
+        (
+            [over(0, Verdict.FAIL), ours(1)],
+            {"rules": {"stop_early": True}},
+            End.DECIDED,
+            Stop("stop_early", True),
+        ),
+        (
+            [over(0, spend=1.0), ours(1, spend=2.0)],
+            {"rules": {"max_spend": 3}, "cancel_on_timeout": False},
+            End.MAX_SPEND,
+            Stop("max_spend", False, SPENT.format("3 USD")),
+        ),
+        (
+            [over(0, spend=1.5), ours(1, spend=2.0)],
+            {"rules": {"max_spend": 3}},
+            End.MAX_SPEND,
+            Stop("max_spend", True, SPENT.format("3.50 USD")),
+        ),
+        ([over(0), ours(1)], {"left": 0.0}, End.TIMEOUT, NOTHING),
+        ([over(0), ours(1)], {"once": True}, End.SUSPENDED, NOTHING),
+        ([over(0), ours(1)], {"once": True, "last": True}, End.TIMEOUT, Stop("timeout", True)),
+        (
+            [over(0), ours(1)],
+            {"once": True, "last": True, "clock": "execution_timeout", "cancel_on_timeout": False},
+            End.TIMEOUT,
+            Stop("execution_timeout", False),
+        ),
+    ],
+)
+def test_a_set_ends_by_what_has_come_first_and_its_rest_as_that_says(
+    mocker: MockerFixture, rows: list[Row], plan: dict[str, Any], end: End, stop: Stop
+) -> None:
+    found, told, _ = driven(mocker, *rows, plan=dict(plan))
+    assert (found, told) == (end, stop)
+
+
+@pytest.mark.parametrize(
+    ("rows", "plan"),
+    [
+        ([over(0), ours(1)], {"rules": {"stop_early": True}}),
+        ([over(0, Verdict.FAIL), ours(1)], {"rules": {"require": "all"}}),
+        ([over(0, spend=0.9), ours(1, spend=2.0)], {"rules": {"max_spend": 3}}),
+        ([over(0, spend=9.0), ours(1)], {}),
+        ([over(0), over(1)], {}),
+        ([over(0), ours(1)], {"once": True}),
+        ([over(0), ours(1)], {"left": 0.0}),
+    ],
+)
+def test_a_set_goes_on_while_nothing_is_decided_and_something_is_under_way(
+    mocker: MockerFixture, rows: list[Row], plan: dict[str, Any]
+) -> None:
+    found, told, _ = driven(mocker, *rows, plan=dict(plan), busy=True)
+    assert (found, told) == (End.STOPPED, Stop("killed", cancel=False))
+
+
+def test_the_host_is_asked_each_second_whether_it_goes_on_elsewhere(mocker: MockerFixture) -> None:
+    asked: list[float] = []
+
+    def until(ledger: Ledger) -> bool:
+        asked.append(round(asyncio.get_running_loop().time(), 1))
+        return len(asked) == 4
+
+    found, told, _ = driven(mocker, ours(0), plan={}, busy=True, until=until)
+    assert (found, told) == (End.SUSPENDED, NOTHING)
+    assert asked == [0.0, 1.0, 2.0, 3.0]
+
+
+@pytest.mark.parametrize("submits", [True, False])
+def test_a_set_goes_on_with_what_is_running_and_plans_what_is_not_sent(mocker: MockerFixture, submits: bool) -> None:
+    rows = [
+        over(0),
+        ours(1),
+        Row(index=2, key="k2"),
+        Row(index=3, key="k3").submitting(MARKED, BEGAN, PARENT),
+        ours(4, attached=True, state=RowState.ATTACHED),
+    ]
+    turns = TurnRules(on_conflict="wait", until=UNTIL)
+    plan = {"submits": SubmitPlan(calls=[CALL] * 5, turns=turns)} if submits else {}
+    _, _, begun = driven(mocker, *rows, plan=plan, busy=True, provider="b3os")
+    # The row that was only planned comes last: what runs already counts among those that may be active.
+    assert begun == ([1, 3, 4, 2] if submits else [1, 4])
+
+
+@pytest.mark.parametrize(("left", "begun"), [(0.11, [0]), (0.1, []), (0.05, []), (0.0, [])])
+def test_nothing_is_submitted_right_before_the_deadline(mocker: MockerFixture, left: float, begun: list[int]) -> None:
+    turns = TurnRules(on_conflict="wait", until=UNTIL)
+    plan = {"submits": SubmitPlan(calls=[CALL], turns=turns), "left": left}
+    end, _, found = driven(mocker, Row(index=0, key="k0"), plan=plan)
+    assert (end, found) == (End.TIMEOUT, begun)
