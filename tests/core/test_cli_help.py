@@ -93,13 +93,13 @@ def own(parser: argparse.ArgumentParser) -> list[argparse.Action]:
 def values(parser: argparse.ArgumentParser) -> dict[str, str]:
     """What each value that a command takes is called where its usage is shown."""
     formatter = parser._get_formatter()
-    return {
-        (action.option_strings or [action.dest])[0]: formatter._metavar_formatter(
-            action, (action.option_strings or [action.dest])[0].lstrip("-").upper()
-        )(1)[0]
-        for action in own(parser)
-        if action.nargs != 0
-    }
+    found: dict[str, str] = {}
+    for action in own(parser):
+        name = (action.option_strings or [action.dest])[0]
+        usual = action.dest.upper() if action.option_strings else action.dest
+        if action.nargs != 0:
+            found[name] = formatter._metavar_formatter(action, usual)(1)[0]
+    return found
 
 
 def test_each_command_is_known(known: dict[str, argparse.ArgumentParser]) -> None:
