@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.events import RunFailureReason
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 from pytest_mock import MockerFixture
 
@@ -259,3 +261,131 @@ def test_a_sensor_s_context_without_an_instance_is_given_an_empty_one_and_keeps_
     with without:
         _compat.give_instance(without)
         assert without.instance.get_runs() == []
+
+
+@pytest.mark.parametrize(("location", "wanted"), [("east", "east"), (None, None)])
+def test_variables_are_loaded_anew_for_the_code_location_of_the_run(location: str | None, wanted: str | None) -> None:
+    asked: list[str | None] = []
+    origin = None if location is None else SimpleNamespace(location_name=location)
+    context: Any = SimpleNamespace(
+        run=SimpleNamespace(remote_job_origin=origin), instance=SimpleNamespace(inject_env_vars=asked.append)
+    )
+    _compat.reload_environment(context)
+    assert asked == [wanted]
+
+
+def test_variables_are_loaded_anew_where_a_function_is_called_directly(mocker: MockerFixture, runs: Runs) -> None:
+    loaded = mocker.patch.object(runs.instance, "inject_env_vars")
+    _compat.reload_environment(dg.build_op_context(instance=runs.instance))
+    loaded.assert_called_once_with(None)
+
+
+def in_a_step(
+    runs: Runs, *, policy: dg.RetryPolicy | None = None, tries: int = 0, disabled: bool = False, retries: bool = False
+) -> Any:
+    """The context of a step that has been tried so often before."""
+    step = SimpleNamespace(
+        op_retry_policy=policy, retry_mode=SimpleNamespace(disabled=disabled), previous_attempt_count=tries
+    )
+    instance = SimpleNamespace(run_retries_enabled=retries)
+    return SimpleNamespace(run=runs.add("own"), instance=instance, get_step_execution_context=lambda: step)
+
+
+TWO = dg.RetryPolicy(max_retries=2)
+
+
+@pytest.mark.parametrize(
+    ("step", "error", "again"),
+    [
+        ({"policy": TWO}, ValueError(), True),
+        ({"policy": TWO, "tries": 1}, ValueError(), True),
+        ({"policy": TWO, "tries": 2}, ValueError(), False),
+        ({"policy": TWO, "disabled": True}, ValueError(), False),
+        ({}, ValueError(), False),
+        ({"policy": TWO}, dg.Failure(allow_retries=False), False),
+        ({"policy": TWO}, dg.Failure(allow_retries=True), True),
+        ({}, dg.RetryRequested(max_retries=1), True),
+        ({"tries": 1}, dg.RetryRequested(max_retries=1), False),
+        ({"policy": TWO, "tries": 2}, dg.RetryRequested(max_retries=3), True),
+        ({"policy": TWO, "tries": 1}, dg.RetryRequested(max_retries=1), False),
+    ],
+)
+def test_a_step_is_tried_again_as_often_as_its_policy_or_its_error_allows(
+    runs: Runs, mocker: MockerFixture, step: dict[str, Any], error: BaseException, again: bool
+) -> None:
+    asked = mocker.patch("runops.dagster._compat.auto_reexecution_should_retry_run")
+    assert _compat.tried_again(in_a_step(runs, **step), error) is again
+    asked.assert_not_called()
+
+
+@pytest.mark.parametrize("will", [True, False])
+def test_a_step_is_tried_again_by_a_retry_of_its_run_as_dagster_says(
+    runs: Runs, mocker: MockerFixture, will: bool
+) -> None:
+    asked = mocker.patch("runops.dagster._compat.auto_reexecution_should_retry_run", return_value=will)
+    context = in_a_step(runs, retries=True)
+    assert _compat.tried_again(context, ValueError()) is will
+    instance, failed, reason = asked.call_args.args
+    assert (instance, failed.run_id) == (context.instance, context.run.run_id)
+    assert (failed.status, reason) == (dg.DagsterRunStatus.FAILURE, RunFailureReason.STEP_FAILURE)
+
+
+# --- what a log says -------------------------------------------------------------------------------------------
+
+
+def noted(runs: Runs, run: dg.DagsterRun, step: str, text: str) -> None:
+    _compat.note_in_run(runs.instance, run, step, text, {"text": dg.MetadataValue.text(text)})
+
+
+def test_the_events_of_a_run_are_those_of_its_steps_the_oldest_first(runs: Runs) -> None:
+    run, other = runs.add("own"), runs.add("other")
+    noted(runs, run, "a", "one")
+    runs.instance.report_engine_event("of the run itself", dagster_run=run)
+    noted(runs, run, "b", "two")
+    noted(runs, other, "a", "another's")
+    noted(runs, run, "a", "three")
+    found = [(step, metadata["text"].value) for step, metadata in _compat.events_of_run(runs.instance, run.run_id)]
+    assert found == [("a", "one"), ("b", "two"), ("a", "three")]
+    of_step = [metadata["text"].value for metadata in _compat.engine_events(runs.instance, run.run_id, "a")]
+    assert of_step == ["one", "three"]
+
+
+def test_a_long_log_is_read_in_pages_and_later_only_what_is_new(runs: Runs, mocker: MockerFixture) -> None:
+    mocker.patch("runops.dagster._compat._EVENTS_AT_ONCE", 2)
+    run = runs.add("own")
+    for text in ("one", "two", "three"):
+        noted(runs, run, "a", text)
+    first = _compat.engine_events_after(runs.instance, run.run_id, None)
+    second = _compat.engine_events_after(runs.instance, run.run_id, first.cursor)
+    assert [[each["text"].value for each in page.metadata] for page in (first, second)] == [["one", "two"], ["three"]]
+    assert (first.has_more, second.has_more) == (True, False)
+    noted(runs, run, "a", "four")
+    runs.instance.report_engine_event("of the run itself", dagster_run=run)
+    third = _compat.engine_events_after(runs.instance, run.run_id, second.cursor)
+    assert [each["text"].value for each in third.metadata] == ["four"]
+
+
+def test_an_event_of_a_step_is_written_with_its_metadata(runs: Runs) -> None:
+    run = runs.add("own")
+    noted(runs, run, "a", "one")
+    (entry,) = runs.instance.all_logs(run.run_id)
+    assert entry.dagster_event is not None
+    assert (entry.step_key, entry.dagster_event.message, entry.run_id) == ("a", "one", run.run_id)
+    assert entry.dagster_event.event_type is dg.DagsterEventType.ENGINE_EVENT
+
+
+def test_a_tag_is_added_to_those_that_a_run_has(runs: Runs) -> None:
+    run = runs.add("own", tags={"a": "1"})
+    _compat.tag_run(runs.instance, run.run_id, {"b": "2"})
+    found = runs.instance.get_run_by_id(run.run_id)
+    assert found is not None
+    assert found.tags == {"a": "1", "b": "2"}
+
+
+def test_only_so_many_runs_of_each_kind_are_looked_at_the_newest_ones(runs: Runs) -> None:
+    first = runs.add("first")
+    for name in ("second", "third", "fourth"):
+        runs.add(name, parent=first)
+    assert runs.names(_compat.runs_like(runs.instance, first, 2)) == ["first", "third", "fourth"]
+    last = runs.add("fifth", parent=first)
+    assert runs.names(_compat.others_of_group(runs.instance, last, 3)) == ["fourth", "third", "first"]
