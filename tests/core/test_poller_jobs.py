@@ -9,13 +9,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pytest_mock import MockerFixture
 
 from runops.core import Outcome, find
 from runops.core.model.errors import (
+    AnotherRun,
     AnswerError,
     AnswerLost,
     ConnectionFailed,
     MalformedAnswer,
+    RunopsError,
     TransientError,
 )
 from runops.core.polling.lists import FEWEST
@@ -38,6 +41,8 @@ class Line:
         self.answers: list[Answer | Exception] = []
         self.judged: list[tuple[str, Answer, Any]] = []
         self.checked: list[Any] = []
+        self.accepted = 0
+        """Answers after which the connection is kept."""
         self.now = NOW
         session = SimpleNamespace(
             provider=provider,
@@ -79,6 +84,7 @@ class Line:
         looking = accept(answer)
         if looking is not None:
             await looking
+        self.accepted += 1
         return answer
 
     def run(self, run_id: str = "r1", trace_id: str | None = None) -> Run:
@@ -122,6 +128,19 @@ def wait_for(run: Run) -> Wait:
 # --- one run ---
 
 
+def test_of_a_new_run_and_a_new_wait_nothing_is_known() -> None:
+    line = Line()
+    wait = wait_for(line.run())
+    run = wait.run
+    assert (run.is_queued, run.alone, run.took, run.usual_rate) == (False, False, 0.0, 0.0)
+    assert (run.batch, run.digest, run.content, run.observation, run.prepared) == (None,) * 5
+    assert (wait.asleep, wait.reading, wait.failing, wait.wants_spend, run.wants_spend) == (False,) * 5
+    assert (wait.turn, wait.due, wait.rate, wait.shortest) == (0, 0.0, 0.0, 1.0)
+    assert (wait.effect, wait.question, wait.observation) == (None,) * 3
+    wait.wants_spend = True
+    assert run.wants_spend
+
+
 def test_a_read_hands_on_what_it_says_and_how_long_it_took() -> None:
     line = Line()
     run = line.run(trace_id="trace-7")
@@ -153,8 +172,8 @@ def test_the_request_of_a_run_is_made_once_and_a_body_that_says_the_same_is_read
 @pytest.mark.parametrize(
     ("answer", "kind"),
     [
-        (says(nyx(), status=404), AnswerError),
-        (says(nyx("another")), MalformedAnswer),
+        (says(b"not here", status=404), AnswerError),
+        (says(nyx("another")), AnotherRun),
         (says(b"<html>"), MalformedAnswer),
         (AnswerLost("lost"), AnswerLost),
         (ValueError("of a transport"), ValueError),
@@ -169,7 +188,8 @@ def test_a_read_that_fails_is_handed_to_its_waiters_and_leaves_the_run_ready_for
     line.answers = [answer, says(nyx())]
     carry_out(run)
     ((how, whose, error),) = line.handed
-    assert (how, whose, type(error).__mro__.count(kind)) == ("failed", run, 1)
+    assert (how, whose, type(error)) == ("failed", run, kind)
+    assert line.accepted == (kind is AnswerError)
     assert (run.is_queued, run.alone, run.content, run.batch) == (False, False, None, None)
     carry_out(run)
     assert line.handed[1][0] == "observed"
@@ -177,22 +197,35 @@ def test_a_read_that_fails_is_handed_to_its_waiters_and_leaves_the_run_ready_for
         assert line.judged == [("read of nyx run r1", answer, None)]
 
 
+@pytest.mark.parametrize(("error", "accepted"), [(RunopsError("odd"), 1), (MalformedAnswer("another's"), 0)])
+def test_only_an_answer_that_is_none_about_the_run_costs_its_connection(
+    error: Exception, accepted: int, mocker: MockerFixture
+) -> None:
+    line = Line()
+    run = line.run()
+    line.answers = [says(nyx())]
+    mocker.patch("runops.core.polling.reads.off_loop", side_effect=error)
+    carry_out(run)
+    assert line.handed == [("failed", run, error)]
+    assert line.accepted == accepted
+
+
 def test_a_run_is_read_only_while_somebody_waits_for_a_read_of_it() -> None:
     line = Line()
     run = line.run()
     run.is_queued = run.alone = True
-    assert not run.is_due()
+    assert run.is_due() is False
     assert (run.is_queued, run.alone) == (False, False)
     first, second = wait_for(run), wait_for(run)
     run.is_queued = run.alone = True
-    assert not run.is_due()
+    assert run.is_due() is False
     second.reading = True
     run.is_queued = True
     assert run.is_due()
     assert run.is_queued
     second.wake()
     assert (second.reading, second.asleep, second.turn, second.question) == (False, False, 0, None)
-    assert not run.is_due()
+    assert run.is_due() is False
     assert not first.reading
 
 
@@ -201,7 +234,7 @@ def test_a_run_that_is_due_is_left_to_a_list_that_has_become_known() -> None:
     members = line.members()
     late = line.run("late")
     wait_for(late).reading = True
-    assert not late.is_due()
+    assert late.is_due() is False
     assert members[0].batch is not None
     assert members[0].batch.wanting["late"] is late
     late.alone = True
@@ -313,7 +346,7 @@ def test_a_list_that_answers_few_is_left_alone_afterwards() -> None:
     job = the_page(line)
     line.answers = [page(nyx("r0"))]
     carry_out(job)
-    assert not line.reads.queue(runs[0])
+    assert line.reads.queue(runs[0]) is False
     line.now += 61
     runs[0].finish()
     assert line.reads.queue(runs[0])
@@ -358,7 +391,7 @@ def test_a_list_that_cannot_be_used_leaves_its_runs_to_single_reads_and_only_a_f
     assert said == [(logging.ERROR, "A list of Nyx runs could not be understood.", True)] * logged
     # It rests.
     runs[0].finish()
-    assert not line.reads.queue(runs[0])
+    assert line.reads.queue(runs[0]) is False
 
 
 def test_a_page_that_nobody_waits_for_any_more_is_not_read_and_its_list_is_forgotten() -> None:
@@ -368,9 +401,16 @@ def test_a_page_that_nobody_waits_for_any_more_is_not_read_and_its_list_is_forgo
     for run in runs[1:]:
         line.reads.lists.forget(run)
     assert job.is_due()
+    assert runs[0].batch is not None
+    # One that is not due is answered by the page too.
+    runs[0].batch.wanting.clear()
+    assert job.is_due()
+    runs[0].batch.wanting.update(runs[0].batch.members)
+    runs[0].batch.members.clear()
+    assert job.is_due()
     line.reads.lists.forget(runs[0])
     assert list(line.reads.lists.batches) == [()]
-    assert not job.is_due()
+    assert job.is_due() is False
     assert line.reads.lists.batches == {}
     assert line.reads.lists.largest is None
 
