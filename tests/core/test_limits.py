@@ -71,6 +71,19 @@ def test_clocks_that_others_may_have_stopped_are_let_go_later(age: float) -> Non
     assert not WaitProgress.from_dict(WaitProgress(seen=True).to_dict(NOW), NOW + age).resumed
 
 
+def test_a_record_without_its_moment_is_one_of_the_first_moment_of_all() -> None:
+    assert WaitProgress.from_dict({"failing_since": 5.0}, FRESH).failing_since == 5.0
+    assert WaitProgress.from_dict({"failing_since": 5.0}, FRESH + 0.1).failing_since is None
+
+
+def test_what_a_run_shows_is_stored_in_a_form_that_later_versions_know() -> None:
+    bare, moving = seen(), seen(progress=Progress(done=1, total=2, unit="x"), updated_at=at(NOW))
+    written = "03897638308f/cbc2af8f5166/7d9cc6d1bfa3"
+    assert (signature(bare), signature(moving)) == ("03897638308f//", written)
+    # What an entry of a list lacks stays as it was.
+    assert signature(bare, written) == written
+
+
 def test_nothing_is_a_wait_that_begins() -> None:
     assert WaitProgress.from_dict(None, NOW) == WaitProgress.from_dict({}, NOW) == WaitProgress()
     assert FRESH == 60.0

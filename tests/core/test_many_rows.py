@@ -267,6 +267,16 @@ def test_what_is_known_of_a_failed_run_in_full_takes_the_place_of_its_row() -> N
     assert told["failed"] == [known]
 
 
+@pytest.mark.parametrize(("count", "in_full"), [(99, 99), (100, 100), (101, 100)])
+def test_the_first_hundred_that_failed_are_shown_in_full(count: int, in_full: int) -> None:
+    rows = [replace(ended(Outcome.FAILED), index=index, run_id=f"r_{index}") for index in range(count)]
+    told = summary(Ledger(rows), NYX, ManyRules())
+    assert ([run["run_id"] for run in told["failed"]], told["failed_count"]) == (
+        [f"r_{index}" for index in range(in_full)],
+        count,
+    )
+
+
 def test_a_run_in_short_is_all_that_is_known_of_it() -> None:
     row = ended(Outcome.TIMED_OUT, ended_by="timeout")
     address = NYX.url(REF)
