@@ -6,12 +6,13 @@ import json
 import logging
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from runops.core import ConfigurationError, NotSupported, Phase, RunSnapshot, find
-from runops.core.declaration import Call
+from runops.core.declaration import Call, Listing, Retry, Route
 from runops.core.model.errors import AnswerError, RunNotFound, ServerTrouble, WrongState
 from runops.core.waiting.flows import Send
 from runops.core.waiting.intent import (
@@ -214,6 +215,32 @@ def test_the_parent_of_a_retry_is_read_from_the_run() -> None:
     assert script.asked == ["/v1/runs/r", "/v1/runs/r"]
     assert Script({"data": {"id": "r", "status": "failure"}})(learnt_call(B3OS, REF)) == retry_call(B3OS, REF)
     assert Script(shown("waiting"))(patient_look(B3OS, REF)).phase is Phase.WAITING
+
+
+AGAIN = Retry(Route("POST", "/again/{run_id}"), run_id=("id",))
+
+
+def test_a_run_is_not_read_for_a_parent_that_its_address_names_or_that_no_list_takes() -> None:
+    onepin, unlisted = replace(ONEPIN, retry=AGAIN), replace(B3OS, listing=None)
+    flow = {"workflow_id": "p"}
+    named = Call("onepin", "/again/r", parents=flow, parent=flow, retry_of="r")
+    assert Script()(learnt_call(onepin, onepin.ref("r", flow))) == named
+    assert Script()(learnt_call(unlisted, REF)) == Call("b3os", "/v1/runs/r/retry", retry_of="r")
+
+
+def test_of_several_kinds_of_parents_a_detail_names_the_first() -> None:
+    listing = Listing(Route("GET", "/all"), (), ("source", "pipeline"), filtered=True, parent_detail="number")
+    nekt = replace(NEKT, listing=listing)
+    run = RunSnapshot(ref=nekt.ref("r"), state="x", details={"number": "n"})
+    assert parent_of(nekt, run) == {"source": "n"}
+
+
+def test_no_mark_goes_along_with_a_retry_where_a_submit_has_one() -> None:
+    nyx = replace(NYX, retry=AGAIN)
+    call = retry_call(nyx, nyx.ref("r"), {"config_name": "nightly"})
+    script = Script(RUN | {"run_id": "r", "status": "failed"}, {"runs": [RUN]}, date=1e9)
+    assert script(list_before_submit(nyx, call, mark="[m]")) == Intent(None, frozenset({"a"}), 1e9)
+    assert script.asked == ["/v1/nyx/runs/r", LIST]
 
 
 @pytest.mark.parametrize(
