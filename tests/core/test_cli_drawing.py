@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pytest_mock import MockerFixture
 
 from runops.cli.bars import Bars
 from runops.cli.signs import Signs, columns
@@ -322,6 +324,51 @@ def test_of_many_runs_a_plain_success_is_not_written(terminal: Any, capsys: pyte
     text = capsys.readouterr().out
     assert "r_000: completed" not in text
     assert "r_001: completed -> fail (failed)" in text
+
+
+@pytest.mark.parametrize(("terminal_s", "width"), [(80, 79), (22, 21), (21, 20), (15, 20)])
+def test_the_table_and_the_reasons_leave_the_last_column_free_and_have_20_at_the_least(
+    terminal: Any, capsys: pytest.CaptureFixture[str], mocker: MockerFixture, terminal_s: int, width: int
+) -> None:
+    terminal(terminal_s, 24)
+    drawn = mocker.patch("runops.cli.bars.table", return_value=[])
+    live, (first, second) = bars(2)
+    live.ended(end(first, "failed", reason="x" * 200))
+    live.ended(end(second))
+    assert drawn.call_args.args[2] == width
+    lines = capsys.readouterr().out.split("\n")
+    assert max(len(line) for line in lines if re.fullmatch(" +x+", line)) == width
+
+
+def test_what_is_in_place_is_erased_before_a_line_is_written_for_good(
+    terminal: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    live, (first, _) = bars(2)
+    live.tick()
+    capsys.readouterr()
+    live.ended(end(first))
+    assert capsys.readouterr().out.startswith("\x1b[2A\r\x1b[Jnyx run r_000: completed -> succeed")
+
+
+def test_a_line_in_place_never_reaches_the_last_column(terminal: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    terminal(24, 3)
+    live, _ = bars(4)
+    live.tick()
+    assert max(len(line) for line in shown(capsys)) == 23
+
+
+def test_two_looks_in_a_moment_are_drawn_once(
+    terminal: Any, capsys: pytest.CaptureFixture[str], mocker: MockerFixture
+) -> None:
+    now = [1000.0]
+    mocker.patch("runops.cli.bars.time", SimpleNamespace(monotonic=lambda: now[0]))
+    live, (ref,) = bars(1)
+    drawn: list[bool] = []
+    for passed in (0.0, 0.05, 0.04, 0.02, 0.09, 0.5):
+        now[0] += passed
+        live.saw(going_on(ref))
+        drawn.append(capsys.readouterr().out != "")
+    assert drawn == [True, False, False, True, False, True]
 
 
 # --- what nobody has foreseen -------------------------------------------------------------------------------------
