@@ -287,6 +287,7 @@ LISTS: dict[str, tuple[Provider, Changes]] = {
         {"list_1.json": {"read_as.runs": [{"run_id": "J-1"}, {"run_id": "J-2"}]}},
     ),
     "a detail that names no parent": (listing(parent_detail="parts"), {}),
+    "one page": (ACME, {"list_2.json": GONE, "list_1.json": {"read_as.more": False, "body.next_cursor": None}}),
     "no detail of a parent": (listing(parent_detail=None), {}),
     "a parent of another name": (ACME, {"list_1.json": {"body.jobs.0.plant": "south"}}),
     "no further page is found": (ACME, {"list_1.json": {"body.next_cursor": None}}),
@@ -386,7 +387,6 @@ def found(table: str, name: str) -> str:
 
 
 def expected() -> dict[str, str]:
-    """By the name of the case: the lines below its heading."""
     parts = EXPECTED.read_text(encoding="utf-8").split("## ")[1:]
     return {heading: lines for heading, _, lines in (part.rstrip("\n").partition("\n") for part in parts)}
 
