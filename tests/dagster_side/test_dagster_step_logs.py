@@ -8,8 +8,10 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from pytest_mock import MockerFixture
 
 from runops.dagster import build_run_asset
+from runops.dagster.step.records import Records
 from tests.dagster_side.test_dagster_retries import dying as dying
 from tests.dagster_side.test_dagster_turns import busy
 from tests.services import CALLS
@@ -325,3 +327,26 @@ def test_a_run_that_is_given_is_followed_without_a_record(service: Callable[[str
     ]
     (run_id,) = (run["run_id"] for run in runs.emulator.runs(provider="nyx"))
     assert found.tags == {f"runops.nyx/{run_id}": "awaited"}
+
+
+@pytest.mark.parametrize(
+    ("passed", "duration"), [(0, ", for up to 300 s"), (100, ", for up to 200 s"), (300, ""), (900, "")]
+)
+def test_a_retry_looks_for_a_run_whose_record_was_lost_in_what_is_left_of_its_grace(
+    service: Callable[[str], Any], clock: Any, mocker: MockerFixture, passed: float, duration: str
+) -> None:
+    runs = service("nyx")
+    real, left = Records.submitted, iter([True])
+
+    def broken(self: Records, *args: Any, **options: Any) -> None:
+        if next(left, False):
+            clock.now += passed
+            raise RuntimeError("out of memory")
+        real(self, *args, **options)
+
+    mocker.patch.object(Records, "submitted", broken)
+    found = story_of(runs, runs.materialize(asset_of()), clock)
+    line = f"Looking for the run of a submit that was not answered{duration}."
+    assert found[:2] == [submitting(), (logging.WARNING, line)]
+    text = f"Took up nyx run one, whose submit was not answered: {PAGE}/one."
+    assert found[2:4] == taken_up("one", text, at=passed, deadline=1000 + passed)

@@ -129,6 +129,18 @@ def test_a_step_waits_for_what_it_is_given_with_every_setting(
     assert passed_on == {**wanted, **ONE}
 
 
+@pytest.mark.parametrize(("before", "shown"), [("d1", {"runops/taken_up_from": "d1"}), (None, {})])
+def test_an_asset_shows_the_dagster_run_from_which_its_run_was_taken_up(
+    mocker: MockerFixture, instance: dg.DagsterInstance, before: str | None, shown: dict[str, str]
+) -> None:
+    wait = ending(mocker, "end_of_run")
+    wait.return_value = RunResult(wait.return_value.snapshot, Verdict.SUCCEED, taken_up_from=before)
+    ended = dg.materialize([asset(call=CALL)], instance=instance, resources=RESOURCES)
+    (event,) = ended.get_asset_materialization_events()
+    metadata = event.materialization.metadata
+    assert {name: each.value for name, each in metadata.items() if name == "runops/taken_up_from"} == shown
+
+
 @pytest.mark.parametrize("build", BUILDERS)
 def test_a_step_of_which_little_is_said_has_the_settings_of_the_wait(
     mocker: MockerFixture, instance: dg.DagsterInstance, build: Callable[..., Any]
