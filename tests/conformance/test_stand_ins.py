@@ -133,6 +133,7 @@ def test_a_run_that_is_not_last_counts_among_the_keys(beside: int, left: int) ->
         ({**JOB, "label": "2026-03-01T10:00:00Z"}, {**MADE_UP, "label": "2026-01-01T00:00:00Z"}),
         ({**JOB, "parts": 12}, {**MADE_UP, "parts": 1}),
         ({**JOB, "note": {"a": [[[1]]]}}, {**MADE_UP, "field_2": {"field_1": [[[]]]}}),
+        ({**JOB, "error": [[[[1]]]]}, {**MADE_UP, "error": [[[[]]]]}),
         ("no run", "stand-in"),
         ([JOB], [{"field_1": "stand-in", "field_2": "stand-in"}]),
     ],
@@ -145,6 +146,7 @@ def test_of_a_run_what_decides_is_kept_and_the_rest_is_made_up(run: Any, made: A
     ("given", "made"),
     [
         ({"site": {"place": "x", "more": [[[1]]]}}, {"site": {"place": "stand-in", "field_1": [[[]]]}}),
+        ({"site": {"place": [[[1]]]}}, {"site": {"place": [[[]]]}}),
         ({"site": "x"}, {"site": "stand-in"}),
         ({"result": "poor"}, {"result": "poor"}),
         ({"result": " POOR "}, {"result": " POOR "}),
