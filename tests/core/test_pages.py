@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from hashlib import blake2b
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from runops.core import ConfigurationError, Outcome, RunRef, find
-from runops.core.declaration import Part, Request
+from runops.core.declaration import Listing, Part, Request, Route
 from runops.core.declaration.decode import LARGE, at, check_json, decoded, malformed, validated
 from runops.core.declaration.pages import Page
 from runops.core.model.errors import AnotherRun, MalformedAnswer, UnknownStateError
@@ -50,6 +51,27 @@ def test_a_page_is_asked_for_as_declared(
     assert declared.pages.request(parent, page) == Request("GET", path, words, query, absent=absent, parent=whose)
     if page:
         assert declared.pages.next_request(parent, page, b"not read") == declared.pages.request(parent, page)
+
+
+@pytest.mark.parametrize(
+    ("place", "cursor", "url"),
+    [
+        ("c 1", "c 1", "c 1"), (17, "17", "17"), (0, "0", "0"),
+        (None, None, None), ("", None, None), (True, None, None), (False, None, None), (1.5, None, None),
+        (["c"], None, None), ({}, None, None),
+    ],
+)  # fmt: skip
+def test_the_next_page_is_where_the_last_one_says_and_nowhere_where_it_does_not(
+    place: Any, cursor: str | None, url: str | None
+) -> None:
+    route = Route("GET", "/all", {"size": "5"})
+    by_cursor = Listing(route, (), ("workflow_id",), filtered=True, paging="cursor", next=("next",))
+    by_url = Listing(route, (), ("workflow_id",), filtered=True, paging="next", next=("next",))
+    content = body({"next": place})
+    found = replace(B3OS, listing=by_cursor).pages.next_request(W, 1, content)
+    assert (found and (found.query, found.url)) == (cursor and ({"size": "5", "cursor": cursor}, ""))
+    found = replace(B3OS, listing=by_url).pages.next_request(W, 1, content)
+    assert (found and (found.query, found.url)) == (url and ({}, url))
 
 
 def test_the_newest_run_alone_is_asked_for_where_a_route_answers_it() -> None:
