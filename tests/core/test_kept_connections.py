@@ -115,6 +115,7 @@ def test_a_connection_goes_where_the_address_says(
     confirmed: list[tuple[Any, float]] = []
 
     async def story() -> None:
+        await asyncio.sleep(5)
         target = Target.of(root, certificates)
         assert (target.host, target.port, target.tls) == (host, port, certificates if encrypted else None)
         connection, transport, pool = SimpleNamespace(usable=True), mocker.Mock(), mocker.Mock()
