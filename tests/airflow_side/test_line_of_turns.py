@@ -66,13 +66,13 @@ def test_a_wait_ends_at_its_moment_and_keeps_its_own_deadline(mocker: MockerFixt
     async def story() -> None:
         client: Any = Client(mocker)
         client.free.set()
-        told: list[str] = []
+        said: list[str] = []
         given = turn(mark="m", refusals=2)
-        assert await Line().wait(client, given, ends=NOW + 9, tell=told.append) == given
+        assert await Line().wait(client, given, ends=NOW + 9, tell=said.append) == given
         ((looked, settings),) = client.looks
         assert (looked.until, looked.mark, looked.refusals) == (NOW + 9, "m", 2)
         settings["tell"]("said")
-        assert (settings["clock"], told) == (client.clock, ["said"])
+        assert (settings["clock"], said) == (client.clock, ["said"])
 
     asyncio.run(story())
 
@@ -98,11 +98,11 @@ def test_the_one_that_has_waited_longest_looks_and_the_next_one_follows(mocker: 
 def test_those_behind_hear_once_of_each_run_that_is_in_the_way(mocker: MockerFixture) -> None:
     async def story() -> None:
         client: Any = Client(mocker)
-        line, told, seen = Line(), list[str](), list[Turn]()
+        line, said, seen = Line(), list[str](), list[Turn]()
         first = asyncio.create_task(line.wait(client, turn(), ends=NOW + 1e6, tell=lambda text: None))
         await settled()
         behind = asyncio.create_task(
-            line.wait(client, turn(1, refusals=4), ends=NOW + 1e6, tell=told.append, see=seen.append)
+            line.wait(client, turn(1, refusals=4), ends=NOW + 1e6, tell=said.append, see=seen.append)
         )
         await settled()
         update = client.looks[0][1]["update"]
@@ -112,7 +112,7 @@ def test_those_behind_hear_once_of_each_run_that_is_in_the_way(mocker: MockerFix
         assert [(each.in_the_way, each.state, each.refusals) for each in seen] == [
             ("r1", "state of r1", 0), ("r2", "state of r2", 0),
         ]  # fmt: skip
-        assert [("r1" in text, "r2" in text) for text in told] == [(True, False), (False, True)]
+        assert [("r1" in text, "r2" in text) for text in said] == [(True, False), (False, True)]
         assert {each.since for each in seen} == {NOW + 1}
         for task in (first, behind):
             task.cancel()
