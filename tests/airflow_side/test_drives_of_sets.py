@@ -146,10 +146,11 @@ def test_a_drive_keeps_what_was_known_in_full_and_what_waits_have_learnt(host: A
     assert (made.out_of_time, made.wait(0.0)) == (False, True)
 
 
-def test_a_drive_ends_where_the_triggerer_goes_on(host: Any) -> None:
-    made, _ = drive(host, run_of(host, script="forever"), until=lambda ledger: ledger.tally.running == 1)
+def test_a_drive_ends_where_the_triggerer_goes_on_and_has_learnt_what_that_needs(host: Any) -> None:
+    made, _ = drive(host, run_of(host, script="forever"), until=lambda _: host.clock.passed > 30.0)
     assert made.run() is End.SUSPENDED
     assert (made.ledger[0].is_running, cancelled(host)) == (True, 0)
+    assert {index: past.seen for index, past in made.past.items()} == {0: True}
 
 
 @pytest.mark.parametrize("cancels", [True, False])
@@ -183,7 +184,7 @@ def test_a_drive_that_airflow_ends_says_so_and_cancels_where_that_is_wanted(
     side.return_value.run.side_effect = AirflowTaskTimeout("over")
     assert made.run() is End.STOPPED
     assert (made.out_of_time, made.wait(0.0)) == (True, True)
-    assert side.call_args.kwargs == {"patience": module.PATIENCE}
+    assert side.call_args.kwargs == {"patience": 40.0}
     side.call_args.args[1]()
     assert made._stop == ("execution_timeout", cancels)
 

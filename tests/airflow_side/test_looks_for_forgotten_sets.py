@@ -94,13 +94,13 @@ def test_a_list_that_cannot_be_read_ends_a_try_that_may_not_submit_twice() -> No
 
 @pytest.mark.parametrize("cancels", [True, False])
 def test_elsewhere_it_is_said_and_the_other_parents_are_looked_at(cancels: bool) -> None:
-    client = Client("nyx", {"b": AnswerError("away."), "a": {"me/k2": [run("r2")]}})
+    client = Client("nyx", {"a": AnswerError("away."), "b": {"me/k1": [run("r1")]}})
     made, log = looking(client, remembers=cancels)
     if cancels:
         made.cancel()
-        assert client.cancelled == ["r2"]
+        assert client.cancelled == ["r1"]
     else:
-        assert [row.run_id for row in made.found()] == ["r2"]
+        assert [row.run_id for row in made.found()] == ["r1"]
     assert client.asked == ["a", "b", "c"]
     level, text = next(line for line in log.lines if line[0] == "warning")
     assert (level, text.startswith("Whether earlier tries have left runs is not known: away.")) == ("warning", True)

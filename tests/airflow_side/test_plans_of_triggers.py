@@ -11,7 +11,7 @@ import pytest
 from pytest_mock import MockerFixture
 
 from runops.airflow import runs_trigger
-from runops.airflow.runs_trigger import STOP_SECONDS, RunsTrigger
+from runops.airflow.runs_trigger import RunsTrigger
 from runops.core import ConfigurationError, Outcome, RunRef, Verdict, find
 from runops.core.client.many_plan import ManyPlan
 from runops.core.many.ledger import Ledger
@@ -131,7 +131,7 @@ def test_its_plan_has_the_rules_the_clocks_and_what_is_cancelled(
     made = trigger(plan=plan, execution_ends=ends)._plan()
     assert (made.rules, made.policy, made.clock) == (rules, policy, clock)
     assert made.wait.deadline == (1_600.0 if clock == "timeout" else 1_100.0)
-    assert (made.cancel_on_timeout, made.cancel_on_kill, made.stop_seconds) == (bool(cancels), False, STOP_SECONDS)
+    assert (made.cancel_on_timeout, made.cancel_on_kill, made.stop_seconds) == (bool(cancels), False, 10.0)
     assert (made.submits, made.once, made.last) == (None, False, False)
 
 

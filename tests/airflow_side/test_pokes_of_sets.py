@@ -98,7 +98,8 @@ def test_a_poke_without_a_record_holds_for_as_long_as_a_key_may_be_refused(
     host: Any, stores: bool, grace: float, seconds: float
 ) -> None:
     made = poke(host, host.context(store=stores), grace=grace)
-    assert looked(made)[1] == pytest.approx(host.clock.now + seconds)
+    # Beside unix seconds nearly every number of seconds is about the same.
+    assert looked(made)[1] - host.clock.now == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize(

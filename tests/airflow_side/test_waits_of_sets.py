@@ -115,8 +115,10 @@ def test_an_interrupted_wait_that_was_over_already_ends_as_it_did(host: Any) -> 
 def test_a_last_look_that_fails_is_said_and_the_clock_counts(host: Any, mocker: MockerFixture) -> None:
     watched, log = watch(host, waiting(made(host, script="forever")))
     watched._interrupt()
-    mocker.patch.object(watched, "_last", side_effect=TimeoutError("too slow"))
+    last = mocker.patch.object(watched, "_last", side_effect=TimeoutError("too slow"))
     assert watched.wait() is End.TIMEOUT
+    # What was read by then is still to be told.
+    assert last.call_args.args[1:] == ("execution_timeout", module.LAST_SECONDS - 2)
     assert log.lines[-1] == ("warning", "The last look at the runs failed: too slow")
 
 
@@ -150,6 +152,11 @@ def test_a_last_look_finds_what_is_over_and_ends_the_rest_by_its_clock(host: Any
     assert host.clock.now - began < module.LOOK_SECONDS
 
 
+def test_a_last_look_fits_into_what_airflow_leaves_a_task_and_a_person_waits_for() -> None:
+    # Airflow ends the process of a try 20 s after its clock.
+    assert (module.LAST_SECONDS, module.LOOK_SECONDS, module.IN_FULL_SECONDS) == (12.0, 60.0, 20.0)
+
+
 def test_a_last_look_gives_up_after_its_time(host: Any) -> None:
     watched, _ = watch(host, waiting(made(host)))
     host.emulator.add_fault(kind="status", status=503, provider="nexio", method="GET", count=None)
@@ -157,6 +164,20 @@ def test_a_last_look_gives_up_after_its_time(host: Any) -> None:
     watched.last_look("timeout")
     assert ends(watched) == [("timed_out", "timeout")]
     assert module.LOOK_SECONDS * 0.5 <= host.clock.now - began <= module.LOOK_SECONDS * 1.5
+
+
+@pytest.mark.parametrize("what", ["wait", "last look", "in full"])
+def test_what_the_loop_wants_of_airflow_is_asked_in_the_task_s_own_thread(
+    host: Any, mocker: MockerFixture, what: str
+) -> None:
+    clients, drivers = mocker.spy(RunHook, "async_client"), mocker.spy(module, "ManyRuns")
+    past = {0: WaitProgress(seen=True)}
+    (row,) = waiting(made(host, script="failed", age_seconds=900))
+    watched, _ = watch(host, [ended(row, Outcome.FAILED) if what == "in full" else row], past=past)
+    {"wait": watched.wait, "last look": lambda: watched.last_look("timeout"), "in full": watched.in_full}[what]()
+    assert clients.call_args.kwargs["ask"].__name__ == "in_caller"
+    if what != "in full":
+        assert (drivers.call_args.kwargs["past"], drivers.call_args.args[1]) == (past, watched._ledger)
 
 
 # --- what is told in full ---

@@ -155,13 +155,17 @@ def test_of_a_set_its_own_runs_that_may_be_alive_are_named_by_their_place() -> N
     assert lost.parent == {"config_name": "p"}
 
 
-def test_sets_of_before_are_named_even_while_the_task_waits_for_its_last_one() -> None:
+def test_sets_of_before_are_named_even_while_the_task_waits_for_its_last_one(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     before = {**HEADER, "before": [[0, 2]]}
     why = "its task has begun another set since"
     assert spans_of(before)[0].pages == 2
     assert [(each.why, each.holder["index"]) for each in left(before, None)] == [(why, 100)]
     assert [each.why for each in left(before)] == [why, "over", "over"]
     assert [each.why for each in left({**before, "ended": True})] == [why]
+    # A page that was never written is no trouble.
+    assert (PAGES.get(0), caplog.text) == (None, "")
 
 
 def test_a_header_of_an_earlier_version_names_the_provider_of_its_runs_too(caplog: pytest.LogCaptureFixture) -> None:

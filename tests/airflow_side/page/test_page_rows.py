@@ -125,6 +125,7 @@ def test_the_usual_duration_is_asked_for_once_a_minute_and_task(usual: Any) -> N
 def test_what_is_kept_of_usual_durations_is_bounded(usual: Any, mocker: MockerFixture) -> None:
     from runops.airflow.plugin import rows
 
+    assert (rows.USUAL_FOR, rows.MOST_USUAL) == (60.0, 10_000)
     mocker.patch.object(rows, "MOST_USUAL", 2)
     session: Any = Session([])
     for number in range(4):
@@ -196,9 +197,9 @@ def test_a_row_without_a_provider_or_an_outcome_is_not_charted(fields: dict[str,
 
 
 def test_spend_is_summed_by_its_unit_and_rounded() -> None:
-    spends = [(0.1, "USD"), (0.2, "USD"), (5, "credits"), (None, "USD"), (7, None), (7, "")]
+    spends = [(0.1, "USD"), (0.2, "USD"), (5, "credits"), (1.23456749, "EUR"), (None, "USD"), (7, None), (7, "")]
     told = chart([charted(0, spend=spend, spend_unit=unit) for spend, unit in spends])[0]["tasks"][0]
-    assert told["spend"] == {"USD": 0.3, "credits": 5.0}
+    assert told["spend"] == {"USD": 0.3, "credits": 5.0, "EUR": 1.234567}
 
 
 @pytest.mark.parametrize(

@@ -317,6 +317,40 @@ def test_a_task_is_marked_failed_and_a_line_of_the_audit_log_written_as_airflow_
     assert (line.dag_id, line.run_id, line.task_id, line.map_index) == tuple(TASK.values())
 
 
+def literally(expression: Any) -> str:
+    return " ".join(str(expression.compile(compile_kwargs={"literal_binds": True})).split())
+
+
+def test_from_airflow_3_4_on_an_xcom_is_that_of_the_last_try_of_its_task(mocker: MockerFixture) -> None:
+    from sqlalchemy import Boolean, column, table
+
+    from runops.airflow.plugin import _compat
+
+    names = ("id", "dag_id", "run_id", "task_id", "region_index", "task_instance_id", "key")
+    columns = table("ti", *map(column, names), column("working_set", Boolean)).c
+    mocker.patch.object(_compat, "TaskInstance", columns)
+    mocker.patch.object(_compat, "StoredXCom", columns)
+    last = (
+        "(SELECT ti.id FROM ti WHERE ti.dag_id = 'alpha' AND ti.run_id = 'run' AND ti.task_id = 'wait' "
+        "AND ti.region_index = 3 AND ti.working_set IS true)"
+    )
+    place = _compat.stored_place(TASK, 5)
+    assert {name: literally(each) for name, each in place.items()} == {"task_instance_id": last}
+    mocker.patch.object(_compat, "_last_try", return_value=7)
+    found = [literally(each) for each in _compat.stored_xcom(TASK, "external_run")]
+    assert found == ["ti.task_instance_id = 7", "ti.key = 'external_run'"]
+
+
+def test_below_it_is_that_of_the_task_instance_by_its_four_ids(mocker: MockerFixture) -> None:
+    from runops.airflow.plugin import _compat
+
+    mocker.patch.object(_compat, "StoredXCom", _compat.XComModel)
+    assert _compat.stored_place(TASK, 5) == {**TASK, "run_id": "run", "dag_run_id": 5}
+    found = [literally(each).partition(".")[2] for each in _compat.stored_xcom(TASK, "external_run")]
+    ids = ["dag_id = 'alpha'", "run_id = 'run'", "task_id = 'wait'", "map_index = 3"]
+    assert found == [*ids, "key = 'external_run'"]
+
+
 # --- what goes wrong ---
 
 

@@ -124,6 +124,7 @@ def test_the_choices_are_in_order_each_once_and_bounded(
 ) -> None:
     from runops.airflow.plugin import queries
 
+    assert (queries.MOST_NAMES, queries.MOST_CHARTED) == (1_000, 20_000)
     mocker.patch.object(queries, "MOST_NAMES", 2)
     for dag_id, task_id, provider in (
         ("gamma", "wait", "nyx"), ("alpha", "many", "b3os"), ("beta", "submit", "nexio"), ("alpha", "many", "b3os"),
