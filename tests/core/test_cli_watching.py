@@ -168,9 +168,13 @@ def test_failed_reads_are_said_every_30_seconds_and_what_matters_more_at_once() 
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_what_the_core_logs_is_shown_for_as_long_as_it_lasts(fails: bool, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_the_core_logs_is_shown_for_as_long_as_it_lasts(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fails: bool
+) -> None:
     logger = logging.getLogger("runops")
-    before = (logger.level, logger.propagate, list(logger.handlers))
+    caplog.set_level(logging.WARNING, logger="runops")
+    monkeypatch.setattr(logger, "propagate", True)
+    handlers = list(logger.handlers)
     said: list[str] = []
     try:
         with notes.shown(said.append):
@@ -181,7 +185,7 @@ def test_what_the_core_logs_is_shown_for_as_long_as_it_lasts(fails: bool, caplog
     except KeyboardInterrupt:
         said.append("interrupted")
     assert said == ["a read failed", *(["interrupted"] if fails else [])]
-    assert (logger.level, logger.propagate, list(logger.handlers)) == before
+    assert (logger.level, logger.propagate, list(logger.handlers)) == (logging.WARNING, True, handlers)
     assert caplog.records == []
 
 
