@@ -234,6 +234,11 @@ def test_a_page_of_a_newer_version_is_read_and_one_that_is_none_stops_all() -> N
     ):
         with pytest.raises(ConfigurationError, match=r"cannot be read \(page 0: \w+\), so nobody knows"):
             Ledger.rows_from_pages({0: broken})
+    for name in ("x", "", None, "1.5"):
+        with pytest.raises(ConfigurationError, match=rf"cannot be read \(page {name!r}: \w+\), so nobody knows"):
+            Ledger.rows_from_pages({name: {"rows": []}})
+    with pytest.raises(ConfigurationError, match=r"cannot be read \(page 0: \w+\), so nobody knows"):
+        Ledger.rows_from_pages({"0": {}, 0: {}})
 
 
 def test_only_pages_that_have_changed_are_written_and_a_failed_write_is_not_forgotten() -> None:

@@ -195,7 +195,7 @@ def mistaken(value: Any) -> Any:
         (lambda: find("nexoi"),
          ("There is no provider 'nexoi'; use one of nexio, nyx, onepin, b3os, nekt, or "
          "'package.module:NAME'. Did you mean 'nexio'? [unknown-provider]")),
-        (lambda: RateLimiter(0), "requests_per_minute must be more than 0 s, not 0. [bad-argument]"),
+        (lambda: RateLimiter(0), "requests_per_minute must be more than 0, not 0. [bad-argument]"),
         (lambda: RunRef.parse({"provider": 5, "parents": []}),
          "This is not the address of a run; unreadable: provider, run_id, parents. [bad-argument]"),
     ],

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, cast, overload
 
 from runops.core.declaration import Call
@@ -162,12 +163,19 @@ class Ledger(Sequence[Row]):
             ConfigurationError: A page is none: nothing may be submitted on its strength.
         """
         rows: list[Row] = []
-        for number, page in sorted((int(number), page) for number, page in pages.items()):
+        for number, page in sorted(((_number_of(name), page) for name, page in pages.items()), key=itemgetter(0)):
             try:
                 rows += _rows_of(number * PAGE_ROWS, cast("Mapping[str, Any]", page))
             except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
                 raise _unreadable(f"page {number}", error) from None
         return rows
+
+
+def _number_of(name: Any) -> int:
+    try:
+        return int(name)
+    except (TypeError, ValueError) as error:
+        raise _unreadable(f"page {name!r}", error) from None
 
 
 def key_of_call(call: Call, root: str) -> str:

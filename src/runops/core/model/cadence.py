@@ -58,8 +58,8 @@ class Cadence:
         Raises:
             ConfigurationError: A number is not positive, or the factor is below 1.
         """
-        first = self.first if interval is None else _positive("the interval", interval)
-        highest = max(self.ceiling, first) if ceiling is None else _positive("the longest interval", ceiling)
+        first = self.first if interval is None else _positive("the interval", interval, " s")
+        highest = max(self.ceiling, first) if ceiling is None else _positive("the longest interval", ceiling, " s")
         return replace(
             self, first=min(first, highest), factor=self.factor if factor is None else factor, ceiling=highest
         )
@@ -75,10 +75,10 @@ def backoff(attempt: int, *, first: float = 1.0, ceiling: float = 60.0) -> float
     return min(ceiling, first * 2.0 ** min(attempt - 1, 16))
 
 
-def _positive(name: str, seconds: float) -> float:
-    if not seconds > 0:
-        raise ConfigurationError(f"{name} must be more than 0 s, not {seconds!r}.")
-    return float(seconds)
+def _positive(name: str, value: float, unit: str = "") -> float:
+    if not value > 0:
+        raise ConfigurationError(f"{name} must be more than 0{unit}, not {value!r}.")
+    return float(value)
 
 
 class RateLimiter:
