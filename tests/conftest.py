@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 FOREIGN_PREFIXES = ("AIRFLOW_", "DAGSTER_", "NEXIO_", "NYX_", "ONEPIN_", "B3OS_", "NEKT_")
 FOREIGN_NAMES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "NETRC", "FORCE_COLOR", "NO_COLOR")
+ROOT = f"{Path(__file__).resolve().parents[1]}{os.sep}"
 MANY_MODULES = 50
 """So many are imported by a host, and by nothing else."""
 
@@ -245,7 +246,8 @@ def forget_written_modules() -> Iterator[None]:
 
 def _is_temporary(module: Any) -> bool:
     file = getattr(module, "__file__", None)
-    return isinstance(file, str) and Path(file).is_relative_to(tempfile.gettempdir())
+    # The whole tree may stand in a temporary folder, as for `make mutants`.
+    return isinstance(file, str) and Path(file).is_relative_to(tempfile.gettempdir()) and not file.startswith(ROOT)
 
 
 @pytest.fixture
