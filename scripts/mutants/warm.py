@@ -14,6 +14,7 @@ import gc
 import importlib
 import json
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -49,8 +50,9 @@ def main(folder: str) -> None:
         gc.freeze()
         for line in sys.stdin:
             arguments, seconds = json.loads(line)
-            # The run before may have removed its home, as the tests do at their end.
-            Path(home).mkdir(exist_ok=True)
+            # What the run before has left there, such as a database, is not for this one.
+            shutil.rmtree(home, ignore_errors=True)
+            Path(home).mkdir()
             print(json.dumps(_run(arguments, seconds)), file=answers, flush=True)
 
 
