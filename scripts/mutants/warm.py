@@ -39,21 +39,23 @@ def main(folder: str) -> None:
     answers = os.fdopen(os.dup(1), "w")
     # What a fork prints belongs to its run, and what this process prints to nobody.
     os.dup2(2, 1)
-    with tempfile.TemporaryDirectory(prefix="runops-mutants-airflow-") as home:
-        os.environ[AIRFLOW_HOME] = home
-        _import_all(_imported_by(folder))
-        ours = [name for name in sys.modules if name.partition(".")[0] == "runops"]
-        print(json.dumps(ours), file=answers, flush=True)
-        for name in ours:
-            del sys.modules[name]
-        gc.collect()
-        gc.freeze()
-        for line in sys.stdin:
-            arguments, seconds = json.loads(line)
-            # What the run before has left there, such as a database, is not for this one.
-            shutil.rmtree(home, ignore_errors=True)
-            Path(home).mkdir()
-            print(json.dumps(_run(arguments, seconds)), file=answers, flush=True)
+    # In the copy of the tree, with which it ends.
+    home = Path("airflow_home").resolve()
+    home.mkdir(exist_ok=True)
+    os.environ[AIRFLOW_HOME] = str(home)
+    _import_all(_imported_by(folder))
+    ours = [name for name in sys.modules if name.partition(".")[0] == "runops"]
+    print(json.dumps(ours), file=answers, flush=True)
+    for name in ours:
+        del sys.modules[name]
+    gc.collect()
+    gc.freeze()
+    for line in sys.stdin:
+        arguments, seconds = json.loads(line)
+        # What the run before has left there, such as a database, is not for this one.
+        shutil.rmtree(home, ignore_errors=True)
+        home.mkdir()
+        print(json.dumps(_run(arguments, seconds)), file=answers, flush=True)
 
 
 def _imported_by(folder: str) -> list[str]:
