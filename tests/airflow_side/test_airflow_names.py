@@ -11,6 +11,7 @@ import pytest
 import runops.airflow
 from runops.airflow import exceptions
 from runops.airflow._compat import AirflowException, AirflowFailException, AirflowSensorTimeout
+from runops.core.model.codes import Code
 
 NAMES = {
     "NexioHook", "NyxHook", "OnepinHook", "B3osHook", "NektHook", "RunHook",
@@ -87,3 +88,11 @@ def test_every_error_of_the_core_has_its_place_here() -> None:
         made = kind.__new__(kind)
         made.args = ("a text",)
         assert type(exceptions.as_airflow(made)) is not AirflowException, kind
+
+
+def test_an_error_of_no_kind_keeps_its_text_and_its_code() -> None:
+    from runops.core.model.errors import RunopsError
+
+    ours: Any = exceptions.as_airflow(RunopsError("It is odd."))
+    assert (type(ours), ours.error_code) == (exceptions.RunopsException, Code.UNEXPECTED_ERROR)
+    assert str(ours) == "It is odd. [unexpected-error]"

@@ -348,6 +348,7 @@ def test_what_is_no_end_or_cannot_be_ended_here_goes_to_a_worker(
     assert (event.call_count, caplog.messages) == (0, [])
     assert asyncio.run(made._task_end(events.ended(OVER))) is None
     assert caplog.messages == ["The triggerer could not end the task; a worker does it."]
+    assert "ValueError: no" in caplog.text
     assert asyncio.run(world.trigger()._task_end(events.ended(OVER))) is None
     assert event.call_count == 1
 

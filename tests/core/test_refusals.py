@@ -104,6 +104,8 @@ def mistaken(value: Any) -> Any:
         (lambda: check_id("run_id", "/" + "a" * 90),
          (f"run_id='/{'a' * 79}' "
          "cannot be an id: it holds '..', a slash or a control character. [bad-argument]")),
+        (lambda: check_id("run_id", "%25252e%25252e"),
+         "run_id='%25252e%25252e' cannot be an id: it holds '..', a slash or a control character. [bad-argument]"),
         (lambda: NEXIO.root("ftp://user:secret@" + "h" * 130),
          ("base_url "
          f"'ftp://{'h' * 114}' "

@@ -71,6 +71,11 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
         "build_run_sensor('s'): targets['a/b'] must be a parent or a reference to a run, not list.",
     ),
     (
+        sensor(targets={"a/b": [RunRef(provider="nyx", run_id="r"), RunRef(provider="nyx", run_id="../r")]}),
+        ("build_run_sensor('s'): targets['a/b']: run_id='../r' cannot be an id: it holds '..', a slash or a control "
+        "character."),
+    ),
+    (
         sensor(targets={"a/b": 7}),
         "build_run_sensor('s'): targets['a/b'] must be a parent or a reference to a run, not int.",
     ),
