@@ -202,6 +202,7 @@ def mistaken(value: Any) -> Any:
          "This is not the address of a run; unreadable: provider, run_id, parents. [bad-argument]"),
     ],
 )  # fmt: skip
+@pytest.mark.usefixtures("shipped_alone")
 def test_what_is_refused_says_which_name_and_what_to_do(refused: Callable[[], object], said: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         refused()
