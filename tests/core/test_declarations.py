@@ -228,6 +228,10 @@ def test_parents_are_asked_for_by_name() -> None:
     )
 
 
+def test_an_id_is_read_through_three_layers_of_escapes_and_no_further() -> None:
+    assert check_id("run_id", "%2525252e%2525252e") == "%2525252e%2525252e"
+
+
 def test_an_address_of_another_provider_is_refused() -> None:
     nyx = find("nyx")
     with pytest.raises(ConfigurationError, match="is not a run of Nyx"):
