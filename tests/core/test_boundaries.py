@@ -210,6 +210,7 @@ def stored(node: ast.ClassDef) -> Iterator[str]:
                 pass
 
 
+@pytest.mark.long
 def test_no_files_import_each_other_in_a_circle() -> None:
     known = frozenset(module_name(path) for path in modules())
     graph = {module_name(path): edges(path, known) for path in modules()}

@@ -77,6 +77,7 @@ def offered(shell: str, words: list[str], folder: Path) -> set[str]:
     return {text.partition("\t")[0].strip() for text in done.stdout.splitlines() if text.strip()}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 class TestInTheShell:
     def test_all_commands(self, shell: str, tmp_path: Path) -> None:

@@ -312,6 +312,7 @@ def test_an_answer_that_names_no_run_is_judged_by_whoever_reads_it(
         runs("get", runs.ref("r-2"))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("nodes", [1, 10_000], ids=["small", "large"])
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["plain", "byte order mark"])
 def test_another_run_is_known_however_large_the_answer_is(nodes: int, mark: bytes) -> None:

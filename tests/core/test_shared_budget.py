@@ -331,6 +331,7 @@ def test_in_a_forked_process_nobody_waits_for_answers_to_the_other_and_its_lock_
     assert budget.refill(1, lambda: None) is True
 
 
+@pytest.mark.long
 def test_the_places_of_a_closed_client_are_kept_for_the_next_one_and_not_for_ever(clock: Clock) -> None:
     first = ref(budget_on(Store(), clock))
     for _ in range(63):
