@@ -6,6 +6,9 @@ import logging
 from types import SimpleNamespace
 from typing import Any
 
+from pytest_mock import MockerFixture
+
+from runops.airflow import submission
 from runops.airflow.submission import Submission, SubmitRules
 from runops.airflow.task_state import TaskState
 from runops.core import ConflictError, Outcome, Phase, RunRef, RunSnapshot, find
@@ -116,6 +119,14 @@ class Task:
     @property
     def steps(self) -> list[str]:
         return [asked[0] for asked in self.client.asked]
+
+
+def task_now(mocker: MockerFixture) -> Task:
+    """A task whose submits take place at ``NOW``."""
+    clock = Clock()
+    clock.now = NOW
+    mocker.patch.object(submission, "time", SimpleNamespace(time=clock))
+    return Task(clock)
 
 
 def of(task: Task, state: str, **more: Any) -> dict[str, Any]:

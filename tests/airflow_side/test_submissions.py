@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import logging
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from pytest_mock import MockerFixture
 
-from runops.airflow import submission
 from runops.airflow.forgotten import EarlierTries
 from runops.airflow.lost_submit import LostSubmit
 from runops.airflow.submission import Submitted
 from runops.core import ConflictError, Outcome, RequestRefused, RunRef, SubmitUncertainError, find
 from runops.core.waiting.submit_in_turn import TurnRules
-from tests.airflow_side.submits import INTENT, NOW, Task, json_of, of
-from tests.services import Clock
+from tests.airflow_side.submits import INTENT, NOW, Task, json_of, of, task_now
 
 
 @pytest.fixture
 def task(mocker: MockerFixture) -> Task:
-    clock = Clock()
-    clock.now = NOW
-    mocker.patch.object(submission, "time", SimpleNamespace(time=clock))
-    return Task(clock)
+    return task_now(mocker)
 
 
 # --- what is asked for ----------------------------------------------------------------------------------------------

@@ -9,21 +9,16 @@ from typing import Any
 import pytest
 from pytest_mock import MockerFixture
 
-from runops.airflow import submission
 from runops.airflow.lost_submit import LostSubmit
 from runops.airflow.submission import Submitted, identity_of
 from runops.core import ConflictError, Outcome, SubmitUncertainError, TransientError
 from runops.core.waiting.turns import Turn
-from tests.airflow_side.submits import INTENT, NOW, Task, json_of, of
-from tests.services import Clock
+from tests.airflow_side.submits import INTENT, NOW, Task, json_of, of, task_now
 
 
 @pytest.fixture
 def task(mocker: MockerFixture) -> Task:
-    clock = Clock()
-    clock.now = NOW
-    mocker.patch.object(submission, "time", SimpleNamespace(time=clock))
-    return Task(clock)
+    return task_now(mocker)
 
 
 # --- what a record leads to -----------------------------------------------------------------------------------------

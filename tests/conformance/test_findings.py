@@ -55,6 +55,15 @@ SHOWN: Changes = {
     ),
 }
 
+LATE_FAILS = StateTable(
+    {
+        "QUEUED": Phase.QUEUED,
+        "ACTIVE": {None: Phase.RUNNING, "late": Outcome.FAILED},
+        "DONE": Outcome.SUCCEEDED,
+        "BROKEN": Outcome.FAILED,
+        "STOPPED": Outcome.CANCELLED,
+    }
+)
 ROUTES: dict[str, tuple[Provider, Changes]] = {
     "as it is": (ACME, {}),
     "no cancel is declared": (other(cancel=None), {}),
@@ -162,33 +171,11 @@ WORDS: dict[str, tuple[Provider, Changes]] = {
     ),
     "no success": (ACME, {"3_done.json": GONE}),
     "words that nothing shows": (
-        other(
-            states=StateTable(
-                {
-                    "QUEUED": Phase.QUEUED,
-                    "ACTIVE": {None: Phase.RUNNING, "late": Outcome.FAILED},
-                    "DONE": Outcome.SUCCEEDED,
-                    "BROKEN": Outcome.FAILED,
-                    "STOPPED": Outcome.CANCELLED,
-                }
-            ),
-            body=Believed,
-        ),
+        other(states=LATE_FAILS, body=Believed),
         {"1_queued.json": GONE},
     ),
     "a word that another text changes": (
-        other(
-            states=StateTable(
-                {
-                    "QUEUED": Phase.QUEUED,
-                    "ACTIVE": {None: Phase.RUNNING, "late": Outcome.FAILED},
-                    "DONE": Outcome.SUCCEEDED,
-                    "BROKEN": Outcome.FAILED,
-                    "STOPPED": Outcome.CANCELLED,
-                }
-            ),
-            body=Believed,
-        ),
+        other(states=LATE_FAILS, body=Believed),
         {"2_active.json": {f"{RUN}.note": "late"}},
     ),
     "a word in small letters": (other(body=Spelled), FEW),

@@ -9,9 +9,8 @@ from runops.conformance.answers import RecordedAnswer
 from runops.conformance.canaries import CANARY, planted_everywhere
 from runops.conformance.clients import LARGEST, SIDES, Stage, Stages
 from runops.conformance.facts import Facts
-from runops.conformance.report import Finding
+from runops.conformance.report import Finding, said_in
 from runops.conformance.service import Fault, Reply
-from runops.core.model.codes import text_of
 from runops.core.model.errors import RunopsError
 from runops.core.model.run import Outcome, RunSnapshot
 
@@ -95,7 +94,7 @@ def _waited(stage: Stage, run_id: str, parents: dict[str, str]) -> RunSnapshot |
     try:
         return stage.wait(run_id, parents)
     except RunopsError as error:
-        return f"{type(error).__name__}: {text_of(error).rstrip('.')[:200]}"
+        return f"{type(error).__name__}: {said_in(error)[:200]}"
 
 
 def _cadence(facts: Facts, stage: Stage) -> Found:

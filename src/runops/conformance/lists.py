@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from runops.conformance.answers import RecordedAnswer
 from runops.conformance.facts import Facts, names_of
-from runops.conformance.report import Finding
+from runops.conformance.report import Finding, said_in
 from runops.core.declaration import Page, Request
 from runops.core.model.codes import text_of
 from runops.core.model.errors import MalformedAnswer, RunNotFound, RunopsError
@@ -75,10 +75,10 @@ def _page(facts: Facts, answer: RecordedAnswer, parent: dict[str, str]) -> Found
         wanted = "listing.items" if "array" in text_of(error) else "body"
         array = wanted != "body"
         advice = "Write the keys that lead to the array of runs" if array else "Mend the body for entries too"
-        yield Finding("lists", wanted, f"cannot read the page: {text_of(error).rstrip('.')}", advice, answer.file)
+        yield Finding("lists", wanted, f"cannot read the page: {said_in(error)}", advice, answer.file)
         return
     except RunopsError as error:
-        problem, advice = text_of(error).rstrip("."), "Declare the field of the parent, or override belongs_to"
+        problem, advice = said_in(error), "Declare the field of the parent, or override belongs_to"
         yield Finding("lists", "listing.parent_kinds", problem, advice, answer.file)
         return
     yield from _runs(answer, page)
@@ -125,7 +125,7 @@ def _next(
         yield Finding(
             "lists",
             "listing.next",
-            f"cannot be read: {text_of(error).rstrip('.')}",
+            f"cannot be read: {said_in(error)}",
             "Write the keys to it",
             answer.file,
         )
@@ -162,7 +162,7 @@ def _latest(facts: Facts, answer: RecordedAnswer) -> Found:
         seen = facts.provider.pages.read_latest(answer.content, facts.parent(answer))
     except RunopsError as error:
         if answer.read_as.error not in names_of(error):
-            problem = f"cannot be read: {text_of(error).rstrip('.')}"
+            problem = f"cannot be read: {said_in(error)}"
             yield Finding("lists", "listing.latest", problem, "Leave it out, or mend the body", answer.file)
         return
     if answer.meaning is not None and seen.snapshot.status is not answer.meaning:

@@ -9,11 +9,10 @@ from typing import Any, cast
 
 from runops.conformance.answers import RecordedAnswer
 from runops.conformance.facts import FIELDS, KEY_HINT, STAND_IN, Facts, changed, names_of
-from runops.conformance.report import Finding
+from runops.conformance.report import Finding, said_in
 from runops.core.declaration import Observation, Route
 from runops.core.declaration.decode import at
 from runops.core.model import times
-from runops.core.model.codes import text_of
 from runops.core.model.errors import AnotherRun, ConfigurationError, MalformedAnswer, RunopsError, UnknownStateError
 from runops.core.model.run import Outcome, Phase
 
@@ -82,7 +81,7 @@ def _submit_of(facts: Facts, answer: RecordedAnswer, requested: str) -> Found:
         yield Finding(
             "routes",
             "submit.build",
-            f"refuses the arguments: {text_of(error).rstrip('.')}",
+            f"refuses the arguments: {said_in(error)}",
             "Mend either of them",
             answer.file,
         )
@@ -213,7 +212,7 @@ def _unreadable(facts: Facts, answer: RecordedAnswer, error: RunopsError) -> Fin
         keys = ", ".join(sorted(facts.keys(answer))[:8]) or "none"
         advice = f"The answer's own keys are {keys}"
         return Finding("words", "envelope", problem, advice, answer.file)
-    problem = f"cannot read the answer: {text_of(error).rstrip('.')}"
+    problem = f"cannot read the answer: {said_in(error)}"
     return Finding("words", "body", problem, "Set validation_alias to the name that the answer has", answer.file)
 
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from runops.core.model.codes import text_of
+
 Level = Literal["wrong", "unproven"]
+
+
+def said_in(error: BaseException) -> str:
+    """What an error says, to stand within a finding, which is a sentence of its own."""
+    return text_of(error).rstrip(".")
 
 
 @dataclass(frozen=True, slots=True)
